@@ -1,0 +1,1 @@
+"""What is really achieved: workloads, protocol, history, capacity reports."""

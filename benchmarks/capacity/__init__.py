@@ -1,0 +1,1 @@
+"""Achieved against goal: the arithmetic and the reports."""

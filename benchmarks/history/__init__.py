@@ -1,0 +1,1 @@
+"""Results over nights: the append-only record."""

@@ -1,0 +1,1 @@
+"""pytest-benchmark suites over our own hot paths."""

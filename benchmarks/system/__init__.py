@@ -1,0 +1,1 @@
+"""Benchmarks that need the running system (Ray or HTTP)."""

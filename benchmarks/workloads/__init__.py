@@ -1,0 +1,1 @@
+"""What is measured. Standard library, NumPy and torch only."""

@@ -1,0 +1,1 @@
+"""Configuration that ships with Suanli: sites, goals, hardware, priority classes, tenants, example jobs."""

@@ -1,0 +1,1 @@
+"""Small, real workloads: what a tenant would write."""

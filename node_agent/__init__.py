@@ -1,0 +1,1 @@
+"""The node agent: devices, processes and logs of one node. Imports nothing of scheduler."""

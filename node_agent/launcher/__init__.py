@@ -1,0 +1,1 @@
+"""One small Ray-free process a node that forks jobs, keeps their exits and holds the lease."""

@@ -1,0 +1,270 @@
+"""What the service and a node's agent say to each other: frozen dataclasses, and nothing of either side's insides.
+
+The service sends commands, the agent answers with events. Every command carries the service's `epoch`; agent and
+launcher refuse an epoch lower than the highest they have seen (`Refused`), so that a service that was replaced cannot
+act any more. Events carry a number that grows by one on each agent; the service acknowledges by asking for what comes
+after the last number that it has committed, so an event may come twice but is never lost while the agent lives.
+
+A worker's run is named by (job_id, attempt, worker). Times are epoch seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """Names one process run: worker `worker` of attempt `attempt` of job `job_id`, on node `node`."""
+
+    job_id: str
+    attempt: int
+    worker: int
+    node: str
+
+
+# ---- service -> agent --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """Everything a node needs to start one worker.
+
+    `argv` is what to run (never a shell string); for a served model it is None and `model_path`/`model_class` say what
+    node_agent.serving is to load. `env` is the job's own environment: nothing of the agent's is inherited except PATH,
+    LANG, HOME and TZ. `device_indices` are positions in the node's device list; the agent turns them into the vendor's
+    visibility variable. `lease_bound` is True for training, batch and benchmark jobs, which stop when the lease lapses.
+    """
+
+    argv: tuple[str, ...] | None
+    model_path: str | None
+    model_class: str | None
+    env: tuple[tuple[str, str], ...]
+    working_dir: str | None
+    checkpoint_dir: str | None
+    resume_from: str | None
+    device_indices: tuple[int, ...]
+    share_milli: int
+    cpus_milli: int
+    memory_bytes: int
+    world_size: int
+    grace_s: float
+    lease_bound: bool
+    serves: bool
+    job_name: str
+    tenant: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Check that the worker could start (command, working_dir, checkpoint dir, model class) and reserve its ports.
+
+    Answered by Prepared or PrepareFailed. `release=True` starts it at once when the check passes (a job of one worker).
+    """
+
+    epoch: int
+    key: RunKey
+    spec: LaunchSpec
+    release: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Start a prepared worker. `master_addr`/`master_port` are worker 0's, for torch.distributed."""
+
+    epoch: int
+    key: RunKey
+    master_addr: str
+    master_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End a run. With `checkpoint=True`: SIGUSR1, wait for its acknowledgement or `grace_s`, then SIGTERM, then SIGKILL.
+
+    Without: SIGTERM, then SIGKILL after `grace_s`. A run that was only prepared is forgotten. Always ends in Exited.
+    """
+
+    epoch: int
+    key: RunKey
+    checkpoint: bool
+    grace_s: float
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease:
+    """The service lives: lease-bound runs may go on for `lease_s` more."""
+
+    epoch: int
+    lease_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The service has committed this run's end: the agent and launcher may drop their record of it."""
+
+    epoch: int
+    key: RunKey
+
+
+Command = Prepare | Release | Stop | RenewLease | Forget
+
+
+# ---- agent -> service --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    key: RunKey
+    address: str
+    master_port: int  # a port free at this moment on this node, for worker 0 of a gang
+    kind: Literal["prepared"] = "prepared"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareFailed:
+    """`field` is the job-file field at fault (command, working_dir, checkpoint.dir, model); `detail` a sentence."""
+
+    key: RunKey
+    field: str
+    detail: str
+    kind: Literal["prepare_failed"] = "prepare_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    key: RunKey
+    pid: int
+    at_s: float
+    kind: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A replica answers at `address` (host:port)."""
+
+    key: RunKey
+    address: str
+    at_s: float
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """The run acknowledged a checkpoint that was asked for (it touched SUANLI_CHECKPOINT_ACK)."""
+
+    key: RunKey
+    at_s: float
+    kind: Literal["checkpointed"] = "checkpointed"
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The run is over. `how` says how it is known:
+
+    - "exit": `code` is the exit code; "signal": `code` is the signal's number;
+    - "out_of_memory": killed for memory (by the kernel or by the agent's watcher); "lease": stopped by the launcher;
+    - "unknown": nobody saw the end (`code` is None). Never guessed.
+
+    `asked` is the cause of the Stop that led here, if one did. `detail` is a sentence with the tail of stderr.
+    `result` is the JSON text that the run left in SUANLI_RESULT_FILE (at most 256 KiB), if any.
+    """
+
+    key: RunKey
+    how: Literal["exit", "signal", "out_of_memory", "lease", "unknown", "never_started"]
+    code: int | None
+    asked: str | None
+    detail: str
+    at_s: float
+    result: str | None = None
+    checkpoint_dir: str | None = None  # this attempt's checkpoint directory, when something was saved in it
+    kind: Literal["exited"] = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A command carried an epoch lower than `epoch`, the highest seen here."""
+
+    key: RunKey | None
+    epoch: int
+    kind: Literal["refused"] = "refused"
+
+
+Event = Prepared | PrepareFailed | Started | Ready | Checkpointed | Exited | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEvent:
+    seq: int
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """Answer of an agent's long poll: events in order. `incarnation` changes when the agent lost its event numbers."""
+
+    incarnation: str
+    events: tuple[NumberedEvent, ...]
+
+
+# ---- reports -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    index: int
+    uuid: str
+    model: str
+    vendor: str
+    memory_bytes: int
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """A node as its agent sees it. `notes` are sentences for `suanli nodes` (single-user mode, no cgroup, ...)."""
+
+    name: str
+    site: str
+    address: str
+    devices: tuple[DeviceReport, ...]
+    cpus_milli: int
+    memory_bytes: int
+    simulated: bool
+    labels: tuple[tuple[str, str], ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One run that an agent knows of, for a service that restarts: what it did last."""
+
+    key: RunKey
+    phase: Literal["prepared", "running", "ready", "stopping", "exited"]
+    pid: int | None
+    address: str | None
+    exited: Exited | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentHello:
+    """An agent's answer to a service that (re)connects. One agent process may stand for several (simulated) nodes."""
+
+    incarnation: str
+    pid: int
+    launcher_pid: int
+    nodes: tuple[NodeReport, ...]
+    runs: tuple[RunReport, ...]
+    last_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Bytes of a worker's log from `offset`; `end` is True when the run is over and nothing follows."""
+
+    data: bytes
+    next_offset: int
+    end: bool

@@ -1,0 +1,1 @@
+"""The HTTP door: OpenAPI, tokens and roles, and nothing else."""

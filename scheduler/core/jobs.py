@@ -1,0 +1,214 @@
+"""What a job is, and what it can be doing: the spec as submitted, the state as a type, and the job that holds both.
+
+A state carries exactly what is true in it. `shown()` gives the seven words an operator sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, assert_never
+
+from scheduler.core.demand import Demand, Placement
+from scheduler.core.reasons import Reason
+
+
+class JobKind(StrEnum):
+    TRAINING = "training"
+    INFERENCE = "inference"
+    BATCH = "batch"
+    BENCHMARK = "benchmark"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """`path/to/file.py:Class`, served by node_agent.serving. `path` is relative to working_dir or absolute."""
+
+    path: str
+    class_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a job saves its work, and how long it may take to do so when asked to go."""
+
+    dir: str
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
+
+    Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic;
+    for inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array.
+    `after` holds ids of jobs that must succeed first. `tenant`, `priority_class` and `priority` come from the token's
+    rights and the configuration, never from the job file alone.
+    """
+
+    name: str
+    tenant: str
+    kind: JobKind
+    priority_class: str
+    priority: int
+    command: tuple[str, ...] | None
+    model: ModelRef | None
+    workers_min: int
+    workers_max: int
+    alternatives: tuple[Demand, ...]
+    time_limit_s: float | None
+    retries: int = 0
+    checkpoint: Checkpoint | None = None
+    slo_p99_ms: float | None = None
+    env: tuple[tuple[str, str], ...] = field(default=())
+    working_dir: str | None = None
+    array_size: int = 0
+    after: tuple[str, ...] = field(default=())
+
+
+# ---- why an attempt or a job ended -------------------------------------------------------------------------------
+
+
+class EndCause(StrEnum):
+    """Why an attempt ended. Only SUCCEEDED is a success; the words are shown to operators."""
+
+    SUCCEEDED = "succeeded"
+    EXIT_CODE = "exit code"
+    SIGNAL = "signal"
+    OUT_OF_MEMORY = "out of memory"
+    TIME_LIMIT = "time limit"
+    CANCELLED = "cancelled"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node lost"
+    PREPARE_FAILED = "prepare failed"
+    GANG_PEER = "gang peer ended"
+    LEASE_LAPSED = "lease lapsed"
+    UNKNOWN = "unknown"
+    DEPENDENCY_FAILED = "dependency failed"
+
+
+# Ends that are not the job's own fault: they do not use up its retries.
+NOT_THE_JOBS_FAULT = frozenset({EndCause.PREEMPTED, EndCause.NODE_LOST, EndCause.LEASE_LAPSED, EndCause.UNKNOWN})
+
+
+# ---- states ------------------------------------------------------------------------------------------------------
+
+
+class WorkerPhase(StrEnum):
+    ASSIGNED = "assigned"  # told (or about to be told) to its node
+    PREPARED = "prepared"  # checked there, not started: waits for the rest of its gang
+    RUNNING = "running"
+    READY = "ready"  # a replica that answers
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRun:
+    """One worker of the current attempt. Replicas are restarted one by one, so each carries its own attempt number."""
+
+    placement: Placement
+    attempt: int
+    phase: WorkerPhase = WorkerPhase.ASSIGNED
+    address: str | None = None  # host:port, of a replica that is ready
+    started_s: float | None = None
+    exit_code: int | None = None  # negative: the signal's number; None: not ended, or unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    reason: Reason
+    since_s: float
+    not_before_s: float = 0.0
+    kind: Literal["pending"] = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """Devices are taken and the nodes were told; not every worker runs yet."""
+
+    workers: tuple[WorkerRun, ...]
+    since_s: float
+    kind: Literal["starting"] = "starting"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    workers: tuple[WorkerRun, ...]
+    since_s: float
+    kind: Literal["running"] = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """Being asked to go: checkpoint, SIGTERM, SIGKILL. What it becomes when the last worker is gone depends on `cause`:
+    PREEMPTED and the like requeue it, CANCELLED cancels, the rest fail or retry.
+
+    `by` names the preemptor job, the operator, or the worker that brought the gang down.
+    """
+
+    workers: tuple[WorkerRun, ...]
+    since_s: float
+    cause: EndCause
+    by: str
+    detail: str = ""
+    kind: Literal["stopping"] = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    at_s: float
+    kind: Literal["succeeded"] = "succeeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    at_s: float
+    cause: EndCause
+    detail: str  # a sentence for the operator: which worker, which node, what to do
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    at_s: float
+    by: str
+    detail: str
+    kind: Literal["cancelled"] = "cancelled"
+
+
+JobState = Pending | Starting | Running | Stopping | Succeeded | Failed | Cancelled
+LIVE_STATES = (Pending, Starting, Running, Stopping)
+ON_NODES = (Starting, Running, Stopping)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A submitted job. `id` is `N`, or `N.I` for task I of an array; `seq` is its place in submission order.
+
+    `attempts` counts attempts so far (the newest attempt's number); `failures` counts those that used up a retry.
+    `resume_from` is the checkpoint directory of the attempt to resume from, None before the first checkpoint.
+    """
+
+    id: str
+    seq: int
+    spec: JobSpec
+    submitted_s: float
+    state: JobState
+    attempts: int = 0
+    failures: int = 0
+    resume_from: str | None = None
+    array_index: int | None = None
+    first_started_s: float | None = None
+
+
+def shown(state: JobState) -> str:
+    """The state's word for operators: pending, starting, running, preempting, succeeded, failed, cancelled."""
+    match state:
+        case Stopping(cause=EndCause.PREEMPTED):
+            return "preempting"
+        case Stopping():
+            return "running"
+        case Pending() | Starting() | Running() | Succeeded() | Failed() | Cancelled():
+            return state.kind
+        case _:
+            assert_never(state)

@@ -1,0 +1,58 @@
+"""Failures that an operator or tenant is to act on. The message says what happened, to what, and what to do.
+
+Everything else that goes wrong is a bug and may show a stack trace in a log, never to an operator.
+"""
+
+from __future__ import annotations
+
+
+class SuanliError(Exception):
+    """Base of the family. `exit_code` is the CLI's, `http_status` the API's; `field` names the input at fault."""
+
+    exit_code = 1
+    http_status = 400
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class BadInput(SuanliError):
+    """A job file, flag or configuration that cannot be accepted: exit code 2, HTTP 422."""
+
+    exit_code = 2
+    http_status = 422
+
+
+class Unauthenticated(SuanliError):
+    exit_code = 3
+    http_status = 401
+
+
+class Forbidden(SuanliError):
+    exit_code = 3
+    http_status = 403
+
+
+class NotFound(SuanliError):
+    exit_code = 4
+    http_status = 404
+
+
+class Conflict(SuanliError):
+    """The thing asked for contradicts the present state (already ended, already running)."""
+
+    exit_code = 5
+    http_status = 409
+
+
+class Unavailable(SuanliError):
+    """The service, the store or the network cannot take it now; trying again later is right."""
+
+    exit_code = 6
+    http_status = 503
+
+
+class Overloaded(Unavailable):
+    http_status = 429

@@ -1,0 +1,1 @@
+"""The inference data path: requests go straight from here to replica processes."""

@@ -1,0 +1,283 @@
+"""What the service needs of the world, as protocols: a store, an engine, a gateway to steer, a clock.
+
+`scheduler.service` knows these and nothing behind them; `store`, `engine` and `gateway` implement them; the simulator
+gives simulated ones. What the API and the CLI may ask of a running service is `ServiceControl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
+from scheduler.core.demand import NodeFacts
+from scheduler.core.jobs import Job, JobSpec
+
+Json = dict[str, Any]  # only at the very edge: what is about to be JSON
+
+# ---- store -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One state change of one job, to be committed with its row in the event table.
+
+    `event` is the short name of what happened (submitted, started, preempted, ...), `detail` its JSON-able facts.
+    """
+
+    job: Job
+    event: str
+    at_s: float
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    seq: int
+    job_id: str
+    at_s: float
+    event: str
+    state: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    node: str
+    reason: str
+    by: str
+    at_s: float
+
+
+class Store(Protocol):
+    """Durable when a call returns. Raises scheduler.errors.Unavailable when it cannot be (disk full, locked, gone):
+    then nothing of that call was kept."""
+
+    def next_epoch(self) -> int:
+        """A number higher than any given before: the epoch of this start of the service."""
+        ...
+
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
+        """Give ids and insert as Pending(NotConsidered), in one transaction. An array of n makes n jobs `N.0`..`N.n-1`."""
+        ...
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """All changes, with their event rows, in one transaction."""
+        ...
+
+    def job(self, job_id: str) -> Job | None: ...
+
+    def live_jobs(self) -> Sequence[Job]:
+        """Every job that has not ended, in submission order."""
+        ...
+
+    def recent_jobs(
+        self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
+    ) -> Sequence[Job]:
+        """Newest first. `states` are the words of core.jobs.shown()."""
+        ...
+
+    def job_events(self, job_id: str) -> Sequence[StoredEvent]: ...
+
+    def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
+        """Keep the JSON text that a worker left as its result (last writer wins for one (attempt, worker))."""
+        ...
+
+    def results(self, job_id: str) -> Mapping[tuple[int, int], str]: ...
+
+    def drains(self) -> Sequence[Drain]: ...
+
+    def set_drain(self, drain: Drain) -> None: ...
+
+    def clear_drain(self, node: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# ---- engine ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUp:
+    """A node's agent answers. `runs` is what the node knows of runs, for reconciliation; `notes` are for operators."""
+
+    facts: NodeFacts
+    runs: tuple[RunReport, ...]
+    notes: tuple[str, ...]
+    agent_pid: int
+    kind: Literal["node_up"] = "node_up"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDown:
+    """A node's agent does not answer, or its Ray node is dead. `proof_of_death`: its processes are known to be gone."""
+
+    node: str
+    detail: str
+    proof_of_death: bool
+    kind: Literal["node_down"] = "node_down"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """An event of an agent. Acknowledged by `ack()` once what followed from it is committed."""
+
+    event: Event
+    agent: str
+    seq: int
+    kind: Literal["run_event"] = "run_event"
+
+
+EngineEvent = NodeUp | NodeDown | RunEvent
+
+
+class Engine(Protocol):
+    """Carries commands to nodes and events back. No call blocks on a node."""
+
+    def start(self, epoch: int, on_event: Callable[[EngineEvent], None]) -> None:
+        """Connect, find or start agents, and from now on report through `on_event` (called from any thread)."""
+        ...
+
+    def send(self, node: str, commands: Sequence[Command]) -> None:
+        """Hand over; failures come back as NodeDown. Commands to one node arrive in order."""
+        ...
+
+    def ack(self, agent: str, seq: int) -> None:
+        """Everything up to `seq` of that agent is committed."""
+        ...
+
+    def read_log(
+        self, node: str, job_id: str, attempt: int, worker: int, stream: str, offset: int, limit: int
+    ) -> LogChunk:
+        """Blocks up to some seconds. Raises NotFound where there is no such log, Unavailable where the node is silent."""
+        ...
+
+    def readings(self) -> Mapping[str, Json]:
+        """Last known device readings by node, as JSON: {"device uuid": {"quantity": {"value", "unit", ...}}}."""
+        ...
+
+    def agents(self) -> Sequence[Json]:
+        """[{"node", "pid", "launcher_pid", "nodes"}] for `suanli status`."""
+        ...
+
+    def close(self) -> None:
+        """Disconnect; agents, launchers and jobs live on."""
+        ...
+
+
+def node_facts(report: NodeReport) -> NodeFacts:
+    """An agent's report in the core's words."""
+    from scheduler.core.demand import DeviceFacts
+
+    return NodeFacts(
+        name=report.name,
+        site=report.site,
+        address=report.address,
+        devices=tuple(
+            DeviceFacts(d.index, d.uuid, d.model, d.vendor, d.memory_bytes, d.simulated) for d in report.devices
+        ),
+        cpus_milli=report.cpus_milli,
+        memory_bytes=report.memory_bytes,
+        simulated=report.simulated,
+        labels=report.labels,
+    )
+
+
+# ---- gateway -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    job_id: str
+    worker: int
+    attempt: int
+    address: str  # host:port
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One service as the gateway sees it. `secret` is what the gateway shows to the replicas."""
+
+    service: str
+    tenant: str
+    priority: int
+    slo_p99_ms: float | None
+    replicas: tuple[Replica, ...]
+    secret: str
+
+
+class GatewayControl(Protocol):
+    def publish(self, routes: Sequence[Route]) -> None:
+        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back."""
+        ...
+
+
+# ---- clock -------------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    def now_s(self) -> float:
+        """Epoch seconds."""
+        ...
+
+
+# ---- what a running service offers -------------------------------------------------------------------------------
+
+
+Role = Literal["operator", "tenant", "viewer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a token stands for. `max_priority_class` is the highest class it may submit at; viewers may not submit."""
+
+    name: str
+    tenant: str
+    role: Role
+    max_priority_class: str
+
+
+class ServiceControl(Protocol):
+    """What the API asks of the service. Thread-safe; each answer is ready to be JSON, documented in api/models.py.
+
+    All raise scheduler.errors.SuanliError. `job_id` may be `last`: the newest job that the principal may see.
+    Tenants see and touch only their own jobs (others' are NotFound); operators and viewers see all.
+    """
+
+    def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        """{"jobs": [job view, ...]}; returns only after commit."""
+        ...
+
+    def dry_run(self, spec: JobSpec, by: Principal) -> Json:
+        """{"would_start": bool, "placements": [...], "reason": {...}|None, "preempts": [...]}"""
+        ...
+
+    def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
+        """{"jobs": [job view, ...]}; live ones in queue order first, then ended ones, newest first."""
+        ...
+
+    def job(self, job_id: str, by: Principal) -> Json:
+        """Job view with "spec", "events", "results"."""
+        ...
+
+    def why(self, job_id: str, by: Principal) -> Json: ...
+
+    def wait(self, job_id: str, by: Principal, *, timeout_s: float) -> Json:
+        """The job view, when it has ended or after `timeout_s`, whichever is first."""
+        ...
+
+    def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json: ...
+
+    def nodes(self, by: Principal) -> Json: ...
+
+    def drain(self, node: str, by: Principal, *, reason: str) -> Json: ...
+
+    def resume(self, node: str, by: Principal) -> Json: ...
+
+    def read_log(
+        self, job_id: str, by: Principal, *, worker: int, attempt: int | None, stream: str, offset: int, limit: int
+    ) -> LogChunk: ...
+
+    def status(self, by: Principal) -> Json: ...

@@ -1,0 +1,1 @@
+"""Virtual time: the live logic under simulated ports. Grows with the simulator issue."""

@@ -1,0 +1,1 @@
+"""What must survive: jobs, their events, drains, results. SQLAlchemy Core on SQLite or PostgreSQL."""
