@@ -1,0 +1,131 @@
+"""A site's configuration as values: what configs/*.yaml says, parsed once. Standard library only; loaders are elsewhere.
+
+Units stand last in a name; TFlops values are dense, as the catalogue gives them, None where no vendor figure is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a door is. Port 0 means any free one."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A row of the hardware catalogue. `peak_tflops` by precision (fp16_bf16, fp8, fp64, int8 in Tops): None unknown."""
+
+    model: str
+    vendor: str
+    memory_bytes: int | None
+    peak_tflops: Mapping[str, float | None]
+    memory_bandwidth_tbps: float | None
+    achieved_tflops: Mapping[str, float]
+    confidence: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    name: str
+    title_en: str
+    title_zh: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A published goal. Goals are never added to one another. `is_context` marks the city's 900, shown beside them."""
+
+    name: str
+    title_en: str
+    title_zh: str
+    sites: tuple[str, ...]
+    goal_pflops: float
+    precision: str  # "dense 16-bit"
+    due: str  # ISO date
+    source: str
+    is_context: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityClass:
+    """`priority`: higher goes first. `may_preempt` is False for best-effort."""
+
+    name: str
+    priority: int
+    may_preempt: bool
+    title_en: str
+    title_zh: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """`max_priority_class` is the highest class its tokens may use; `unix_user` whom its jobs run as where we are root."""
+
+    name: str
+    title_en: str
+    title_zh: str
+    max_priority_class: str
+    unix_user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedNodes:
+    """`count` nodes `PREFIX-0`.. of `devices` simulated cards each. Everything they report is marked simulated."""
+
+    prefix: str
+    count: int
+    site: str
+    model: str
+    vendor: str
+    devices: int
+    device_memory_bytes: int
+    cpus_milli: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RaySettings:
+    """What Ray is told. Ports 0 mean any free one. Health-check times are Ray's own settings."""
+
+    port: int
+    object_store_memory_bytes: int
+    health_check_period_s: float
+    health_check_timeout_s: float
+    health_check_failure_threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteConfig:
+    """Everything `suanli up --config FILE` needs, validated: names refer to things that exist."""
+
+    name: str
+    path: Path
+    api: Listen
+    gateway: Listen
+    tls: Tls | None
+    store_url: str | None  # None: SQLite in the instance's home
+    node_name: str | None  # None: this machine's host name
+    node_site: str
+    device_sources: tuple[str, ...]  # tried in order: nvml, cpu
+    simulated_nodes: tuple[SimulatedNodes, ...]
+    lease_s: float
+    ray: RaySettings
+    sites: Mapping[str, Site]
+    goals: tuple[Goal, ...]
+    catalogue: Mapping[str, Card]
+    priority_classes: Mapping[str, PriorityClass]
+    tenants: Mapping[str, Tenant]
