@@ -56,3 +56,38 @@ class Unavailable(SuanliError):
 
 class Overloaded(Unavailable):
     http_status = 429
+
+
+# ---- over the wire -----------------------------------------------------------------------------------------------
+
+# The word that stands for each class in {"error": {"type"}}, most derived first: a room's own subclass takes the word
+# of the nearest class here.
+_BY_WORD: dict[str, type[SuanliError]] = {
+    "overloaded": Overloaded,
+    "unavailable": Unavailable,
+    "conflict": Conflict,
+    "not_found": NotFound,
+    "forbidden": Forbidden,
+    "unauthenticated": Unauthenticated,
+    "bad_input": BadInput,
+    "failed": SuanliError,
+}
+
+
+def type_word(error: SuanliError) -> str:
+    """The API's word for this kind of failure."""
+    return next(word for word, family in _BY_WORD.items() if isinstance(error, family))
+
+
+def from_wire(word: str, http_status: int, message: str, field: str | None) -> SuanliError:
+    """The failure that an API's answer describes; an unknown word is judged by the status."""
+    family = _BY_WORD.get(word)
+    if family is None:
+        known = {candidate.http_status: candidate for candidate in _BY_WORD.values()}
+        if http_status in known:
+            family = known[http_status]
+        elif 400 <= http_status < 500:
+            family = BadInput
+        else:
+            family = Unavailable if http_status in (502, 504) else SuanliError
+    return family(message, field=field)

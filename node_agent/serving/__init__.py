@@ -1,1 +1,1 @@
-"""Runs a tenant's model class behind a socket. Imports nothing of scheduler."""
+"""Runs a tenant's Python model behind a socket with dynamic batching. Imports nothing of scheduler."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Console entry point."""
-    from scheduler.cli.root import root
-
+    try:
+        from scheduler.cli.root import root
+    except KeyboardInterrupt:  # ctrl-C before there is anything that could say so
+        sys.exit(130)
     root(prog_name="suanli")

@@ -1,1 +1,1 @@
-"""The inference data path: requests go straight from here to replica processes."""
+"""The inference data path: requests go from here straight to replicas."""

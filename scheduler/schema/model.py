@@ -1,4 +1,4 @@
-"""A site's configuration as values: what configs/*.yaml says, parsed once. Standard library only; loaders are elsewhere.
+"""A site's configuration as values: what configs/*.yaml says, parsed once. Standard library only; see load.py.
 
 Units stand last in a name; TFlops values are dense, as the catalogue gives them, None where no vendor figure is known.
 """
@@ -26,7 +26,10 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A row of the hardware catalogue. `peak_tflops` by precision (fp16_bf16, fp8, fp64, int8 in Tops): None unknown."""
+    """A row of the hardware catalogue. `peak_tflops` by precision (fp16_bf16, fp8, fp64, int8 in Tops): None unknown.
+
+    `achieved_tflops` by precision (bf16, fp16, fp8, fp64, fp32, int8 in Tops): others published it; absent if unknown.
+    """
 
     model: str
     vendor: str
@@ -36,6 +39,8 @@ class Card:
     achieved_tflops: Mapping[str, float]
     confidence: str
     source: str
+    driver_names: tuple[str, ...] = ()  # what the vendor's driver calls this card: "NVIDIA H100 80GB HBM3"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class PriorityClass:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`max_priority_class` is the highest class its tokens may use; `unix_user` whom its jobs run as where we are root."""
+    """`max_priority_class` is the highest class its tokens may use; `unix_user` runs its jobs where we are root."""
 
     name: str
     title_en: str

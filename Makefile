@@ -1,0 +1,49 @@
+# Suanli's commands. `make demo` and `make test` need nothing but Python 3.11+ and this tree: they make .venv themselves.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo test check bench nightly report clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv with the pinned versions (pip's own index settings are honoured)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Suanli needs Python 3.11 or newer; this is $$($(PYTHON) --version). Say: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing pinned dependencies into .venv (some minutes on a first run)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY) ## The whole main job on this machine: schedule, train, serve, preempt, measure, report
+	@$(BIN)/suanli demo
+
+test: $(READY) ## Every test but the nightly ones
+	@$(BIN)/python -m pytest tests -m "not nightly and not gpu" --durations=8
+
+check: $(READY) ## ruff, format check, mypy --strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY) ## Our own hot paths, with pytest-benchmark
+	@$(BIN)/python -m pytest benchmarks/perf --benchmark-only --benchmark-columns=min,median,max,ops -q -p no:cacheprovider
+
+nightly: $(READY) ## The long tests, each fault ten times over
+	@$(BIN)/python -m pytest tests -m "nightly" --timeout 3600
+
+report: $(READY) ## out/capacity.{json,md,html} from the last benchmark results
+	@$(BIN)/suanli report capacity --out out
+
+clean: ## Remove what building and running made (not .venv)
+	rm -rf out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,329 @@
+"""What does a benchmark answer, as values and as JSON? One shape for all: provenance, cases, devices, peers.
+
+`{"schema": "suanli/bench/1", "provenance": {...}, "cases": [{"case", "value", "unit", "must", "aim", "ok"}],
+"devices": [...], "peers": {}}`. A value that was not measured is null, never 0. Standard library only.
+
+A device entry covers one accelerator, or the CPU devices of one job as a group (they share memory, cache and one thread
+pool, so dividing their rate would invent figures): `covers` lists the uuids, `device` names the one or joins them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+from benchmarks.evidence import FLOPS_PER_GFLOPS, Measured, MeasuredOn, Simulated
+from benchmarks.protocol import (
+    PROTOCOL_VERSION,
+    Verdict,
+    WindowOutcome,
+    detection_over_window,
+    detection_probability,
+    quantile,
+)
+
+BENCH_SCHEMA = "suanli/bench/1"
+# The share of spoilt products for which the chance of being found out is published beside the per-product one.
+PUBLISHED_CORRUPT_SHARE = 0.01
+
+
+class BadRecord(ValueError):
+    """A result that cannot be read. The message names the field."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceRecord:
+    """One line of a benchmark's answer and of the history.
+
+    `gflops` is what counts: 0 where the window does not (see `verdict`), None where nothing could be run at all.
+    `observed_gflops` is what was seen and verified over the time spent, for the one who looks into a failure.
+    `evidence` and `on` travel together: measured on accelerator or cpu, or simulated on nothing.
+    """
+
+    device: str
+    covers: tuple[str, ...]
+    node: str | None
+    site: str | None
+    model: str
+    vendor: str
+    evidence: Literal["measured", "simulated"]
+    on: Literal["accelerator", "cpu", "nothing"]
+    workload: str
+    precision: str
+    gflops: float | None
+    verified: bool
+    verdict: Verdict
+    reason: str | None
+    observed_gflops: float | None = None
+    shape: tuple[int, int, int] | None = None
+    flop: int = 0
+    window_s: float | None = None
+    window_start_s: float | None = None
+    elapsed_s: float | None = None
+    warmup_s: float | None = None
+    steady: bool | None = None
+    batches: int = 0
+    products: int = 0
+    products_per_batch: int | None = None
+    samples: int = 0
+    detection_probability: float | None = None
+    detection_probability_one_percent: float | None = None
+    check_share: float | None = None
+    batch_gflops_p5: float | None = None
+    batch_gflops_p50: float | None = None
+    batch_gflops_p95: float | None = None
+    threads: int | None = None
+    library: str | None = None
+    seed: int | None = None
+    basis: str | None = None
+    protocol: str = PROTOCOL_VERSION
+
+    def rate(self) -> Measured | Simulated | None:
+        """The counted figure with its evidence; None where there is none."""
+        if self.gflops is None:
+            return None
+        flops = self.gflops * FLOPS_PER_GFLOPS
+        if self.evidence == "simulated":
+            return Simulated(flops)
+        return Measured(flops, MeasuredOn.ACCELERATOR if self.on == "accelerator" else MeasuredOn.CPU)
+
+    def should_count(self) -> bool:
+        """Whether this is a figure that a goal waits for: a real accelerator's."""
+        return self.evidence == "measured" and self.on == "accelerator"
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"verdict": str(self.verdict), "covers": list(self.covers)}
+
+
+@dataclass(frozen=True, slots=True)
+class WhichDevice:
+    """The identity that a record carries: who was measured, and where it stands."""
+
+    device: str
+    covers: tuple[str, ...]
+    node: str | None
+    site: str | None
+    model: str
+    vendor: str
+    on: Literal["accelerator", "cpu"]
+
+
+def measured_record(
+    which: WhichDevice,
+    outcome: WindowOutcome,
+    *,
+    shape: tuple[int, int, int],
+    precision: str,
+    products_per_batch: int,
+    threads: int | None,
+    library: str,
+    seed: int,
+) -> DeviceRecord:
+    """The record of one window. `gflops` has the whole window as its denominator, `observed_gflops` the time spent."""
+    ok = outcome.verdict is Verdict.OK
+    rates = [r / FLOPS_PER_GFLOPS for r in outcome.batch_flops]
+    spent_s = min(outcome.elapsed_s, outcome.window_s)
+    return DeviceRecord(
+        device=which.device,
+        covers=which.covers,
+        node=which.node,
+        site=which.site,
+        model=which.model,
+        vendor=which.vendor,
+        evidence="measured",
+        on=which.on,
+        workload="gemm",
+        precision=precision,
+        gflops=outcome.counted_flop / outcome.window_s / FLOPS_PER_GFLOPS,
+        verified=ok,
+        verdict=outcome.verdict,
+        reason=None if ok else outcome.detail,
+        observed_gflops=outcome.flop / spent_s / FLOPS_PER_GFLOPS if spent_s > 0 else None,
+        shape=shape,
+        flop=outcome.flop,
+        window_s=outcome.window_s,
+        window_start_s=outcome.start_s,
+        elapsed_s=outcome.elapsed_s,
+        warmup_s=outcome.warmup_s,
+        steady=outcome.steady,
+        batches=outcome.batches,
+        products=outcome.products,
+        products_per_batch=products_per_batch,
+        samples=outcome.samples,
+        detection_probability=detection_probability(products_per_batch),
+        detection_probability_one_percent=detection_over_window(outcome.samples, PUBLISHED_CORRUPT_SHARE),
+        check_share=outcome.check_s / outcome.elapsed_s if outcome.elapsed_s > 0 else None,
+        batch_gflops_p5=quantile(rates, 0.05),
+        batch_gflops_p50=quantile(rates, 0.5),
+        batch_gflops_p95=quantile(rates, 0.95),
+        threads=threads,
+        library=library,
+        seed=seed,
+    )
+
+
+def failed_record(
+    which: WhichDevice, *, precision: str, verdict: Verdict, reason: str, window_s: float | None = None
+) -> DeviceRecord:
+    """A device that should have been measured and was not: it counts zero, and says why."""
+    return DeviceRecord(
+        device=which.device,
+        covers=which.covers,
+        node=which.node,
+        site=which.site,
+        model=which.model,
+        vendor=which.vendor,
+        evidence="measured",
+        on=which.on,
+        workload="gemm",
+        precision=precision,
+        gflops=0.0,
+        verified=False,
+        verdict=verdict,
+        reason=reason,
+        window_s=window_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One figure of an answer. `must` and `aim` are bounds where there are any; `ok` None where nothing is demanded."""
+
+    case: str
+    value: float | int | None
+    unit: str
+    must: float | None = None
+    aim: float | None = None
+    ok: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    provenance: Mapping[str, Any]
+    cases: Sequence[Case]
+    devices: Sequence[DeviceRecord]
+    peers: Mapping[str, Any] = field(default_factory=dict)
+    not_covered: Sequence[Mapping[str, Any]] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = {
+            "schema": BENCH_SCHEMA,
+            "provenance": dict(self.provenance),
+            "cases": [asdict(c) for c in self.cases],
+            "devices": [d.to_json() for d in self.devices],
+            "peers": dict(self.peers),
+        }
+        if self.not_covered:
+            answer["not_covered"] = [dict(d) for d in self.not_covered]
+        return answer
+
+
+def cases_of(devices: Sequence[DeviceRecord], *, not_covered: int = 0) -> tuple[Case, ...]:
+    """The stable case names of `bench run`. Sums are over one kind of evidence each, and null where it was not run."""
+    accelerators = [d for d in devices if d.should_count()]
+    cpus = [d for d in devices if d.evidence == "measured" and d.on == "cpu"]
+    simulated = [d for d in devices if d.evidence == "simulated"]
+    invalid = sum(len(d.covers) for d in accelerators if not d.verified)
+    chances = [d.detection_probability for d in devices if d.verified and d.detection_probability is not None]
+
+    def summed(records: Sequence[DeviceRecord]) -> float | None:
+        known = [d.gflops for d in records if d.gflops is not None]
+        return sum(known) if known else None
+
+    def in_pflops(gflops: float | None) -> float | None:
+        return None if gflops is None else gflops / 1e6
+
+    measured = [d for d in devices if d.evidence == "measured"]
+    return (
+        Case("measured_accelerator_pflops", in_pflops(summed(accelerators)), "PFlops"),
+        Case("measured_accelerators", sum(len(d.covers) for d in accelerators), "devices"),
+        Case("cpu_gflops", summed(cpus), "GFLOP/s"),
+        Case("simulated_pflops", in_pflops(summed(simulated)), "PFlops (simulated)"),
+        Case("simulated_devices", sum(len(d.covers) for d in simulated), "devices (simulated)"),
+        Case("devices_verified", sum(len(d.covers) for d in measured if d.verified), "devices"),
+        Case("devices_invalid", invalid, "devices", must=0, aim=0, ok=invalid == 0),
+        Case("devices_not_covered", not_covered, "devices"),
+        Case("detection_probability_min", min(chances, default=None), "probability"),
+    )
+
+
+# ---- reading back ------------------------------------------------------------------------------------------------
+
+_TEXT = ("device", "model", "vendor", "workload", "precision", "protocol")
+_TEXT_OR_NULL = ("node", "site", "reason", "library", "basis")
+_COUNTS = ("flop", "batches", "products", "samples")
+_COUNTS_OR_NULL = ("products_per_batch", "threads", "seed")
+_NUMBERS_OR_NULL = (
+    "gflops",
+    "observed_gflops",
+    "window_s",
+    "window_start_s",
+    "elapsed_s",
+    "warmup_s",
+    "detection_probability",
+    "detection_probability_one_percent",
+    "check_share",
+    "batch_gflops_p5",
+    "batch_gflops_p50",
+    "batch_gflops_p95",
+)
+_DEFAULTS = {f.name: f.default for f in fields(DeviceRecord)}
+
+
+def device_record(data: Mapping[str, Any]) -> DeviceRecord:
+    """A record from JSON. Unknown fields are left aside (a newer writer). Raises BadRecord."""
+    value: dict[str, Any] = {}
+    for name in _TEXT:
+        value[name] = _checked(data, name, isinstance(data.get(name, _DEFAULTS[name]), str))
+    for name in _TEXT_OR_NULL:
+        value[name] = _checked(data, name, data.get(name) is None or isinstance(data[name], str))
+    for name in _COUNTS:
+        value[name] = _checked(data, name, _is_count(data.get(name, 0)))
+    for name in _COUNTS_OR_NULL:
+        value[name] = _checked(data, name, data.get(name) is None or _is_count(data[name]))
+    for name in _NUMBERS_OR_NULL:
+        value[name] = _checked(data, name, data.get(name) is None or _is_number(data[name]))
+    value["verified"] = _checked(data, "verified", isinstance(data.get("verified"), bool))
+    value["steady"] = _checked(data, "steady", data.get("steady") in (None, True, False))
+    value["evidence"] = _checked(data, "evidence", data.get("evidence") in ("measured", "simulated"))
+    value["on"] = _checked(data, "on", data.get("on") in ("accelerator", "cpu", "nothing"))
+    value["verdict"] = Verdict(_checked(data, "verdict", data.get("verdict") in tuple(Verdict)))
+    covers = data.get("covers")
+    _checked(data, "covers", isinstance(covers, (list, tuple)) and covers != [] and all(isinstance(u, str) for u in covers))
+    value["covers"] = tuple(covers or ())
+    shape = data.get("shape")
+    _checked(
+        data, "shape", shape is None or (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape)))
+    )
+    value["shape"] = None if shape is None else tuple(shape)
+    record = DeviceRecord(**value)
+    if (record.evidence == "simulated") != (record.on == "nothing"):
+        raise BadRecord("evidence and on contradict each other: only a simulated figure is measured on nothing")
+    if record.verified and (record.verdict is not Verdict.OK or not record.gflops):
+        raise BadRecord("verified is true although the window does not count")
+    if record.evidence == "measured" and not record.verified and record.gflops:
+        raise BadRecord("gflops is not 0 although the device was not verified")
+    return record
+
+
+def _checked(data: Mapping[str, Any], name: str, good: bool) -> Any:
+    if not good:
+        shown = json.dumps(data.get(name), default=str)
+        raise BadRecord(f"field {name} is missing or of the wrong kind: {shown[:80]}")
+    return data.get(name, _DEFAULTS[name])
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+
+
+def placed(record: DeviceRecord, *, node: str, site: str) -> DeviceRecord:
+    """The same record, at the node and site that the service knows it at."""
+    return replace(record, node=node, site=site)

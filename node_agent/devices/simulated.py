@@ -1,0 +1,102 @@
+"""Devices that do not exist: what would a node with these cards report?
+
+Every device and every reading says that it is simulated. Readings are plausible and repeatable: they depend on the seed,
+the device, the second and on whether the device is busy, never on chance. A run on simulated devices is shown no real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from node_agent.devices.source import Device, Measured, Quality, Quantity, Reading
+
+# Invented for the simulation, and nobody's specification.
+BUSY_WATTS = 600.0
+IDLE_WATTS = 90.0
+BUSY_MEGAHERTZ = 1750.0
+IDLE_MEGAHERTZ = 345.0
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedSpec:
+    """`count` cards of one model. `seed` varies their readings; two nodes may share a spec."""
+
+    model: str
+    vendor: str
+    count: int
+    memory_bytes: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.count >= 0 and self.memory_bytes >= 0, self
+
+
+class SimulatedDevices:
+    """A device source that invents. `node` is the node's name and makes uuids differ from node to node."""
+
+    def __init__(self, spec: SimulatedSpec, node: str) -> None:
+        self._spec = spec
+        self._node = node
+        self._busy: frozenset[int] = frozenset()
+        self._uuids = tuple(f"sim-{self._digest('uuid', index)[:20]}" for index in range(spec.count))
+        self._joules = [0.0] * spec.count
+        self._read_at_s: float | None = None
+
+    @property
+    def vendor(self) -> str:
+        return self._spec.vendor
+
+    def enumerate(self) -> Sequence[Device]:
+        spec = self._spec
+        return [
+            Device(index, uuid, spec.model, spec.vendor, spec.memory_bytes, True, uuid)
+            for index, uuid in enumerate(self._uuids)
+        ]
+
+    def set_busy(self, indices: Iterable[int]) -> None:
+        """Which devices have a run on them from now on."""
+        self._busy = frozenset(indices)
+
+    def read(self, now_s: float) -> Mapping[str, Mapping[Quantity, Measured]]:
+        """Energy counts what was drawn since the first reading, so it never falls."""
+        passed_s = max(0.0, now_s - self._read_at_s) if self._read_at_s is not None else 0.0
+        self._read_at_s = now_s
+        return {uuid: self._read_device(index, now_s, passed_s) for index, uuid in enumerate(self._uuids)}
+
+    def _read_device(self, index: int, now_s: float, passed_s: float) -> Mapping[Quantity, Measured]:
+        busy = index in self._busy
+        ripple = self._ripple(index, int(now_s))
+        watts = (BUSY_WATTS if busy else IDLE_WATTS) * (1.0 + 0.05 * ripple)
+        self._joules[index] += watts * passed_s
+        used_bytes = int(self._spec.memory_bytes * ((0.6 + 0.05 * ripple) if busy else 0.005))
+
+        def simulated(value: float, unit: str) -> Reading:
+            return Reading(value, unit, now_s, Quality.SIMULATED)
+
+        return {
+            Quantity.UTILISATION_PERCENT: simulated(round(92.0 + 6.0 * ripple, 1) if busy else 0.0, "percent"),
+            Quantity.MEMORY_USED_BYTES: simulated(float(used_bytes), "bytes"),
+            Quantity.MEMORY_TOTAL_BYTES: simulated(float(self._spec.memory_bytes), "bytes"),
+            Quantity.POWER_WATTS: simulated(round(watts, 1), "watts"),
+            Quantity.ENERGY_JOULES: simulated(round(self._joules[index], 1), "joules"),
+            Quantity.TEMPERATURE_CELSIUS: simulated(round((64.0 if busy else 33.0) + 3.0 * ripple, 1), "celsius"),
+            Quantity.CLOCK_MEGAHERTZ: simulated(round((BUSY_MEGAHERTZ if busy else IDLE_MEGAHERTZ)), "megahertz"),
+        }
+
+    def _ripple(self, index: int, second: int) -> float:
+        """A number in [-1, 1] that is the same for the same seed, device and second."""
+        return int(self._digest(f"second {second}", index)[:8], 16) / 0x7FFFFFFF - 1.0
+
+    def _digest(self, purpose: str, index: int) -> str:
+        spec = self._spec
+        text = f"{self._node}\n{spec.model}\n{spec.seed}\n{index}\n{purpose}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
+        """A simulated run never touches a real card."""
+        return {"CUDA_VISIBLE_DEVICES": ""}
+
+    def close(self) -> None:
+        """Nothing is held open."""

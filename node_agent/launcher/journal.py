@@ -1,0 +1,235 @@
+"""What must outlive the launcher: which runs it was about to start, started and saw end, and the highest epoch.
+
+An append-only file of JSON lines. `intent` is written and synced before the fork, so a key is never started twice; `pid`
+follows it, `exit` follows the wait, `forget` ends it. A torn last line (the launcher was killed while writing) is dropped.
+Opening rewrites the file to what still matters, and so does growth; forgotten keys are kept, up to a bound, as tombstones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from node_agent.launcher.procfs import boot_id
+from node_agent.launcher.records import BadRecord, ExitRecord, Json, RunRecord
+
+TOMBSTONES = 10_000
+REWRITE_AFTER_LINES = 50_000
+
+
+@dataclass(slots=True)
+class Run:
+    """One run: the row of the launcher's table, and what the journal keeps of it.
+
+    `mark` is an entry of the run's environment that no other run has, by which its processes can be told wherever they
+    went. `stopped_for` says why the launcher itself ended the run, if it did; `kill_at` is a time of CLOCK_BOOTTIME.
+    """
+
+    key: str
+    argv_sha256: str
+    mark: str
+    memory_bytes: int
+    grace_s: float
+    lease_bound: bool
+    tag: str
+    pid: int | None = None
+    start_ticks: int | None = None
+    started_s: float | None = None
+    exit: ExitRecord | None = None
+    adopted: bool = False  # not a child of this launcher: its exit code cannot be learnt
+    stopped_for: str | None = None
+    kill_sent: bool = False
+    kill_at: float | None = None
+    asks_at: float | None = None
+    kills_before: int = 0  # the kernel's count of out-of-memory kills when the run began
+
+    @property
+    def live(self) -> bool:
+        return self.pid is not None and self.exit is None
+
+    def record(self) -> RunRecord:
+        return RunRecord(self.key, self.tag, self.pid, self.started_s, self.exit)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What was in the journal. Pids and times of an earlier boot are left out: they mean nothing in this one."""
+
+    epoch: int = 0
+    lease_until: float | None = None  # CLOCK_BOOTTIME seconds
+    runs: dict[str, Run] = field(default_factory=dict)
+    forgotten: dict[str, None] = field(default_factory=dict)  # a set that remembers its order
+
+
+class Journal:
+    """The file, open for appending. Raises OSError when it cannot be written: then nothing may be started."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._boot_id = boot_id()
+        self.kept = self._load()
+        self._lines = 0
+        self._fd = -1
+        self.rewrite()
+
+    # ---- writing ---------------------------------------------------------------------------------------------------
+
+    def epoch(self, epoch: int) -> None:
+        self.kept.epoch = epoch
+        self._append([{"t": "epoch", "epoch": epoch}], sync=True)
+
+    def lease(self, until: float) -> None:
+        self.kept.lease_until = until
+        self._append([{"t": "lease", "until": until}], sync=False)
+
+    def intents(self, runs: Iterable[Run]) -> None:
+        """Before the forks; on the disk when it returns."""
+        chosen = list(runs)
+        self._append([_intent(run) for run in chosen], sync=True)
+        self.kept.runs.update((run.key, run) for run in chosen)
+
+    def started(self, run: Run) -> None:
+        self._append([_pid(run)], sync=False)
+
+    def ended(self, run: Run) -> None:
+        self._append([_exit(run)], sync=False)
+
+    def forget(self, key: str) -> None:
+        self._append([{"t": "forget", "key": key}], sync=False)
+        self._bury(self.kept, key)
+        if self._lines > REWRITE_AFTER_LINES:
+            self.rewrite()
+
+    def _append(self, records: Iterable[Mapping[str, Any]], *, sync: bool) -> None:
+        lines = [json.dumps(record, separators=(",", ":")) for record in records]
+        data = ("\n".join(lines) + "\n").encode()
+        written = os.write(self._fd, data)
+        if written != len(data):  # a full disk: take the half line back
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+            raise OSError(28, "no space left for the journal", str(self.path))
+        if sync:
+            os.fdatasync(self._fd)
+        self._lines += len(lines)
+
+    def rewrite(self) -> None:
+        """Replace the file by the shortest one that says the same."""
+        fresh = self.path.with_suffix(self.path.suffix + ".new")
+        records = list(self._snapshot())
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.writelines(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, self.path)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        self._lines = 0
+
+    def _snapshot(self) -> Iterator[Json]:
+        kept = self.kept
+        yield {"t": "boot", "boot_id": self._boot_id}
+        yield {"t": "epoch", "epoch": kept.epoch}
+        if kept.lease_until is not None:
+            yield {"t": "lease", "until": kept.lease_until}
+        for key in kept.forgotten:
+            yield {"t": "forget", "key": key}
+        for run in kept.runs.values():
+            yield _intent(run)
+            if run.pid is not None:
+                yield _pid(run)
+            if run.exit is not None:
+                yield _exit(run)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # ---- reading ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> Kept:
+        kept = Kept()
+        try:
+            text = self.path.read_text(errors="replace")
+        except FileNotFoundError:
+            return kept
+        written_by = self._boot_id
+        for number, line in enumerate(text.splitlines(), 1):
+            try:
+                record = json.loads(line)
+                if record["t"] == "boot":
+                    written_by = record["boot_id"]
+                else:
+                    self._replay(kept, record)
+            except (ValueError, KeyError, TypeError, BadRecord) as error:
+                print(f"{self.path}:{number}: line dropped: {error!r}", file=sys.stderr)
+        if written_by != self._boot_id:
+            kept.lease_until = None
+            for run in kept.runs.values():
+                if run.exit is None:
+                    run.pid = run.start_ticks = None
+        return kept
+
+    def _replay(self, kept: Kept, record: Mapping[str, Any]) -> None:
+        match record["t"]:
+            case "epoch":
+                kept.epoch = max(kept.epoch, int(record["epoch"]))
+            case "lease":
+                kept.lease_until = float(record["until"])
+            case "intent":
+                kept.runs[str(record["key"])] = Run(
+                    key=str(record["key"]),
+                    argv_sha256=str(record["argv_sha256"]),
+                    mark=str(record["mark"]),
+                    memory_bytes=int(record["memory_bytes"]),
+                    grace_s=float(record["grace_s"]),
+                    lease_bound=bool(record["lease_bound"]),
+                    tag=str(record["tag"]),
+                    kills_before=int(record["kills_before"]),
+                )
+            case "pid":
+                run = kept.runs[record["key"]]
+                run.pid, run.start_ticks = int(record["pid"]), int(record["ticks"])
+                run.started_s = float(record["at_s"])
+            case "exit":
+                kept.runs[record["key"]].exit = ExitRecord.from_json(record)
+            case "forget":
+                self._bury(kept, str(record["key"]))
+            case other:
+                raise BadRecord(f"unknown record {other!r}")
+
+    @staticmethod
+    def _bury(kept: Kept, key: str) -> None:
+        kept.runs.pop(key, None)
+        kept.forgotten[key] = None
+        while len(kept.forgotten) > TOMBSTONES:
+            del kept.forgotten[next(iter(kept.forgotten))]
+
+
+def _intent(run: Run) -> Json:
+    return {
+        "t": "intent",
+        "key": run.key,
+        "argv_sha256": run.argv_sha256,
+        "mark": run.mark,
+        "memory_bytes": run.memory_bytes,
+        "grace_s": run.grace_s,
+        "lease_bound": run.lease_bound,
+        "tag": run.tag,
+        "kills_before": run.kills_before,
+    }
+
+
+def _pid(run: Run) -> Json:
+    return {"t": "pid", "key": run.key, "pid": run.pid, "ticks": run.start_ticks, "at_s": run.started_s}
+
+
+def _exit(run: Run) -> Json:
+    assert run.exit is not None, run
+    end = run.exit
+    return {"t": "exit", "key": run.key, "how": end.how, "code": end.code, "at_s": end.at_s, "detail": end.detail}

@@ -1,0 +1,111 @@
+"""What the launcher is told and what it tells, as frozen dataclasses and as JSON: shared by both ends of its socket.
+
+Requests are JSON lines `{"id", "op", "epoch", ...}`, answered by `{"id", "ok", ...}`; an exit is pushed as
+`{"push": "exit", "run": RunRecord}`. `key` is opaque here, and so is `tag`: what the agent wants back after a crash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+How = Literal["exit", "signal", "out_of_memory", "lease", "unknown", "never_started"]
+HOWS = ("exit", "signal", "out_of_memory", "lease", "unknown", "never_started")
+
+Json = dict[str, Any]  # only between a line of the socket or the journal and a dataclass
+
+
+class BadRecord(Exception):
+    """A line that is not what this version of the launcher speaks. The message names the field."""
+
+
+def _field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    value = data.get(name)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise BadRecord(f"field {name!r} is {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOrder:
+    """Start `argv` (argv[0] looked up on the PATH in `env`) in `cwd`, appending its output to two files.
+
+    `memory_bytes` 0 sets no limit. `grace_s` is what a run gets between SIGTERM and SIGKILL when the lease lapses.
+    """
+
+    key: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    cwd: str
+    stdout: str
+    stderr: str
+    memory_bytes: int
+    grace_s: float
+    lease_bound: bool
+    tag: str
+
+    def to_json(self) -> Json:
+        return {**asdict(self), "env": dict(self.env)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> LaunchOrder:
+        argv = _field(data, "argv", list)
+        env = _field(data, "env", dict)
+        if not argv or not all(isinstance(part, str) for part in (*argv, *env, *env.values())):
+            raise BadRecord("fields 'argv' and 'env' hold strings, and argv at least one")
+        return LaunchOrder(
+            key=_field(data, "key", str),
+            argv=tuple(argv),
+            env=tuple(env.items()),
+            cwd=_field(data, "cwd", str),
+            stdout=_field(data, "stdout", str),
+            stderr=_field(data, "stderr", str),
+            memory_bytes=_field(data, "memory_bytes", int),
+            grace_s=float(_field(data, "grace_s", (int, float))),
+            lease_bound=_field(data, "lease_bound", bool),
+            tag=_field(data, "tag", str),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """How a run ended, as in messages.Exited; `detail` is empty unless there is more to say."""
+
+    how: How
+    code: int | None
+    at_s: float
+    detail: str = ""
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> ExitRecord:
+        how, code = data.get("how"), data.get("code")
+        if how not in HOWS or not (code is None or isinstance(code, int)):
+            raise BadRecord(f"an exit of how={how!r}, code={code!r}")
+        at_s = float(_field(data, "at_s", (int, float)))
+        return ExitRecord(cast(How, how), code, at_s, _field(data, "detail", str))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run in the launcher's table. `pid` is None when the launcher died before it could note it."""
+
+    key: str
+    tag: str
+    pid: int | None
+    started_s: float | None
+    exit: ExitRecord | None
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> RunRecord:
+        pid, started_s, exit_ = data.get("pid"), data.get("started_s"), data.get("exit")
+        return RunRecord(
+            key=_field(data, "key", str),
+            tag=_field(data, "tag", str),
+            pid=None if pid is None else _field(data, "pid", int),
+            started_s=None if started_s is None else float(_field(data, "started_s", (int, float))),
+            exit=None if exit_ is None else ExitRecord.from_json(exit_),
+        )

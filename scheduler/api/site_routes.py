@@ -1,0 +1,82 @@
+"""/v1/nodes, /v1/status, /v1/config, /v1/health and /metrics: the site around the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from scheduler.api.answers import answer, encoded
+from scheduler.api.context import Caller, Context, NodeName, Operator, Overseer, bearer
+from scheduler.api.job_routes import STATES
+from scheduler.api.models import ConfigAnswer, DrainRequest, HealthAnswer, NodeAnswer, NodesAnswer, StatusAnswer
+
+router = APIRouter(dependencies=[Depends(bearer)])
+open_router = APIRouter()
+
+
+@open_router.get("/v1/health", response_model=HealthAnswer, tags=["service"])
+async def health(context: Context) -> Response:
+    """The API answers. Needs no token."""
+    return answer(encoded("health", {"status": "ok", "version": context.version}))
+
+
+@router.get("/v1/nodes", response_model=NodesAnswer, tags=["nodes"])
+async def nodes(by: Caller, context: Context) -> Response:
+    """Nodes with their devices, what is free on them, and the last readings."""
+    return answer(await context.rooms.commands.call(lambda: encoded("nodes", context.control.nodes(by))))
+
+
+@router.post("/v1/nodes/{node}/drain", response_model=NodeAnswer, tags=["nodes"])
+async def drain(node: NodeName, request: DrainRequest, by: Operator, context: Context) -> Response:
+    """Start nothing new on a node; what runs there goes on."""
+
+    def work() -> bytes:
+        return encoded("drain", context.control.drain(node, by, reason=request.reason))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/v1/nodes/{node}/resume", response_model=NodeAnswer, tags=["nodes"])
+async def resume(node: NodeName, by: Operator, context: Context) -> Response:
+    """Take a drained node back into use."""
+    return answer(await context.rooms.commands.call(lambda: encoded("resume", context.control.resume(node, by))))
+
+
+@router.get("/v1/status", response_model=StatusAnswer, tags=["service"])
+async def status(by: Overseer, context: Context) -> Response:
+    """Processes, addresses and counts of the running service."""
+    return answer(await context.rooms.commands.call(lambda: encoded("status", context.control.status(by))))
+
+
+@router.get("/v1/config", response_model=ConfigAnswer, tags=["service"])
+async def config(_by: Caller, context: Context) -> Response:
+    """The names that job files may use here."""
+    return answer(encoded("config", context.site))
+
+
+@router.get("/metrics", response_class=Response, tags=["service"])
+async def metrics(by: Overseer, context: Context) -> Response:
+    """Counts for Prometheus, in its text format."""
+    facts = await context.rooms.commands.call(lambda: context.control.status(by))
+    text = prometheus_text(facts["jobs"], version=context.version)
+    return Response(text, media_type="text/plain; version=0.0.4")
+
+
+def prometheus_text(jobs_by_state: Mapping[str, int], *, version: str) -> str:
+    """Every state has a line, also at 0: a series that comes and goes cannot be alerted on."""
+    counts = dict.fromkeys(STATES, 0) | dict(jobs_by_state)
+    lines = [
+        "# HELP suanli_jobs Jobs by state.",
+        "# TYPE suanli_jobs gauge",
+        *(f'suanli_jobs{{state="{_label(state)}"}} {count}' for state, count in counts.items()),
+        "# HELP suanli_build_info The running version.",
+        "# TYPE suanli_build_info gauge",
+        f'suanli_build_info{{version="{_label(version)}"}} 1',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,201 @@
+"""`suanli doctor`: is this machine fit to run Suanli, and if not, how is each thing mended?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from scheduler.cli.instance import Home
+
+MIN_PYTHON = (3, 11)
+MIN_FREE_BYTES = 2 * 10**9
+NEVER_RUN_ON = "Ascend, Cambricon, Hygon, MetaX, Moore Threads, Kunlun, Iluvatar"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`mend` is empty when nothing need be done. Only "bad" makes the command fail."""
+
+    check: str
+    verdict: Literal["ok", "note", "bad"]
+    found: str
+    mend: str = ""
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), default=None, help="Site file whose ports are checked.")
+@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
+@click.pass_context
+def doctor(context: click.Context, config: Path | None, output: str) -> None:
+    """Check Python, Ray, NVML, disk, ports and clock, and say how to mend each."""
+    findings = examine(Home.from_environment(), config)
+    if output == "json":
+        click.echo(json.dumps({"schema": "suanli/doctor/1", "findings": [asdict(f) for f in findings]}))
+    else:
+        from scheduler.cli.render import Table, show_table
+
+        table = Table(["CHECK", "VERDICT", "FOUND", "MEND"])
+        for finding in findings:
+            table.add(finding.check, finding.verdict, finding.found, finding.mend)
+        show_table(table)
+    if any(finding.verdict == "bad" for finding in findings):
+        context.exit(1)
+
+
+def examine(home: Home, config: Path | None) -> list[Finding]:
+    """Every check; one that fails to run is itself a finding."""
+    checks: list[tuple[str, Callable[[], list[Finding]]]] = [
+        ("python", _python),
+        ("ray", _ray),
+        ("nvml", _nvml),
+        ("disk", lambda: _disk(home)),
+        ("ports", lambda: _ports(home, config)),
+        ("clock", _clock),
+        ("isolation", _isolation),
+    ]
+    findings = []
+    for name, check in checks:
+        try:
+            findings.extend(check())
+        except Exception as error:
+            findings.append(
+                Finding(name, "bad", f"the check itself failed: {error}", "report this with the text above")
+            )
+    return findings
+
+
+def _python() -> list[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if tuple(sys.version_info[:2]) < MIN_PYTHON:
+        return [Finding("python", "bad", version, "install Python 3.11 or newer and run make setup PYTHON=python3.11")]
+    return [Finding("python", "ok", version)]
+
+
+def _ray() -> list[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        found = version("ray")
+    except PackageNotFoundError:
+        return [Finding("ray", "bad", "not installed", "run make setup")]
+    findings = [Finding("ray", "ok", found)]
+    ambient = sorted(name for name in os.environ if name.startswith("RAY_"))
+    if ambient:
+        findings.append(
+            Finding(
+                "ray", "note", f"{', '.join(ambient)} set in this shell", "nothing: `suanli up` does not pass them on"
+            )
+        )
+    return findings
+
+
+def _nvml() -> list[Finding]:
+    from node_agent.devices.detect import detect
+    from node_agent.devices.source import DeviceSourceError
+
+    try:
+        source = detect(("nvml",))
+    except DeviceSourceError as error:
+        return [
+            Finding("nvml", "note", str(error), "nothing on a machine without NVIDIA cards; else install their driver"),
+            Finding("vendors", "note", f"never run on hardware of {NEVER_RUN_ON}", "their adapters are yet to come"),
+        ]
+    try:
+        devices = source.enumerate()
+        names = ", ".join(sorted({device.model for device in devices}))
+        return [Finding("nvml", "ok" if devices else "note", f"{len(devices)} devices: {names}")]
+    finally:
+        source.close()
+
+
+def _disk(home: Home) -> list[Finding]:
+    findings = []
+    place = home.path
+    while not place.exists():
+        place = place.parent
+    for what, path in (("home", place), ("sockets", home.runtime_dir.parent), ("shared memory", Path("/dev/shm"))):
+        if not path.exists():
+            findings.append(Finding("disk", "bad", f"{what}: {path} is missing", f"make {path} available"))
+            continue
+        usage = shutil.disk_usage(path)
+        least = MIN_FREE_BYTES if what == "home" else 200 * 10**6
+        text = f"{what}: {usage.free / 1e9:.1f} GB free on {path}"
+        if usage.free < least:
+            findings.append(Finding("disk", "bad", text, f"free at least {least / 1e9:g} GB there"))
+        elif not os.access(path, os.W_OK):
+            findings.append(Finding("disk", "bad", f"{what}: {path} is not writable", "set SUANLI_HOME elsewhere"))
+        else:
+            findings.append(Finding("disk", "ok", text))
+    return findings
+
+
+def _ports(home: Home, config: Path | None) -> list[Finding]:
+    from scheduler.cli.instance import require_free
+    from scheduler.cli.up import default_config
+    from scheduler.errors import SuanliError
+    from scheduler.schema.load import load_site
+
+    started = home.started() if home.path.exists() else None
+    if started is not None and "service" in started.living():
+        return [Finding("ports", "ok", f"this instance runs: {started.api}")]
+    try:
+        site = load_site(config or default_config())
+    except SuanliError as error:
+        return [Finding("config", "bad", error.message, "mend the file as it says")]
+    findings = []
+    for door, listen in (("api", site.api), ("gateway", site.gateway)):
+        if not listen.port:
+            continue
+        try:
+            require_free(listen.host, listen.port, door=door)
+            findings.append(Finding("ports", "ok", f"{door} {listen.host}:{listen.port} is free"))
+        except SuanliError as error:
+            findings.append(Finding("ports", "bad", error.message, f"free it, or `suanli up --{door}-port 0`"))
+    return findings
+
+
+def _clock() -> list[Finding]:
+    """The kernel's own word on whether somebody keeps its clock, and a check that it is not far off."""
+    import ctypes
+
+    class Timex(ctypes.Structure):
+        _fields_ = [("modes", ctypes.c_uint), ("pad", ctypes.c_byte * 252)]
+
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(Timex()))
+    year = time.gmtime().tm_year
+    if year < 2025:
+        return [Finding("clock", "bad", f"the year is {year}", "set the clock; run chrony or systemd-timesyncd")]
+    if state == 5:  # TIME_ERROR: the clock is not synchronised (adjtimex(2))
+        return [
+            Finding(
+                "clock", "note", "not kept in step by NTP", "run chrony: nodes must agree within 50 ms to be measured"
+            )
+        ]
+    return [Finding("clock", "ok", f"synchronised; {time.strftime('%Y-%m-%d %H:%M:%S %Z')} on {socket.gethostname()}")]
+
+
+def _isolation() -> list[Finding]:
+    if os.geteuid() != 0:
+        return [
+            Finding(
+                "isolation",
+                "note",
+                "single-user mode: all jobs run as you",
+                "run the agents as root to separate tenants",
+            )
+        ]
+    return [
+        Finding(
+            "isolation", "note", "jobs run as root unless configs name a Unix user", "set unix_user in tenants.yaml"
+        )
+    ]

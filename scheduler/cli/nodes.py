@@ -1,0 +1,162 @@
+"""`suanli nodes`: which nodes there are, what stands in them, what is free, and why one takes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from scheduler.cli import words
+from scheduler.cli.client import Client
+from scheduler.cli.options import output_option
+from scheduler.cli.render import Column, Table, hint, show_json, show_pairs, show_table
+from scheduler.errors import NotFound
+
+Node = Mapping[str, Any]
+
+COLUMNS = (
+    Column("NODE"),
+    Column("SITE", shed=2),
+    Column("STATE", styled=True),
+    Column("DEVICES", folds=True, least=16),
+    Column("USED", right=True),
+    Column("CPUS-FREE", right=True, shed=4),
+    Column("MEMORY-FREE", right=True, shed=3),
+    Column("JOBS", folds=True, least=8),
+    Column("NOTES", folds=True, least=20, shed=1),
+)
+
+
+@click.command()
+@click.argument("name", metavar="[NODE]", required=False)
+@click.option("--reasons", is_flag=True, help="Only nodes that take nothing or have a note, with who said so and when.")
+@output_option
+def nodes(name: str | None, reasons: bool, output: str) -> None:
+    """List the nodes; with NODE, its devices and their last readings."""
+    answer = Client.from_env().get("/v1/nodes")
+    if name is not None:
+        answer["nodes"] = [node for node in answer["nodes"] if node["name"] == name]
+        if not answer["nodes"]:
+            raise NotFound(f"there is no node {name}; `suanli nodes` lists them", field="node")
+    if output == "json":
+        show_json("nodes", answer)
+    elif reasons:
+        show_table(reasons_table(answer["nodes"], now_s=time.time()))
+    elif name is not None:
+        _show_one(answer["nodes"][0])
+    else:
+        show_table(nodes_table(answer["nodes"]))
+        if not answer["nodes"]:
+            hint("no node answers yet; `suanli status` shows the agents")
+
+
+def nodes_table(found: Sequence[Node]) -> Table:
+    table = Table(COLUMNS)
+    for node in found:
+        used = sum(device["used_milli"] for device in node["devices"])
+        table.add(
+            node["name"],
+            node["site"],
+            node["state"],
+            devices_text(node),
+            f"{words.milli(used)}/{len(node['devices'])}",
+            f"{words.milli(node['cpus_free_milli'])}/{words.milli(node['cpus_milli'])}",
+            f"{words.size(node['memory_free_bytes'])}",
+            " ".join(jobs_on(node)),
+            "; ".join(_notes(node)),
+        )
+    return table
+
+
+def devices_text(node: Node) -> str:
+    """`8 x H100 SXM (simulated)`: what is installed, and never a word that could pass for a real card."""
+    counts = Counter((device["model"], device["simulated"]) for device in node["devices"])
+    parts = [f"{count} x {model}{' (simulated)' if simulated else ''}" for (model, simulated), count in counts.items()]
+    if not parts and node["simulated"]:
+        return "none (simulated)"
+    return ", ".join(parts) or "none"
+
+
+def jobs_on(node: Node) -> list[str]:
+    """Ids of the jobs on its devices, each once, in the order of devices."""
+    return list(dict.fromkeys(job for device in node["devices"] for job in device["jobs"]))
+
+
+def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
+    table = Table(
+        [
+            "NODE",
+            Column("STATE", styled=True),
+            Column("REASON", folds=True, least=20),
+            Column("BY", shed=2),
+            Column("SINCE", right=True, shed=1),
+        ]
+    )
+    for node in found:
+        drain = node["drain"]
+        if drain is not None:
+            since = words.duration(now_s - drain["at_s"])
+            table.add(node["name"], node["state"], drain["reason"], drain["by"], since)
+        if node["state"] == "down" and not node["notes"]:
+            table.add(node["name"], node["state"], "its agent does not answer", "", "")
+        for note in node["notes"]:
+            table.add(node["name"], node["state"], note, "", "")
+    return table
+
+
+def _notes(node: Node) -> list[str]:
+    drained = [f"drained: {node['drain']['reason']}"] if node["drain"] is not None else []
+    return drained + list(node["notes"])
+
+
+def _show_one(node: Node) -> None:
+    show_pairs(
+        [
+            ("node", node["name"] + (" (simulated)" if node["simulated"] else "")),
+            ("site", node["site"]),
+            ("state", node["state"]),
+            ("address", node["address"]),
+            ("CPUs", f"{words.milli(node['cpus_free_milli'])} of {words.milli(node['cpus_milli'])} free"),
+            ("memory", f"{words.size(node['memory_free_bytes'])} of {words.size(node['memory_bytes'])} free"),
+            ("notes", "\n".join(_notes(node))),
+        ]
+    )
+    click.echo()
+    table = Table(
+        [
+            Column("DEVICE", right=True),
+            Column("MODEL", folds=True, least=12),
+            Column("MEMORY", right=True, shed=1),
+            Column("USED", right=True),
+            Column("JOBS", folds=True, least=6),
+            Column("READINGS", folds=True, least=24),
+        ]
+    )
+    for device in node["devices"]:
+        table.add(
+            device["index"],
+            device["model"] + (" (simulated)" if device["simulated"] else ""),
+            words.size(device["memory_bytes"]),
+            words.milli(device["used_milli"]),
+            " ".join(device["jobs"]),
+            _readings(node["readings"].get(device["uuid"], {})),
+        )
+    show_table(table)
+
+
+def _readings(readings: Mapping[str, Mapping[str, Any]]) -> str:
+    """`power 412 watts, temperature 61 celsius`; what cannot be read is named with its reason, never as a number."""
+    told, missing = [], {}
+    for quantity, reading in readings.items():
+        if "unavailable" in reading:
+            missing.setdefault(str(reading["unavailable"]), []).append(quantity.rsplit("_", 1)[0].replace("_", " "))
+            continue
+        value, unit = reading["value"], str(reading["unit"])
+        shown = words.size(value) if unit == "bytes" else f"{value:.4g}{'%' if unit == 'percent' else ' ' + unit}"
+        mark = " (simulated)" if reading.get("quality") == "simulated" else ""
+        told.append(f"{quantity.rsplit('_', 1)[0].replace('_', ' ')} {shown}{mark}")
+    told += [f"no {', '.join(names)}: {why}" for why, names in missing.items()]
+    return "; ".join(told)

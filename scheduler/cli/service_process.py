@@ -1,0 +1,159 @@
+"""The service's process: composes store, engine, gateway control, service and API, and runs until it is told to stop.
+
+Started by `suanli up`; stopping it (or killing it) leaves agents, jobs and the gateway alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from scheduler.cli.instance import Home
+from scheduler.errors import SuanliError
+
+if TYPE_CHECKING:
+    from scheduler.cli.instance import Started
+    from scheduler.engine.ray_engine import LocalNodes
+    from scheduler.schema.model import SiteConfig
+
+
+@click.command()
+@click.option("--home", "home_path", type=click.Path(path_type=Path), required=True)
+def main(home_path: Path) -> None:
+    """Run the service of the instance at --home."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    home = Home(home_path)
+    started = home.started()
+    if started is None:
+        raise click.ClickException(f"{home.path} has no instance; start it with `suanli up`")
+    try:
+        serve(home, started)
+    except SuanliError as error:
+        click.echo(error.message, err=True)
+        sys.exit(error.exit_code)
+
+
+def serve(home: Home, started: Started) -> None:
+    import uvicorn
+
+    from scheduler import __version__
+    from scheduler.api.app import create_app
+    from scheduler.core.decisions import Policy
+    from scheduler.engine.ray_engine import RayEngine
+    from scheduler.gateway.control import HttpGatewayControl
+    from scheduler.ports import Principal
+    from scheduler.schema.jobfile import job_from_mapping
+    from scheduler.schema.load import load_site, to_json
+    from scheduler.service.control import Service
+    from scheduler.store.sql import open_store
+    from scheduler.tokens import TokenTable
+
+    site = load_site(Path(started.config))
+    store = open_store(site.store_url or f"sqlite:///{home.path / 'store.db'}")
+    engine = RayEngine(
+        address=started.ray_address,
+        nodes=local_nodes(site),
+        lease_s=site.lease_s,
+    )
+    gateway = HttpGatewayControl(started.gateway, home.secret("gateway_control"), ca_file=started.ca_file)
+    service = Service(
+        store,
+        engine,
+        gateway,
+        SystemClock(),
+        policy=Policy(),
+        priority_classes={name: c.priority for name, c in site.priority_classes.items()},
+        lease_s=site.lease_s,
+        secret=bytes.fromhex(home.secret("service_secret")),
+        status_extra={
+            "version": __version__,
+            "service_pid": os.getpid(),
+            "api": started.api,
+            "gateway": started.gateway,
+            "ray_address": started.ray_address,
+        },
+    )
+
+    def parse_job(data: object, principal: Principal) -> object:
+        return job_from_mapping(data, source="job", lines=None, site=site, principal=principal)
+
+    app = create_app(service, TokenTable(home.tokens), parse_job, to_json(site), version=__version__)  # type: ignore[arg-type]
+    door = urlsplit(started.api)
+    assert door.hostname is not None, started.api
+    assert door.port is not None, started.api
+    service.start()
+    try:
+        uvicorn.run(
+            app,
+            host=door.hostname,
+            port=door.port,
+            loop="uvloop",
+            http="httptools",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=2,
+            ssl_certfile=started.cert_file,
+            ssl_keyfile=started.key_file,
+        )
+    finally:
+        service.close()
+        gateway.close()
+        engine.close()
+        store.close()
+
+
+class SystemClock:
+    """The wall clock, the one place where the live service reads it."""
+
+    def now_s(self) -> float:
+        import time
+
+        return time.time()
+
+
+def local_nodes(site: SiteConfig) -> LocalNodes:
+    """This machine's node and its simulated ones, as the engine is to start them."""
+    import socket
+
+    from node_agent.host import NodeConfig, SimulatedSpec
+    from scheduler.engine.ray_engine import LocalNodes
+
+    real = NodeConfig(
+        name=site.node_name or socket.gethostname(),
+        site=site.node_site,
+        address="127.0.0.1",
+        source=site.device_sources,
+        cpus_milli=None,
+        memory_bytes=None,
+        labels=(),
+    )
+    simulated = tuple(
+        NodeConfig(
+            name=f"{group.prefix}-{index}",
+            site=group.site,
+            address="127.0.0.1",
+            source=SimulatedSpec(
+                model=group.model,
+                vendor=group.vendor,
+                count=group.devices,
+                memory_bytes=group.device_memory_bytes,
+                seed=index,
+            ),
+            cpus_milli=group.cpus_milli,
+            memory_bytes=group.memory_bytes,
+            labels=(),
+        )
+        for group in site.simulated_nodes
+        for index in range(group.count)
+    )
+    return LocalNodes(real=real, simulated=simulated)
+
+
+if __name__ == "__main__":
+    main()

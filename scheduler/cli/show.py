@@ -1,0 +1,117 @@
+"""`suanli show`: one job with its workers, its events and what it left as results."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from scheduler.cli import words
+from scheduler.cli.client import Client, job_path
+from scheduler.cli.options import job_argument, output_option
+from scheduler.cli.render import Column, Table, one_line, show_json, show_pairs, show_table
+
+
+@click.command()
+@job_argument
+@output_option
+def show(job_id: str, output: str) -> None:
+    """Show everything about job ID (default: last)."""
+    job = Client.from_env().get(job_path(job_id))
+    if output == "json":
+        show_json("job", job)
+        return
+    now_s = time.time()
+    estimate = words.estimated_start(job, now_s)
+    show_pairs(
+        [
+            ("job", job["id"]),
+            ("name", job["name"]),
+            ("tenant", job["tenant"]),
+            ("class", job["priority_class"]),
+            ("kind", job["kind"]),
+            ("state", job["state"]),
+            ("reason", words.reason(job)),
+            ("est. start", f"{words.moment(job['est_start_s'])} ({estimate})" if estimate else ""),
+            ("workers", words.workers(job)),
+            ("demand", job["demand"]),
+            ("simulated", "yes: it runs on simulated devices" if job["simulated"] else ""),
+            ("time limit", words.duration(job["time_limit_s"]) if job["time_limit_s"] is not None else "none"),
+            ("submitted", words.moment(job["submitted_s"])),
+            ("started", words.moment(job["started_s"])),
+            ("ended", words.moment(job["ended_s"])),
+            ("attempt", _attempt(job)),
+            ("resumes from", job["resume_from"]),
+            ("after", ", ".join(job["after"])),
+            ("command", _command(job["spec"])),
+        ]
+    )
+    if job["workers"]:
+        click.echo()
+        show_table(_workers(job))
+    if job["events"]:
+        click.echo()
+        show_table(_events(job))
+    if job["results"]:
+        click.echo()
+        show_pairs([("results", json.dumps(job["results"], ensure_ascii=False, indent=1))])
+
+
+def _attempt(job: words.View) -> str:
+    if not job["attempt"]:
+        return ""
+    failed = f" ({job['failures']} failed)" if job["failures"] else ""
+    return f"{job['attempt']}{failed}"
+
+
+def _command(spec: dict[str, Any]) -> str:
+    """What it runs; the model of a service. Quoted as a shell would want it back."""
+    import shlex
+
+    command = spec.get("command")
+    if command:
+        return command if isinstance(command, str) else shlex.join(str(part) for part in command)
+    model = spec.get("model")
+    if isinstance(model, dict):
+        return f"{model.get('path')}:{model.get('class_name')}"
+    return str(model or "")
+
+
+def _workers(job: words.View) -> Table:
+    table = Table(
+        [
+            Column("WORKER", right=True),
+            Column("ATTEMPT", right=True, shed=1),
+            "NODE",
+            "DEVICES",
+            Column("PHASE", styled=True),
+            Column("EXIT", right=True),
+            Column("ADDRESS", shed=2),
+        ]
+    )
+    for worker in job["workers"]:
+        devices = words.ranges(worker["devices"])
+        if worker["share_milli"]:
+            devices += f" ({words.milli(worker['share_milli'])} of it)"
+        node = worker["node"] + (" (simulated)" if worker["simulated"] else "")
+        exit_code = "" if worker["exit_code"] is None else worker["exit_code"]
+        table.add(
+            worker["worker"], worker["attempt"], node, devices, worker["phase"], str(exit_code), worker["address"]
+        )
+    return table
+
+
+def _events(job: words.View) -> Table:
+    table = Table(["AT", "EVENT", Column("STATE", styled=True), Column("DETAIL", folds=True, least=20)])
+    for event in job["events"]:
+        detail = "; ".join(f"{key} {_short(value)}" for key, value in event["detail"].items() if value not in (None, ""))
+        table.add(words.moment(event["at_s"]), event["event"], event["state"], detail)
+    return table
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = one_line(text)
+    return text if len(text) <= 200 else text[:197] + "..."

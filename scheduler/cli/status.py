@@ -1,0 +1,36 @@
+"""`suanli status`: the running service's processes, addresses and counts."""
+
+from __future__ import annotations
+
+import click
+
+from scheduler.cli.client import Client
+from scheduler.cli.options import output_option
+from scheduler.cli.render import Column, Table, show_json, show_pairs, show_table
+
+
+@click.command()
+@output_option
+def status(output: str) -> None:
+    """Show the running service."""
+    answer = Client.from_env().get("/v1/status")
+    if output == "json":
+        show_json("status", answer)
+        return
+    counts = ", ".join(f"{count} {state}" for state, count in answer["jobs"].items() if count)
+    show_pairs(
+        [
+            ("version", answer["version"]),
+            ("service", f"pid {answer['service_pid']}, epoch {answer['epoch']}"),
+            ("API", answer["api"]),
+            ("gateway", answer["gateway"]),
+            ("Ray", answer["ray_address"]),
+            ("store", answer["store"]),
+            ("jobs", counts or "none"),
+        ]
+    )
+    click.echo()
+    table = Table(["AGENT", Column("PID", right=True), Column("LAUNCHER", right=True), Column("NODES", folds=True)])
+    for agent in answer["agents"]:
+        table.add(agent["node"], agent["pid"], agent["launcher_pid"], " ".join(agent["nodes"]))
+    show_table(table)

@@ -1,0 +1,73 @@
+"""Ending an instance: the service first, then jobs through their launchers, then gateway and Ray; then look for strays.
+
+Only processes that this instance started are touched: those in instance.json (pid and start time), those that launchers
+name, the session of the Ray head that `up` started, and whatever carries the instance's mark.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from scheduler.cli.instance import Home, ProcessId, Started, end_session, pid_file_process, strays
+
+SERVICE_GRACE_S = 8.0
+LAUNCHER_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What was ended, by name, and what could not be (pids), which is then the operator's to look at."""
+
+    names: tuple[str, ...]
+    left: tuple[int, ...]
+
+
+def stop_instance(home: Home, started: Started) -> Ended:
+    """End everything and remove the runtime directory. Safe to call at any point of a half-done `up`, and twice."""
+    names: list[str] = []
+    living = started.living()
+    # The service goes first, or it would start again what the launchers end.
+    for name in ("service", "gateway"):
+        if name in living:
+            living[name].signal(signal.SIGTERM)
+    for name in ("service", "gateway"):
+        if name in living:
+            _end(living[name], SERVICE_GRACE_S)
+            names.append(name)
+    launchers = [
+        process
+        for path in sorted(home.runtime_dir.glob("**/launcher.pid"))
+        if (process := pid_file_process(path)) is not None
+    ]
+    for launcher in launchers:
+        launcher.signal(signal.SIGTERM)
+    for launcher in launchers:
+        _end(launcher, LAUNCHER_GRACE_S)
+    if launchers:
+        names.append(f"{len(launchers)} launcher{'s' if len(launchers) > 1 else ''}")
+    ray = started.processes.get("ray")
+    if ray is not None and (ray.alive() or _session_is_ours(home, ray)):
+        # A gentle stop of Ray waits up to 30 s for detached actors, which are ours and hold nothing: end its session.
+        # The leader may be gone while its children live on, so the session is swept whether or not it still lives.
+        end_session(ray.pid)
+        names.append("ray")
+    for stray in strays(home.identity):
+        stray.signal(signal.SIGKILL)
+        stray.wait_gone(2.0)
+    home.remove_runtime_dir()
+    return Ended(tuple(names), tuple(process.pid for process in strays(home.identity)))
+
+
+def _session_is_ours(home: Home, leader: ProcessId) -> bool:
+    """Whether processes of a dead leader's session carry our mark (a reused session number would not)."""
+    from scheduler.cli.instance import processes_of_session
+
+    session = set(processes_of_session(leader.pid))
+    return bool(session & {process.pid for process in strays(home.identity)})
+
+
+def _end(process: ProcessId, grace_s: float) -> None:
+    if not process.wait_gone(grace_s):
+        process.signal(signal.SIGKILL)
+        process.wait_gone(2.0)

@@ -1,0 +1,74 @@
+"""`suanli token`: who may use this instance's API. Works on its files; the service notices at the next request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scheduler.cli.client import home_path
+from scheduler.cli.options import output_option
+from scheduler.cli.render import Table, hint, show_json, show_table
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke API tokens of this instance."""
+
+
+@token.command()
+@click.argument("name")
+@click.option("--tenant", required=True, help="Whose jobs it submits; a tenant of the site's configuration.")
+@click.option("--role", type=click.Choice(["operator", "tenant", "viewer"]), default="tenant", show_default=True)
+@click.option("--max-priority-class", default="normal", show_default=True, help="The highest class it may submit at.")
+@click.option("--replace", is_flag=True, help="Take the place of a token of the same name.")
+@output_option
+def create(name: str, tenant: str, role: str, max_priority_class: str, replace: bool, output: str) -> None:
+    """Make a token called NAME and print it: it is shown this once and kept nowhere."""
+    from scheduler import tokens
+    from scheduler.ports import Principal
+
+    role_word = next(known for known in ("operator", "tenant", "viewer") if known == role)
+    principal = Principal(name, tenant, role_word, max_priority_class)  # type: ignore[arg-type]
+    made = tokens.issue(_path(), principal, replace=replace)
+    if output == "json":
+        show_json("token", {"token": made, "name": name, "tenant": tenant, "role": role})
+    else:
+        click.echo(made)
+        hint("keep it in a file of mode 0600 and name that in SUANLI_TOKEN_FILE; it cannot be shown again")
+
+
+@token.command("list")
+@output_option
+def list_tokens(output: str) -> None:
+    """List who holds a token. The tokens themselves are not known."""
+    from dataclasses import asdict
+
+    from scheduler import tokens
+
+    found = tokens.principals(_path())
+    if output == "json":
+        show_json("tokens", {"tokens": [asdict(principal) for principal in found]})
+        return
+    table = Table(["NAME", "TENANT", "ROLE", "MAX-CLASS"])
+    for principal in found:
+        table.add(principal.name, principal.tenant, principal.role, principal.max_priority_class)
+    show_table(table)
+
+
+@token.command()
+@click.argument("name")
+@output_option
+def revoke(name: str, output: str) -> None:
+    """Make the token called NAME worthless, from the next request on."""
+    from scheduler import tokens
+
+    tokens.revoke(_path(), name)
+    if output == "json":
+        show_json("token-revoked", {"name": name})
+    else:
+        click.echo(f"token {name} is revoked")
+
+
+def _path() -> Path:
+    return home_path() / "tokens.json"

@@ -1,0 +1,100 @@
+"""Numbers and views in an operator's words: durations, sizes, where a job stands. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+View = Mapping[str, Any]
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+MOST_PLACES = 2  # nodes that the ON column names before it counts the rest
+
+
+def duration(seconds: float) -> str:
+    """45s, 12m, 3h05m, 2d4h: two units at most, rounded down."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600}h"
+
+
+def moment(at_s: float | None) -> str:
+    """Local time to the second, or nothing."""
+    return "" if at_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))
+
+
+def size(size_bytes: float) -> str:
+    """Binary units, as memory is sold and allotted: 80 GiB, 1.5 TiB."""
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
+        value /= 1024
+    return f"{value:.3g} TiB" if value < 1000 else f"{value:.0f} TiB"
+
+
+def milli(value_milli: float) -> str:
+    return f"{value_milli / 1000:g}"
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """0-3,6: consecutive numbers drawn together."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+def place(view: View) -> str:
+    """Where a job stands: `edge-0:0-3`, `h100-0:0,h100-1:0 (simulated)`; nothing when it has no place."""
+    by_node: dict[str, list[int]] = {}
+    for worker in view["workers"]:
+        if worker["phase"] != "exited":
+            by_node.setdefault(worker["node"], []).extend(worker["devices"])
+    places = [f"{node}:{ranges(sorted(set(devices)))}" if devices else node for node, devices in by_node.items()]
+    if len(places) > MOST_PLACES:
+        places = [*places[:MOST_PLACES], f"+{len(places) - MOST_PLACES} nodes"]
+    text = " ".join(places)
+    return f"{text} (simulated)" if text and any(worker["simulated"] for worker in view["workers"]) else text
+
+
+def workers(view: View) -> str:
+    """`2/4`: placed of wanted; `1/1-4` for an elastic job; what was wanted for one that has ended."""
+    wanted = str(view["workers_min"])
+    if view["workers_max"] != view["workers_min"]:
+        wanted += f"-{view['workers_max']}"
+    if view["state"] in ENDED:
+        return wanted
+    placed = sum(1 for worker in view["workers"] if worker["phase"] != "exited")
+    return f"{placed}/{wanted}"
+
+
+def reason(view: View) -> str:
+    """Why it does not run, is being stopped or has ended; nothing for a job that simply runs or has succeeded."""
+    if view["reason"] is not None and view["state"] == "pending":
+        return str(view["reason"]["text"])
+    if view["cause"] is None or view["state"] == "succeeded":
+        return ""
+    return f"{view['cause']}: {view['detail']}" if view["detail"] else str(view["cause"])
+
+
+def estimated_start(view: View, now_s: float) -> str:
+    if view["state"] != "pending" or view["est_start_s"] is None:
+        return ""
+    left_s = view["est_start_s"] - now_s
+    return "now" if left_s < 1 else f"in {duration(left_s)}"
+
+
+def sentence(view: View) -> str:
+    """One line on one job, for answers of verbs that change or wait for it."""
+    why = reason(view)
+    return f"job {view['id']} ({view['name']}): {view['state']}" + (f": {why}" if why else "")

@@ -1,0 +1,183 @@
+"""What the cluster has, who holds what of it, and which nodes may be given work.
+
+`ClusterState` joins three things: the nodes' columns (what they are), the free columns (what is left), and the books
+(which worker of which job holds what). The books outlive nodes: a node that goes takes its row with it but not its
+jobs' entries, so that a node that rejoins under its name finds its devices still held, and giving back is right in any
+order. Taking on a node that has not joined yet (a service that restarts) is kept in the books and counts when it joins.
+
+Not thread-safe. The planner never changes one: it copies `free`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
+from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.node_columns import Bools, NodeColumns
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """One device of a node: thousandths taken, and the jobs that hold them (each once, in the order they came)."""
+
+    index: int
+    used_milli: int
+    jobs: tuple[str, ...]
+
+
+class ClusterState:
+    """Nodes, free capacity and books. Names of nodes are unique; rows may move when a node leaves."""
+
+    __slots__ = ("_held", "_on_node", "_unschedulable", "free", "nodes", "schedulable")
+
+    def __init__(self, nodes: Iterable[NodeFacts] = ()) -> None:
+        self.nodes = NodeColumns()
+        self.free = FreeColumns.empty(self.nodes)
+        self.schedulable: Bools = np.zeros(0, np.bool_)
+        self._unschedulable: dict[str, str] = {}
+        self._held: dict[str, tuple[Placement, ...]] = {}
+        self._on_node: dict[str, tuple[tuple[str, Placement], ...]] = {}
+        for facts in nodes:
+            self.add_node(facts)
+
+    def copy(self) -> ClusterState:
+        """An independent state: columns and the books' outer dictionaries are copied, their immutable values shared."""
+        new = ClusterState()
+        new.nodes = self.nodes
+        new.free = self.free.copy()
+        new.schedulable = self.schedulable.copy()
+        new._unschedulable = self._unschedulable.copy()
+        new._held = self._held.copy()
+        new._on_node = self._on_node.copy()
+        return new
+
+    # ---- nodes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(facts.name for facts in self.nodes.facts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.nodes.row_of
+
+    def facts(self, name: str) -> NodeFacts:
+        """Raises KeyError for a node that is not here."""
+        return self.nodes.facts[self.nodes.row_of[name]]
+
+    def add_node(self, facts: NodeFacts) -> None:
+        """A node joins, or joins again. What the books hold on it counts as taken from the start.
+
+        A node already here gets its new facts and keeps its reason for being unschedulable, if any; a new one is
+        schedulable. Where it came back smaller, held devices that are gone count nothing.
+        """
+        reason = self._unschedulable.get(facts.name)
+        if facts.name in self:
+            self.remove_node(facts.name)
+        self.nodes = self.nodes.with_node(facts)
+        self.free = self.free.with_row_of(self.nodes)
+        self.schedulable = np.append(self.schedulable, reason is None)
+        if reason is not None:
+            self._unschedulable[facts.name] = reason
+        self.free.take(Claim.of(self.nodes, [placement for _, placement in self._on_node.get(facts.name, ())]))
+
+    def remove_node(self, name: str) -> None:
+        """Forget the node; its jobs keep what they hold there in the books. Raises KeyError if it is not here."""
+        row = self.nodes.row_of[name]
+        self.nodes = self.nodes.without_node(name)
+        self.free = self.free.without_row(row)
+        self.schedulable = np.delete(self.schedulable, row)
+        self._unschedulable.pop(name, None)
+
+    def set_schedulable(self, name: str, reason: str | None) -> None:
+        """None: may be given work. Otherwise why not: "down", or "draining: disk swap". Raises KeyError if unknown."""
+        self.schedulable[self.nodes.row_of[name]] = reason is None
+        if reason is None:
+            self._unschedulable.pop(name, None)
+        else:
+            self._unschedulable[name] = reason
+
+    def unschedulable_reason(self, name: str) -> str | None:
+        return self._unschedulable.get(name)
+
+    @property
+    def unschedulable(self) -> Mapping[str, str]:
+        return self._unschedulable
+
+    # ---- books ---------------------------------------------------------------------------------------------------
+
+    def take(self, job_id: str, placements: Sequence[Placement]) -> None:
+        """Give these to the job, all or (AssertionError) nothing. A job may take more workers later, never one twice."""
+        held = self._held.get(job_id, ())
+        workers = [placement.worker for placement in (*held, *placements)]
+        assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
+        claim = Claim.of(self.nodes, placements)
+        self.free.take(claim)
+        over = self.free.overcommitted(claim)
+        if over is not None:
+            self.free.give(claim)
+            raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
+        self._held[job_id] = (*held, *placements)
+        for placement in placements:
+            self._on_node[placement.node] = (*self._on_node.get(placement.node, ()), (job_id, placement))
+
+    def give_back(self, job_id: str) -> None:
+        """Take all of the job's devices back. Nothing happens where it holds none."""
+        self._release(job_id, self._held.get(job_id, ()))
+
+    def give_back_worker(self, job_id: str, worker: int) -> None:
+        """Take one worker's devices back. Nothing happens where it holds none."""
+        self._release(job_id, tuple(p for p in self._held.get(job_id, ()) if p.worker == worker))
+
+    def _release(self, job_id: str, placements: tuple[Placement, ...]) -> None:
+        if not placements:
+            return
+        self.free.give(Claim.of(self.nodes, placements))
+        gone = {placement.worker for placement in placements}
+        left = tuple(p for p in self._held[job_id] if p.worker not in gone)
+        if left:
+            self._held[job_id] = left
+        else:
+            del self._held[job_id]
+        for node in {placement.node for placement in placements}:
+            rest = tuple((j, p) for j, p in self._on_node[node] if j != job_id or p.worker not in gone)
+            if rest:
+                self._on_node[node] = rest
+            else:
+                del self._on_node[node]
+
+    def held(self, job_id: str) -> tuple[Placement, ...]:
+        return self._held.get(job_id, ())
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """Ids of all jobs that hold anything."""
+        return frozenset(self._held)
+
+    def jobs_on(self, name: str) -> tuple[str, ...]:
+        """Ids of the jobs with a worker on that node, each once, also where the node is not here (any more)."""
+        return tuple(dict.fromkeys(job_id for job_id, _ in self._on_node.get(name, ())))
+
+    # ---- views ---------------------------------------------------------------------------------------------------
+
+    def device_use(self, name: str) -> tuple[DeviceUse, ...]:
+        """Each device of the node, by index. Raises KeyError for a node that is not here."""
+        used: dict[int, int] = {}
+        jobs: dict[int, dict[str, None]] = {}
+        for job_id, placement in self._on_node.get(name, ()):
+            for device in placement.devices:
+                used[device] = used.get(device, 0) + (placement.share_milli or WHOLE_DEVICE_MILLI)
+                jobs.setdefault(device, {})[job_id] = None
+        return tuple(
+            DeviceUse(device.index, used.get(device.index, 0), tuple(jobs.get(device.index, ())))
+            for device in self.facts(name).devices
+        )
+
+    def free_cpus_milli(self, name: str) -> int:
+        return int(self.free.cpus_milli[self.nodes.row_of[name]])
+
+    def free_memory_bytes(self, name: str) -> int:
+        return int(self.free.memory_bytes[self.nodes.row_of[name]])

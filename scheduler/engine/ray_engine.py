@@ -1,0 +1,340 @@
+"""The live engine: Ray tells which machines are there, one resident agent on each starts processes, events come back.
+
+Threads: the service's loop calls `send` and `ack` from its own thread; everything that waits (membership, long polls,
+readings) lives on one asyncio loop in a thread of this class. A command is one call to a living actor, made straight
+from the caller's thread, so that a job's start does not wait for the loop.
+
+An agent is named after its Ray node and detached: it outlives this process, and the next service finds it by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from node_agent.agent import AgentActor
+from node_agent.host import AgentConfig, NodeConfig
+from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
+from scheduler.errors import NotFound, Unavailable
+from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "suanli"
+MEMBERSHIP_PERIOD_S = 1.0
+POLL_S = 20.0
+READINGS_PERIOD_S = 5.0
+CALL_TIMEOUT_S = 15.0
+# An agent's Ray worker that dies is started again; its node counts as down only when that takes longer than this.
+AGENT_RETURN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNodes:
+    """What the head's machine carries: its own node, and the simulated ones, which share one agent process."""
+
+    real: NodeConfig
+    simulated: tuple[NodeConfig, ...]
+
+
+@dataclass(slots=True)
+class _Agent:
+    """One agent actor and what we know of it. Touched by the asyncio loop alone, but for `handle` and `epoch_ok`."""
+
+    name: str
+    ray_node_id: str
+    config: AgentConfig
+    handle: Any = None
+    hello: AgentHello | None = None
+    received: int = 0
+    acked: int = 0
+    acked_event: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+    nodes: tuple[str, ...] = ()
+
+
+class RayEngine:
+    """Implements scheduler.ports.Engine on a Ray cluster in token mode."""
+
+    def __init__(self, *, address: str, nodes: LocalNodes, lease_s: float) -> None:
+        self._address = address
+        self._local = nodes
+        self._lease_s = lease_s
+        self._epoch = 0
+        self._on_event: Callable[[EngineEvent], None] = lambda _event: None
+        self._agents: dict[str, _Agent] = {}  # by agent name
+        self._by_node: dict[str, _Agent] = {}
+        self._readings: dict[str, Json] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
+        self._closing = threading.Event()
+
+    # -- Engine ----------------------------------------------------------------------------------------------------
+
+    def start(self, epoch: int, on_event: Callable[[EngineEvent], None]) -> None:
+        self._epoch = epoch
+        self._on_event = on_event
+        self._thread.start()
+
+    def send(self, node: str, commands: Sequence[Command]) -> None:
+        agent = self._by_node.get(node)
+        if agent is None or agent.handle is None:
+            # Nothing is lost: the node's return is announced by NodeUp, and the service reconciles from its runs.
+            log.info("node %s is away; %d commands wait for its return", node, len(commands))
+            return
+        reference = agent.handle.perform.remote(tuple(commands))
+        self._loop.call_soon_threadsafe(self._watch, agent, reference)
+
+    def ack(self, agent: str, seq: int) -> None:
+        self._loop.call_soon_threadsafe(self._acked, agent, seq)
+
+    def read_log(
+        self, node: str, job_id: str, attempt: int, worker: int, stream: str, offset: int, limit: int
+    ) -> LogChunk:
+        agent = self._by_node.get(node)
+        if agent is None or agent.handle is None:
+            raise Unavailable(f"node {node} does not answer, so its logs cannot be read now; try again when it is back")
+        try:
+            chunk = ray.get(
+                agent.handle.read_log.remote(node, job_id, attempt, worker, stream, offset, limit),
+                timeout=CALL_TIMEOUT_S,
+            )
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, FileNotFoundError):
+                raise NotFound(
+                    f"job {job_id} attempt {attempt} worker {worker} has no {stream} log on node {node}"
+                ) from None
+            raise Unavailable(f"node {node} could not read the log: {error.cause}") from None
+        except ray.exceptions.RayError as error:
+            raise Unavailable(f"node {node} did not answer ({type(error).__name__}); try again") from None
+        assert isinstance(chunk, LogChunk)
+        return chunk
+
+    def readings(self) -> Mapping[str, Json]:
+        return dict(self._readings)
+
+    def agents(self) -> Sequence[Json]:
+        return [
+            {
+                "node": agent.name,
+                "pid": agent.hello.pid,
+                "launcher_pid": agent.hello.launcher_pid,
+                "nodes": list(agent.nodes),
+            }
+            for agent in list(self._agents.values())
+            if agent.hello is not None
+        ]
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._cancel_all)
+            self._thread.join(timeout=5)
+        ray.shutdown()
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._main())
+        except asyncio.CancelledError:
+            pass  # close() asked for it
+        except Exception:
+            log.exception("the engine's loop ended; nodes are no longer heard")
+
+    def _cancel_all(self) -> None:
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+
+    async def _main(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._connect)
+        readings = asyncio.create_task(self._collect_readings())
+        try:
+            while not self._closing.is_set():
+                try:
+                    self._reconcile_membership(await self._ray_nodes())
+                except ray.exceptions.RayError as error:
+                    log.warning("Ray's head does not answer: %s", error)
+                await asyncio.sleep(MEMBERSHIP_PERIOD_S)
+        finally:
+            readings.cancel()
+
+    def _connect(self) -> None:
+        """Join the cluster that `up` started, as a driver. Waits for its port first: Ray itself would wait minutes."""
+        import socket
+        import time
+
+        host, port = self._address.rsplit(":", 1)
+        deadline = time.monotonic() + 30
+        while not self._closing.is_set():
+            try:
+                socket.create_connection((host, int(port)), timeout=1).close()
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Unavailable(f"Ray's head does not answer at {self._address}; see ray.log") from None
+                time.sleep(0.05)
+        ray.init(
+            address=self._address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            configure_logging=False,
+        )
+
+    async def _ray_nodes(self) -> list[dict[str, Any]]:
+        return await asyncio.get_running_loop().run_in_executor(None, ray.nodes)
+
+    def _reconcile_membership(self, rows: list[dict[str, Any]]) -> None:
+        alive = {row["NodeID"]: row for row in rows if row["Alive"] and "suanli-node" in row.get("Labels", {})}
+        wanted: dict[str, tuple[str, AgentConfig]] = {}
+        for node_id, row in alive.items():
+            for name, config in self._agents_of(row):
+                wanted[name] = (node_id, config)
+        for name, (node_id, config) in wanted.items():
+            known = self._agents.get(name)
+            if known is not None and known.ray_node_id == node_id and known.task is not None and not known.task.done():
+                continue
+            if known is not None and known.task is not None:
+                known.task.cancel()
+            agent = _Agent(name=name, ray_node_id=node_id, config=config)
+            self._agents[name] = agent
+            agent.task = asyncio.create_task(self._attend(agent), name=f"agent {name}")
+        for name in set(self._agents) - set(wanted):
+            self._lose(self._agents.pop(name), "its Ray node is dead or was taken away")
+
+    def _agents_of(self, row: dict[str, Any]) -> list[tuple[str, AgentConfig]]:
+        """The agents that a Ray node is to carry: one for the machine, and on the head one for all simulated nodes."""
+        labels = row["Labels"]
+        if labels["suanli-node"] == "head":
+            agents = [(self._local.real.name, (self._local.real,))]
+            if self._local.simulated:
+                agents.append(("simulated", self._local.simulated))
+        else:
+            joined = NodeConfig(
+                name=labels["suanli-node"],
+                site=labels["suanli-site"],
+                address=row["NodeManagerAddress"],
+                source=("nvml", "cpu"),
+                cpus_milli=None,
+                memory_bytes=None,
+                labels=(),
+            )
+            agents = [(joined.name, (joined,))]
+        # The directories are the node's own business: its agent takes them from its environment.
+        return [
+            (name, AgentConfig(host_name=name, nodes=nodes, state_dir="", runtime_dir="", lease_s=self._lease_s))
+            for name, nodes in agents
+        ]
+
+    # -- one agent -------------------------------------------------------------------------------------------------
+
+    async def _attend(self, agent: _Agent) -> None:
+        """Find or start the agent, greet it, and hear its events, again and again until its Ray node is gone."""
+        lost_since: float | None = None
+        loop = asyncio.get_running_loop()
+        while not self._closing.is_set():
+            try:
+                await self._greet(agent)
+                lost_since = None
+                await self._hear(agent)
+            except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
+                # ValueError: the actor's name is taken by one that is just dying, or gone; both pass.
+                agent.handle = None
+                now = loop.time()
+                lost_since = lost_since or now
+                log.warning("agent %s: %s: %s", agent.name, type(error).__name__, str(error).splitlines()[0][:200])
+                if now - lost_since > AGENT_RETURN_S:
+                    self._lose(agent, "its agent does not answer and could not be started again", keep=True)
+                await asyncio.sleep(0.2)
+
+    async def _greet(self, agent: _Agent) -> None:
+        loop = asyncio.get_running_loop()
+        handle = await loop.run_in_executor(None, self._find_or_start, agent)
+        hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch), CALL_TIMEOUT_S)
+        if agent.hello is None or agent.hello.incarnation != hello.incarnation:
+            agent.received = agent.acked = 0
+        agent.handle, agent.hello = handle, hello
+        agent.nodes = tuple(report.name for report in hello.nodes)
+        for report in hello.nodes:
+            self._by_node[report.name] = agent
+            runs = tuple(run for run in hello.runs if run.key.node == report.name)
+            self._on_event(NodeUp(node_facts(report), runs, report.notes, hello.pid))
+
+    def _find_or_start(self, agent: _Agent) -> Any:
+        name = f"agent:{agent.name}"
+        try:
+            return ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            pass
+        return AgentActor.options(
+            name=name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            max_restarts=0,  # we start it again ourselves, and know that we did
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(agent.ray_node_id, soft=False),
+        ).remote(agent.config)
+
+    async def _hear(self, agent: _Agent) -> None:
+        """Long polls. The next one goes out when everything received is committed: its number acknowledges it."""
+        assert agent.hello is not None
+        while True:
+            batch: EventBatch = await asyncio.wait_for(
+                agent.handle.events.remote(agent.received, POLL_S), POLL_S + CALL_TIMEOUT_S
+            )
+            if batch.incarnation != agent.hello.incarnation:
+                return  # it was replaced behind our back: greet it again
+            for numbered in batch.events:
+                agent.received = max(agent.received, numbered.seq)
+                self._on_event(RunEvent(numbered.event, agent.name, numbered.seq))
+            while agent.acked < agent.received:
+                agent.acked_event.clear()
+                await agent.acked_event.wait()
+
+    def _acked(self, name: str, seq: int) -> None:
+        agent = self._agents.get(name)
+        if agent is not None:
+            agent.acked = max(agent.acked, seq)
+            agent.acked_event.set()
+
+    def _watch(self, agent: _Agent, reference: Any) -> None:
+        """See to it that a failed command is noticed; the long poll notices a dead agent by itself."""
+
+        async def watch() -> None:
+            try:
+                await reference
+            except ray.exceptions.RayError as error:
+                log.warning("agent %s did not take a command: %s", agent.name, str(error).splitlines()[0][:200])
+
+        task = asyncio.ensure_future(watch())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _lose(self, agent: _Agent, detail: str, *, keep: bool = False) -> None:
+        if agent.task is not None and not keep:
+            agent.task.cancel()
+        agent.handle = None
+        for node in agent.nodes:
+            if self._by_node.get(node) is agent:
+                del self._by_node[node]
+                # Its processes are in sessions of their own and may live on: only the lease proves them dead.
+                self._on_event(NodeDown(node, detail, proof_of_death=False))
+
+    async def _collect_readings(self) -> None:
+        while True:
+            for agent in list(self._agents.values()):
+                if agent.handle is None:
+                    continue
+                try:
+                    self._readings.update(await asyncio.wait_for(agent.handle.readings.remote(), CALL_TIMEOUT_S))
+                except (ray.exceptions.RayError, TimeoutError) as error:
+                    log.warning("agent %s gave no readings: %s", agent.name, type(error).__name__)
+            await asyncio.sleep(READINGS_PERIOD_S)

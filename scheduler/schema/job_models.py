@@ -1,0 +1,214 @@
+"""The fields of a job file, one by one: what each may hold. What must hold between fields is in jobfile.py.
+
+The models take plain data (from YAML, JSON or flags) and leave parsed values: durations in seconds, sizes in bytes,
+CPUs and shares in thousandths, commands as argv.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+from scheduler.core.jobs import JobKind, ModelRef
+from scheduler.schema.fields import (
+    CpusMilli,
+    Flag,
+    ShareMilli,
+    SizeBytes,
+    Text,
+    duration,
+    expected,
+    finite_number,
+    matching,
+    one_of,
+    positive,
+    whole,
+)
+from scheduler.schema.problems import Shape
+
+MAX_WORKERS: Final = 100_000
+MAX_ARRAY: Final = 10_000
+MAX_ALTERNATIVES: Final = 16
+MAX_DEVICES: Final = 1024
+MAX_GRACE_S: Final = 3600.0
+DEFAULT_GRACE_S: Final = 30.0
+MAX_ARGUMENTS: Final = 4096
+MAX_ARGUMENT_BYTES: Final = 128 << 10  # Linux refuses a longer single argument (MAX_ARG_STRLEN)
+MAX_ENV: Final = 256
+MAX_ENV_CHARS: Final = 32_768
+
+# Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
+RESERVED_ENV: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER"})
+RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_")
+RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
+
+_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
+_MODEL: Final = re.compile(r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)")
+_JOB_ID: Final = re.compile(r"[1-9]\d{0,17}(?:\.\d{1,5})?", re.ASCII)
+
+
+def _as_command(value: object) -> tuple[str, ...]:
+    """argv from a list; a shell string becomes an argv that runs it, so that no later code needs a shell."""
+    words = 'a command: a list such as [python3, train.py, "60"], or one shell string'
+    if isinstance(value, str):
+        arguments: tuple[str, ...] = ("/bin/sh", "-c", value)
+        if not value.strip():
+            raise expected(words)
+    elif isinstance(value, list | tuple) and value:
+        for item in value:
+            if not isinstance(item, str):
+                raise expected(words + " with every item as text (put numbers in quotes)")
+        arguments = tuple(value)
+        if not arguments[0].strip():
+            raise expected(words + " whose first item names a program")
+    else:
+        raise expected(words)
+    if len(arguments) > MAX_ARGUMENTS:
+        raise expected(f"a command of at most {MAX_ARGUMENTS} arguments")
+    for argument in arguments:
+        if "\0" in argument or len(argument.encode("utf-8", "replace")) >= MAX_ARGUMENT_BYTES or not _is_utf8(argument):
+            raise expected(f"arguments under {MAX_ARGUMENT_BYTES} bytes, without NUL characters or broken Unicode")
+    return arguments
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _as_model(value: object) -> ModelRef:
+    match = _MODEL.fullmatch(value) if isinstance(value, str) else None
+    if match is None or "\0" in match["path"] or not _is_utf8(match["path"]):
+        raise expected('a model as "path/to/file.py:Class"')
+    return ModelRef(match["path"], match["name"])
+
+
+def _as_env_name(value: object) -> str:
+    if not isinstance(value, str) or not _ENV_NAME.fullmatch(value):
+        raise expected("a variable name: letters, digits and _, not starting with a digit")
+    if is_reserved_env(value):
+        raise expected("variables of the job's own; this one is set by Suanli or kept from jobs, leave it out")
+    return value
+
+
+def _as_env_value(value: object) -> str:
+    """Text, or a number as Python writes it. Values are never echoed: they may be secrets."""
+    if isinstance(value, bool):
+        raise expected("text or a number (put true and false in quotes)", hide=True)
+    if not isinstance(value, str) and finite_number(value) is None:
+        raise expected("text or a finite number", hide=True)
+    text = str(value)
+    if "\0" in text or not _is_utf8(text) or len(text) > MAX_ENV_CHARS:
+        raise expected(f"at most {MAX_ENV_CHARS} characters without NUL or broken Unicode", hide=True)
+    return text
+
+
+def _as_env(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise expected("a mapping of variables (NAME: value)")
+    if len(value) > MAX_ENV:
+        raise expected(f"at most {MAX_ENV} variables", hide=True)
+    return value
+
+
+def is_reserved_env(name: str) -> bool:
+    upper = name.upper()
+    return upper in RESERVED_ENV or upper.startswith(RESERVED_ENV_PREFIXES) or upper.endswith(RESERVED_ENV_SUFFIX)
+
+
+def _as_after(value: object) -> tuple[str, ...]:
+    """Job ids `7` or `7.3`. A bare 7.1 in YAML is a number, and 7.10 the same number: tasks must be quoted."""
+    words = 'a list of job ids such as [7, "8.2"] (a task of an array in quotes)'
+    items = value if isinstance(value, list | tuple) else [value]
+    if not items or len(items) > 1000:
+        raise expected(words + ", from 1 to 1000 of them")
+    ids: list[str] = []
+    for item in items:
+        text = item if isinstance(item, str) else None
+        if isinstance(item, int) and not isinstance(item, bool) and 0 < item < 10**18:
+            text = str(item)
+        if text is None or not _JOB_ID.fullmatch(text):
+            raise expected(words)
+        if text not in ids:
+            ids.append(text)
+    return tuple(ids)
+
+
+def _as_bounds(value: object) -> object:
+    """A plain count N stands for {min: N, max: N}."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS:
+        raise expected(f"a whole number from 1 to {MAX_WORKERS}, or {{min: N, max: N}}")
+    return {"min": value, "max": value}
+
+
+def _as_list(value: object) -> object:
+    """One demand stands for a list of one alternative."""
+    if isinstance(value, Mapping):
+        return [value]
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MAX_ALTERNATIVES:
+        raise expected(f"one demand (device, count, cpus, ...) or a list of 1 to {MAX_ALTERNATIVES} alternatives")
+    return list(value)
+
+
+class Bounds(Shape):
+    min: Annotated[int, PlainValidator(whole(1, MAX_WORKERS))]
+    max: Annotated[int, PlainValidator(whole(1, MAX_WORKERS))]
+
+
+class ResourcesShape(Shape):
+    device: Text = "any"
+    count: Annotated[int, PlainValidator(whole(1, MAX_DEVICES))] = 1
+    share: ShareMilli = 0
+    cpus: CpusMilli = 1000
+    memory: SizeBytes = 0
+    simulated: Flag = False
+    node: Text | None = None
+    site: Text | None = None
+
+
+class CheckpointShape(Shape):
+    dir: Text
+    grace: Annotated[float, PlainValidator(duration(high_s=MAX_GRACE_S))] = DEFAULT_GRACE_S
+
+
+class SloShape(Shape):
+    p99_ms: Annotated[float, PlainValidator(positive(3_600_000, "milliseconds: a number"))]
+
+
+class JobShape(Shape):
+    """A job file. Fields without a default are required of every job; jobfile.py says which others a kind needs."""
+
+    name: Annotated[
+        str,
+        PlainValidator(
+            matching(
+                r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+                "a name: letters, digits, dot, hyphen and underscore, at most 100 characters, first a letter or digit",
+            )
+        ),
+    ]
+    tenant: Text | None = None
+    kind: Annotated[str, PlainValidator(one_of(*(kind.value for kind in JobKind)))]
+    priority_class: Text = "normal"
+    command: Annotated[tuple[str, ...] | None, PlainValidator(_as_command)] = None
+    model: Annotated[ModelRef | None, PlainValidator(_as_model)] = None
+    workers: Annotated[Bounds, BeforeValidator(_as_bounds)] = Field(default_factory=lambda: Bounds(min=1, max=1))
+    replicas: Annotated[Bounds, BeforeValidator(_as_bounds)] = Field(default_factory=lambda: Bounds(min=1, max=1))
+    resources: Annotated[list[ResourcesShape], BeforeValidator(_as_list)] = Field(
+        default_factory=lambda: [ResourcesShape()]
+    )
+    time_limit: Annotated[float | None, PlainValidator(duration())] = None
+    retries: Annotated[int, PlainValidator(whole(0, 100))] = 0
+    checkpoint: CheckpointShape | None = None
+    slo: SloShape | None = None
+    env: Annotated[
+        dict[Annotated[str, PlainValidator(_as_env_name)], Annotated[str, PlainValidator(_as_env_value)]],
+        BeforeValidator(_as_env),
+    ] = Field(default_factory=dict)
+    working_dir: Text | None = None
+    array: Annotated[int, PlainValidator(whole(1, MAX_ARRAY))] = 0
+    after: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()

@@ -1,0 +1,387 @@
+"""A site's configuration from its files: `load_site(path)` gives a SiteConfig in which every name exists.
+
+The named file includes the others (`include:`, paths relative to itself). All faults of all files come at once, as
+BadInput with file, line and field, before anything is started.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from scheduler.errors import BadInput
+from scheduler.schema.catalogue import read_catalogue
+from scheduler.schema.fields import without_nulls
+from scheduler.schema.model import (
+    Card,
+    Goal,
+    Listen,
+    PriorityClass,
+    RaySettings,
+    SimulatedNodes,
+    Site,
+    SiteConfig,
+    Tenant,
+    Tls,
+)
+from scheduler.schema.problems import Problems, ShapeT, nearest, raise_together, validated
+from scheduler.schema.site_models import (
+    MAX_SIMULATED_NODES,
+    RAY_LEAST_OBJECT_STORE_BYTES,
+    LocalShape,
+    PriorityClassesShape,
+    SitesShape,
+    TenantsShape,
+)
+from scheduler.schema.yaml_source import read_yaml
+
+# Job files count on these two: `normal` is the default, `best-effort` is free to everybody.
+REQUIRED_CLASSES: Final = ("normal", "best-effort")
+
+
+def shipped_config(name: str = "local.yaml") -> Path:
+    """A configuration that comes with Suanli, in a checkout as in an installed wheel."""
+    import configs
+
+    return Path(next(iter(configs.__path__))) / name
+
+
+def load_site(path: Path) -> SiteConfig:
+    """Read and cross-check a configuration. Raises BadInput with one line for each fault of each file."""
+    reading = _Reading()
+    local = reading.yaml(path, LocalShape)
+    if local is None:
+        raise_together(reading.problems)
+        raise AssertionError("unreachable: a file that did not parse has problems")
+    main = reading.problems[0]
+    here = path.parent
+    sites_file = reading.yaml(here / local.include.sites, SitesShape, main, "include.sites")
+    classes_file = reading.yaml(
+        here / local.include.priority_classes, PriorityClassesShape, main, "include.priority_classes"
+    )
+    tenants_file = reading.yaml(here / local.include.tenants, TenantsShape, main, "include.tenants")
+    catalogue = reading.catalogue(here / local.include.hardware_catalogue, main)
+    # A name is checked only against a file that could be read: its absence is then the one fault to mend.
+    if sites_file:
+        _check_sites(local, sites_file, main, reading.of(here / local.include.sites))
+    if classes_file:
+        _check_classes(classes_file, reading.of(here / local.include.priority_classes))
+        if tenants_file:
+            _check_tenants(tenants_file, classes_file, reading.of(here / local.include.tenants))
+    if catalogue:
+        _check_simulated(local, catalogue, main)
+    _check_doors(local, here, main)
+    _check_names_of_nodes(local, main)
+    if local.ray.object_store_memory < RAY_LEAST_OBJECT_STORE_BYTES:
+        main.expected(
+            "ray.object_store_memory", "at least 75MiB, the least that Ray takes", local.ray.object_store_memory
+        )
+    raise_together(reading.problems)
+    # A file that did not parse has problems, and they were raised.
+    assert sites_file is not None
+    assert classes_file is not None
+    assert tenants_file is not None
+    return _site_config(path, local, sites_file, classes_file, tenants_file, catalogue)
+
+
+class _Reading:
+    """The files of one configuration with their faults, in the order in which they are read."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problems] = []
+
+    def of(self, path: Path) -> Problems:
+        return next(problems for problems in self.problems if problems.source == str(path))
+
+    def yaml(self, path: Path, shape: type[ShapeT], includer: Problems | None = None, field: str = "") -> ShapeT | None:
+        try:
+            document = read_yaml(path)
+            data = without_nulls(document.mapping())
+        except BadInput as error:
+            self._unreadable(path, error, includer, field)
+            return None
+        self.problems.append(Problems(str(path), document.lines))
+        return validated(shape, data, self.problems[-1])
+
+    def catalogue(self, path: Path, includer: Problems) -> dict[str, Card]:
+        problems = Problems(str(path))
+        try:
+            cards = read_catalogue(path, problems)
+        except BadInput as error:
+            self._unreadable(path, error, includer, "include.hardware_catalogue")
+            return {}
+        self.problems.append(problems)
+        return cards
+
+    def _unreadable(self, path: Path, error: BadInput, includer: Problems | None, field: str) -> None:
+        """A file that is not there is a fault of the line that names it; one that is no YAML, of its own."""
+        if includer is None:
+            raise error
+        if path.is_file():
+            problems = _Foreign(str(path), error.message)
+            self.problems.append(problems)
+        else:
+            includer.expected(field, "the path of a file, relative to this one", str(path))
+
+
+class _Foreign(Problems):
+    """Faults that already read as lines."""
+
+    def __init__(self, source: str, message: str) -> None:
+        super().__init__(source)
+        self._message = message
+
+    def __bool__(self) -> bool:
+        return True
+
+    def messages(self) -> list[str]:
+        return self._message.splitlines()
+
+
+# ---- what must hold between the files ----------------------------------------------------------------------------
+
+
+def _check_sites(local: LocalShape, file: SitesShape, main: Problems, own: Problems) -> None:
+    known = list(file.sites)
+    if not known:
+        own.add("sites", "expected at least one site, and there is none")
+    if local.node.site not in known:
+        main.unknown_name("node.site", known, local.node.site)
+    for i, group in enumerate(local.simulated_nodes):
+        if group.site not in known:
+            main.unknown_name(f"simulated_nodes[{i}].site", known, group.site)
+    seen: set[str] = set()
+    for i, goal in enumerate(file.goals):
+        if goal.name in seen:
+            own.add(f"goals[{i}].name", f"{goal.name!r} is the name of an earlier goal; goals are told apart by name")
+        seen.add(goal.name)
+        if not goal.sites:
+            own.add(f"goals[{i}].sites", "expected at least one site, and there is none")
+        for j, name in enumerate(goal.sites):
+            if name not in known:
+                own.unknown_name(f"goals[{i}].sites[{j}]", known, name)
+            elif name in goal.sites[:j]:
+                own.add(f"goals[{i}].sites[{j}]", f"{name!r} is listed twice; it would count twice")
+
+
+def _check_classes(file: PriorityClassesShape, own: Problems) -> None:
+    by_priority: dict[int, str] = {}
+    for name, entry in file.priority_classes.items():
+        if entry.priority in by_priority:
+            own.add(
+                f"priority_classes.{name}.priority",
+                f"{entry.priority} is also the priority of {by_priority[entry.priority]}; give each class its own",
+            )
+        by_priority[entry.priority] = name
+    for name in REQUIRED_CLASSES:
+        if name not in file.priority_classes:
+            own.add(f"priority_classes.{name}", "required class, and not given: job files count on it")
+    best_effort = file.priority_classes.get("best-effort")
+    if best_effort is not None and best_effort.may_preempt:
+        own.expected("priority_classes.best-effort.may_preempt", "false: everybody may submit at this class", True)
+
+
+def _check_tenants(file: TenantsShape, classes: PriorityClassesShape, own: Problems) -> None:
+    if not file.tenants:
+        own.add("tenants", "expected at least one tenant, and there is none")
+    for name, tenant in file.tenants.items():
+        if tenant.max_priority_class not in classes.priority_classes:
+            own.unknown_name(
+                f"tenants.{name}.max_priority_class", list(classes.priority_classes), tenant.max_priority_class
+            )
+
+
+def _check_simulated(local: LocalShape, catalogue: Mapping[str, Card], main: Problems) -> None:
+    for i, group in enumerate(local.simulated_nodes):
+        field = f"simulated_nodes[{i}]"
+        card = catalogue.get(group.model)
+        if card is None:
+            names = nearest(group.model, catalogue, count=3)
+            main.expected(f"{field}.model", "a model of the hardware catalogue", group.model, names=names)
+        elif group.device_memory is None and card.memory_bytes is None:
+            main.add(f"{field}.device_memory", f"required, because the catalogue gives no memory for {group.model}")
+
+
+def _check_names_of_nodes(local: LocalShape, main: Problems) -> None:
+    """Every node has its own name, and simulated ones stay within what one agent process stands for."""
+    first: dict[str, int] = {}
+    for i, group in enumerate(local.simulated_nodes):
+        if group.prefix in first:
+            main.add(
+                f"simulated_nodes[{i}].prefix",
+                f"{group.prefix!r} is the prefix of simulated_nodes[{first[group.prefix]}]",
+            )
+        first.setdefault(group.prefix, i)
+        number = (local.node.name or "").removeprefix(f"{group.prefix}-")
+        if number != local.node.name and number.isascii() and number.isdigit() and int(number) < group.count:
+            main.add("node.name", f"{local.node.name!r} is also the name of a simulated node of simulated_nodes[{i}]")
+    total = sum(group.count for group in local.simulated_nodes)
+    if len(local.simulated_nodes) > 1 and total > MAX_SIMULATED_NODES:
+        main.expected("simulated_nodes", f"at most {MAX_SIMULATED_NODES} nodes in all", total)
+
+
+# ---- doors -------------------------------------------------------------------------------------------------------
+
+
+def is_loopback(host: str) -> bool:
+    """Only this machine can reach `host`. A name other than localhost may mean anything, so it is not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_doors(local: LocalShape, here: Path, main: Problems) -> None:
+    doors = {"api": local.api, "gateway": local.gateway}
+    if local.api.port == local.gateway.port != 0:
+        main.add(
+            "gateway.port", f"{local.gateway.port} is also the port of api; give each its own, or 0 for any free one"
+        )
+    for field, door in doors.items():
+        if not is_loopback(door.host) and local.tls is None:
+            main.add(
+                f"{field}.host",
+                f"{door.host!r} can be reached from other machines. Beyond loopback: TLS. Add tls with cert and key, "
+                "or use 127.0.0.1",
+            )
+    if local.tls is not None:
+        for field, name in (("tls.cert", local.tls.cert), ("tls.key", local.tls.key)):
+            _check_readable(field, here / name, main)
+
+
+def _check_readable(field: str, path: Path, main: Problems) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        main.add(field, f"expected a PEM file that can be read, relative to this one; {path}: {reason}")
+        return
+    if b"-----BEGIN " not in start:
+        main.add(field, f"expected a PEM file (-----BEGIN ...); {path} is none")
+
+
+# ---- values ------------------------------------------------------------------------------------------------------
+
+
+def _site_config(
+    path: Path,
+    local: LocalShape,
+    sites: SitesShape,
+    classes: PriorityClassesShape,
+    tenants: TenantsShape,
+    catalogue: Mapping[str, Card],
+) -> SiteConfig:
+    ordered = sorted(classes.priority_classes.items(), key=lambda item: -item[1].priority)
+    return SiteConfig(
+        name=local.name,
+        path=path,
+        api=Listen(local.api.host, local.api.port),
+        gateway=Listen(local.gateway.host, local.gateway.port),
+        tls=None if local.tls is None else Tls(path.parent / local.tls.cert, path.parent / local.tls.key),
+        store_url=local.store,
+        node_name=local.node.name,
+        node_site=local.node.site,
+        device_sources=local.node.devices,
+        simulated_nodes=tuple(_simulated(local, catalogue)),
+        lease_s=local.lease,
+        ray=RaySettings(
+            port=local.ray.port,
+            object_store_memory_bytes=local.ray.object_store_memory,
+            health_check_period_s=local.ray.health_check.period,
+            health_check_timeout_s=local.ray.health_check.timeout,
+            health_check_failure_threshold=local.ray.health_check.failures,
+        ),
+        sites={name: Site(name, site.title_en, site.title_zh) for name, site in sites.sites.items()},
+        goals=tuple(
+            Goal(
+                name=goal.name,
+                title_en=goal.title_en,
+                title_zh=goal.title_zh,
+                sites=tuple(goal.sites),
+                goal_pflops=goal.goal_pflops,
+                precision=goal.precision,
+                due=goal.due,
+                source=goal.source,
+                is_context=goal.is_context,
+            )
+            for goal in sites.goals
+        ),
+        catalogue=dict(catalogue),
+        priority_classes={
+            name: PriorityClass(name, entry.priority, entry.may_preempt, entry.title_en, entry.title_zh)
+            for name, entry in ordered
+        },
+        tenants={
+            name: Tenant(name, tenant.title_en, tenant.title_zh, tenant.max_priority_class, tenant.unix_user)
+            for name, tenant in tenants.tenants.items()
+        },
+    )
+
+
+def _simulated(local: LocalShape, catalogue: Mapping[str, Card]) -> list[SimulatedNodes]:
+    groups = []
+    for group in local.simulated_nodes:
+        card = catalogue[group.model]
+        memory_bytes = group.device_memory or card.memory_bytes
+        assert memory_bytes is not None, "checked in _check_simulated"
+        groups.append(
+            SimulatedNodes(
+                prefix=group.prefix,
+                count=group.count,
+                site=group.site,
+                model=card.model,
+                vendor=card.vendor,
+                devices=group.devices,
+                device_memory_bytes=memory_bytes,
+                cpus_milli=group.cpus,
+                memory_bytes=group.memory,
+            )
+        )
+    return groups
+
+
+def to_json(site: SiteConfig) -> dict[str, Any]:
+    """What GET /v1/config shows: names, titles and goals. No paths, no database URL, no Unix users."""
+    return {
+        "name": site.name,
+        "sites": [{"name": s.name, "title_en": s.title_en, "title_zh": s.title_zh} for s in site.sites.values()],
+        "goals": [
+            {
+                "name": goal.name,
+                "title_en": goal.title_en,
+                "title_zh": goal.title_zh,
+                "sites": list(goal.sites),
+                "goal_pflops": goal.goal_pflops,
+                "precision": goal.precision,
+                "due": goal.due,
+                "source": goal.source,
+                "is_context": goal.is_context,
+            }
+            for goal in site.goals
+        ],
+        "priority_classes": [
+            {
+                "name": c.name,
+                "priority": c.priority,
+                "may_preempt": c.may_preempt,
+                "title_en": c.title_en,
+                "title_zh": c.title_zh,
+            }
+            for c in site.priority_classes.values()
+        ],
+        "tenants": [
+            {
+                "name": t.name,
+                "title_en": t.title_en,
+                "title_zh": t.title_zh,
+                "max_priority_class": t.max_priority_class,
+            }
+            for t in site.tenants.values()
+        ],
+        "catalogue": [{"model": card.model, "vendor": card.vendor} for card in site.catalogue.values()],
+    }

@@ -1,0 +1,81 @@
+"""How a decision becomes commands to nodes: keys, launch specs, and the secret that a service's replicas ask for."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from node_agent.messages import LaunchSpec, Prepare, RunKey, Stop
+from scheduler.core.jobs import EndCause, Job, JobKind, WorkerRun
+
+# How long a job without a checkpoint has between SIGTERM and SIGKILL.
+PLAIN_GRACE_S = 10.0
+
+
+def key_of(job: Job, run: WorkerRun) -> RunKey:
+    return RunKey(job.id, run.attempt, run.placement.worker, run.placement.node)
+
+
+def grace_s(job: Job) -> float:
+    return job.spec.checkpoint.grace_s if job.spec.checkpoint is not None else PLAIN_GRACE_S
+
+
+def is_service(job: Job) -> bool:
+    """Its workers are replicas: independent of one another, each restarted alone."""
+    return job.spec.kind is JobKind.INFERENCE
+
+
+def is_gang(job: Job, workers: int) -> bool:
+    """Its workers start together or not at all."""
+    return workers > 1 and not is_service(job)
+
+
+def replica_secret(service_secret: bytes, job_id: str) -> str:
+    """What the gateway shows to this job's replicas. Derived, so that it is the same after a restart."""
+    return hmac.new(service_secret, f"suanli replica {job_id}".encode(), hashlib.sha256).hexdigest()
+
+
+def attempt_checkpoint_dir(job: Job, attempt: int) -> str | None:
+    """Where attempt `attempt` of the job saves its work: every attempt has a directory of its own."""
+    if job.spec.checkpoint is None:
+        return None
+    return f"{job.spec.checkpoint.dir.rstrip('/')}/{job.id}/attempt-{attempt}"
+
+
+def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes) -> LaunchSpec:
+    spec = job.spec
+    env = list(spec.env)
+    if job.array_index is not None:
+        env.append(("SUANLI_ARRAY_INDEX", str(job.array_index)))
+    if is_service(job):
+        env.append(("SUANLI_REPLICA_SECRET", replica_secret(service_secret, job.id)))
+    return LaunchSpec(
+        argv=spec.command,
+        model_path=spec.model.path if spec.model is not None else None,
+        model_class=spec.model.class_name if spec.model is not None else None,
+        env=tuple(env),
+        working_dir=spec.working_dir,
+        checkpoint_dir=attempt_checkpoint_dir(job, run.attempt),
+        resume_from=job.resume_from,
+        device_indices=run.placement.devices,
+        share_milli=run.placement.share_milli,
+        cpus_milli=run.placement.cpus_milli,
+        memory_bytes=run.placement.memory_bytes,
+        world_size=1 if is_service(job) else world_size,
+        grace_s=grace_s(job),
+        lease_bound=not is_service(job),
+        serves=is_service(job),
+        job_name=spec.name,
+        tenant=spec.tenant,
+        kind=spec.kind.value,
+    )
+
+
+def prepare(epoch: int, job: Job, run: WorkerRun, workers: int, service_secret: bytes) -> Prepare:
+    """`release` tells the node to start it as soon as its check passes: nobody else has to be waited for."""
+    spec = launch_spec(job, run, workers, service_secret)
+    return Prepare(epoch, key_of(job, run), spec, release=not is_gang(job, workers))
+
+
+def stop(epoch: int, job: Job, run: WorkerRun, cause: EndCause, *, checkpoint: bool) -> Stop:
+    return Stop(epoch, key_of(job, run), checkpoint and job.spec.checkpoint is not None, grace_s(job), cause.value)

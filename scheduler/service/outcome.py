@@ -1,0 +1,100 @@
+"""What can happen to the service, and what follows from it: the events that `machine.step` takes and its Outcome.
+
+An Outcome is not performed by who makes it: the loop commits `changes`, `results` and `drains` first, and only then
+sends `commands`, acknowledges events, publishes `routes` and answers whoever waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from node_agent.messages import Command
+from scheduler.core.jobs import Job
+from scheduler.ports import Change, Drain, NodeDown, NodeUp, Route, RunEvent
+
+# ---- events ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobsSubmitted:
+    """Jobs that the store has taken. `ended` says of the jobs they wait for (`after`) and that have ended before:
+    did they succeed? Those that are neither there nor alive are unknown, which only a damaged store can bring about.
+    """
+
+    jobs: tuple[Job, ...]
+    ended: Mapping[str, bool] = field(default_factory=dict)
+    kind: Literal["jobs_submitted"] = "jobs_submitted"
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Raises Conflict when the job has ended (its id is not among the live ones)."""
+
+    job_id: str
+    by: str
+    reason: str
+    kind: Literal["cancel_requested"] = "cancel_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    drain: Drain
+    kind: Literal["drain_requested"] = "drain_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    node: str
+    kind: Literal["resume_requested"] = "resume_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: timers that are due fire."""
+
+    kind: Literal["tick"] = "tick"
+
+
+Event = JobsSubmitted | CancelRequested | DrainRequested | ResumeRequested | NodeUp | NodeDown | RunEvent | Tick
+
+# ---- what follows ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The JSON text that a worker left."""
+
+    job_id: str
+    attempt: int
+    worker: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undrain:
+    node: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change."""
+
+    changes: list[Change] = field(default_factory=list)
+    commands: dict[str, list[Command]] = field(default_factory=dict)
+    acks: dict[str, int] = field(default_factory=dict)
+    results: list[Result] = field(default_factory=list)
+    drains: list[Drain | Undrain] = field(default_factory=list)
+    routes: tuple[Route, ...] | None = None
+
+    def send(self, node: str, command: Command) -> None:
+        """Commands to one node keep their order."""
+        self.commands.setdefault(node, []).append(command)
+
+    def ack(self, agent: str, seq: int) -> None:
+        self.acks[agent] = max(seq, self.acks.get(agent, 0))
+
+    def must_be_kept(self) -> bool:
+        """Is there anything to commit?"""
+        return bool(self.changes or self.results or self.drains)

@@ -1,0 +1,265 @@
+"""What the service knows while it runs: jobs that have not ended, the cluster's books, nodes, timers.
+
+One thread owns a ServiceState; `machine.step` changes it in place. Everything that must survive is in the jobs and
+drains, and goes to the store as Changes by way of `put`, the only door for a job's new state: so memory and store can
+differ by what is not committed yet and by nothing else. The rest (phases within a start, strays, back-offs of single
+replicas) is found out again from the nodes after a restart.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from node_agent.messages import RunKey
+from scheduler.core.cluster import ClusterState
+from scheduler.core.decisions import PendingJob, Policy, RunningJob
+from scheduler.core.demand import NodeFacts, Placement
+from scheduler.core.jobs import (
+    ON_NODES,
+    Cancelled,
+    EndCause,
+    Failed,
+    Job,
+    Pending,
+    Running,
+    Starting,
+    Stopping,
+    Succeeded,
+    WorkerPhase,
+    WorkerRun,
+)
+from scheduler.core.reasons import Reason, WaitingForJobs
+from scheduler.ports import Change, Drain, Route
+from scheduler.service.dispatch import is_service
+from scheduler.service.outcome import Outcome
+from scheduler.service.timers import Timer, Timers
+
+# How many jobs that ended are remembered by whether they succeeded, for those that are submitted to wait for them.
+ENDED_REMEMBERED = 10_000
+
+
+@dataclass(slots=True)
+class NodeStatus:
+    """`facts` is None for a node that a job stands on and that was not heard of since this service started."""
+
+    name: str
+    heard_s: float
+    facts: NodeFacts | None = None
+    up: bool = False
+    notes: tuple[str, ...] = ()
+    agent_pid: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Where worker 0 of a gang's attempt awaits the others. Every worker of the attempt must be told the same."""
+
+    attempt: int
+    master_addr: str
+    master_port: int
+
+
+@dataclass(slots=True)
+class ServiceState:
+    epoch: int
+    lease_s: float
+    secret: bytes
+    policy: Policy
+    started_s: float
+    cluster: ClusterState
+    jobs: dict[str, Job] = field(default_factory=dict)
+    nodes: dict[str, NodeStatus] = field(default_factory=dict)
+    drains: dict[str, Drain] = field(default_factory=dict)
+    timers: Timers = field(default_factory=Timers)
+    lease_due_s: float = 0.0
+
+    # What the planner is asked about, kept as the jobs change.
+    queue: dict[str, PendingJob] = field(default_factory=dict)
+    running: dict[str, RunningJob] = field(default_factory=dict)
+    needs_plan: bool = False
+    reasons: dict[str, Reason] = field(default_factory=dict)
+    expected_start_s: dict[str, float] = field(default_factory=dict)
+
+    # Within an attempt.
+    prepared: dict[RunKey, tuple[str, int]] = field(default_factory=dict)
+    released: dict[str, Released] = field(default_factory=dict)
+    own_ends: set[RunKey] = field(default_factory=set)
+    """Runs that ended well before they heard that they should stop."""
+    restarts: dict[tuple[str, int], float] = field(default_factory=dict)
+    """(job, worker) of replicas that ended, and when each may start again."""
+    fenced: dict[str, tuple[WorkerRun, ...]] = field(default_factory=dict)
+    """Jobs that wait for a lease, and the runs that may still live on the silent node."""
+
+    booked: dict[str, tuple[Placement, ...]] = field(default_factory=dict)
+    """What the cluster's books hold for each job: placements on the nodes that they know."""
+    strays: dict[str, set[RunKey]] = field(default_factory=dict)
+    """By node: runs that are nobody's any more and were told to stop. Nothing starts beside them."""
+    dependents: dict[str, set[str]] = field(default_factory=dict)
+    ended: OrderedDict[str, bool] = field(default_factory=OrderedDict)
+    published: tuple[Route, ...] | None = None
+    superseded_by: int | None = None
+    """The epoch of another service that took over; this one must not act any more."""
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def put(
+        self, out: Outcome, job: Job, event: str, now_s: float, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """The job's new state, with its row in the event table."""
+        self.keep(job, now_s)
+        out.changes.append(Change(job, event, now_s, detail or {}))
+
+    def keep(self, job: Job, now_s: float) -> None:
+        """Take over a state that needs no row: a phase that the nodes can tell again."""
+        if isinstance(job.state, Succeeded | Failed | Cancelled):
+            self.jobs.pop(job.id, None)
+            self.ended[job.id] = isinstance(job.state, Succeeded)
+            while len(self.ended) > ENDED_REMEMBERED:
+                self.ended.popitem(last=False)
+        else:
+            self.jobs[job.id] = job
+        self._index(job, now_s)
+        self.rebook(job)
+
+    def _index(self, job: Job, now_s: float) -> None:
+        """Where the planner sees it: in the queue, among the running, or nowhere."""
+        state = job.state
+        was_queued = self.queue.pop(job.id, None) is not None
+        match state:
+            case Pending(reason=WaitingForJobs()):
+                pass
+            case Pending(not_before_s=not_before_s) if not_before_s > now_s:
+                self.timers.add(Timer(not_before_s, "not_before", job.id))
+            case Pending():
+                self.queue[job.id] = pending_job(job)
+                self.needs_plan |= not was_queued
+            case _:
+                pass
+        if not isinstance(state, Pending):
+            self.reasons.pop(job.id, None)
+            self.expected_start_s.pop(job.id, None)
+        if not isinstance(state, Starting | Running | Stopping):
+            self.running.pop(job.id, None)
+            self.released.pop(job.id, None)
+            return
+        if isinstance(state, Running) and job.spec.time_limit_s is not None:
+            before = self.running.get(job.id)
+            due_s = state.since_s + job.spec.time_limit_s
+            if before is None or before.ends_by_s != due_s or before.started_s != state.since_s:
+                self.timers.add(Timer(due_s, "time_limit", job.id, job.attempts))
+        self.running[job.id] = running_job(job)
+
+    def find_run(self, key: RunKey) -> tuple[Job, WorkerRun] | None:
+        """The worker that the key names, if it is the current attempt's."""
+        job = self.jobs.get(key.job_id)
+        if job is None or not isinstance(job.state, ON_NODES):
+            return None
+        for run in job.state.workers:
+            if run.placement.worker == key.worker:
+                same = run.attempt == key.attempt and run.placement.node == key.node
+                return (job, run) if same else None
+        return None
+
+    # -- the cluster's books ---------------------------------------------------------------------------------------
+
+    def rebook(self, job: Job) -> None:
+        """Make the books say what the job's state says. A job holds all its places until its last worker is gone."""
+        wanted: tuple[Placement, ...] = ()
+        if isinstance(job.state, ON_NODES):
+            wanted = tuple(run.placement for run in job.state.workers if self.in_books(run.placement.node))
+        before = self.booked.get(job.id, ())
+        if wanted == before:
+            return
+        if before:
+            self.cluster.give_back(job.id)
+            del self.booked[job.id]
+            self.needs_plan = True
+        if wanted:
+            self.cluster.take(job.id, wanted)
+            self.booked[job.id] = wanted
+
+    def in_books(self, node: str) -> bool:
+        """The cluster's books hold the nodes that answer."""
+        status = self.nodes.get(node)
+        return status is not None and status.up
+
+    def set_schedulable(self, node: str) -> None:
+        """Nothing new goes to a node that is drained, or where runs that are nobody's still end."""
+        if not self.in_books(node):
+            return
+        drain = self.drains.get(node)
+        strays = self.strays.get(node)
+        if drain is not None:
+            self.cluster.set_schedulable(node, False, f"draining: {drain.reason}")
+        elif strays:
+            self.cluster.set_schedulable(node, False, "an earlier attempt's processes are being stopped")
+        else:
+            self.cluster.set_schedulable(node, True)
+        self.needs_plan = True
+
+    def simulated(self, job: Job, placement: Placement) -> bool:
+        """Where the node is not known (yet), a demand that allows simulated devices counts as simulated."""
+        status = self.nodes.get(placement.node)
+        if status is not None and status.facts is not None:
+            return status.facts.simulated
+        return job.spec.alternatives[placement.alternative].simulated
+
+
+def pending_job(job: Job) -> PendingJob:
+    spec = job.spec
+    return PendingJob(
+        job_id=job.id,
+        seq=job.seq,
+        tenant=spec.tenant,
+        priority=spec.priority,
+        submitted_s=job.submitted_s,
+        workers_min=spec.workers_min,
+        workers_max=spec.workers_max,
+        alternatives=spec.alternatives,
+        time_limit_s=spec.time_limit_s,
+    )
+
+
+def running_job(job: Job) -> RunningJob:
+    state = job.state
+    assert isinstance(state, ON_NODES), job
+    limit_s = job.spec.time_limit_s
+    stopping = isinstance(state, Stopping)
+    started_s = min((run.started_s for run in state.workers if run.started_s is not None), default=state.since_s)
+    preempted = isinstance(state, Stopping) and state.cause is EndCause.PREEMPTED
+    return RunningJob(
+        job_id=job.id,
+        tenant=job.spec.tenant,
+        priority=job.spec.priority,
+        started_s=started_s if stopping else state.since_s,
+        ends_by_s=None if limit_s is None else (started_s if stopping else state.since_s) + limit_s,
+        saved_s=started_s,
+        placements=tuple(run.placement for run in state.workers),
+        stopping=stopping,
+        stopping_for=state.by if preempted and isinstance(state, Stopping) else None,
+    )
+
+
+def workers_of(job: Job) -> tuple[WorkerRun, ...]:
+    return job.state.workers if isinstance(job.state, ON_NODES) else ()
+
+
+def with_run(job: Job, run: WorkerRun) -> Job:
+    """The job with the worker of that number replaced, in the same state."""
+    state = job.state
+    assert isinstance(state, ON_NODES), job
+    workers = tuple(run if each.placement.worker == run.placement.worker else each for each in state.workers)
+    return replace(job, state=replace(state, workers=workers))
+
+
+def alive(job: Job) -> tuple[WorkerRun, ...]:
+    """Workers whose end nobody has reported."""
+    return tuple(run for run in workers_of(job) if run.phase is not WorkerPhase.EXITED)
+
+
+def waits_as_service(job: Job) -> bool:
+    return is_service(job) and isinstance(job.state, Starting | Running)

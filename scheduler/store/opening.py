@@ -1,0 +1,87 @@
+"""How a store is opened: file and permissions, connection settings, and the check of its schema's version."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy.exc import NoSuchModuleError
+
+from scheduler.errors import BadInput, Conflict, Unavailable
+from scheduler.store import tables
+
+BUSY_TIMEOUT_S = 5.0
+
+
+def connect(url: URL) -> Engine:
+    """An engine for `url`, nothing sent yet. For SQLite the file exists afterwards, readable by its owner alone."""
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite:
+        if not url.database or url.database == ":memory:":
+            raise BadInput("a store in memory would keep nothing; write sqlite:////absolute/path.db", field="store_url")
+        _create_private(Path(url.database))
+    try:
+        # Read committed is enough elsewhere: every change to a job comes from the one service of the current epoch.
+        engine = create_engine(
+            url, connect_args={"check_same_thread": False} if sqlite else {}, pool_pre_ping=not sqlite
+        )
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise BadInput(f"no driver for {url.drivername} is installed: {error}", field="store_url") from None
+    if sqlite:
+        event.listen(engine, "connect", _configure)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _create_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise Unavailable(
+            f"the store's file {path} cannot be opened: {error.strerror}. Check the directory and its permissions."
+        ) from None
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin
+    for pragma in (
+        f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    """Writers take the lock at once: a reader that turns writer half-way would fail as soon as another wrote."""
+    write = connection.get_execution_options().get("suanli_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def prepare_schema(connection: Connection, shown_url: str) -> None:
+    """Create the tables in an empty database; refuse one that a newer Suanli wrote (Conflict)."""
+    present: Any = inspect(connection).get_table_names()
+    if "meta" not in present:
+        if present:
+            raise Conflict(
+                f"{shown_url} holds tables that are not Suanli's ({', '.join(sorted(present)[:5])}); point store_url"
+                " at a database of its own"
+            )
+        tables.metadata.create_all(connection)
+        connection.execute(
+            insert(tables.meta),
+            [{"id": 1, "schema_version": tables.SCHEMA_VERSION, "epoch": 0, "next_number": 1, "next_seq": 1}],
+        )
+        return
+    found = connection.execute(select(tables.meta.c.schema_version)).scalar_one()
+    if found > tables.SCHEMA_VERSION:
+        raise Conflict(
+            f"the store {shown_url} has schema version {found}, and this Suanli knows versions up to"
+            f" {tables.SCHEMA_VERSION}: it was written by a newer one. Install that newer Suanli again, or point"
+            " store_url at another store. Nothing was changed."
+        )

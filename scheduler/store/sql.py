@@ -1,0 +1,318 @@
+"""The store on SQLite or PostgreSQL: what it promises is in scheduler.ports.Store, this file keeps the promise.
+
+SQLite runs in WAL mode with synchronous=FULL: a call that returned has reached the disk. Writers in this process take
+turns by a lock, so `busy_timeout` is for other processes (a backup, an operator's shell) alone. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.reasons import NotConsidered
+from scheduler.errors import BadInput, Unavailable
+from scheduler.ports import Change, Drain, StoredEvent
+from scheduler.store import encoding, tables
+from scheduler.store.opening import connect, prepare_schema
+
+_WRITE = {"suanli_write": True}
+
+
+def open_store(url: str) -> SqlStore:
+    """Open, creating what is missing (SQLite's file as 0600 in a 0700 directory).
+
+    Raises BadInput for a URL that is none, Conflict for a store of a newer version, Unavailable when it cannot be read.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise BadInput(
+            "the store's URL is not one that SQLAlchemy understands; write sqlite:////absolute/path.db"
+            " or postgresql://user@host/database",
+            field="store_url",
+        ) from None
+    shown_url = parsed.render_as_string(hide_password=True)
+    engine = connect(parsed)
+    try:
+        with translated(shown_url), engine.execution_options(**_WRITE).begin() as connection:
+            prepare_schema(connection, shown_url)
+    except BaseException:
+        engine.dispose()
+        raise
+    return SqlStore(engine, shown_url)
+
+
+@contextmanager
+def translated(shown_url: str) -> Iterator[None]:
+    """What a database says when it cannot go on, as Unavailable with what to do. Bugs (bad SQL, broken keys) pass."""
+    try:
+        yield
+    except (IntegrityError, ProgrammingError):
+        raise
+    except (DatabaseError, PoolTimeout) as error:
+        said = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise Unavailable(
+            f"the store {shown_url} cannot take this now: {said}. Nothing of it was kept. {_what_to_do(said)}"
+        ) from error
+
+
+def _what_to_do(said: str) -> str:
+    if "full" in said:
+        return "Free some disk space where the store lies; no restart is needed."
+    if "locked" in said or "busy" in said:
+        return "Another process holds the store; end it (or wait for its backup to finish) and try again."
+    if "not a database" in said or "malformed" in said:
+        return "The file is damaged or is no Suanli store; put a backup in its place, or point store_url elsewhere."
+    if "I/O" in said or "unable to open" in said or "readonly" in said:
+        return "Check the disk, its mount and the permissions of the store's directory, then try again."
+    return "Check that the database runs and can be reached, then try again."
+
+
+class SqlStore:
+    """Implements scheduler.ports.Store. Made by `open_store`."""
+
+    def __init__(self, engine: Engine, shown_url: str) -> None:
+        self.engine = engine
+        self.shown_url = shown_url
+        """Without the password: fit for `suanli status`."""
+        self._write_lock = threading.Lock()
+        self._writing = engine.execution_options(**_WRITE)
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with self._write_lock, translated(self.shown_url), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with translated(self.shown_url), self.engine.begin() as connection:
+            yield connection
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def next_epoch(self) -> int:
+        meta = tables.meta
+        with self._write() as connection:
+            connection.execute(update(meta).values(epoch=meta.c.epoch + 1))
+            epoch = connection.execute(select(meta.c.epoch)).scalar_one()
+        assert isinstance(epoch, int)
+        return epoch
+
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
+        if not specs:
+            return ()
+        meta = tables.meta
+        numbers, seqs = len(specs), sum(max(1, spec.array_size) for spec in specs)
+        with self._write() as connection:
+            # Updated before it is read: the row is ours until the commit, on PostgreSQL too.
+            connection.execute(
+                update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs)
+            )
+            after = connection.execute(select(meta.c.next_number, meta.c.next_seq)).one()
+            jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s)
+            connection.execute(insert(tables.jobs), _new_rows(jobs, by))
+            connection.execute(
+                insert(tables.events),
+                [_event_row(Change(job, "submitted", at_s, {"by": by})) for job in jobs],
+            )
+        return jobs
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        newest = {change.job.id: change for change in changes}  # a job that changed twice is written once
+        with self._write() as connection:
+            done = connection.execute(_UPDATE_JOB, [_changed_row(change) for change in newest.values()])
+            assert done.rowcount in (len(newest), -1), f"a change names a job that was never submitted: {list(newest)}"
+            connection.execute(insert(tables.events), [_event_row(change) for change in changes])
+
+    def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
+        row = {"job_id": job_id, "attempt": attempt, "worker": worker}
+        table = tables.results
+        with self._write() as connection:
+            connection.execute(
+                delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker)
+            )
+            connection.execute(insert(table), [{**row, "result_json": result}])
+
+    def set_drain(self, drain: Drain) -> None:
+        with self._write() as connection:
+            connection.execute(delete(tables.drains).where(tables.drains.c.node == drain.node))
+            connection.execute(
+                insert(tables.drains),
+                [{"node": drain.node, "reason": drain.reason, "by": drain.by, "at_s": drain.at_s}],
+            )
+
+    def clear_drain(self, node: str) -> None:
+        with self._write() as connection:
+            connection.execute(delete(tables.drains).where(tables.drains.c.node == node))
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        with self._read() as connection:
+            row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
+        return None if row is None else _job(row)
+
+    def live_jobs(self) -> Sequence[Job]:
+        table = tables.jobs
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.live.is_(True)).order_by(table.c.seq)).all()
+        return [_job(row) for row in rows]
+
+    def recent_jobs(
+        self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
+    ) -> Sequence[Job]:
+        table = tables.jobs
+        query = select(table).order_by(table.c.seq.desc()).limit(limit)
+        if tenant is not None:
+            query = query.where(table.c.tenant == tenant)
+        if states is not None:
+            query = query.where(table.c.state.in_(list(states)))
+        if before_seq is not None:
+            query = query.where(table.c.seq < before_seq)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [_job(row) for row in rows]
+
+    def job_events(self, job_id: str) -> Sequence[StoredEvent]:
+        table = tables.events
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.seq)).all()
+        return [
+            StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, encoding.detail_from_text(row.detail_json))
+            for row in rows
+        ]
+
+    def results(self, job_id: str) -> Mapping[tuple[int, int], str]:
+        table = tables.results
+        query = select(table).where(table.c.job_id == job_id).order_by(table.c.attempt, table.c.worker)
+        with self._read() as connection:
+            return {(row.attempt, row.worker): row.result_json for row in connection.execute(query)}
+
+    def drains(self) -> Sequence[Drain]:
+        with self._read() as connection:
+            rows = connection.execute(select(tables.drains).order_by(tables.drains.c.node)).all()
+        return [Drain(row.node, row.reason, row.by, row.at_s) for row in rows]
+
+    def event_count(self) -> int:
+        """How many state changes are kept, for measurements of the store itself."""
+        with self._read() as connection:
+            return int(connection.execute(select(func.count()).select_from(tables.events)).scalar_one())
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+# ---- rows --------------------------------------------------------------------------------------------------------
+
+
+def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float) -> list[Job]:
+    """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
+    jobs: list[Job] = []
+    pending = Pending(NotConsidered(), at_s)
+    for number, spec in enumerate(specs, start=first_number):
+        tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
+        for index in tasks:
+            job_id = str(number) if index is None else f"{number}.{index}"
+            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index))
+    return jobs
+
+
+_UPDATE_JOB = (
+    update(tables.jobs)
+    .where(tables.jobs.c.id == bindparam("job_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "state",
+                "live",
+                "state_json",
+                "ended_s",
+                "attempts",
+                "failures",
+                "resume_from",
+                "first_started_s",
+            )
+        }
+    )
+)
+
+
+def _changed_row(change: Change) -> dict[str, Any]:
+    job = change.job
+    live = isinstance(job.state, LIVE_STATES)
+    return {
+        "job_id": job.id,
+        "state": shown(job.state),
+        "live": live,
+        "state_json": encoding.state_to_text(job.state),
+        "ended_s": None if live else change.at_s,
+        "attempts": job.attempts,
+        "failures": job.failures,
+        "resume_from": job.resume_from,
+        "first_started_s": job.first_started_s,
+    }
+
+
+def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
+    texts: dict[int, str] = {}  # an array's tasks share one spec: encode it once
+    rows: list[dict[str, Any]] = []
+    for job in jobs:
+        if id(job.spec) not in texts:
+            texts[id(job.spec)] = encoding.spec_to_text(job.spec)
+        rows.append(
+            {
+                "id": job.id,
+                "seq": job.seq,
+                "tenant": job.spec.tenant,
+                "name": job.spec.name,
+                "kind": job.spec.kind.value,
+                "state": shown(job.state),
+                "live": True,
+                "spec_json": texts[id(job.spec)],
+                "state_json": encoding.state_to_text(job.state),
+                "submitted_by": by,
+                "submitted_s": job.submitted_s,
+                "attempts": job.attempts,
+                "failures": job.failures,
+                "resume_from": job.resume_from,
+                "array_index": job.array_index,
+                "first_started_s": job.first_started_s,
+            }
+        )
+    return rows
+
+
+def _event_row(change: Change) -> dict[str, Any]:
+    return {
+        "job_id": change.job.id,
+        "at_s": change.at_s,
+        "event": change.event,
+        "state": shown(change.job.state),
+        "detail_json": encoding.detail_to_text(change.detail),
+    }
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        seq=row.seq,
+        spec=encoding.spec_from_text(row.spec_json),
+        submitted_s=row.submitted_s,
+        state=encoding.state_from_text(row.state_json),
+        attempts=row.attempts,
+        failures=row.failures,
+        resume_from=row.resume_from,
+        array_index=row.array_index,
+        first_started_s=row.first_started_s,
+    )

@@ -1,0 +1,95 @@
+"""The store's tables. Types and constraints are those that SQLite and PostgreSQL both have.
+
+`jobs.state` is the word that operators see, `jobs.state_json` the state itself; `live` is true until the job has ended.
+`events` grows by a row with every state change, in the same transaction. Times are epoch seconds.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+# SQLite gives row numbers of its own to INTEGER keys alone; PostgreSQL wants 8 bytes for a table that only grows.
+_GROWING = BigInteger().with_variant(Integer, "sqlite")
+
+# One row (id 1). `next_number` is the next job's number (an array takes one), `next_seq` the next place in order.
+meta = Table(
+    "meta",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("schema_version", Integer, nullable=False),
+    Column("epoch", _GROWING, nullable=False),
+    Column("next_number", _GROWING, nullable=False),
+    Column("next_seq", _GROWING, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("seq", _GROWING, nullable=False, unique=True),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("live", Boolean, nullable=False),
+    Column("spec_json", Text, nullable=False),
+    Column("state_json", Text, nullable=False),
+    Column("submitted_by", Text, nullable=False),
+    Column("submitted_s", Float(53), nullable=False),
+    Column("ended_s", Float(53)),
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("resume_from", Text),
+    Column("array_index", Integer),
+    Column("first_started_s", Float(53)),
+    Index("jobs_live", "live", "seq"),
+    Index("jobs_tenant", "tenant", "seq"),
+    Index("jobs_state", "state", "seq"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _GROWING, primary_key=True, autoincrement=True),
+    Column("job_id", String(64), ForeignKey("jobs.id"), nullable=False),
+    Column("at_s", Float(53), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("detail_json", Text, nullable=False),
+    Index("events_job", "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("job_id", String(64), ForeignKey("jobs.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker", Integer, primary_key=True),
+    Column("result_json", Text, nullable=False),
+)
+
+drains = Table(
+    "drains",
+    metadata,
+    Column("node", String(255), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("at_s", Float(53), nullable=False),
+)

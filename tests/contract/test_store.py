@@ -1,0 +1,407 @@
+"""What scheduler.ports.Store promises, asked of the SQL store and of the fake that stands in for it elsewhere."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.demand import Demand, Placement
+from scheduler.core.jobs import (
+    Cancelled,
+    Checkpoint,
+    EndCause,
+    Failed,
+    Job,
+    JobKind,
+    JobSpec,
+    JobState,
+    ModelRef,
+    Pending,
+    Running,
+    Starting,
+    Stopping,
+    Succeeded,
+    WorkerPhase,
+    WorkerRun,
+)
+from scheduler.core.reasons import (
+    BackingOff,
+    BehindReservation,
+    NoFit,
+    NotConsidered,
+    Reason,
+    Requeued,
+    Unsatisfiable,
+    WaitingForJobs,
+    WaitingForLease,
+    WaitingForVictims,
+)
+from scheduler.errors import BadInput, Conflict, Unavailable
+from scheduler.ports import Change, Drain, Store
+from scheduler.store.sql import SqlStore, open_store
+from tests.fakes.fake_store import FakeStore
+
+SPEC = JobSpec(
+    name="train",
+    tenant="studio",
+    kind=JobKind.TRAINING,
+    priority_class="normal",
+    priority=40,
+    command=("/bin/sh", "-c", "python train.py > out # 训练"),
+    model=None,
+    workers_min=2,
+    workers_max=2,
+    alternatives=(Demand(model="H100 SXM", simulated=True), Demand(devices=0, share_milli=250, node="n1")),
+    time_limit_s=3600.0,
+    retries=2,
+    checkpoint=Checkpoint("/data/ck", 30.0),
+    env=(("A", "1"), ("B", "")),
+)
+SERVICE = replace(
+    SPEC, name="serve", kind=JobKind.INFERENCE, command=None, model=ModelRef("m.py", "M"), time_limit_s=None
+)
+
+Open = Callable[[], Store]
+
+
+@pytest.fixture(params=["sqlite", "fake"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+    """Opens the same store again and again, as a service that restarts does."""
+    opened: list[Store] = []
+    fake = FakeStore()
+
+    def again() -> Store:
+        if opened:
+            opened[-1].close()
+        opened.append(fake if request.param == "fake" else open_store(f"sqlite:///{tmp_path / 'home' / 'store.db'}"))
+        return opened[-1]
+
+    yield again
+    if opened:
+        opened[-1].close()
+
+
+@pytest.fixture
+def store(reopen: Open) -> Store:
+    return reopen()
+
+
+def placed(job: Job, *nodes: str) -> Job:
+    workers = tuple(
+        WorkerRun(Placement(i, node, (0, 3), 0, 1000, 2**34, 0), attempt=1, phase=WorkerPhase.PREPARED)
+        for i, node in enumerate(nodes)
+    )
+    return replace(job, state=Starting(workers, 20.0), attempts=1)
+
+
+def test_ids_are_unique_and_grow_and_arrays_number_their_tasks(reopen: Open) -> None:
+    store = reopen()
+    first = store.submit([SPEC, replace(SPEC, array_size=3)], at_s=1.0, by="wang")
+    store = reopen()
+    second = store.submit([SPEC], at_s=2.0, by="wang")
+    jobs = [*first, *second]
+    assert [job.id for job in jobs] == ["1", "2.0", "2.1", "2.2", "3"]
+    assert [job.array_index for job in jobs] == [None, 0, 1, 2, None]
+    assert [job.seq for job in jobs] == sorted({job.seq for job in jobs})
+    assert all(isinstance(job.state, Pending) and job.state.reason == NotConsidered() for job in jobs)
+
+
+def test_submitters_in_many_threads_get_different_ids(store: Store) -> None:
+    got: list[str] = []
+
+    def submit() -> None:
+        for _ in range(5):
+            got.extend(job.id for job in store.submit([SPEC], at_s=1.0, by="x"))
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert len(set(got)) == 20 == len(store.live_jobs())
+
+
+RUN = WorkerRun(
+    Placement(0, "n1", (0,), 250, 500, 1, 1), 3, WorkerPhase.READY, "10.0.0.1:8000", started_s=1.25, exit_code=None
+)
+REASONS: list[Reason] = [
+    NotConsidered(),
+    WaitingForJobs(("1", "2.0")),
+    NoFit("1 x H100 SXM", 4, 1, (("full", 3), ("drained", 1))),
+    BehindReservation("7"),
+    WaitingForVictims(("3",)),
+    BackingOff(99.5, "exit code 1"),
+    WaitingForLease("n1", 65.0),
+    Unsatisfiable("9 x H100 SXM", "8 x H100 SXM"),
+    Requeued("preempted by job 7"),
+]
+STATES: list[JobState] = [
+    *(Pending(reason, 2.0, 3.0) for reason in REASONS),
+    Starting((RUN,), 2.0),
+    Running((RUN, replace(RUN, phase=WorkerPhase.EXITED, exit_code=-9)), 2.0),
+    Stopping((RUN,), 3.0, EndCause.PREEMPTED, "7", "why"),
+    Succeeded(4.0),
+    Failed(4.0, EndCause.SIGNAL, "worker 0 on n1 was killed by SIGSEGV"),
+    Cancelled(4.0, "li", "not needed 不用了"),
+]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda s: f"{s.kind}-{s.reason.kind}" if s.kind == "pending" else s.kind)
+def test_every_state_comes_back_as_it_went_in(reopen: Open, state: JobState) -> None:
+    (job,) = reopen().submit([SERVICE], at_s=1.5, by="wang")
+    changed = replace(
+        job, state=state, attempts=3, failures=1, resume_from="/data/ck/1/attempt-2", first_started_s=1.75
+    )
+    reopen().commit([Change(changed, "changed", 2.5, {"n": 1, "who": "王"})])
+    again = reopen()
+    assert again.job("1") == changed
+    assert [event.event for event in again.job_events("1")] == ["submitted", "changed"]
+    assert again.job_events("1")[1].detail == {"n": 1, "who": "王"}
+    assert again.job("99") is None
+    assert again.job_events("99") == []
+
+
+def test_events_say_what_happened_in_order(store: Store) -> None:
+    (job,) = store.submit([SPEC], at_s=1.0, by="wang")
+    up = placed(job, "n1", "n2")
+    store.commit([Change(up, "placed", 2.0), Change(replace(up, state=Succeeded(3.0)), "succeeded", 3.0)])
+    assert [(e.event, e.state, e.at_s) for e in store.job_events(job.id)] == [
+        ("submitted", "pending", 1.0),
+        ("placed", "starting", 2.0),
+        ("succeeded", "succeeded", 3.0),
+    ]
+    assert store.job_events(job.id)[0].detail == {"by": "wang"}
+    seqs = [e.seq for e in store.job_events(job.id)]
+    assert seqs == sorted(set(seqs))
+
+
+def test_ended_jobs_leave_the_live_ones_and_are_found_newest_first(store: Store) -> None:
+    jobs = list(store.submit([SPEC, replace(SPEC, tenant="hospital"), SPEC, SPEC], at_s=1.0, by="x"))
+    store.commit(
+        [
+            Change(replace(jobs[0], state=Succeeded(2.0)), "succeeded", 2.0),
+            Change(replace(jobs[2], state=Stopping((RUN,), 2.0, EndCause.PREEMPTED, "9")), "preempting", 2.0),
+        ]
+    )
+    assert [job.id for job in store.live_jobs()] == ["2", "3", "4"]
+
+    def ids(**given: object) -> list[str]:
+        wanted: dict[str, object] = {"tenant": None, "states": None, "limit": 10, **given}
+        return [job.id for job in store.recent_jobs(**wanted)]  # type: ignore[arg-type]
+
+    assert ids() == ["4", "3", "2", "1"]
+    assert ids(limit=2) == ["4", "3"]
+    assert ids(before_seq=jobs[2].seq) == ["2", "1"]
+    assert ids(tenant="studio") == ["4", "3", "1"]
+    assert ids(states=["succeeded"]) == ["1"]
+    assert ids(states=["preempting", "pending"]) == ["4", "3", "2"]
+
+
+def test_a_commit_is_kept_whole_or_not_at_all(store: Store) -> None:
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    stranger = replace(job, id="77")
+    with pytest.raises(AssertionError):
+        store.commit([Change(placed(job, "n1"), "placed", 2.0), Change(placed(stranger, "n1"), "placed", 2.0)])
+    assert store.job(job.id) == job
+    assert [event.event for event in store.job_events(job.id)] == ["submitted"]
+
+
+def test_the_epoch_only_grows(reopen: Open) -> None:
+    epochs = []
+    for _ in range(3):
+        store = reopen()
+        epochs += [store.next_epoch(), store.next_epoch()]
+    assert epochs == sorted(set(epochs))
+    assert epochs[0] >= 1
+
+
+def test_results_are_kept_by_attempt_and_worker(reopen: Open) -> None:
+    store = reopen()
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    for attempt, worker, text in ((2, 0, '{"a":1}'), (1, 1, "[]"), (2, 0, '{"a":2}')):
+        store.set_result(job.id, attempt, worker, text)
+    assert reopen().results(job.id) == {(1, 1): "[]", (2, 0): '{"a":2}'}
+    assert reopen().results("99") == {}
+
+
+def test_drains_are_kept_until_cleared(reopen: Open) -> None:
+    store = reopen()
+    store.set_drain(Drain("n2", "fan", "wang", 1.0))
+    store.set_drain(Drain("n1", "memory", "wang", 2.0))
+    store.set_drain(Drain("n2", "fan and dust", "li", 3.0))
+    store = reopen()
+    assert store.drains() == [Drain("n1", "memory", "wang", 2.0), Drain("n2", "fan and dust", "li", 3.0)]
+    store.clear_drain("n2")
+    store.clear_drain("never-drained")
+    assert [drain.node for drain in reopen().drains()] == ["n1"]
+
+
+def test_nothing_submitted_and_nothing_changed_are_no_work(store: Store) -> None:
+    assert list(store.submit([], at_s=1.0, by="x")) == []
+    store.commit([])
+    assert store.live_jobs() == []
+
+
+# ---- a full disk -------------------------------------------------------------------------------------------------
+
+
+def limit_pages(store: SqlStore, pages: int) -> None:
+    """SQLite itself then finds its file full, as on a full disk (SQLITE_FULL)."""
+    store.engine.dispose()  # the limit belongs to a connection: the next ones get it
+
+    from sqlalchemy import event
+
+    def limit(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    event.listen(store.engine, "connect", limit)
+
+
+def test_a_full_disk_refuses_and_keeps_nothing_then_goes_on(reopen: Open) -> None:
+    store = reopen()
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    if isinstance(store, FakeStore):
+        store.full = True
+    else:
+        assert isinstance(store, SqlStore)
+        limit_pages(store, 1)  # SQLite raises it to the file's present size: not one page more
+    big = [replace(SPEC, name="n" * 20_000)] * 10
+    with pytest.raises(Unavailable, match=r"(?s)full.*[Ff]ree some"):
+        store.submit(big, at_s=2.0, by="x")
+    with pytest.raises(Unavailable):
+        store.commit([Change(placed(job, "n1"), "placed", 2.0, {"text": "x" * 100_000})])
+    assert [each.id for each in store.live_jobs()] == [job.id]
+    assert store.job(job.id) == job
+    if isinstance(store, FakeStore):
+        store.full = False
+    else:
+        assert isinstance(store, SqlStore)
+        limit_pages(store, 1_000_000)
+    assert len(store.submit(big, at_s=3.0, by="x")) == 10
+    store.commit([Change(placed(job, "n1"), "placed", 3.0)])
+    assert [each.id for each in reopen().live_jobs()] == [str(n) for n in range(1, 12)]
+
+
+FILE_LIMIT_SCRIPT = """
+import resource, sys
+from dataclasses import replace
+from scheduler.core.demand import Demand
+from scheduler.core.jobs import JobKind, JobSpec
+from scheduler.errors import Unavailable
+from scheduler.store.sql import open_store
+
+spec = JobSpec("n" * 50_000, "t", JobKind.BATCH, "normal", 1, ("true",), None, 1, 1, (Demand(),), 60.0)
+store = open_store(sys.argv[1])
+store.submit([replace(spec, name="small")], at_s=1.0, by="x")
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+try:
+    store.submit([spec] * 20, at_s=2.0, by="x")
+except Unavailable as error:
+    print("refused:", error.message)
+print("jobs:", len(store.live_jobs()))
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+store.submit([spec], at_s=3.0, by="x")
+print("jobs:", [job.id for job in store.live_jobs()])
+store.close()
+"""
+
+
+def test_a_write_that_the_system_refuses_loses_nothing(tmp_path: Path) -> None:
+    """The kernel refuses the write itself here, under SQLite: a limit on file size, in a process of its own."""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY, "this test needs to lift its limit"
+    done = subprocess.run(
+        [sys.executable, "-c", FILE_LIMIT_SCRIPT, f"sqlite:///{tmp_path / 'store.db'}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("refused: the store "), lines
+    assert lines[1:] == ["jobs: 1", "jobs: ['1', '2']"]
+
+
+# ---- SQLite's own ------------------------------------------------------------------------------------------------
+
+
+def test_files_are_private_and_settings_are_the_durable_ones(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "store.db"
+    store = open_store(f"sqlite:///{path}")
+    store.submit([SPEC], at_s=1.0, by="x")
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    with store.engine.connect() as connection:
+        read = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+        read += [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("foreign_keys", "busy_timeout")]
+    assert read == ["wal", 2, 1, 5000]
+    store.close()
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    open_store(f"sqlite:///{path}").close()
+    raw = sqlite3.connect(path)
+    raw.execute("UPDATE meta SET schema_version = 7")
+    raw.commit()
+    raw.close()
+    with pytest.raises(Conflict, match=r"schema version 7.*up to 1.*[Ii]nstall"):
+        open_store(f"sqlite:///{path}")
+    raw = sqlite3.connect(path)
+    assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(7, 0)]
+    raw.close()
+
+
+def test_a_lock_held_by_another_process_is_waited_for_then_reported(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    store = open_store(f"sqlite:///{path}")
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=50")  # the pool gives this connection out again
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match=r"locked.*[Aa]nother process"):
+        store.submit([SPEC], at_s=1.0, by="x")
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(store.submit([SPEC], at_s=1.0, by="x")) == 1
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "match"),
+    [
+        ("not a url", BadInput, "URL"),
+        ("sqlite://", BadInput, "memory"),
+        ("nosuchdb://host/name", BadInput, "driver"),
+    ],
+)
+def test_urls_that_cannot_be_a_store(url: str, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        open_store(url)
+
+
+def test_files_that_are_no_store(tmp_path: Path) -> None:
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"this is not a database, it is a letter" * 100)
+    with pytest.raises(Unavailable, match="not a database"):
+        open_store(f"sqlite:///{garbage}")
+    other = tmp_path / "other.db"
+    raw = sqlite3.connect(other)
+    raw.execute("CREATE TABLE invoices (id INTEGER)")
+    raw.commit()
+    raw.close()
+    with pytest.raises(Conflict, match="invoices"):
+        open_store(f"sqlite:///{other}")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable, match="cannot be opened"):
+        open_store(f"sqlite:///{tmp_path / 'file' / 'store.db'}")

@@ -1,0 +1,208 @@
+"""Starting, stopping, being interrupted, being killed: nothing is lost, nothing runs twice, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.instances import Instance, demand, eventually, python
+
+
+def test_a_second_up_is_refused_and_harms_nothing(instance: Instance) -> None:
+    answer = instance.suanli("up", "--config", str(instance.config))
+    assert answer.code == 5
+    assert "already running" in answer.err
+    assert instance.suanli("queue").code == 0
+
+
+def test_a_request_without_a_token_is_refused_and_secrets_are_private(instance: Instance) -> None:
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    started = instance.home.started()
+    assert started is not None
+    for url in (f"{started.api}/v1/jobs", f"{started.gateway}/v1/services/x/predict"):
+        with pytest.raises(HTTPError) as refused:
+            urlopen(url, timeout=5)
+        assert refused.value.code == 401
+    for path in [
+        *instance.home.path.glob("*.json"),
+        *instance.home.path.glob("*.token"),
+        *instance.home.path.glob("secrets/*"),
+    ]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_ray_lets_nobody_in_without_the_token(instance: Instance) -> None:
+    started = instance.home.started()
+    assert started is not None
+    script = (
+        "import ray\n"
+        f"ray.init(address='{started.ray_address}', log_to_driver=False)\n"
+        "print('let in', len(ray.nodes()))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0" * 64,
+    }
+    done = subprocess.run(python(script), env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "let in" not in done.stdout
+
+
+def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance: Instance, tmp_path: Path) -> None:
+    own_instance.up()
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    script = (
+        "import os, time, uuid\n"
+        f"open(os.path.join({str(marks)!r}, os.environ['SUANLI_JOB_ID'] + '-' + os.environ['RANK'] + '-' + uuid.uuid4().hex), 'x')\n"
+        "time.sleep(float(os.environ['LASTS']))\n"
+    )
+    base = {"kind": "training", "workers": 2, "resources": demand(), "time_limit": "5m", "command": python(script)}
+    running = own_instance.submit({**base, "name": "running", "env": {"LASTS": "6"}})
+    own_instance.in_state(running, "running")
+    short = own_instance.submit({**base, "name": "ends-meanwhile", "env": {"LASTS": "0.5"}})
+    waiting = own_instance.submit({**base, "name": "waiting", "workers": 8, "env": {"LASTS": "0"}})
+    own_instance.in_state(short, "running")
+    own_instance.kill_service()
+    pids = {mark.name for mark in marks.iterdir()}
+    assert own_instance.suanli("queue").code == 6
+    own_instance.up()
+    for job_id in (running, short, waiting):
+        ended = own_instance.ended(job_id)
+        assert ended["state"] == "succeeded", ended
+        assert ended["attempt"] == 1
+    started = sorted(mark.name.rsplit("-", 1)[0] for mark in marks.iterdir())
+    expected = [f"{j}-{r}" for j, n in ((running, 2), (short, 2), (waiting, 8)) for r in range(n)]
+    assert started == sorted(expected)
+    assert pids <= {mark.name for mark in marks.iterdir()}
+
+
+def test_down_leaves_nothing_and_may_come_twice(own_instance: Instance) -> None:
+    before = set(os.listdir("/dev/shm"))
+    own_instance.up()
+    job_id = own_instance.submit(
+        {"name": "busy", "kind": "batch", "resources": demand(), "time_limit": "5m", "command": ["sleep", "300"]}
+    )
+    own_instance.in_state(job_id, "running")
+    sleeper = subprocess.run(["pgrep", "-f", "^sleep 300$"], capture_output=True, text=True, check=False).stdout.split()
+    assert sleeper
+    own_instance.down()
+    assert set(os.listdir("/dev/shm")) <= before
+    for pid in sleeper:
+        assert not Path(f"/proc/{pid}").exists()
+    again = own_instance.suanli("down")
+    assert again.code == 0
+    assert "nothing is running" in again.out
+    assert own_instance.suanli("queue").code == 6
+
+
+def test_work_that_ran_at_down_is_taken_up_again(own_instance: Instance, tmp_path: Path) -> None:
+    own_instance.up()
+    script = "import os, time; time.sleep(300 if os.environ['SUANLI_ATTEMPT'] == '1' else 0)"
+    job_id = own_instance.submit(
+        {"name": "again", "kind": "batch", "resources": demand(), "time_limit": "10m", "command": python(script)}
+    )
+    own_instance.in_state(job_id, "running")
+    own_instance.down()
+    own_instance.up()
+    ended = own_instance.ended(job_id, within_s=60)
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 2)
+
+
+@pytest.mark.parametrize("after", ["starting ray", "starting service", "nodes answer"])
+def test_ctrl_c_takes_everything_back(own_instance: Instance, after: str) -> None:
+    process = own_instance.popen("up", "--config", str(own_instance.config), start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if after in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    if process.returncode == 0:  # it was ready before the signal came
+        assert after == "nodes answer"
+        return
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert own_instance.leftovers() == {"processes": [], "runtime": []}
+    assert own_instance.home.started() is None
+
+
+def test_a_taken_port_is_named_and_nothing_starts(own_instance: Instance) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        answer = own_instance.suanli("up", "--config", str(own_instance.config), "--api-port", str(port))
+    assert answer.code == 5
+    assert str(port) in answer.err
+    assert "--api-port" in answer.err
+    assert own_instance.leftovers() == {"processes": [], "runtime": []}
+
+
+def test_a_bad_configuration_starts_nothing(own_instance: Instance) -> None:
+    own_instance.config.write_text(own_instance.config.read_text().replace("dongyang-subnode", "dongyang-subnod"))
+    answer = own_instance.suanli("up", "--config", str(own_instance.config))
+    assert answer.code == 2
+    assert "dongyang-subnode" in answer.err
+    assert "site.yaml" in answer.err
+    assert own_instance.leftovers() == {"processes": [], "runtime": []}
+
+
+def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path, own_instance: Instance) -> None:
+    from scheduler.cli.instance import Home, strays
+
+    process = own_instance.popen("demo", "--out", str(tmp_path / "out"), start_new_session=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "[2/" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    home = Home(tmp_path / "out" / "demo" / "home")
+    assert strays(home.identity) == []
+    assert not home.runtime_dir.exists()
+
+
+def test_a_second_machine_joins_and_leaves(instance: Instance, tmp_path: Path) -> None:
+    """The joining machine is this one under another name, with directories and a Ray node of its own."""
+    started = instance.home.started()
+    assert started is not None
+    other = Instance(tmp_path)
+    token = instance.home.secret_file("ray_token")
+    process = other.popen(
+        "node", "join", started.ray_address, "--site", "edge-cloud", "--name", "second", "--ray-token", str(token)
+    )
+    try:
+
+        def node() -> bool:
+            assert process.poll() is None, process.communicate()
+            return any(n["name"] == "second" and n["state"] == "ready" for n in instance.get("/v1/nodes")["nodes"])
+
+        eventually(node, within_s=45, what="the node joins")
+        job_id = instance.submit(
+            {
+                "name": "over-there",
+                "kind": "batch",
+                "resources": {"device": "any", "count": 1, "node": "second"},
+                "time_limit": "1m",
+                "command": python("import os; print(os.environ['SUANLI_NODE'])"),
+            }
+        )
+        assert instance.ended(job_id)["state"] == "succeeded"
+        assert "second" in instance.suanli("logs", job_id).out
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    eventually(
+        lambda: all(n["state"] == "down" for n in instance.get("/v1/nodes")["nodes"] if n["name"] == "second"),
+        within_s=30,
+        what="the node is seen to leave",
+    )
