@@ -40,14 +40,27 @@ def main() -> None:
 @main.command()
 @click.option("--local", "where", flag_value="local", default=True, help="This machine's devices (the default).")
 @click.option("--worker", "where", flag_value="worker", help="The devices of the Suanli job that this runs in.")
-@click.option("--window", "window_s", type=click.FloatRange(min=0, min_open=True), default=5.0, show_default=True,
-              help="Seconds of the window. Under 600 the answer is labelled smoke.")
+@click.option(
+    "--window",
+    "window_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Seconds of the window. Under 600 the answer is labelled smoke.",
+)
 @click.option("--precision", type=click.Choice(PRECISIONS), help="Default: fp32 on a CPU, bf16 on an accelerator.")
-@click.option("--start-at", "start_at_s", type=float, metavar="EPOCH_S",
-              help="Absolute start of the window; ready later than that counts zero.")
+@click.option(
+    "--start-at",
+    "start_at_s",
+    type=float,
+    metavar="EPOCH_S",
+    help="Absolute start of the window; ready later than that counts zero.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of operands and checks. Default: drawn, and recorded.")
 @click.option("--card-peak-tflops", type=click.FloatRange(min=0), help="Catalogue peak of a simulated card.")
-@click.option("--card-achieved-tflops", type=click.FloatRange(min=0), help="Published achieved rate of a simulated card.")
+@click.option(
+    "--card-achieved-tflops", type=click.FloatRange(min=0), help="Published achieved rate of a simulated card."
+)
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def run(
     where: str,
@@ -108,7 +121,7 @@ def exit_code(devices: Sequence[DeviceRecord]) -> int:
 
 @contextmanager
 def _stoppable() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that windows end between two batches. A second ctrl-C is the usual one."""
+    """An event that SIGINT and SIGTERM set: windows then end between two batches. A second ctrl-C is the usual one."""
     stop = threading.Event()
 
     def asked(number: int, frame: object) -> None:
@@ -132,7 +145,12 @@ def progress_bars() -> Iterator[Callable[[str, float], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
         lock = threading.Lock()

@@ -109,14 +109,10 @@ def run_as_job(
             for uuid in job.uuids
         ]
     if job.is_cpu:
-        which = WhichDevice(
-            group_name(job.uuids), job.uuids, job.node, None, job.model, job.vendor, on="cpu"
-        )
+        which = WhichDevice(group_name(job.uuids), job.uuids, job.node, None, job.model, job.vendor, on="cpu")
         return _run_all([(cpu(len(job.uuids)), which)], options, stop, progress)
     seen = accelerators()
-    named = [
-        WhichDevice(uuid, (uuid,), job.node, None, job.model, job.vendor, on="accelerator") for uuid in job.uuids
-    ]
+    named = [WhichDevice(uuid, (uuid,), job.node, None, job.model, job.vendor, on="accelerator") for uuid in job.uuids]
     if len(seen) != len(named):
         reason = (
             f"{library_text()} sees {len(seen)} accelerators of the {len(named)} given to this job; "
@@ -124,7 +120,10 @@ def run_as_job(
         )
         return [
             failed_record(
-                w, precision=options.precision or "bf16", verdict=Verdict.DEVICE_ERROR, reason=reason,
+                w,
+                precision=options.precision or "bf16",
+                verdict=Verdict.DEVICE_ERROR,
+                reason=reason,
                 window_s=options.window_s,
             )
             for w in named
@@ -215,9 +214,7 @@ def _run_one(
         start_at_s=start.agreed_s(),
         warmup_s=max(LEAST_WARMUP_S, WARMUP_SHARE * options.window_s),
     )
-    outcome = run_window(
-        workload, clock, plan, stop=stop.is_set, progress=lambda share: progress(which.device, share)
-    )
+    outcome = run_window(workload, clock, plan, stop=stop.is_set, progress=lambda share: progress(which.device, share))
     shape = workload.shape
     return measured_record(
         which,
@@ -266,4 +263,3 @@ class _SharedStart:
             warmup_s = max(2.0, WARMUP_SHARE * self._options.window_s)
             self._start_s = self._clock.now_s() + warmup_s
             self._changed.notify_all()
-

@@ -117,7 +117,7 @@ class Verdict(StrEnum):
 class WindowPlan:
     """What was decided before the window. `start_at_s` None: as soon as it is warm. `warmup_s` is the least time.
 
-    From NIGHTLY_WINDOW_S on, warming goes on until batch rates are steady (see `is_steady`) or `warmup_limit_s` is over.
+    From NIGHTLY_WINDOW_S on, warming goes on until batch rates are steady (`is_steady`) or `warmup_limit_s` is over.
     """
 
     window_s: float
@@ -278,7 +278,9 @@ class _Window:
 
     def _warm_up(self, armed_s: float) -> None:
         """Batches that count for nothing, and one check, so that no code path is first met inside the window."""
-        plan, ends, rates = self._plan, [], []
+        plan = self._plan
+        ends: list[float] = []
+        rates: list[float] = []
         long_window = plan.window_s >= NIGHTLY_WINDOW_S
         slowest_s = 0.0
         while not self._stop():

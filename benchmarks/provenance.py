@@ -55,5 +55,3 @@ def commit(checkout: Path = CHECKOUT) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return said.stdout.strip() or None
-
-

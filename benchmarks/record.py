@@ -292,11 +292,15 @@ def device_record(data: Mapping[str, Any]) -> DeviceRecord:
     value["on"] = _checked(data, "on", data.get("on") in ("accelerator", "cpu", "nothing"))
     value["verdict"] = Verdict(_checked(data, "verdict", data.get("verdict") in tuple(Verdict)))
     covers = data.get("covers")
-    _checked(data, "covers", isinstance(covers, (list, tuple)) and covers != [] and all(isinstance(u, str) for u in covers))
+    _checked(
+        data, "covers", isinstance(covers, (list, tuple)) and covers != [] and all(isinstance(u, str) for u in covers)
+    )
     value["covers"] = tuple(covers or ())
     shape = data.get("shape")
     _checked(
-        data, "shape", shape is None or (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape)))
+        data,
+        "shape",
+        shape is None or (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape))),
     )
     value["shape"] = None if shape is None else tuple(shape)
     record = DeviceRecord(**value)

@@ -43,7 +43,9 @@ def sections(answer: Answer) -> tuple[Section, ...]:
             _HEAD,
             tuple(_measured_row(d) for d in cpus),
         ),
-        Section("SIMULATED", "made up from catalogue figures; no product was run", _SIMULATED_HEAD, _by_node(simulated)),
+        Section(
+            "SIMULATED", "made up from catalogue figures; no product was run", _SIMULATED_HEAD, _by_node(simulated)
+        ),
         Section(
             "NOT COVERED",
             "left alone; their last verified figures are older than this window",
@@ -79,7 +81,9 @@ def _print_rich(section: Section) -> None:
 
     table = Table(title=section.title, caption=section.note, title_justify="left", caption_justify="left")
     for name in section.head:
-        table.add_column(name, justify="right" if "RATE" in name or name in ("DEVICES", "BATCH P50", "CHECKS") else "left")
+        table.add_column(
+            name, justify="right" if "RATE" in name or name in ("DEVICES", "BATCH P50", "CHECKS") else "left"
+        )
     for row in section.rows:
         table.add_row(*(escape(cell) for cell in row))
     Console().print(table)

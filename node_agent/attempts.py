@@ -1,14 +1,14 @@
 """What happens to one run on its node? A pure state machine: (event, state, now_s) -> (state, outputs).
 
-A run is one worker of one attempt. The agent and the simulator feed it the service's messages and what they observe (the
-checks' answer, the launcher's facts, a checkpoint's acknowledgement, time), and perform its outputs. `None` is a run that
-nobody has heard of, before and after.
+A run is one worker of one attempt. The agent and the simulator feed it the service's messages and what they observe
+(the checks' answer, the launcher's facts, a checkpoint's acknowledgement, time), and perform its outputs. `None` is a
+run that nobody has heard of, before and after.
 
-Promises, whatever the order and repetition of messages: a key is launched at most once; a launched run ends in one Exited
-that is the same however often it is asked for, until Forget; what is asked twice is answered twice.
+Promises, whatever the order and repetition of messages: a key is launched at most once; a launched run ends in one
+Exited that is the same however often it is asked for, until Forget; what is asked twice is answered twice.
 
-Stopping. With a checkpoint: SIGUSR1 at once; SIGTERM on the acknowledgement or at `grace_s`; SIGKILL 2 s after SIGTERM or
-2 s after the end of the grace, whichever is later. Without: SIGTERM at once, SIGKILL after `grace_s`.
+Stopping. With a checkpoint: SIGUSR1 at once; SIGTERM on the acknowledgement or at `grace_s`; SIGKILL 2 s after SIGTERM
+or 2 s after the end of the grace, whichever is later. Without: SIGTERM at once, SIGKILL after `grace_s`.
 """
 
 from __future__ import annotations
@@ -438,7 +438,7 @@ def awaits_ack(state: RunState | None) -> bool:
 
 
 def report(state: RunState) -> RunReport:
-    """The run for a service that reconnects. A run that is being checked counts as prepared; a rejected one as ended."""
+    """The run for a service that reconnects. One that is being checked counts as prepared, a rejected one as ended."""
     match state:
         case Checking():
             return RunReport(state.key, "prepared", None, None, None)
@@ -460,3 +460,12 @@ def report(state: RunState) -> RunReport:
             return RunReport(state.key, "exited", state.pid, None, state.exited)
         case _:
             assert_never(state)
+
+
+def last_signal(state: RunState | None) -> int | None:
+    """The signal that a stop under way has last asked for: to be repeated when the launcher may not have heard it."""
+    if not isinstance(state, Live) or state.stop is None:
+        return None
+    if state.stop.term_s is not None:
+        return signal.SIGUSR1
+    return signal.SIGKILL if state.stop.kill_s is None else signal.SIGTERM

@@ -1,7 +1,7 @@
 """May this device take new work? Readings and faults in, a verdict with its reason out. Pure.
 
-The rows of the health policy that a reading alone can show: a device that is missing is cordoned; one whose readings are
-all stale or absent gets no new work until it answers; so does one that is too hot. Faults say the rest by their kind.
+The rows of the health policy that a reading alone can show: a device that is missing is cordoned; one whose readings
+are all stale or absent gets no new work until it answers, nor does one that is too hot. Faults bring their own action.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def _judge_device(
 ) -> Verdict:
     verdicts = [Verdict(fault.action, fault.text) for fault in faults]
     if readings is None:
-        verdicts.append(Verdict(Action.CORDON, f"device {uuid} is missing; reboot the node and check the card's seating"))
+        verdicts.append(
+            Verdict(Action.CORDON, f"device {uuid} is missing; reboot the node and check the card's seating")
+        )
     else:
         verdicts.append(_judge_freshness(uuid, readings, now_s, limits))
         verdicts.append(_judge_temperature(uuid, readings, limits))

@@ -1,4 +1,4 @@
-"""Which devices can this process compute on, and how does each kind synchronise? The one place that knows torch's names.
+"""Which devices can this process compute on, and how does each kind synchronise? Only this knows torch's names.
 
 torch device types behind one thin shim: cuda, npu (with torch_npu), cpu; without torch, NumPy on the CPU. Nothing here
 is imported at start-up: torch takes seconds.
@@ -93,9 +93,7 @@ def _cuda(torch: Any) -> tuple[ComputeDevice, ...]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         uuid = getattr(properties, "uuid", None)
-        found.append(
-            ComputeDevice("cuda", index, f"GPU-{uuid}" if uuid else f"cuda-{index}", properties.name, vendor)
-        )
+        found.append(ComputeDevice("cuda", index, f"GPU-{uuid}" if uuid else f"cuda-{index}", properties.name, vendor))
     return tuple(found)
 
 

@@ -103,7 +103,7 @@ class TorchGemm:
         return float(torch.stack(gaps).abs().max().item())
 
     def _times(self, matrix: Any, vectors: list[Any]) -> list[Any]:
-        """matrix · x in float64 for each x, in buffers that are kept: fresh ones cost more in page faults than the sums.
+        """matrix · x in float64 for each x, in kept buffers: fresh ones cost more in page faults than the sums.
 
         16-bit values go by way of fp32, which holds them exactly and is converted faster. One vector at a time:
         matrix-vector products run at memory speed where thin matrix products do not.
@@ -167,12 +167,10 @@ def host_residual(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], signs: Sign
     return float(np.max(np.abs(left - right)))
 
 
-def make_gemm(
-    device: ComputeDevice, precision: str, *, seed: int, side: int | None = None
-) -> TorchGemm | NumpyGemm:
+def make_gemm(device: ComputeDevice, precision: str, *, seed: int, side: int | None = None) -> TorchGemm | NumpyGemm:
     """The workload for this device, allocated and tried once. `side` None: sized to the device.
 
-    Raises UnsupportedPrecision; whatever the device's library raises when memory or the device is missing passes through.
+    Raises UnsupportedPrecision; what the device's library raises for want of memory or of a device passes through.
     """
     torch = torch_or_none()
     if torch is None:

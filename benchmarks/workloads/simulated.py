@@ -39,7 +39,7 @@ class SimulatedDevice:
 def simulated_record(
     device: SimulatedDevice, card: CardFigures, *, precision: str, seed: int, window_s: float | None = None
 ) -> DeviceRecord:
-    """The simulated answer of one device. `gflops` None with verdict `unavailable` where the catalogue knows nothing."""
+    """The simulated answer of one device. `gflops` None and verdict `unavailable` where nothing is known."""
     gflops, basis = _figure(card, random.Random(f"{seed}/{device.uuid}/{precision}"))
     known = gflops is not None
     return DeviceRecord(
@@ -56,7 +56,9 @@ def simulated_record(
         gflops=gflops,
         verified=False,
         verdict=Verdict.OK if known else Verdict.UNAVAILABLE,
-        reason=NO_PRODUCT if known else f"neither a peak nor an achieved figure in {precision} is known for {device.model}",
+        reason=NO_PRODUCT
+        if known
+        else f"neither a peak nor an achieved figure in {precision} is known for {device.model}",
         window_s=window_s,
         seed=seed,
         basis=basis,
@@ -72,5 +74,7 @@ def _figure(card: CardFigures, rng: random.Random) -> tuple[float | None, str | 
         told = "assumed" if achieved is None else "published"
         return peak * efficiency * 1e3, f"peak {peak:g} TFlops x {efficiency:.3f} ({told} share {share:.3f})"
     if achieved is not None:
-        return max(0.0, achieved * wobble) * 1e3, f"published achieved {achieved:g} TFlops x {wobble:.3f}; no vendor peak"
+        return max(
+            0.0, achieved * wobble
+        ) * 1e3, f"published achieved {achieved:g} TFlops x {wobble:.3f}; no vendor peak"
     return None, None

@@ -21,7 +21,9 @@ class Detected:
     passed_over: tuple[str, ...]
 
 
-def probe(names: Sequence[str] = DEFAULT_NAMES, openers: Mapping[str, Callable[[], DeviceSource]] = OPENERS) -> Detected:
+def probe(
+    names: Sequence[str] = DEFAULT_NAMES, openers: Mapping[str, Callable[[], DeviceSource]] = OPENERS
+) -> Detected:
     """Try `names` in order. Raises DeviceSourceError when a name is unknown or none can be used."""
     unknown = [name for name in names if name not in openers]
     if unknown:

@@ -1,8 +1,8 @@
 """NVIDIA cards through NVML: which are there, how are they, and how is a process confined to some of them?
 
-The only module that imports pynvml, and only when a source is opened. Devices are keyed by UUID, because NVML's order is
-not CUDA's; `index` is NVML's order, and visibility names UUIDs. Every field is asked for on its own and fails on its own:
-a card that fell off the bus answers `Unavailable("device lost: ...")` and hides no other.
+The only module that imports pynvml, and only when a source is opened. Devices are keyed by UUID, because NVML's order
+is not CUDA's; `index` is NVML's order, and visibility names UUIDs. Every field is asked for on its own and fails on its
+own: a card that fell off the bus answers `Unavailable("device lost: ...")` and hides no other.
 
 What NVML's numbers mean: utilisation is the share of the last 1/6 to 1 s in which any kernel ran, not how busy the card
 was; power is a 1 s average; energy counts from the load of the driver, so take differences and allow for resets.
@@ -64,7 +64,7 @@ class NvmlDevices:
                     f"the Python module pynvml cannot be imported ({error}); install nvidia-ml-py"
                 ) from error
         self._nvml = nvml
-        # NVMLLibraryMismatchError is no NVMLError. AttributeError: an older pynvml or driver library lacks the function.
+        # NVMLLibraryMismatchError is no NVMLError. AttributeError: an older pynvml lacks the function.
         mismatch = getattr(nvml, "NVMLLibraryMismatchError", None)
         self._errors: tuple[type[BaseException], ...] = (nvml.NVMLError, AttributeError)
         if mismatch is not None:
@@ -80,7 +80,9 @@ class NvmlDevices:
     def _init_message(self, error: BaseException) -> str:
         mismatch = getattr(self._nvml, "NVMLLibraryMismatchError", ())
         if mismatch and isinstance(error, mismatch):
-            return f"pynvml and the NVIDIA driver's library do not match ({error}); install the nvidia-ml-py of the driver"
+            return (
+                f"pynvml and the NVIDIA driver's library do not match ({error}); install the nvidia-ml-py of the driver"
+            )
         return f"NVML cannot be used: {error}; on a node with NVIDIA cards check that nvidia-smi works"
 
     @property

@@ -1,7 +1,8 @@
 """Devices that do not exist: what would a node with these cards report?
 
-Every device and every reading says that it is simulated. Readings are plausible and repeatable: they depend on the seed,
-the device, the second and on whether the device is busy, never on chance. A run on simulated devices is shown no real one.
+Every device and every reading says that it is simulated. Readings are plausible and repeatable: they depend on the
+seed, the device, the second and on whether the device is busy, never on chance. A run on simulated devices is shown no
+real one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class SimulatedSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        assert self.count >= 0 and self.memory_bytes >= 0, self
+        assert self.count >= 0, self
+        assert self.memory_bytes >= 0, self
 
 
 class SimulatedDevices:
@@ -82,7 +84,7 @@ class SimulatedDevices:
             Quantity.POWER_WATTS: simulated(round(watts, 1), "watts"),
             Quantity.ENERGY_JOULES: simulated(round(self._joules[index], 1), "joules"),
             Quantity.TEMPERATURE_CELSIUS: simulated(round((64.0 if busy else 33.0) + 3.0 * ripple, 1), "celsius"),
-            Quantity.CLOCK_MEGAHERTZ: simulated(round((BUSY_MEGAHERTZ if busy else IDLE_MEGAHERTZ)), "megahertz"),
+            Quantity.CLOCK_MEGAHERTZ: simulated(BUSY_MEGAHERTZ if busy else IDLE_MEGAHERTZ, "megahertz"),
         }
 
     def _ripple(self, index: int, second: int) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,18 @@ def process(pid: int) -> Process | None:
 def start_ticks(pid: int) -> int | None:
     found = process(pid)
     return None if found is None else found.start_ticks
+
+
+def wait_gone(pid: int, ticks: int, timeout_s: float) -> bool:
+    """Wait until the process has ended (its parent may not have noticed yet). False when it has not in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = process(pid)
+        if found is None or found.ended or found.start_ticks != ticks:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.01)
 
 
 def processes() -> Iterator[Process]:

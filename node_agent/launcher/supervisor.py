@@ -71,9 +71,9 @@ class Supervisor:
         self._lease_s = lease_s
         now = boottime_s()
         self._lease_until = min(now + lease_s, journal.kept.lease_until or now + lease_s)
+        self._lease_lapsed = False
         self._inherit_orphans()
         self._take_over()
-        self._lease_lapsed = False
 
     @staticmethod
     def _inherit_orphans() -> None:
@@ -164,9 +164,10 @@ class Supervisor:
         """Start each; a key that is known already is answered with its run and not started. Answers are in order."""
         answers: list[RunRecord | Rejected] = []
         fresh: dict[str, Run] = {}
+        kills_before = procfs.out_of_memory_kills()
         for order in orders:
             if order.key not in self._runs and order.key not in fresh and order.key not in self._journal.kept.forgotten:
-                fresh[order.key] = _new_run(order)
+                fresh[order.key] = _new_run(order, kills_before)
         refusal = "this launcher is shutting down" if self._closing else ""
         if fresh and not refusal:
             try:
@@ -220,7 +221,7 @@ class Supervisor:
         except OSError as error:  # the intent is on the disk: a successor finds the process by its mark
             print(f"pid of {run.key} not journalled: {error}", file=sys.stderr)
 
-    def signal(self, key: str, number: int) -> bool:
+    def send_signal(self, key: str, number: int) -> bool:
         """Signal the run's process group. False when the run is not alive.
 
         SIGUSR1 asks for a checkpoint and must not kill: it goes to those processes of the run that do not die of it,
@@ -404,7 +405,7 @@ class Supervisor:
         return list(self._by_pid.values())
 
     def _send(self, run: Run, number: signal.Signals) -> None:
-        """To the run's process group; SIGKILL to its whole session. The main process is not reaped, so the pid is its."""
+        """To the run's process group; SIGKILL to its whole session. The pid is its own until it is reaped."""
         assert run.pid is not None, run
         if number == signal.SIGKILL:
             run.kill_sent = True
@@ -450,7 +451,7 @@ class Supervisor:
             time.sleep(0.005)
 
 
-def _new_run(order: LaunchOrder) -> Run:
+def _new_run(order: LaunchOrder, kills_before: int) -> Run:
     env: Mapping[str, str] = dict(order.env)
     return Run(
         key=order.key,
@@ -460,7 +461,7 @@ def _new_run(order: LaunchOrder) -> Run:
         grace_s=order.grace_s,
         lease_bound=order.lease_bound,
         tag=order.tag,
-        kills_before=procfs.out_of_memory_kills(),
+        kills_before=kills_before,
     )
 
 

@@ -12,10 +12,11 @@ import os
 import socket
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from node_agent.serving.batching import Batcher
-from node_agent.serving.model import ModelUnusable, load_model
+from node_agent.serving.model import ModelUnusable, find_class, load_model
 from node_agent.serving.server import ReplicaApp, ReplicaServer
 
 
@@ -39,8 +40,10 @@ def main() -> int:
     parser.add_argument("--model", required=True, type=Path, metavar="FILE.py")
     parser.add_argument("--class", required=True, dest="class_name", metavar="NAME")
     arguments = parser.parse_args()
+    # One thread for all of a model's life: some libraries bind what they load to the thread that loaded it.
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
     try:
-        predict = load_model(arguments.model, arguments.class_name)
+        predict = thread.submit(load_model, find_class(arguments.model, arguments.class_name)).result()
     except ModelUnusable as unusable:
         # The log is the tenant's own: there the stack trace helps. The last line is what operators are shown.
         if unusable.__cause__ is not None:
@@ -61,7 +64,7 @@ def main() -> int:
             write_ready_file(Path(ready_file), address)
         print(f"serving {arguments.class_name} on {address}", flush=True)
 
-    batcher = Batcher(predict)
+    batcher = Batcher(predict, thread)
     app = ReplicaApp(batcher, os.environ.get("SUANLI_REPLICA_SECRET") or None)
     ReplicaServer(app, batcher, on_listening).run(sockets=[listener])
     return 0

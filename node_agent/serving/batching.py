@@ -110,15 +110,22 @@ class BatchCounts:
 
 
 class Batcher:
-    """Serves `call()` from an event loop with a `predict` that runs in one thread of its own, one batch at a time."""
+    """Serves `call()` from an event loop with a `predict` that runs in `thread` (of one worker), a batch at a time."""
 
-    def __init__(self, predict: Predict, *, max_batch: int = MAX_BATCH, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        thread: ThreadPoolExecutor,
+        *,
+        max_batch: int = MAX_BATCH,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self.counts = BatchCounts()
         self._predict = predict
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._waiting: deque[_Call] = deque()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
+        self._thread = thread
         self._busy: asyncio.Future[list[Outcome]] | None = None
         self._running: list[_Call] = []
         self._stopped = False

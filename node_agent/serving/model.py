@@ -19,8 +19,8 @@ class ModelUnusable(Exception):
     """The model cannot be served; the message names the file, the class and what to do."""
 
 
-def load_model(path: Path, class_name: str) -> Predict:
-    """Import the file, make the class, load() it and warm it up. Raises ModelUnusable.
+def find_class(path: Path, class_name: str) -> type:
+    """Import the file and take its class. Raises ModelUnusable.
 
     As for a script, the file's own directory comes first on the import path, so that it can import its neighbours.
     """
@@ -44,16 +44,22 @@ def load_model(path: Path, class_name: str) -> Predict:
         raise ModelUnusable(f"{path} has no class {class_name}")
     if not callable(getattr(made, "predict", None)):
         raise ModelUnusable(f"class {class_name} in {path} has no predict(batch)")
+    return made
+
+
+def load_model(model_class: type) -> Predict:
+    """Make the class, load() it and warm it up. Raises ModelUnusable. To be called in the thread that will predict."""
+    name = model_class.__name__
     try:
-        model = made()
+        model = model_class()
         if callable(load := getattr(model, "load", None)):
             load()
         warm_up = list(model.warm_up_inputs()) if hasattr(model, "warm_up_inputs") else []
     except (Exception, SystemExit) as error:
-        raise ModelUnusable(f"loading {class_name} from {path} failed: {one_line(error)}") from error
+        raise ModelUnusable(f"loading {name} failed: {one_line(error)}") from error
     predict: Predict = model.predict
     if warm_up:
         (outcome,) = run_batch(predict, [warm_up])
         if isinstance(outcome, Failed):
-            raise ModelUnusable(f"warming up {class_name} from {path} failed: {outcome.message}")
+            raise ModelUnusable(f"warming up {name} failed: {outcome.message}")
     return predict

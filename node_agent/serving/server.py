@@ -28,6 +28,7 @@ from node_agent.serving.batching import Batcher, PredictFailed, Stopped, TooMany
 BODY_LIMIT_BYTES = 8 << 20
 PENDING_LIMIT_BYTES = 64 << 20  # of all bodies together, read or being read
 BODY_TIMEOUT_S = 30.0
+DISCARD_LIMITS = 8  # a body of up to so many times the limit is read to its end, and dropped
 # How long a stopping replica still answers on open connections, telling each to close: what was already on its way
 # from a gateway arrives in this time.
 LINGER_S = 0.2
@@ -38,12 +39,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Refused(Exception):
-    """An answer other than 200. `message` is for the caller."""
+    """An answer other than 200. `message` is for the caller. `close`: what else comes on the connection is not read."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, close: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.close = close
 
 
 def _plain(value: object) -> object:
@@ -82,9 +84,11 @@ class ReplicaApp:
             await send({"type": "websocket.close", "code": 1008})
             return
         self._requests += 1
+        close = False
         try:
             status, body = 200, await self._answer(scope, receive)
         except Refused as refused:
+            close = refused.close
             status, body = refused.status, json.dumps({"error": {"message": refused.message}}).encode()
         self._answers[status] = self._answers.get(status, 0) + 1
         headers = [
@@ -94,7 +98,7 @@ class ReplicaApp:
         ]
         if status == 503:
             headers.append((b"retry-after", b"1"))
-        if self.stopping or status == 413:
+        if close or self.stopping:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -136,7 +140,9 @@ class ReplicaApp:
         # A body of unknown length is counted at the limit, so that no number of slow senders fills the memory.
         held_bytes = self._body_limit_bytes if length is None else length
         if held_bytes > self._body_limit_bytes:
-            raise Refused(413, f"the body is over the limit of {self._body_limit_bytes} bytes")
+            # A caller that sends all before it reads would never see the answer if its connection were cut: what is
+            # not too much is let through to nowhere.
+            raise self._too_large(close=held_bytes > DISCARD_LIMITS * self._body_limit_bytes)
         if self._pending_bytes + held_bytes > PENDING_LIMIT_BYTES:
             raise Refused(503, "too many large requests wait for this replica")
         self._pending_bytes += held_bytes
@@ -170,12 +176,15 @@ class ReplicaApp:
                     chunk = message.get("body", b"")
                     size += len(chunk)
                     if size > self._body_limit_bytes:
-                        raise Refused(413, f"the body is over the limit of {self._body_limit_bytes} bytes")
+                        raise self._too_large(close=True)
                     chunks.append(chunk)
                     if not message.get("more_body", False):
                         return b"".join(chunks)
         except TimeoutError as slow:
-            raise Refused(408, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from slow
+            raise Refused(408, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s", close=True) from slow
+
+    def _too_large(self, *, close: bool) -> Refused:
+        return Refused(413, f"the body is over the limit of {self._body_limit_bytes} bytes", close=close)
 
 
 class ReplicaServer(uvicorn.Server):

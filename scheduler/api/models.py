@@ -124,10 +124,18 @@ class EventView(Shape):
     detail: dict[str, Any]
 
 
+class ResultView(Shape):
+    """What a worker left in SUANLI_RESULT_FILE: JSON, or the text that it is."""
+
+    attempt: int
+    worker: int
+    result: Any
+
+
 class JobDetailView(JobView):
     spec: dict[str, Any]
     events: list[EventView]
-    results: Any = Field(description="what the workers left in SUANLI_RESULT_FILE, by attempt and worker")
+    results: list[ResultView]
 
 
 class JobAnswer(JobDetailView, Answer):
@@ -142,12 +150,21 @@ class JobsAnswer(Answer):
     jobs: list[JobView]
 
 
+class PlacementView(Shape):
+    worker: int
+    node: str
+    devices: list[int]
+    share_milli: int
+    simulated: bool
+
+
 class DryRunAnswer(Answer):
-    model_config = ConfigDict(extra="allow")
     would_start: bool
-    placements: list[dict[str, Any]]
+    placements: list[PlacementView]
     reason: ReasonView | None
     preempts: list[str]
+    est_start_s: float | None
+    suggestions: list[str]
 
 
 class WhyAnswer(Answer):
@@ -198,10 +215,8 @@ class NodesAnswer(Answer):
     nodes: list[NodeView]
 
 
-class NodeAnswer(Answer):
-    """What drain and resume answer."""
-
-    model_config = ConfigDict(extra="allow")
+class NodeAnswer(NodeView, Answer):
+    pass
 
 
 class AgentView(Shape):
@@ -209,6 +224,14 @@ class AgentView(Shape):
     pid: int
     launcher_pid: int
     nodes: list[str]
+
+
+class LoopView(Shape):
+    """How the deciding loop fares. `store_error`: why nothing can be kept now; `bugs`: see the service's log."""
+
+    bugs: int
+    store_error: str | None
+    backlog: int
 
 
 class StatusAnswer(Answer):
@@ -219,8 +242,9 @@ class StatusAnswer(Answer):
     ray_address: str | None
     epoch: int
     agents: list[AgentView]
-    jobs: dict[str, int]
+    jobs: dict[str, int] = Field(description="live jobs by state")
     store: str
+    loop: LoopView
 
 
 class ConfigAnswer(Answer):

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from scheduler.api.answers import answer, encoded
 from scheduler.api.context import Caller, Context, NodeName, Operator, Overseer, bearer
-from scheduler.api.job_routes import STATES
+from scheduler.api.job_routes import ENDED, STATES
 from scheduler.api.models import ConfigAnswer, DrainRequest, HealthAnswer, NodeAnswer, NodesAnswer, StatusAnswer
 
 router = APIRouter(dependencies=[Depends(bearer)])
@@ -65,10 +65,10 @@ async def metrics(by: Overseer, context: Context) -> Response:
 
 
 def prometheus_text(jobs_by_state: Mapping[str, int], *, version: str) -> str:
-    """Every state has a line, also at 0: a series that comes and goes cannot be alerted on."""
-    counts = dict.fromkeys(STATES, 0) | dict(jobs_by_state)
+    """Every live state has a line, also at 0: a series that comes and goes cannot be alerted on."""
+    counts = dict.fromkeys((state for state in STATES if state not in ENDED), 0) | dict(jobs_by_state)
     lines = [
-        "# HELP suanli_jobs Jobs by state.",
+        "# HELP suanli_jobs Jobs that have not ended, by state.",
         "# TYPE suanli_jobs gauge",
         *(f'suanli_jobs{{state="{_label(state)}"}} {count}' for state, count in counts.items()),
         "# HELP suanli_build_info The running version.",

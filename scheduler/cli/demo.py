@@ -41,6 +41,7 @@ class Stage:
     out: Path
     home: Home
     client: Client | None = None
+    trained: Path | None = None  # where the training job's checkpoints are
     summary: list[tuple[str, str]] = field(default_factory=list)
 
     def api(self) -> Client:
@@ -191,8 +192,9 @@ def step_train(stage: Stage) -> None:
     result = first_result(job)
     first, last = result["first_loss"], result["last_loss"]
     require(last < first - 0.5, f"the loss did not fall: {first:.3f} to {last:.3f}")
-    written = list(checkpoints.glob("*/attempt-*/*"))
-    require(bool(written), f"no checkpoint was written under {checkpoints}")
+    stage.trained = checkpoints / job_id
+    written = list(stage.trained.glob("attempt-*/*"))
+    require(bool(written), f"no checkpoint was written under {stage.trained}")
     stage.note("training", f"2 workers, {result['steps']} steps, held-out loss {first:.2f} -> {last:.2f} nats a byte")
     click.echo(f"loss {first:.3f} -> {last:.3f} over {result['steps']} steps; checkpoints in {_shown(checkpoints)}")
 
@@ -210,7 +212,7 @@ def step_serve(stage: Stage) -> None:
             "priority_class": "production",
             "resources": {"device": H100, "count": 1, "cpus": 1, "memory": "2GiB", "simulated": True},
             "slo": {"p99_ms": 500},
-            "env": {"CHECKPOINT_DIR": str(stage.out / "checkpoints" / "bytes")},
+            "env": {"CHECKPOINT_DIR": str(stage.trained)},
             "working_dir": str(Path.cwd()),
         },
     )
@@ -218,7 +220,7 @@ def step_serve(stage: Stage) -> None:
     def ready() -> float:
         view = stage.job(job_id)
         require(view["state"] not in ENDED, f"the service ended as {view['state']}: {view.get('detail')}")
-        return sum(worker["phase"] == "ready" for worker in view["workers"])
+        return float(sum(worker["phase"] == "ready" for worker in view["workers"]))
 
     wait_until(lambda: ready() == 2, limit_s=60, label="replicas ready", total=2, progress=ready)
     token = stage.home.operator_token.read_text().strip()
@@ -285,7 +287,7 @@ def step_preempt(stage: Stage) -> None:
     )
     done = wait_for_end(stage, urgent, limit_s=60, label="urgent job")
     require(done["state"] == "succeeded", f"the urgent job ended as {done['state']}: {done.get('detail')}")
-    victims = [job for job in map(stage.job, fillers) if any(e["event"] == "preempted" for e in job["events"])]
+    victims = [job for job in map(stage.job, fillers) if any(e["event"] == "preempting" for e in job["events"])]
     require(len(victims) == 1, f"one victim expected, found {[job['id'] for job in victims]}")
     victim = wait_for_end(stage, victims[0]["id"], limit_s=90, label="victim resumes and ends")
     require(victim["state"] == "succeeded", f"the victim ended as {victim['state']}: {victim.get('detail')}")
@@ -441,12 +443,11 @@ def _losses(stage: Stage, job_id: str) -> dict[int, float]:
 
 
 def first_result(job: dict[str, Any]) -> dict[str, Any]:
-    """The result JSON that worker 0 of the last attempt left."""
-    results = job["results"]
-    require(bool(results), f"job {job['id']} left no result")
-    last = max((key for key in results if key.endswith("/0")), key=lambda key: int(key.split("/")[0]))
-    loaded: dict[str, Any] = json.loads(results[last])
-    return loaded
+    """The result that worker 0 of the last attempt left."""
+    of_first = [entry for entry in job["results"] if entry["worker"] == 0]
+    require(bool(of_first), f"job {job['id']} left no result")
+    result: dict[str, Any] = max(of_first, key=lambda entry: int(entry["attempt"]))["result"]
+    return result
 
 
 def example(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,15 +11,15 @@ from urllib.parse import urlsplit
 import click
 
 from scheduler.cli.instance import Home
+from scheduler.cli.system_clock import SystemClock
 
 
 @click.command()
 @click.option("--home", "home_path", type=click.Path(path_type=Path), required=True)
 def main(home_path: Path) -> None:
     """Run the gateway of the instance at --home."""
-    import uvicorn
-
     from scheduler.gateway.app import create_gateway_app
+    from scheduler.gateway.run import run_gateway
     from scheduler.tokens import TokenTable
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -30,20 +31,18 @@ def main(home_path: Path) -> None:
     assert door.hostname is not None, started.gateway
     assert door.port is not None, started.gateway
     app = create_gateway_app(
-        TokenTable(home.tokens), home.secret("gateway_control"), table_file=home.path / "routes.json"
+        TokenTable(home.tokens),
+        home.secret("gateway_control"),
+        SystemClock(),
+        table_path=home.path / "routes.json",
     )
-    uvicorn.run(
-        app,
-        host=door.hostname,
-        port=door.port,
-        loop="uvloop",
-        http="httptools",
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=2,
-        ssl_certfile=started.cert_file,
-        ssl_keyfile=started.key_file,
-    )
+    with socket.create_server((door.hostname, door.port), reuse_port=False, backlog=1024) as listener:
+        run_gateway(
+            app,
+            listener,
+            tls_certificate=Path(started.cert_file) if started.cert_file else None,
+            tls_key=Path(started.key_file) if started.key_file else None,
+        )
 
 
 if __name__ == "__main__":

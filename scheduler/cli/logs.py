@@ -29,23 +29,22 @@ class Source:
     worker: int
     attempt: int
     offset: int = 0
-    rest: bytes = b""  # an unfinished line
+    unshown: bytes = b""  # read, not yet written out
     end: bool = False
     missing: NotFound | None = None
 
-    def read(self, client: Client, job_id: str, stream: str) -> bytes:
-        """What is new. A log that does not exist is remembered as missing: it may come."""
+    def read(self, client: Client, job_id: str, stream: str) -> bool:
+        """Add what is new to `unshown`; whether there was any. A log that does not exist is missing: it may come."""
         try:
-            part = client.read_log(
-                job_id, worker=self.worker, attempt=self.attempt, stream=stream, offset=self.offset
-            )
+            part = client.read_log(job_id, worker=self.worker, attempt=self.attempt, stream=stream, offset=self.offset)
         except NotFound as error:
             self.missing = error
-            return b""
+            return False
         self.missing = None
         self.offset = part.next_offset
+        self.unshown += part.data
         self.end = part.end and not part.data
-        return part.data
+        return bool(part.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class Choice:
         """The logs that the job has by now; of an ended job all that it can have."""
         placed = {worker["worker"]: worker["attempt"] for worker in view["workers"]}
         if not placed and view["attempt"]:
-            placed = {rank: view["attempt"] for rank in range(view["workers_max"])}
+            placed = dict.fromkeys(range(view["workers_max"]), view["attempt"])
         for rank, attempt in sorted(placed.items()):
             if self.worker in (None, rank):
                 yield Source(rank, self.attempt or attempt)
@@ -89,17 +88,17 @@ def logs(job_id: str, follow: bool, worker: int | None, attempt: int | None, std
         return
     prefixed = _prefixed(view, choice)
     for source in sources:
-        _write(source, source.rest, prefixed=prefixed, flush=True)
+        _write(source, prefixed=prefixed, flush=True)
 
 
 def _read_all(client: Client, view: words.View, choice: Choice) -> list[Source]:
-    """Every log up to what is there now, kept in `rest`. Raises NotFound when there is none at all."""
+    """Every log up to what is there now, kept unshown. Raises NotFound when there is none at all."""
     sources = list(choice.sources(view))
     if not sources:
         raise _no_log(view, choice)
     for source in sources:
-        while data := source.read(client, view["id"], choice.stream):
-            source.rest += data
+        while source.read(client, view["id"], choice.stream):
+            pass
     found = [source for source in sources if source.missing is None]
     if not found:
         assert sources[0].missing is not None
@@ -133,9 +132,8 @@ def _follow(client: Client, view: words.View, choice: Choice) -> None:
             moved = False
             for source in sources:
                 if not source.end:
-                    data = source.read(client, view["id"], choice.stream)
-                    _write(source, data, prefixed=prefixed, flush=source.end)
-                    moved = moved or bool(data)
+                    moved = source.read(client, view["id"], choice.stream) or moved
+                    _write(source, prefixed=prefixed, flush=source.end)
             if moved:
                 continue
             over = all(source.end for source in sources)
@@ -150,7 +148,7 @@ def _follow(client: Client, view: words.View, choice: Choice) -> None:
 
 def _finish(view: words.View, choice: Choice, sources: list[Source], *, prefixed: bool) -> None:
     for source in sources:
-        _write(source, b"", prefixed=prefixed, flush=True)
+        _write(source, prefixed=prefixed, flush=True)
     if not sources:
         raise _no_log(view, choice)
     if all(source.missing is not None for source in sources):
@@ -162,20 +160,17 @@ def _prefixed(view: words.View, choice: Choice) -> bool:
     return choice.worker is None and view["workers_max"] > 1
 
 
-def _write(source: Source, data: bytes, *, prefixed: bool, flush: bool) -> None:
+def _write(source: Source, *, prefixed: bool, flush: bool) -> None:
     """One worker's output goes out as it is; of several, whole lines only, so that they do not run into each other."""
     if not prefixed:
-        # `rest` holds what `_read_all` collected; a follower leaves it empty.
-        text = data if data is not source.rest else source.rest
-        source.rest = b""
-        if text:
-            click.echo(text, nl=False)
+        if source.unshown:
+            click.echo(source.unshown, nl=False)
+        source.unshown = b""
         return
-    text = data if data is source.rest else source.rest + data
-    *lines, source.rest = text.split(b"\n")
-    if source.rest and (flush or len(source.rest) > LONGEST_LINE_BYTES):
-        lines.append(source.rest)
-        source.rest = b""
+    *lines, source.unshown = source.unshown.split(b"\n")
+    if source.unshown and (flush or len(source.unshown) > LONGEST_LINE_BYTES):
+        lines.append(source.unshown)
+        source.unshown = b""
     if lines:
         rank = f"[{source.worker}] ".encode()
         click.echo(b"".join(rank + line + b"\n" for line in lines), nl=False)
@@ -187,7 +182,7 @@ def _show_json(job_id: str, choice: Choice, sources: list[Source]) -> None:
             "worker": source.worker,
             "attempt": source.attempt,
             "stream": choice.stream,
-            "text": source.rest.decode("utf-8", "replace"),
+            "text": source.unshown.decode("utf-8", "replace"),
         }
         for source in sources
     ]

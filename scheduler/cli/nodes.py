@@ -11,8 +11,9 @@ import click
 
 from scheduler.cli import words
 from scheduler.cli.client import Client
+from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
-from scheduler.cli.render import Column, Table, hint, show_json, show_pairs, show_table
+from scheduler.cli.render import Table, hint, show_json, show_pairs, show_table
 from scheduler.errors import NotFound
 
 Node = Mapping[str, Any]
@@ -21,12 +22,12 @@ COLUMNS = (
     Column("NODE"),
     Column("SITE", shed=2),
     Column("STATE", styled=True),
-    Column("DEVICES", folds=True, least=16),
+    Column("DEVICES", folds=True, least=20),
     Column("USED", right=True),
     Column("CPUS-FREE", right=True, shed=4),
     Column("MEMORY-FREE", right=True, shed=3),
     Column("JOBS", folds=True, least=8),
-    Column("NOTES", folds=True, least=20, shed=1),
+    Column("NOTES", folds=True, below=True),
 )
 
 
@@ -90,7 +91,7 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
         [
             "NODE",
             Column("STATE", styled=True),
-            Column("REASON", folds=True, least=20),
+            Column("REASON", folds=True, least=30),
             Column("BY", shed=2),
             Column("SINCE", right=True, shed=1),
         ]
@@ -128,11 +129,11 @@ def _show_one(node: Node) -> None:
     table = Table(
         [
             Column("DEVICE", right=True),
-            Column("MODEL", folds=True, least=12),
+            Column("MODEL", folds=True),
             Column("MEMORY", right=True, shed=1),
             Column("USED", right=True),
             Column("JOBS", folds=True, least=6),
-            Column("READINGS", folds=True, least=24),
+            Column("READINGS", folds=True, below=True),
         ]
     )
     for device in node["devices"]:
@@ -149,7 +150,8 @@ def _show_one(node: Node) -> None:
 
 def _readings(readings: Mapping[str, Mapping[str, Any]]) -> str:
     """`power 412 watts, temperature 61 celsius`; what cannot be read is named with its reason, never as a number."""
-    told, missing = [], {}
+    told: list[str] = []
+    missing: dict[str, list[str]] = {}
     for quantity, reading in readings.items():
         if "unavailable" in reading:
             missing.setdefault(str(reading["unavailable"]), []).append(quantity.rsplit("_", 1)[0].replace("_", " "))

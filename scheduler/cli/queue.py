@@ -9,21 +9,22 @@ import click
 
 from scheduler.cli import words
 from scheduler.cli.client import Client
+from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
-from scheduler.cli.render import Column, Table, hint, show_json, show_table
+from scheduler.cli.render import Table, hint, show_json, show_table
 
 LIVE = "pending,starting,running,preempting"
 
 COLUMNS = (
     Column("ID"),
-    Column("NAME", folds=True, least=12),
-    Column("TENANT", shed=3),
-    Column("CLASS", shed=1),
-    Column("KIND", shed=2),
+    Column("NAME", cuts=True),
+    Column("TENANT", shed=4),
+    Column("CLASS", shed=2),
+    Column("KIND", shed=3),
     Column("STATE", styled=True),
-    Column("WORKERS", right=True, shed=4),
-    Column("ON", folds=True, least=14),
-    Column("REASON", folds=True, least=20),
+    Column("WORKERS", right=True, shed=1),
+    Column("ON", folds=True),
+    Column("REASON", folds=True, below=True),
     Column("EST-START"),
     Column("AGE", right=True),
 )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
 
-GAP = 2
+from scheduler.cli.layout import GAP, Column, lay_out, width_of
+
+EMPTY = "-"
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]")
 STATE_STYLES: Mapping[str, str] = {
     "pending": "yellow",
@@ -35,22 +36,9 @@ STATE_STYLES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """`folds`: may be broken over lines, down to `least` characters. `shed`: on a terminal too narrow for all columns
-    those with the highest number go first; 0 stays always."""
-
-    title: str
-    right: bool = False
-    folds: bool = False
-    least: int = 24
-    shed: int = 0
-    styled: bool = False  # its words are coloured by STATE_STYLES
-
-
 @dataclass(slots=True)
 class Table:
-    """Columns (a plain title is a column that folds nothing) and rows of texts; an empty cell is shown as `-`."""
+    """Columns (a plain title makes one that folds) and rows of texts; an empty cell is shown as `-`."""
 
     columns: Sequence[Column | str]
     rows: list[tuple[str, ...]] = field(default_factory=list)
@@ -60,14 +48,14 @@ class Table:
 
     def add(self, *cells: object) -> None:
         assert len(cells) == len(self.columns), (cells, self.columns)
-        self.rows.append(tuple(one_line(str(cell)) if cell not in (None, "") else "-" for cell in cells))
+        self.rows.append(tuple(one_line(str(cell)) if cell not in (None, "") else EMPTY for cell in cells))
 
     def typed_columns(self) -> list[Column]:
         return [_column(column) for column in self.columns]
 
 
 def _column(given: Column | str) -> Column:
-    return Column(given) if isinstance(given, str) else given
+    return Column(given, folds=True) if isinstance(given, str) else given
 
 
 def safe(text: str) -> str:
@@ -77,16 +65,6 @@ def safe(text: str) -> str:
 
 def one_line(text: str) -> str:
     return " ".join(safe(text).split())
-
-
-def width_of(text: str) -> int:
-    """Cells on a terminal: wide East Asian characters take two, combining ones none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
-        for letter in text
-    )
 
 
 def plain(table: Table) -> str:
@@ -102,22 +80,6 @@ def plain(table: Table) -> str:
             cells.append(space + cell if column.right else cell + space)
         text += (" " * GAP).join(cells).rstrip() + "\n"
     return text
-
-
-def columns_that_fit(table: Table, terminal_width: int) -> list[int]:
-    """Indices of the columns to show: sheds the most expendable until the rest fits."""
-    columns = table.typed_columns()
-    needs = []
-    for index, column in enumerate(columns):
-        natural = max([width_of(column.title), *(width_of(row[index]) for row in table.rows)])
-        needs.append(min(natural, max(column.least, width_of(column.title))) if column.folds else natural)
-    kept = list(range(len(columns)))
-    while sum(needs[i] for i in kept) + GAP * (len(kept) - 1) > terminal_width:
-        expendable = [i for i in kept if columns[i].shed]
-        if not expendable:
-            break
-        kept.remove(max(expendable, key=lambda i: columns[i].shed))
-    return kept
 
 
 def show_table(table: Table) -> None:
@@ -153,29 +115,50 @@ def hint(text: str) -> None:
 
 
 def _show_rich(table: Table) -> None:
+    """Rows as rich tables of fixed widths, so that a text below a row can stand between two of them."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console(highlight=False, emoji=False, markup=False)
     columns = table.typed_columns()
-    kept = columns_that_fit(table, console.width)
-    shown = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for index in kept:
-        column = columns[index]
-        shown.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=not column.folds,
-            overflow="fold",
-        )
+    layout = lay_out(columns, table.rows, console.width)
+    indent = min(layout.widths.get(0, 0) + GAP, 8)
+
+    def rows_like(style: str = "") -> RichTable:
+        part = RichTable(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=False)
+        for index, width in layout.widths.items():
+            column = columns[index]
+            part.add_column(
+                min_width=width,
+                max_width=width,
+                justify="right" if column.right else "left",
+                no_wrap=not column.folds,
+                overflow="fold" if column.folds else "ellipsis",
+                style=style,
+            )
+        return part
+
+    def show_below(row: Sequence[str], style: str) -> None:
+        for index in layout.below:
+            if row[index] != EMPTY:
+                console.print(Padding(Text(row[index], style=style), (0, 0, 0, indent)))
+
+    head = rows_like("bold")
+    titles = [column.title for column in columns]
+    head.add_row(*(titles[index] for index in layout.widths))
+    console.print(head)
+    show_below(titles, "bold dim")
+    part = rows_like()
     for row in table.rows:
-        cells = []
-        for index in kept:
-            style = STATE_STYLES.get(row[index], "") if columns[index].styled else ""
-            cells.append(Text(row[index], style=style))
-        shown.add_row(*cells)
-    console.print(shown)
-    hidden = [column.title for index, column in enumerate(columns) if index not in kept]
-    if hidden:
-        hint(f"{', '.join(hidden)} not shown: the terminal is {console.width} columns wide (-o json has all)")
+        styles = {i: STATE_STYLES.get(row[i], "") for i in layout.widths if columns[i].styled}
+        part.add_row(*(Text(row[i], style=styles.get(i, "")) for i in layout.widths))
+        if any(row[index] != EMPTY for index in layout.below):
+            console.print(part)
+            show_below(row, "dim")
+            part = rows_like()
+    if part.row_count:
+        console.print(part)
+    if layout.left_out:
+        hint(f"not shown at {console.width} columns: {', '.join(titles[i] for i in layout.left_out)}")

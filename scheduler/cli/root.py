@@ -119,6 +119,7 @@ class Root(click.Group):
 @click.command(
     cls=Root,
     epilog=EPILOG,
+    subcommand_metavar="VERB [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="suanli %(version)s")

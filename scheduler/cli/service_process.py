@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from scheduler.cli.instance import Home
+from scheduler.cli.system_clock import SystemClock
 from scheduler.errors import SuanliError
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def serve(home: Home, started: Started) -> None:
         nodes=local_nodes(site),
         lease_s=site.lease_s,
     )
-    gateway = HttpGatewayControl(started.gateway, home.secret("gateway_control"), ca_file=started.ca_file)
+    gateway = HttpGatewayControl(
+        started.gateway, home.secret("gateway_control"), ca_file=Path(started.ca_file) if started.ca_file else None
+    )
     service = Service(
         store,
         engine,
@@ -77,6 +80,7 @@ def serve(home: Home, started: Started) -> None:
             "api": started.api,
             "gateway": started.gateway,
             "ray_address": started.ray_address,
+            "store": store.shown_url,
         },
     )
 
@@ -108,20 +112,12 @@ def serve(home: Home, started: Started) -> None:
         store.close()
 
 
-class SystemClock:
-    """The wall clock, the one place where the live service reads it."""
-
-    def now_s(self) -> float:
-        import time
-
-        return time.time()
-
-
 def local_nodes(site: SiteConfig) -> LocalNodes:
     """This machine's node and its simulated ones, as the engine is to start them."""
     import socket
 
-    from node_agent.host import NodeConfig, SimulatedSpec
+    from node_agent.devices.simulated import SimulatedSpec
+    from node_agent.nodes import NodeConfig
     from scheduler.engine.ray_engine import LocalNodes
 
     real = NodeConfig(

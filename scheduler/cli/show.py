@@ -10,8 +10,9 @@ import click
 
 from scheduler.cli import words
 from scheduler.cli.client import Client, job_path
+from scheduler.cli.layout import Column
 from scheduler.cli.options import job_argument, output_option
-from scheduler.cli.render import Column, Table, one_line, show_json, show_pairs, show_table
+from scheduler.cli.render import Table, one_line, show_json, show_pairs, show_table
 
 
 @click.command()
@@ -104,9 +105,11 @@ def _workers(job: words.View) -> Table:
 
 
 def _events(job: words.View) -> Table:
-    table = Table(["AT", "EVENT", Column("STATE", styled=True), Column("DETAIL", folds=True, least=20)])
+    table = Table(["AT", "EVENT", Column("STATE", styled=True), Column("DETAIL", folds=True, below=True)])
     for event in job["events"]:
-        detail = "; ".join(f"{key} {_short(value)}" for key, value in event["detail"].items() if value not in (None, ""))
+        detail = "; ".join(
+            f"{key} {_short(value)}" for key, value in event["detail"].items() if value not in (None, "")
+        )
         table.add(words.moment(event["at_s"]), event["event"], event["state"], detail)
     return table
 

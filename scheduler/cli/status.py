@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from scheduler.cli.client import Client
+from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
-from scheduler.cli.render import Column, Table, show_json, show_pairs, show_table
+from scheduler.cli.render import Table, show_json, show_pairs, show_table
 
 
 @click.command()
@@ -26,7 +27,9 @@ def status(output: str) -> None:
             ("gateway", answer["gateway"]),
             ("Ray", answer["ray_address"]),
             ("store", answer["store"]),
-            ("jobs", counts or "none"),
+            ("jobs", counts or "none waits or runs"),
+            ("cannot keep", answer["loop"]["store_error"]),
+            ("bugs met", f"{answer['loop']['bugs']}: see the service's log" if answer["loop"]["bugs"] else ""),
         ]
     )
     click.echo()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from scheduler.cli.client import home_path
 from scheduler.cli.options import output_option
 from scheduler.cli.render import Table, hint, show_json, show_table
+
+if TYPE_CHECKING:
+    from scheduler.ports import Role
 
 
 @click.group()
@@ -23,13 +27,12 @@ def token() -> None:
 @click.option("--max-priority-class", default="normal", show_default=True, help="The highest class it may submit at.")
 @click.option("--replace", is_flag=True, help="Take the place of a token of the same name.")
 @output_option
-def create(name: str, tenant: str, role: str, max_priority_class: str, replace: bool, output: str) -> None:
+def create(name: str, tenant: str, role: Role, max_priority_class: str, replace: bool, output: str) -> None:
     """Make a token called NAME and print it: it is shown this once and kept nowhere."""
     from scheduler import tokens
     from scheduler.ports import Principal
 
-    role_word = next(known for known in ("operator", "tenant", "viewer") if known == role)
-    principal = Principal(name, tenant, role_word, max_priority_class)  # type: ignore[arg-type]
+    principal = Principal(name, tenant, role, max_priority_class)
     made = tokens.issue(_path(), principal, replace=replace)
     if output == "json":
         show_json("token", {"token": made, "name": name, "tenant": tenant, "role": role})

@@ -180,7 +180,7 @@ def _environment(home: Home, started: Started) -> dict[str, str]:
     }
 
 
-def _extra_environment(home: Home, site: SiteConfig, name: str) -> Mapping[str, str]:
+def _extra_environment(home: Home, site: SiteConfig, name: str) -> dict[str, str]:
     return ray_environment(home.secret_file("ray_token"), site) if name in ("ray", "service") else {}
 
 

@@ -62,7 +62,8 @@ def place(view: View) -> str:
             by_node.setdefault(worker["node"], []).extend(worker["devices"])
     places = [f"{node}:{ranges(sorted(set(devices)))}" if devices else node for node, devices in by_node.items()]
     if len(places) > MOST_PLACES:
-        places = [*places[:MOST_PLACES], f"+{len(places) - MOST_PLACES} nodes"]
+        more = len(places) - MOST_PLACES
+        places = [*places[:MOST_PLACES], f"+{more} {'node' if more == 1 else 'nodes'}"]
     text = " ".join(places)
     return f"{text} (simulated)" if text and any(worker["simulated"] for worker in view["workers"]) else text
 
@@ -84,6 +85,8 @@ def reason(view: View) -> str:
         return str(view["reason"]["text"])
     if view["cause"] is None or view["state"] == "succeeded":
         return ""
+    if view["cause"] == view["state"]:  # cancelled: the state says it already
+        return str(view["detail"] or "")
     return f"{view['cause']}: {view['detail']}" if view["detail"] else str(view["cause"])
 
 

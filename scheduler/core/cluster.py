@@ -110,7 +110,7 @@ class ClusterState:
     # ---- books ---------------------------------------------------------------------------------------------------
 
     def take(self, job_id: str, placements: Sequence[Placement]) -> None:
-        """Give these to the job, all or (AssertionError) nothing. A job may take more workers later, never one twice."""
+        """Give these to the job, all or (AssertionError) nothing. It may take more workers later, never one twice."""
         held = self._held.get(job_id, ())
         workers = [placement.worker for placement in (*held, *placements)]
         assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"

@@ -9,7 +9,7 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,31 @@ class Claim:
         by_worker = np.array(workers, np.int64).reshape(-1, 3)
         return Claim(*by_slice.T, *by_worker.T)
 
+    @staticmethod
+    def joined(claims: Sequence[Claim]) -> Claim:
+        """All of them as one. There must be at least one."""
+        if len(claims) == 1:
+            return claims[0]
+        return Claim(
+            np.concatenate([claim.rows for claim in claims]),
+            np.concatenate([claim.devices for claim in claims]),
+            np.concatenate([claim.milli for claim in claims]),
+            np.concatenate([claim.worker_rows for claim in claims]),
+            np.concatenate([claim.cpus_milli for claim in claims]),
+            np.concatenate([claim.memory_bytes for claim in claims]),
+        )
+
+    def where(self, slices: Bools, workers: Bools) -> Claim:
+        """The part of it that these select, each bool over its kind of entry."""
+        return Claim(
+            self.rows[slices],
+            self.devices[slices],
+            self.milli[slices],
+            self.worker_rows[workers],
+            self.cpus_milli[workers],
+            self.memory_bytes[workers],
+        )
+
 
 class FreeColumns:
     """`milli`: int32[nodes, max_devices], 1000 wholly free, ABSENT where there is no device. `whole`: the number of
@@ -55,7 +80,7 @@ class FreeColumns:
     __slots__ = ("cpus_milli", "memory_bytes", "milli", "whole")
 
     def __init__(self, milli: Milli, whole: Ints, cpus_milli: Ints, memory_bytes: Ints) -> None:
-        self.milli = milli
+        self.milli = np.ascontiguousarray(milli)  # take() and give() write through a flat view of it
         self.whole = whole
         self.cpus_milli = cpus_milli
         self.memory_bytes = memory_bytes
@@ -71,12 +96,12 @@ class FreeColumns:
 
     def with_row_of(self, nodes: NodeColumns) -> FreeColumns:
         """The columns with the last row of `nodes` added, all free."""
-        row = FreeColumns.empty(nodes)
+        row = np.where(nodes.device_model[-1:] == ABSENT, ABSENT, WHOLE_DEVICE_MILLI).astype(np.int32)
         return FreeColumns(
-            np.concatenate((widened(self.milli, nodes.max_devices), row.milli[-1:])),
-            np.append(self.whole, row.whole[-1]),
-            np.append(self.cpus_milli, row.cpus_milli[-1]),
-            np.append(self.memory_bytes, row.memory_bytes[-1]),
+            np.concatenate((widened(self.milli, nodes.max_devices), row)),
+            np.append(self.whole, _whole(row)),
+            np.append(self.cpus_milli, nodes.cpus_milli[-1]),
+            np.append(self.memory_bytes, nodes.memory_bytes[-1]),
         )
 
     def without_row(self, row: int) -> FreeColumns:
@@ -89,14 +114,14 @@ class FreeColumns:
 
     def take(self, claim: Claim) -> None:
         """Subtract. May go below zero: who may not, looks before or after (`overcommitted`)."""
-        np.subtract.at(self.milli, (claim.rows, claim.devices), claim.milli.astype(np.int32))
+        np.subtract.at(self.milli.reshape(-1), self._flat(claim), claim.milli.astype(np.int32))
         np.subtract.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
         np.subtract.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
         self._recount(claim.rows)
 
     def give(self, claim: Claim) -> None:
         """Add back: the exact inverse of take()."""
-        np.add.at(self.milli, (claim.rows, claim.devices), claim.milli.astype(np.int32))
+        np.add.at(self.milli.reshape(-1), self._flat(claim), claim.milli.astype(np.int32))
         np.add.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
         np.add.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
         self._recount(claim.rows)
@@ -125,7 +150,12 @@ class FreeColumns:
         """Wholly free devices of each node, among `devices` where given."""
         if devices is None:
             return self.whole
-        return ((self.milli == WHOLE_DEVICE_MILLI) & devices).sum(axis=1)
+        whole: Ints = np.sum((self.milli == WHOLE_DEVICE_MILLI) & devices, axis=1, dtype=np.int64)
+        return whole
+
+    def _flat(self, claim: Claim) -> Ints:
+        flat: Ints = claim.rows * self.milli.shape[1] + claim.devices
+        return flat
 
     def _recount(self, rows: Ints) -> None:
         if rows.size > len(self.whole) // 4:
@@ -135,4 +165,5 @@ class FreeColumns:
 
 
 def _whole(milli: Milli) -> Ints:
-    return (milli == WHOLE_DEVICE_MILLI).sum(axis=1)
+    whole: Ints = np.sum(milli == WHOLE_DEVICE_MILLI, axis=1, dtype=np.int64)
+    return whole

@@ -136,7 +136,7 @@ class NodeColumns:
 
     def device_match(self, demand: Demand) -> Bools:
         """bool[nodes, max_devices]: devices of the demanded model and vendor."""
-        match = self.device_model != ABSENT
+        match: Bools = self.device_model != ABSENT
         if demand.model is not None:
             match &= self.device_model == self.models.known(demand.model)
         if demand.vendor is not None:
@@ -185,6 +185,14 @@ class NodeColumns:
             found[order] = np.arange(len(order))
             self._tie_ranks[seed] = found
         return found
+
+
+def distinct(values: Ints) -> tuple[Ints, Ints]:
+    """The different values in order, and how often each comes. (NumPy's own loads a module at its first call, and the
+    planner reads no file.)"""
+    ordered = np.sort(values)
+    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    return ordered[first], np.diff(np.append(first, len(ordered)))
 
 
 def widened(matrix: Milli, width: int) -> Milli:

@@ -12,7 +12,7 @@ import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.node_columns import ABSENT, Ints, NodeColumns
+from scheduler.core.node_columns import ABSENT, Ints, NodeColumns, distinct
 from scheduler.core.placement import Pools, capacity
 
 NOT_NAMED = "not the named node"
@@ -46,8 +46,8 @@ def nodes_by_reason(
         which[code > closest] = i
         closest = np.maximum(closest, code)
     counts: dict[str, int] = {}
-    for code, word in ((*enumerate(_STATIC), (_CPUS, CPUS), (_MEMORY, MEMORY))):
-        _add(counts, word, int((closest == code).sum()))
+    for step, word in (*enumerate(_STATIC), (_CPUS, CPUS), (_MEMORY, MEMORY)):
+        _add(counts, word, int((closest == step).sum()))
     for row in np.flatnonzero(closest == _UNSCHEDULABLE).tolist():
         _add(counts, unschedulable.get(nodes.facts[row].name, "not schedulable").split(":")[0], 1)
     for i, demand in enumerate(alternatives):
@@ -89,7 +89,7 @@ def _device_words(nodes: NodeColumns, free: FreeColumns, demand: Demand, rows: I
     match = nodes.device_match(demand)[rows]
     needed = demand.share_milli or WHOLE_DEVICE_MILLI
     idle = ((free.milli[rows] >= needed) & match & (free.milli[rows] != ABSENT)).sum(axis=1)
-    pairs, counts = np.unique(idle * _FREE_KEY + match.sum(axis=1), return_counts=True)
+    pairs, counts = distinct(idle * _FREE_KEY + match.sum(axis=1))
     words = []
     for pair, count in zip(pairs.tolist(), counts.tolist(), strict=True):
         have, of = divmod(pair, _FREE_KEY)

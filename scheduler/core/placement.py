@@ -123,8 +123,7 @@ def place(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], *, wa
                     alternative=group.alternative,
                 )
             )
-    claims = [group.claim() for group in workers]
-    return Fit(tuple(placements), claims[0] if len(claims) == 1 else _joined(claims))
+    return Fit(tuple(placements), Claim.joined([group.claim() for group in workers]))
 
 
 def fits(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], workers: int) -> bool:
@@ -185,9 +184,7 @@ def _assign_from(
     return groups
 
 
-def _choose(
-    pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, room: Ints, wanted: int
-) -> tuple[Ints, Ints]:
+def _choose(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, room: Ints, wanted: int) -> tuple[Ints, Ints]:
     """Nodes for `wanted` workers (no more than there is room for), and how many on each: as few nodes as possible,
     the largest rooms first, and the last, partly used one by best fit."""
     if int(room.max()) >= wanted:
@@ -243,14 +240,3 @@ def _pick_devices(pool: Pool, free: FreeColumns, demand: Demand, rows: Ints, cou
     slots = np.take_along_axis(slots, order, axis=1)
     given = np.clip(counts[:, None] - (np.cumsum(slots, axis=1) - slots), 0, slots)
     return np.repeat(order.ravel(), given.ravel()).reshape(workers, 1)
-
-
-def _joined(claims: Sequence[Claim]) -> Claim:
-    return Claim(
-        np.concatenate([claim.rows for claim in claims]),
-        np.concatenate([claim.devices for claim in claims]),
-        np.concatenate([claim.milli for claim in claims]),
-        np.concatenate([claim.worker_rows for claim in claims]),
-        np.concatenate([claim.cpus_milli for claim in claims]),
-        np.concatenate([claim.memory_bytes for claim in claims]),
-    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from scheduler.core.demand import Demand
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.node_columns import NodeColumns
+from scheduler.core.node_columns import Bools, NodeColumns
 from scheduler.core.placement import Pools, capacity, how_many
 
 
@@ -69,7 +69,7 @@ def _nearest_kind(nodes: NodeColumns, demand: Demand) -> str:
         and demand.node in (None, facts.name)
         and demand.site in (None, facts.site)
     ]
-    match = nodes.device_match(demand).any(axis=1)
+    match: Bools = np.any(nodes.device_match(demand), axis=1)
     if not demand.simulated and bool((match & nodes.simulated).any()):
         return f"{demand.device_text()} with simulated: true (only simulated nodes have it)"
     elsewhere = next((facts for facts, has in zip(nodes.facts, match.tolist(), strict=True) if has), None)

@@ -20,7 +20,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from node_agent.agent import AgentActor
-from node_agent.host import AgentConfig, NodeConfig
+from node_agent.host import AgentConfig
+from node_agent.nodes import NodeConfig
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from scheduler.errors import NotFound, Unavailable
 from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
@@ -103,7 +104,7 @@ class RayEngine:
             raise Unavailable(f"node {node} does not answer, so its logs cannot be read now; try again when it is back")
         try:
             chunk = ray.get(
-                agent.handle.read_log.remote(node, job_id, attempt, worker, stream, offset, limit),
+                agent.handle.read_log.remote(job_id, attempt, worker, stream, offset, limit),
                 timeout=CALL_TIMEOUT_S,
             )
         except ray.exceptions.RayTaskError as error:
@@ -215,7 +216,7 @@ class RayEngine:
         """The agents that a Ray node is to carry: one for the machine, and on the head one for all simulated nodes."""
         labels = row["Labels"]
         if labels["suanli-node"] == "head":
-            agents = [(self._local.real.name, (self._local.real,))]
+            agents: list[tuple[str, tuple[NodeConfig, ...]]] = [(self._local.real.name, (self._local.real,))]
             if self._local.simulated:
                 agents.append(("simulated", self._local.simulated))
         else:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 import logging
 import random
 import urllib.parse
@@ -37,7 +36,7 @@ from scheduler.gateway.asgi import (
     send_json,
 )
 from scheduler.gateway.dispatch import BODY_LIMIT_BYTES, BodyBudget, Dispatcher
-from scheduler.gateway.routing import Service
+from scheduler.gateway.routing import MAX_WAITING, Service
 from scheduler.gateway.table import TABLE_LIMIT_BYTES, load_table, save_table, table_from_json
 from scheduler.ports import Clock, Principal, Route
 
@@ -59,6 +58,7 @@ def create_gateway_app(
     *,
     table_path: Path | None = None,
     body_limit_bytes: int = BODY_LIMIT_BYTES,
+    max_waiting: int = MAX_WAITING,
     seed: int | None = None,
 ) -> GatewayApp:
     """The application, with the table that `table_path` remembers. Run it with `scheduler.gateway.run.run_gateway`.
@@ -67,7 +67,7 @@ def create_gateway_app(
     """
     if not control_token:
         raise BadInput("the gateway needs a control token", field="control_token")
-    return GatewayApp(tokens, control_token, clock, table_path, body_limit_bytes, random.Random(seed))
+    return GatewayApp(tokens, control_token, clock, table_path, body_limit_bytes, max_waiting, random.Random(seed))
 
 
 class GatewayApp:
@@ -78,12 +78,14 @@ class GatewayApp:
         clock: Clock,
         table_path: Path | None,
         body_limit_bytes: int,
+        max_waiting: int,
         rng: random.Random,
     ) -> None:
         self._tokens = tokens
         self._control_token = control_token.encode()
         self._clock = clock
         self._table_path = table_path
+        self._max_waiting = max_waiting
         self._rng = rng
         self._services: dict[tuple[str, str], Service] = {}
         self._by_name: dict[str, list[Service]] = {}
@@ -140,7 +142,7 @@ class GatewayApp:
         for key, same in grouped.items():
             service = self._services.get(key)
             if service is None:
-                service = self._services[key] = Service(key[0], key[1], self._rng)
+                service = self._services[key] = Service(key[0], key[1], self._rng, max_waiting=self._max_waiting)
             service.update(same)
         self._by_name = {}
         for service in self._services.values():

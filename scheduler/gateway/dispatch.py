@@ -8,6 +8,7 @@ been sent, else only if its method is idempotent (RFC 9110, 9.2.2), it has an Id
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 from scheduler.errors import BadInput, Overloaded, SuanliError, Unavailable
@@ -17,6 +18,7 @@ from scheduler.gateway.upstream import Connection, Headers, ResponseHead, Upstre
 
 BODY_LIMIT_BYTES = 8 << 20
 BODIES_LIMIT_BYTES = 256 << 20  # of all requests together
+DISCARD_LIMITS = 8  # a body of up to so many times the limit is read to its end, and dropped
 DEFAULT_TIMEOUT_S = 30.0
 LONGEST_TIMEOUT_S = 3600.0
 STALL_S = 60.0  # a streamed answer that makes no progress for so long is given up
@@ -24,8 +26,16 @@ STALL_S = 60.0  # a streamed answer that makes no progress for so long is given 
 IDEMPOTENT = frozenset(("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"))
 # The caller's token is the gateway's business and never a tenant's; the rest is set anew for each replica.
 NOT_FORWARDED = frozenset(
-    (b"authorization", b"host", b"content-length", b"expect")
-    + (b"x-suanli-replica-secret", b"x-suanli-timeout-ms", b"x-suanli-priority")
+    name.encode()
+    for name in [
+        "authorization",
+        "host",
+        "content-length",
+        "expect",
+        "x-suanli-replica-secret",
+        "x-suanli-timeout-ms",
+        "x-suanli-priority",
+    ]
 )
 NOT_PASSED_BACK = frozenset((b"date", b"server", b"x-suanli-resend", b"x-suanli-replica", b"x-suanli-simulated"))
 
@@ -41,6 +51,10 @@ class Refusal(Exception):
         self.close = close
 
 
+class BrokenOff(Exception):
+    """The answer had begun and could not be finished: the caller's connection is closed in the middle of it."""
+
+
 class BodyBudget:
     """How many bytes of request bodies may be held at once, each and all together."""
 
@@ -52,7 +66,9 @@ class BodyBudget:
         """What was taken, for `give_back`. A body of unknown length counts as the largest."""
         wanted = self.each_bytes if length is None else length
         if wanted > self.each_bytes:
-            raise self.too_large()
+            # A caller that sends all before it reads would never see the answer if its connection were cut: what is
+            # not too much is let through to nowhere (the server drops what comes after the answer).
+            raise self.too_large(close=wanted > DISCARD_LIMITS * self.each_bytes)
         if wanted > self._free_bytes:
             raise Refusal("memory", Overloaded("too many large requests wait at the gateway; try again"))
         self._free_bytes -= wanted
@@ -61,8 +77,9 @@ class BodyBudget:
     def give_back(self, taken_bytes: int) -> None:
         self._free_bytes += taken_bytes
 
-    def too_large(self) -> Refusal:
-        return Refusal("too large", BadInput(f"the body is over the limit of {self.each_bytes} bytes"), 413, close=True)
+    def too_large(self, *, close: bool) -> Refusal:
+        error = BadInput(f"the body is over the limit of {self.each_bytes} bytes")
+        return Refusal("too large", error, 413, close=close)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,41 +153,40 @@ class Dispatcher:
 
     async def dispatch(self, service: Service, target: bytes, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request for `service` at `target` (path and query), and count it."""
-        loop = asyncio.get_running_loop()
         counts = service.counts
         counts.requests += 1
-        began_s = loop.time()
+        began_s = time.perf_counter()  # not the loop's clock: uvloop's ticks in milliseconds
         try:
-            asked = understand(scope, service, began_s)
+            asked = understand(scope, service, asyncio.get_running_loop().time())
             taken_bytes = self._budget.take(asked.length)
             try:
                 status = await self._forward(service, target, asked, scope, receive, send)
             finally:
                 self._budget.give_back(taken_bytes)
-            counts.latency.add(loop.time() - began_s)
+            counts.latency.add(time.perf_counter() - began_s)
         except Refusal as refusal:
             status = refusal.status
             counts.refused[refusal.reason] = counts.refused.get(refusal.reason, 0) + 1
             await send_error(send, refusal.error, status, close=refusal.close)
-        except CallerGone:
-            counts.refused["caller gone"] = counts.refused.get("caller gone", 0) + 1
+        except (CallerGone, BrokenOff) as ended:
+            reason = "caller gone" if isinstance(ended, CallerGone) else "broken off"
+            counts.refused[reason] = counts.refused.get(reason, 0) + 1
             return
         counts.answers[status] = counts.answers.get(status, 0) + 1
 
     async def _forward(
         self, service: Service, target: bytes, asked: Asked, scope: Message, receive: Receive, send: Send
     ) -> int:
-        """The status that the caller was given. Raises Refusal (nothing was answered yet) or CallerGone."""
-        loop = asyncio.get_running_loop()
+        """The status that the caller was given. Raises Refusal (nothing was answered yet), CallerGone or BrokenOff."""
         stage = "body"
         try:
             async with asyncio.timeout_at(asked.deadline_s) as timer:
                 body = await read_body(receive, self._budget.each_bytes)
                 outgoing = _outgoing(scope["method"], target, asked, body)
                 stage = "queue"
-                waits_since_s = loop.time()
+                waits_since_s = time.perf_counter()
                 replica = await service.acquire(priority=asked.priority, deadline_s=asked.deadline_s)
-                service.counts.queued.add(loop.time() - waits_since_s)
+                service.counts.queued.add(time.perf_counter() - waits_since_s)
                 stage = "replica"
                 replica, connection, head = await self._ask(service, replica, outgoing, asked.resend_safe)
                 try:
@@ -182,7 +198,7 @@ class Dispatcher:
         except TimeoutError:
             raise _too_late(stage) from None
         except BodyTooLarge:
-            raise self._budget.too_large() from None
+            raise self._budget.too_large(close=True) from None
         except NoReplicas:
             message = f"service {service.name} has no replica that answers now; try again"
             raise Refusal("no replicas", Unavailable(message)) from None
@@ -191,7 +207,7 @@ class Dispatcher:
             raise Refusal("queue full", Overloaded(message)) from None
         except UpstreamFailed as failure:
             if stage == "answer":
-                raise CallerGone from None
+                raise BrokenOff from None
             status = 502 if failure.sent else 503
             raise Refusal("replica failed", Unavailable(f"{failure.message}; try again"), status) from None
         return head.status
@@ -289,4 +305,4 @@ def _too_late(stage: str) -> Exception:
         case "replica":
             return Refusal("timeout", Unavailable("the replica did not answer before the request's deadline"), 504)
         case _:
-            return CallerGone()  # the answer has begun and cannot become an error any more
+            return BrokenOff()  # the answer has begun and cannot become an error any more

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -10,14 +15,28 @@ import uvicorn
 from scheduler.gateway.app import GatewayApp
 
 
+class GatewayServer(uvicorn.Server):
+    """uvicorn, ended by SIGTERM or SIGINT without the signal being raised again after the graceful stop.
+
+    In a thread other than the main one signals are nobody's here: set `should_exit`.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, setattr, self, "should_exit", True)
+        yield
+
+
 def gateway_server(
     app: GatewayApp, *, tls_certificate: Path | None = None, tls_key: Path | None = None
-) -> uvicorn.Server:
-    """Call `.run(sockets=[...])` on it; SIGTERM lets it finish what is in flight (at most 30 s).
+) -> GatewayServer:
+    """Call `.run(sockets=[...])` on it; a stop lets it finish what is in flight (at most 30 s).
 
     Idle callers' connections are kept for a minute: making a new one costs more than a request.
     """
-    return uvicorn.Server(
+    return GatewayServer(
         uvicorn.Config(
             app,
             loop="uvloop",

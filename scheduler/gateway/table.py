@@ -21,7 +21,7 @@ from scheduler.ports import Replica, Route
 
 TABLE_LIMIT_BYTES = 16 << 20
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_SECRET = re.compile(r"[\x21-\x7e]*")  # what a header can carry
+_VISIBLE = re.compile(r"[\x21-\x7e]*")  # what a header can carry
 
 
 def table_to_json(routes: Sequence[Route]) -> bytes:
@@ -76,7 +76,7 @@ def load_table(path: Path) -> tuple[Route, ...]:
 def _route(value: object, at: str) -> Route:
     slo = _get(value, "slo_p99_ms", (int, float, type(None)), at)
     secret: str = _get(value, "secret", str, at)
-    if not _SECRET.fullmatch(secret):
+    if not _VISIBLE.fullmatch(secret):
         raise BadInput("a replica secret may hold visible ASCII characters only", field=f"{at}secret")
     replicas = _get(value, "replicas", list, at)
     return Route(
@@ -94,8 +94,11 @@ def _replica(value: object, at: str) -> Replica:
     match = _ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match[2]) < 65536:
         raise BadInput(f"{address!r} is not host:port", field=f"{at}address")
+    job_id: str = _get(value, "job_id", str, at)
+    if not _VISIBLE.fullmatch(job_id):
+        raise BadInput("a job id may hold visible ASCII characters only", field=f"{at}job_id")
     return Replica(
-        job_id=_get(value, "job_id", str, at),
+        job_id=job_id,
         worker=_get(value, "worker", int, at),
         attempt=_get(value, "attempt", int, at),
         address=address,

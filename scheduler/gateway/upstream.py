@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import httptools
 
@@ -100,10 +101,10 @@ class Connection(asyncio.Protocol):
     async def read(self) -> bytes:
         """The next piece of the body; b"" at its end. Raises UpstreamFailed when it broke off."""
         while not self._body:
-            if self._failure is not None:
-                raise self._failure
             if self.finished:
                 return b""
+            if self._failure is not None:
+                raise self._failure
             self._body_waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._body_waiter
@@ -124,8 +125,7 @@ class Connection(asyncio.Protocol):
     # ---- what the loop calls -------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
         if self.finished:  # nobody asked: an answer too many would be taken for the next request's
@@ -252,8 +252,18 @@ class ConnectionPool:
 
 # Headers that belong to one connection (RFC 9110, 7.6.1), and those that the gateway sets itself.
 HOP_BY_HOP = frozenset(
-    (b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te")
-    + (b"trailer", b"transfer-encoding", b"upgrade")
+    name.encode()
+    for name in [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
 )
 
 

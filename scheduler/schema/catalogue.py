@@ -1,7 +1,8 @@
 """The hardware catalogue: a CSV of cards with dense peaks, each with its source; empty where no vendor figure is known.
 
 Columns are fixed. Rates are TFlops (int8: Tops), bandwidth TB/s, memory GB of 10^9 bytes. A sparse figure, or one
-derived by dividing somebody's total, has no place in a number column: it goes into `note`.
+derived by dividing somebody's total, has no place in a number column: it goes into `note`. `vendor` is the word that
+device sources use (nvidia, huawei, ...): a demand for a vendor is matched against what a node's source reports.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ ACHIEVED: Final = {
 COLUMNS: Final = (
     "model",
     "vendor",
-    "driver_names",
     "memory_gb",
     *PEAKS.values(),
     "memory_bandwidth_tbps",
@@ -114,7 +114,6 @@ def _add_row(row: Mapping[str, str], cells: int, line: int, cards: dict[str, Car
         achieved_tflops={key: value for key, value in achieved.items() if value is not None},
         confidence=row["confidence"].strip(),
         source=row["source"].strip(),
-        driver_names=tuple(name.strip() for name in row["driver_names"].split(";") if name.strip()),
         note=row["note"].strip(),
     )
 

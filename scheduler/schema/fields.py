@@ -176,7 +176,15 @@ def _seconds(value: object) -> float | None:
 
 
 def as_size_bytes(value: object) -> int:
-    """Bytes from 1073741824, "1GiB", "1.5 GiB", "100MB" (powers of ten). "2G" is refused: it means two things."""
+    """Bytes, at least one, from 1073741824, "1GiB", "1.5 GiB", "100MB" (powers of ten). "2G" is refused: ambiguous."""
+    size = as_size_or_zero_bytes(value)
+    if size == 0:
+        raise expected(f"{SIZE_WORDS}; above 0")
+    return size
+
+
+def as_size_or_zero_bytes(value: object) -> int:
+    """The same, and 0 for nothing asked."""
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
         if match is None:
@@ -188,14 +196,15 @@ def as_size_bytes(value: object) -> int:
         size = value
     else:
         raise expected(SIZE_WORDS)
-    if not 0 < size <= MAX_SIZE_BYTES:
-        raise expected(f"{SIZE_WORDS}; above 0 and at most {MAX_SIZE_BYTES}")
+    if not 0 <= size <= MAX_SIZE_BYTES:
+        raise expected(f"{SIZE_WORDS}; from 0 to {MAX_SIZE_BYTES}")
     return size
 
 
 Text = Annotated[str, PlainValidator(as_text)]
 Flag = Annotated[bool, PlainValidator(as_flag)]
 SizeBytes = Annotated[int, PlainValidator(as_size_bytes)]
+SizeOrZeroBytes = Annotated[int, PlainValidator(as_size_or_zero_bytes)]
 CpusMilli = Annotated[int, PlainValidator(as_cpus_milli)]
 ShareMilli = Annotated[int, PlainValidator(as_share_milli)]
 ConfigName = Annotated[

@@ -17,7 +17,7 @@ from scheduler.schema.fields import (
     CpusMilli,
     Flag,
     ShareMilli,
-    SizeBytes,
+    SizeOrZeroBytes,
     Text,
     duration,
     expected,
@@ -164,7 +164,7 @@ class ResourcesShape(Shape):
     count: Annotated[int, PlainValidator(whole(1, MAX_DEVICES))] = 1
     share: ShareMilli = 0
     cpus: CpusMilli = 1000
-    memory: SizeBytes = 0
+    memory: SizeOrZeroBytes = 0
     simulated: Flag = False
     node: Text | None = None
     site: Text | None = None

@@ -28,6 +28,7 @@ class Tls:
 class Card:
     """A row of the hardware catalogue. `peak_tflops` by precision (fp16_bf16, fp8, fp64, int8 in Tops): None unknown.
 
+    `vendor` is the word that device sources use (nvidia, huawei, ...), all lower case.
     `achieved_tflops` by precision (bf16, fp16, fp8, fp64, fp32, int8 in Tops): others published it; absent if unknown.
     """
 
@@ -39,7 +40,6 @@ class Card:
     achieved_tflops: Mapping[str, float]
     confidence: str
     source: str
-    driver_names: tuple[str, ...] = ()  # what the vendor's driver calls this card: "NVIDIA H100 80GB HBM3"
     note: str = ""
 
 

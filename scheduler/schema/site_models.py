@@ -23,7 +23,7 @@ from scheduler.schema.fields import (
 from scheduler.schema.problems import Shape
 
 DEVICE_SOURCES: Final = ("nvml", "cpu")
-PRECISIONS: Final = ("dense 16-bit", "dense 8-bit", "dense 64-bit")
+PRECISIONS: Final = ("dense 16-bit", "dense fp8", "dense fp64")
 MAX_SIMULATED_NODES: Final = 2000
 RAY_LEAST_OBJECT_STORE_BYTES: Final = 75 << 20  # Ray refuses to start with less
 

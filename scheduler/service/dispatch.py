@@ -11,6 +11,9 @@ from scheduler.core.jobs import EndCause, Job, JobKind, WorkerRun
 # How long a job without a checkpoint has between SIGTERM and SIGKILL.
 PLAIN_GRACE_S = 10.0
 
+# Why a run is stopped that is asked to save its work first, if it can.
+SAVING_CAUSES = frozenset({EndCause.PREEMPTED, EndCause.TIME_LIMIT})
+
 
 def key_of(job: Job, run: WorkerRun) -> RunKey:
     return RunKey(job.id, run.attempt, run.placement.worker, run.placement.node)
@@ -55,7 +58,7 @@ def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes
         model_class=spec.model.class_name if spec.model is not None else None,
         env=tuple(env),
         working_dir=spec.working_dir,
-        checkpoint_dir=attempt_checkpoint_dir(job, run.attempt),
+        checkpoint_dir=spec.checkpoint.dir if spec.checkpoint is not None else None,  # the node adds job and attempt
         resume_from=job.resume_from,
         device_indices=run.placement.devices,
         share_milli=run.placement.share_milli,
@@ -77,5 +80,8 @@ def prepare(epoch: int, job: Job, run: WorkerRun, workers: int, service_secret: 
     return Prepare(epoch, key_of(job, run), spec, release=not is_gang(job, workers))
 
 
-def stop(epoch: int, job: Job, run: WorkerRun, cause: EndCause, *, checkpoint: bool) -> Stop:
-    return Stop(epoch, key_of(job, run), checkpoint and job.spec.checkpoint is not None, grace_s(job), cause.value)
+def stop(epoch: int, job: Job, run: WorkerRun, cause: EndCause) -> Stop:
+    """Some causes leave the time to save; a worker that goes because another failed has nothing consistent to save."""
+    save = cause in SAVING_CAUSES and job.spec.checkpoint is not None
+    own = cause in SAVING_CAUSES or cause is EndCause.CANCELLED
+    return Stop(epoch, key_of(job, run), save, grace_s(job), (cause if own else EndCause.GANG_PEER).value)

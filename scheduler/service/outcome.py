@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from node_agent.messages import Command
+from node_agent.messages import Command, RunKey
 from scheduler.core.jobs import Job
 from scheduler.ports import Change, Drain, NodeDown, NodeUp, Route, RunEvent
 
@@ -94,6 +94,9 @@ class Outcome:
 
     def ack(self, agent: str, seq: int) -> None:
         self.acks[agent] = max(seq, self.acks.get(agent, 0))
+
+    def keep_result(self, key: RunKey, text: str) -> None:
+        self.results.append(Result(key.job_id, key.attempt, key.worker, text))
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from node_agent.messages import RunKey
@@ -31,7 +31,7 @@ from scheduler.core.jobs import (
     WorkerPhase,
     WorkerRun,
 )
-from scheduler.core.reasons import Reason, WaitingForJobs
+from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.ports import Change, Drain, Route
 from scheduler.service.dispatch import is_service
 from scheduler.service.outcome import Outcome
@@ -43,10 +43,16 @@ ENDED_REMEMBERED = 10_000
 
 @dataclass(slots=True)
 class NodeStatus:
-    """`facts` is None for a node that a job stands on and that was not heard of since this service started."""
+    """`facts` is None for a node that a job stands on and that was not heard of since this service started.
+
+    `heard_s` is the last sign of life, `renewed_s` when its lease was last renewed. `silent_since_s` is the later of
+    the two while the node is away without proof that its processes are gone: its lease may run from then on.
+    """
 
     name: str
     heard_s: float
+    renewed_s: float = 0.0
+    silent_since_s: float | None = None
     facts: NodeFacts | None = None
     up: bool = False
     notes: tuple[str, ...] = ()
@@ -61,6 +67,14 @@ class Released:
     attempt: int
     master_addr: str
     master_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """`doubtful`: runs that may still live on a silent node. `before`: the job as it ran, if it can simply go on."""
+
+    before: Job | None
+    doubtful: set[RunKey]
 
 
 @dataclass(slots=True)
@@ -80,6 +94,7 @@ class ServiceState:
     # What the planner is asked about, kept as the jobs change.
     queue: dict[str, PendingJob] = field(default_factory=dict)
     running: dict[str, RunningJob] = field(default_factory=dict)
+    services: set[str] = field(default_factory=set)
     needs_plan: bool = False
     reasons: dict[str, Reason] = field(default_factory=dict)
     expected_start_s: dict[str, float] = field(default_factory=dict)
@@ -87,28 +102,30 @@ class ServiceState:
     # Within an attempt.
     prepared: dict[RunKey, tuple[str, int]] = field(default_factory=dict)
     released: dict[str, Released] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
+    """When each running job's time limit is over."""
     own_ends: set[RunKey] = field(default_factory=set)
     """Runs that ended well before they heard that they should stop."""
     restarts: dict[tuple[str, int], float] = field(default_factory=dict)
     """(job, worker) of replicas that ended, and when each may start again."""
-    fenced: dict[str, tuple[WorkerRun, ...]] = field(default_factory=dict)
-    """Jobs that wait for a lease, and the runs that may still live on the silent node."""
+    asked_places: set[tuple[str, int]] = field(default_factory=set)
+    """Of these, the ones that the planner was asked for another place for."""
+    fenced: dict[str, Fenced] = field(default_factory=dict)
+    """Jobs that wait for a lease."""
 
-    booked: dict[str, tuple[Placement, ...]] = field(default_factory=dict)
-    """What the cluster's books hold for each job: placements on the nodes that they know."""
     strays: dict[str, set[RunKey]] = field(default_factory=dict)
     """By node: runs that are nobody's any more and were told to stop. Nothing starts beside them."""
     dependents: dict[str, set[str]] = field(default_factory=dict)
     ended: OrderedDict[str, bool] = field(default_factory=OrderedDict)
+    just_ended: list[str] = field(default_factory=list)
+    """Jobs whose end those that wait for them have not heard of yet."""
     published: tuple[Route, ...] | None = None
     superseded_by: int | None = None
     """The epoch of another service that took over; this one must not act any more."""
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def put(
-        self, out: Outcome, job: Job, event: str, now_s: float, detail: Mapping[str, Any] | None = None
-    ) -> None:
+    def put(self, out: Outcome, job: Job, event: str, now_s: float, detail: Mapping[str, Any] | None = None) -> None:
         """The job's new state, with its row in the event table."""
         self.keep(job, now_s)
         out.changes.append(Change(job, event, now_s, detail or {}))
@@ -117,11 +134,17 @@ class ServiceState:
         """Take over a state that needs no row: a phase that the nodes can tell again."""
         if isinstance(job.state, Succeeded | Failed | Cancelled):
             self.jobs.pop(job.id, None)
+            self.services.discard(job.id)
+            self.just_ended.append(job.id)
             self.ended[job.id] = isinstance(job.state, Succeeded)
             while len(self.ended) > ENDED_REMEMBERED:
                 self.ended.popitem(last=False)
         else:
             self.jobs[job.id] = job
+            if is_service(job):
+                self.services.add(job.id)
+        if not (isinstance(job.state, Pending) and isinstance(job.state.reason, WaitingForLease)):
+            self.fenced.pop(job.id, None)
         self._index(job, now_s)
         self.rebook(job)
 
@@ -145,12 +168,12 @@ class ServiceState:
         if not isinstance(state, Starting | Running | Stopping):
             self.running.pop(job.id, None)
             self.released.pop(job.id, None)
+            self.limits.pop(job.id, None)
             return
-        if isinstance(state, Running) and job.spec.time_limit_s is not None:
-            before = self.running.get(job.id)
-            due_s = state.since_s + job.spec.time_limit_s
-            if before is None or before.ends_by_s != due_s or before.started_s != state.since_s:
-                self.timers.add(Timer(due_s, "time_limit", job.id, job.attempts))
+        due_s = time_limit_due_s(job)
+        if due_s is not None and self.limits.get(job.id) != due_s:
+            self.limits[job.id] = due_s
+            self.timers.add(Timer(due_s, "time_limit", job.id))
         self.running[job.id] = running_job(job)
 
     def find_run(self, key: RunKey) -> tuple[Job, WorkerRun] | None:
@@ -170,36 +193,38 @@ class ServiceState:
         """Make the books say what the job's state says. A job holds all its places until its last worker is gone."""
         wanted: tuple[Placement, ...] = ()
         if isinstance(job.state, ON_NODES):
-            wanted = tuple(run.placement for run in job.state.workers if self.in_books(run.placement.node))
-        before = self.booked.get(job.id, ())
-        if wanted == before:
+            wanted = tuple(run.placement for run in job.state.workers)
+        if wanted == self.cluster.held(job.id):
             return
-        if before:
+        if self.cluster.held(job.id):
             self.cluster.give_back(job.id)
-            del self.booked[job.id]
             self.needs_plan = True
         if wanted:
             self.cluster.take(job.id, wanted)
-            self.booked[job.id] = wanted
-
-    def in_books(self, node: str) -> bool:
-        """The cluster's books hold the nodes that answer."""
-        status = self.nodes.get(node)
-        return status is not None and status.up
 
     def set_schedulable(self, node: str) -> None:
-        """Nothing new goes to a node that is drained, or where runs that are nobody's still end."""
-        if not self.in_books(node):
+        """Nothing new goes to a node that is silent or drained, or where runs that are nobody's still end."""
+        if node not in self.cluster:
             return
+        reason = None
         drain = self.drains.get(node)
-        strays = self.strays.get(node)
-        if drain is not None:
-            self.cluster.set_schedulable(node, False, f"draining: {drain.reason}")
-        elif strays:
-            self.cluster.set_schedulable(node, False, "an earlier attempt's processes are being stopped")
-        else:
-            self.cluster.set_schedulable(node, True)
+        if not self.nodes[node].up:
+            reason = "down"
+        elif drain is not None:
+            reason = f"draining: {drain.reason}"
+        elif self.strays.get(node):
+            reason = "stopping an earlier attempt's processes"
+        self.cluster.set_schedulable(node, reason)
         self.needs_plan = True
+
+    def silent_since_s(self, node: str) -> float | None:
+        """None: it answers, or its processes are known to be gone."""
+        status = self.nodes.get(node)
+        return None if status is None else status.silent_since_s
+
+    def is_up(self, node: str) -> bool:
+        status = self.nodes.get(node)
+        return status is not None and status.up
 
     def simulated(self, job: Job, placement: Placement) -> bool:
         """Where the node is not known (yet), a demand that allows simulated devices counts as simulated."""
@@ -244,16 +269,14 @@ def running_job(job: Job) -> RunningJob:
     )
 
 
+def time_limit_due_s(job: Job) -> float | None:
+    if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
+        return None
+    return job.state.since_s + job.spec.time_limit_s
+
+
 def workers_of(job: Job) -> tuple[WorkerRun, ...]:
     return job.state.workers if isinstance(job.state, ON_NODES) else ()
-
-
-def with_run(job: Job, run: WorkerRun) -> Job:
-    """The job with the worker of that number replaced, in the same state."""
-    state = job.state
-    assert isinstance(state, ON_NODES), job
-    workers = tuple(run if each.placement.worker == run.placement.worker else each for each in state.workers)
-    return replace(job, state=replace(state, workers=workers))
 
 
 def alive(job: Job) -> tuple[WorkerRun, ...]:
@@ -261,5 +284,11 @@ def alive(job: Job) -> tuple[WorkerRun, ...]:
     return tuple(run for run in workers_of(job) if run.phase is not WorkerPhase.EXITED)
 
 
-def waits_as_service(job: Job) -> bool:
+def ended_well(job: Job) -> bool | None:
+    """None: it has not ended."""
+    return isinstance(job.state, Succeeded) if isinstance(job.state, Succeeded | Failed | Cancelled) else None
+
+
+def serves(job: Job) -> bool:
+    """A service whose replicas are wanted: those that end are started again."""
     return is_service(job) and isinstance(job.state, Starting | Running)

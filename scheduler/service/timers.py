@@ -1,4 +1,4 @@
-"""When does time itself make something happen? A heap of due times; who reads one checks whether it still means anything.
+"""When does time itself make something happen? A heap of due times; who reads one checks that it still means something.
 
 Nothing is ever taken out early: a timer that has become meaningless is ignored when it fires.
 """

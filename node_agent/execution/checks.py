@@ -1,0 +1,141 @@
+"""Could this run start on this node? Asked before anything starts; the answer names the job file's field at fault.
+
+Looks at the file system only. A model file is parsed, never imported: it is a tenant's code.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from node_agent.execution.environment import checkpoint_dir
+from node_agent.messages import LaunchSpec, RunKey
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`field` is one of command, working_dir, checkpoint.dir, model; `detail` a sentence without the job's name."""
+
+    field: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Startable:
+    """What to run, and where: argv complete, cwd absolute."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+
+
+def check(spec: LaunchSpec, key: RunKey, run_directory: Path, path: str) -> Startable | Fault:
+    """`path` is the PATH the run will have unless it sets its own; `run_directory` its cwd when it names none."""
+    cwd = Path(spec.working_dir) if spec.working_dir is not None else run_directory
+    fault = _check_working_dir(spec.working_dir, key.node) or _check_checkpoint_dir(spec, key)
+    if fault is not None:
+        return fault
+    if spec.argv is not None:
+        own_path = dict(spec.env).get("PATH", path)
+        return _check_command(spec.argv, cwd, own_path, key.node) or Startable(spec.argv, cwd)
+    if spec.model_path is None or spec.model_class is None:
+        return Fault("command", "the job names neither a command nor a model")
+    model = cwd / spec.model_path
+    fault = _check_model(model, spec.model_class, key.node)
+    argv = (sys.executable, "-m", "node_agent.serving", "--model", str(model), "--class", spec.model_class)
+    return fault or Startable(argv, cwd)
+
+
+def _check_working_dir(working_dir: str | None, node: str) -> Fault | None:
+    if working_dir is None:
+        return None
+    directory = Path(working_dir)
+    if not directory.is_absolute():
+        return Fault("working_dir", f"{working_dir} is not an absolute path")
+    if not directory.exists():
+        return Fault("working_dir", f"{working_dir} does not exist on node {node}; nodes must share this path")
+    if not directory.is_dir():
+        return Fault("working_dir", f"{working_dir} on node {node} is not a directory")
+    if not os.access(directory, os.X_OK):
+        return Fault("working_dir", f"{working_dir} on node {node} may not be entered by the user that runs jobs")
+    return None
+
+
+def _check_checkpoint_dir(spec: LaunchSpec, key: RunKey) -> Fault | None:
+    """Make the attempt's directory and write into it: a checkpoint that cannot be saved is found out too late."""
+    directory = checkpoint_dir(spec, key)
+    if directory is None:
+        return None
+    if not directory.is_absolute():
+        return Fault("checkpoint.dir", f"{spec.checkpoint_dir} is not an absolute path")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Fault("checkpoint.dir", f"{directory} cannot be written on node {key.node}: {reason}")
+    return None
+
+
+def _check_command(argv: tuple[str, ...], cwd: Path, path: str, node: str) -> Fault | None:
+    if not argv or not argv[0]:
+        return Fault("command", "the command is empty")
+    if any("\0" in part for part in argv):
+        return Fault("command", "the command holds a zero byte")
+    name = argv[0]
+    if "/" in name:
+        candidates = [cwd / name]
+    else:
+        candidates = [cwd / directory / name for directory in path.split(os.pathsep) if directory]
+    present = [candidate for candidate in candidates if candidate.is_file()]
+    if not present:
+        where = f"under {cwd}" if "/" in name and not name.startswith("/") else "" if "/" in name else f"on PATH {path}"
+        return Fault("command", f"{name} does not exist {where and where + ' '}on node {node}")
+    if not any(os.access(candidate, os.X_OK) for candidate in present):
+        return Fault("command", f"{present[0]} on node {node} is not executable")
+    return None
+
+
+def _check_model(model: Path, class_name: str, node: str) -> Fault | None:
+    try:
+        tree = ast.parse(model.read_bytes(), filename=str(model))
+    except FileNotFoundError:
+        return Fault("model", f"{model} does not exist on node {node}")
+    except OSError as error:
+        return Fault("model", f"{model} cannot be read on node {node}: {error.strerror or error}")
+    except (SyntaxError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        message = error.msg if isinstance(error, SyntaxError) else str(error)
+        return Fault("model", f"{model}{line} is not valid Python: {message}")
+    if class_name not in _bound_names(tree):
+        classes = [statement.name for statement in tree.body if isinstance(statement, ast.ClassDef)]
+        known = f"it defines {', '.join(classes)}" if classes else "it defines no class"
+        return Fault("model", f"{model} has no class {class_name}; {known}")
+    return None
+
+
+def _bound_names(tree: ast.Module) -> set[str]:
+    """Names that the module binds at its top level, also under if and try: a class may be imported or assigned."""
+    names: set[str] = set()
+    pending: list[ast.stmt] = list(tree.body)
+    while pending:
+        statement = pending.pop()
+        match statement:
+            case ast.ClassDef(name=name):
+                names.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names.update(alias.asname or alias.name for alias in aliases)
+            case ast.Assign(targets=targets):
+                names.update(target.id for target in targets if isinstance(target, ast.Name))
+            case ast.If() | ast.Try():
+                pending += [*statement.body, *statement.orelse]
+                if isinstance(statement, ast.Try):
+                    pending += [inner for handler in statement.handlers for inner in handler.body]
+                    pending += statement.finalbody
+            case _:
+                pass
+    return names

@@ -1,0 +1,116 @@
+"""Where a run's files are, and how its logs are read.
+
+`state_dir/runs/JOB/attempt-N/worker-W/` holds stdout, stderr and the small files by which a run and its agent talk. Job
+ids come from the network, so an id that could leave that tree is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from node_agent.messages import LogChunk, RunKey
+
+JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+STREAMS = ("stdout", "stderr")
+CHUNK_BYTES = 1 << 20
+TAIL_LINES = 20
+TAIL_BYTES = 2048
+RESULT_BYTES = 256 << 10
+
+
+class NoSuchLog(LookupError):
+    """There is no such run or stream on this node. The message says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """The files of one run, all in one directory of its own."""
+
+    directory: Path
+
+    @property
+    def stdout(self) -> Path:
+        return self.directory / "stdout"
+
+    @property
+    def stderr(self) -> Path:
+        return self.directory / "stderr"
+
+    @property
+    def result(self) -> Path:
+        return self.directory / "result.json"
+
+    @property
+    def checkpoint_ack(self) -> Path:
+        return self.directory / "checkpoint-ack"
+
+    @property
+    def ready(self) -> Path:
+        return self.directory / "ready"
+
+    def make(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def run_paths(state_dir: Path, job_id: str, attempt: int, worker: int) -> RunPaths:
+    """Raises NoSuchLog for an id or number that names no directory of ours."""
+    if not JOB_ID.fullmatch(job_id) or attempt < 0 or worker < 0:
+        raise NoSuchLog(f"{job_id!r}, attempt {attempt}, worker {worker} names no run")
+    return RunPaths(state_dir / "runs" / job_id / f"attempt-{attempt}" / f"worker-{worker}")
+
+
+def paths_of(state_dir: Path, key: RunKey) -> RunPaths:
+    return run_paths(state_dir, key.job_id, key.attempt, key.worker)
+
+
+def read_chunk(paths: RunPaths, stream: str, offset: int, limit: int, *, over: bool) -> LogChunk:
+    """At most `limit` bytes (never more than CHUNK_BYTES) from `offset`. `over`: the run has ended, so what is there is
+    all that comes. A run that has not written yet has an empty log; one that is over and never had a file has none.
+    """
+    if stream not in STREAMS:
+        raise NoSuchLog(f"{stream!r} is no stream; known are {', '.join(STREAMS)}")
+    offset, limit = max(0, offset), max(0, min(limit, CHUNK_BYTES))
+    path = paths.directory / stream
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(offset)
+            data = file.read(limit)
+    except FileNotFoundError:
+        if over and not paths.directory.is_dir():
+            raise NoSuchLog(f"this node has no log {stream} of {paths.directory.parent.parent.name}") from None
+        return LogChunk(b"", offset, over)
+    following = offset + len(data)
+    return LogChunk(data, following, over and following >= size)
+
+
+def tail(path: Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
+    """The last lines of a text file, for a message; empty when there is none."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - limit))
+            text = file.read(limit).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    rows = text.splitlines()
+    if size > limit and len(rows) > 1:
+        rows = rows[1:]  # begins in the middle of a line
+    return "\n".join(row.rstrip() for row in rows[-lines:]).strip()
+
+
+def read_result(path: Path) -> tuple[str | None, str]:
+    """(text of SUANLI_RESULT_FILE, complaint). No file: no result, no complaint. A file too big is left out whole."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            data = file.read(RESULT_BYTES + 1)
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"its result could not be read: {error}"
+    if len(data) > RESULT_BYTES:
+        return None, f"its result was over {RESULT_BYTES} bytes and was left out"
+    return data.decode("utf-8", "replace"), ""

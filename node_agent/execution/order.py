@@ -1,0 +1,88 @@
+"""From a checked run to the launcher's order, and back from the launcher's table to the run after an agent's crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from node_agent.attempts import Launch
+from node_agent.execution.checks import Startable
+from node_agent.execution.environment import RunFacts, run_environment
+from node_agent.launcher.records import LaunchOrder
+from node_agent.messages import RunKey
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """What an agent must know of a run while it lives; a later agent finds it in the launcher's `tag`.
+
+    `port` is the run's SUANLI_PORT and `checkpoint_dir` its attempt's own, if it has them.
+    """
+
+    address: str
+    master_port: int
+    serves: bool
+    model: bool
+    port: int | None
+    checkpoint_dir: str | None
+    devices: tuple[int, ...]
+
+    def to_tag(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_tag(tag: str) -> RunContext:
+        """Raises ValueError for a tag of another version."""
+        try:
+            data = json.loads(tag)
+            return RunContext(**{**data, "devices": tuple(data["devices"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"a run's tag is of another version: {error}") from error
+
+
+def key_text(key: RunKey) -> str:
+    """The run's name in the launcher's table."""
+    return json.dumps([key.job_id, key.attempt, key.worker, key.node], separators=(",", ":"))
+
+
+def key_from_text(text: str) -> RunKey:
+    """Raises ValueError for what `key_text` did not write."""
+    try:
+        job_id, attempt, worker, node = json.loads(text)
+        return RunKey(str(job_id), int(attempt), int(worker), str(node))
+    except TypeError as error:
+        raise ValueError(f"{text!r} names no run") from error
+
+
+def launch_order(
+    launch: Launch, key: RunKey, what: Startable, context: RunContext, facts: RunFacts, agent: Mapping[str, str]
+) -> LaunchOrder:
+    """`agent` is the agent's own environment, of which the run gets what environment.py lets through."""
+    spec = launch.spec
+    return LaunchOrder(
+        key=key_text(key),
+        argv=what.argv,
+        env=tuple(run_environment(spec, key, facts, agent).items()),
+        cwd=str(what.cwd),
+        stdout=str(facts.paths.stdout),
+        stderr=str(facts.paths.stderr),
+        memory_bytes=spec.memory_bytes,
+        grace_s=spec.grace_s,
+        lease_bound=spec.lease_bound,
+        tag=context.to_tag(),
+    )
+
+
+def has_checkpoint(directory: str | None) -> bool:
+    """Whether the attempt saved something: node_agent.checkpointing's pointer, or any file that is not hidden.
+
+    Hidden entries alone are what an unfinished save leaves behind.
+    """
+    if directory is None:
+        return False
+    try:
+        return any(not entry.name.startswith(".") for entry in Path(directory).iterdir())
+    except OSError:
+        return False

@@ -1,0 +1,26 @@
+"""Which TCP port is free on this node right now?"""
+
+from __future__ import annotations
+
+import socket
+
+
+def free_port(address: str, taken: frozenset[int] = frozenset()) -> int:
+    """A port free on `address` at this moment and not in `taken` (ports promised to runs that have not bound them yet).
+
+    Another process may take it before the run does; then the run fails to bind and its exit says so. Raises OSError
+    when `address` is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    held: list[socket.socket] = []
+    try:
+        while True:
+            probe = socket.socket(family, socket.SOCK_STREAM)
+            held.append(probe)  # held open meanwhile, so that the kernel offers another one
+            probe.bind((address, 0))
+            port = int(probe.getsockname()[1])
+            if port not in taken:
+                return port
+    finally:
+        for probe in held:
+            probe.close()

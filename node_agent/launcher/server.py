@@ -1,0 +1,260 @@
+"""How does the launcher hear? One thread over a selector: its socket, its children's ends, its deadlines.
+
+Nothing is polled: SIGCHLD arrives as a byte on a wake-up socket, the end of an adopted process on its pidfd. Requests
+are taken a few at a time, so that a burst of launches does not hold back the news of an exit.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from node_agent.launcher.journal import Journal
+from node_agent.launcher.records import BadRecord, Json, LaunchOrder, RunRecord
+from node_agent.launcher.supervisor import Rejected, Supervisor, boottime_s
+
+REQUESTS_A_TURN = 16
+LINE_BYTES = 4 << 20
+UNSENT_BYTES = 64 << 20
+CONNECTIONS = 16
+CLOSING_GRACE_S = 2.0
+CLOSING_LIMIT_S = 5.0  # a process that even SIGKILL does not end (stuck in a driver) must not keep the launcher
+
+
+class Connection:
+    """One agent's connection: bytes in, whole requests waiting, bytes out."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.received = bytearray()
+        self.requests: collections.deque[bytes] = collections.deque()
+        self.unsent = bytearray()
+
+    def put(self, message: Json) -> None:
+        self.unsent += json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+    def take_lines(self) -> None:
+        *lines, rest = self.received.split(b"\n")
+        self.requests.extend(bytes(line) for line in lines if line)
+        self.received = bytearray(rest)
+
+
+class Server:
+    """Runs until SIGTERM or SIGINT, and ends all runs before it returns."""
+
+    def __init__(self, listener: socket.socket, journal_path: Path, lease_s: float) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._listener = listener
+        self._connections: dict[int, Connection] = {}
+        self._close_by: float | None = None
+        self._wake, wakeup = socket.socketpair()
+        self._wake.setblocking(False)
+        wakeup.setblocking(False)
+        self._wakeup = wakeup
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        # Handlers, never SIG_IGN: an ignored signal would stay ignored in every run.
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, _heard_by_wakeup)
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
+        self._supervisor = Supervisor(
+            Journal(journal_path), lease_s=lease_s, on_exit=self._push_exit, watch=self._watch, unwatch=self._unwatch
+        )
+
+    # ---- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        while not self._closed:
+            for key, mask in self._selector.select(self._timeout_s()):
+                key.data(mask)
+            self._serve()
+            self._supervisor.on_time()
+            self._flush()
+        self._supervisor.kill_leftovers()
+        self._flush()
+
+    @property
+    def _closed(self) -> bool:
+        return self._close_by is not None and (self._supervisor.empty or boottime_s() >= self._close_by)
+
+    def _timeout_s(self) -> float | None:
+        if any(connection.requests for connection in self._connections.values()):
+            return 0.0
+        deadlines = [at for at in (self._supervisor.next_deadline(), self._close_by) if at is not None]
+        return max(0.0, min(deadlines) - boottime_s()) if deadlines else None
+
+    def _on_signal(self, mask: int) -> None:
+        try:
+            numbers = set(self._wake.recv(4096))
+        except BlockingIOError:
+            return
+        if numbers & {signal.SIGTERM, signal.SIGINT} and self._close_by is None:
+            self._close_by = boottime_s() + CLOSING_LIMIT_S
+            self._supervisor.close_down(CLOSING_GRACE_S)
+        self._supervisor.reap()
+
+    def _watch(self, descriptor: int, ended: Callable[[], None]) -> None:
+        self._selector.register(descriptor, selectors.EVENT_READ, lambda mask: ended())
+
+    def _unwatch(self, descriptor: int) -> None:
+        self._selector.unregister(descriptor)
+
+    # ---- connections -----------------------------------------------------------------------------------------------
+
+    def _accept(self, mask: int) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return
+        if len(self._connections) >= CONNECTIONS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        connection = Connection(sock)
+        self._connections[sock.fileno()] = connection
+        self._selector.register(sock, selectors.EVENT_READ, lambda mask: self._on_ready(connection, mask))
+
+    def _on_ready(self, connection: Connection, mask: int) -> None:
+        if not mask & selectors.EVENT_READ:
+            return  # writable: _flush does it
+        try:
+            data = connection.sock.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        connection.received += data
+        connection.take_lines()
+        if len(connection.received) > LINE_BYTES:
+            print("a request was too long; its connection is closed", file=sys.stderr)
+            self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        descriptor = connection.sock.fileno()
+        if self._connections.pop(descriptor, None) is not None:
+            self._selector.unregister(connection.sock)
+            connection.sock.close()
+
+    def _flush(self) -> None:
+        for connection in list(self._connections.values()):
+            if connection.unsent:
+                try:
+                    sent = connection.sock.send(connection.unsent)
+                    del connection.unsent[:sent]
+                except BlockingIOError:
+                    pass
+                except ConnectionError:
+                    self._drop(connection)
+                    continue
+            if len(connection.unsent) > UNSENT_BYTES:
+                self._drop(connection)  # it does not read; it will ask for the table when it is back
+                continue
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+            key = self._selector.get_key(connection.sock)
+            if key.events != wanted:
+                self._selector.modify(connection.sock, wanted, key.data)
+
+    def _push_exit(self, record: RunRecord) -> None:
+        for connection in self._connections.values():
+            connection.put({"push": "exit", "run": record.to_json()})
+
+    # ---- requests --------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Some waiting requests of each connection, in order; launches that stand together share one sync."""
+        for connection in list(self._connections.values()):
+            launches: list[tuple[Any, LaunchOrder]] = []
+            for _ in range(min(REQUESTS_A_TURN, len(connection.requests))):
+                number: Any = None
+                try:
+                    request = json.loads(connection.requests.popleft())
+                    number = request.get("id")
+                    if request.get("op") == "launch":
+                        self._supervisor.check_epoch(_epoch(request))
+                        launches.append((number, LaunchOrder.from_json(request.get("order") or {})))
+                        continue
+                    self._launch(connection, launches)
+                    launches = []
+                    connection.put({"id": number, "ok": True, **self._answer(request)})
+                except Rejected as error:
+                    self._reject(connection, number, error)
+                except (ValueError, AttributeError, BadRecord) as error:
+                    self._reject(connection, number, Rejected("bad_request", f"the launcher cannot read this: {error}"))
+                except OSError as error:
+                    self._reject(connection, number, Rejected("refused", f"the launcher's journal: {error}"))
+            self._launch(connection, launches)
+
+    def _launch(self, connection: Connection, launches: list[tuple[Any, LaunchOrder]]) -> None:
+        if not launches:
+            return
+        answers = self._supervisor.launch([order for _, order in launches])
+        for (number, _), answer in zip(launches, answers, strict=True):
+            if isinstance(answer, Rejected):
+                self._reject(connection, number, answer)
+            else:
+                connection.put({"id": number, "ok": True, "run": answer.to_json()})
+
+    def _reject(self, connection: Connection, number: Any, error: Rejected) -> None:
+        answer = {"id": number, "ok": False, "kind": error.kind, "error": str(error), "epoch": self._supervisor.epoch}
+        connection.put(answer)
+
+    def _answer(self, request: Json) -> Json:
+        supervisor = self._supervisor
+        match request.get("op"):
+            case "table":
+                runs = [record.to_json() for record in supervisor.records()]
+                return {"pid": os.getpid(), "epoch": supervisor.epoch, "runs": runs}
+            case "signal":
+                supervisor.check_epoch(_epoch(request))
+                number = request.get("signal")
+                if not isinstance(number, int) or number not in signal.valid_signals():
+                    raise BadRecord(f"field 'signal' is {number!r}")
+                return {"delivered": supervisor.send_signal(str(request.get("key")), number)}
+            case "renew":
+                supervisor.check_epoch(_epoch(request))
+                lease_s = request.get("lease_s")
+                if not isinstance(lease_s, int | float) or lease_s <= 0:
+                    raise BadRecord(f"field 'lease_s' is {lease_s!r}")
+                supervisor.renew(float(lease_s))
+                return {}
+            case "forget":
+                supervisor.check_epoch(_epoch(request))
+                supervisor.forget(str(request.get("key")))
+                return {}
+            case other:
+                raise BadRecord(f"unknown op {other!r}")
+
+    def close(self) -> None:
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+        signal.set_wakeup_fd(-1)
+        with contextlib.suppress(OSError):  # the process is about to end
+            self._wake.close()
+            self._wakeup.close()
+            self._listener.close()
+        self._selector.close()
+
+
+def _epoch(request: Json) -> int:
+    epoch = request.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+        raise BadRecord(f"field 'epoch' is {epoch!r}")
+    return epoch
+
+
+def _heard_by_wakeup(number: int, frame: FrameType | None) -> None:
+    """The wake-up socket has the signal's number already; without a handler the default action would be taken."""

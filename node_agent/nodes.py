@@ -1,0 +1,158 @@
+"""One node as its agent sees it: what it is configured to be, which devices it has, how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from node_agent.devices.cpu import memory_bytes
+from node_agent.devices.detect import DEFAULT_NAMES, probe
+from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
+from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
+from node_agent.messages import DeviceReport, NodeReport
+
+READ_TIMEOUT_S = 2.0
+SIMULATED_CPUS_MILLI_PER_DEVICE = 16_000
+SIMULATED_MEMORY_BYTES_PER_DEVICE = 128 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """A node to stand for. `source` names device sources in order of preference, or describes simulated devices.
+
+    `cpus_milli` and `memory_bytes` None: what this process may use of the machine; for a simulated node, a round figure
+    a device.
+    """
+
+    name: str
+    site: str
+    address: str
+    source: tuple[str, ...] | SimulatedSpec = DEFAULT_NAMES
+    cpus_milli: int | None = None
+    memory_bytes: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class NodeAgent:
+    """Holds one node's device source. Raises DeviceSourceError when it has none that works."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self._passed_over: tuple[str, ...] = ()
+        self._simulated: SimulatedDevices | None = None
+        if isinstance(config.source, SimulatedSpec):
+            self._simulated = SimulatedDevices(config.source, config.name)
+            self._source: DeviceSource = self._simulated
+        else:
+            detected = probe(config.source)
+            self._source, self._passed_over = detected.source, detected.passed_over
+        self._devices = tuple(self._source.enumerate())
+        self._reading: asyncio.Future[Mapping[str, Mapping[Quantity, Measured]]] | None = None
+        self._reading_since_s = 0.0
+
+    @property
+    def simulated(self) -> bool:
+        return self._simulated is not None
+
+    def refresh(self) -> None:
+        """Enumerate again; a source that fails now leaves the devices as they were, and readings tell the trouble."""
+        try:
+            self._devices = tuple(self._source.enumerate())
+        except DeviceSourceError:
+            pass
+
+    def devices(self, indices: Iterable[int]) -> Sequence[Device]:
+        """Raises KeyError with the index that this node has not."""
+        by_index = {device.index: device for device in self._devices}
+        return [by_index[index] for index in indices]
+
+    def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
+        return self._source.visibility(devices)
+
+    def set_busy(self, indices: Iterable[int]) -> None:
+        if self._simulated is not None:
+            self._simulated.set_busy(indices)
+
+    def report(self, trouble: str = "") -> NodeReport:
+        """`trouble` is a sentence about the agent as a whole, for the notes."""
+        config = self.config
+        cpus_milli, memory = config.cpus_milli, config.memory_bytes
+        if cpus_milli is None:
+            cpus_milli = (
+                SIMULATED_CPUS_MILLI_PER_DEVICE * len(self._devices)
+                if self.simulated
+                else 1000 * len(os.sched_getaffinity(0))
+            )
+        if memory is None:
+            memory = (
+                SIMULATED_MEMORY_BYTES_PER_DEVICE * len(self._devices) if self.simulated else _machine_memory_bytes()
+            )
+        return NodeReport(
+            name=config.name,
+            site=config.site,
+            address=config.address,
+            devices=tuple(
+                DeviceReport(d.index, d.uuid, d.model, d.vendor, d.memory_bytes, d.simulated) for d in self._devices
+            ),
+            cpus_milli=cpus_milli,
+            memory_bytes=memory,
+            simulated=self.simulated,
+            labels=config.labels,
+            notes=self._notes() if not trouble else (trouble, *self._notes()),
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = [
+            f"single-user mode: all jobs run as {getpass.getuser()}, so tenants are not kept apart here",
+            "memory limits are enforced by looking four times a second, not by a cgroup",
+        ]
+        if self.simulated:
+            notes.insert(0, "simulated devices: nothing here is measured")
+        return (*notes, *self._passed_over)
+
+    async def readings(self) -> Mapping[str, Mapping[Quantity, Measured]]:
+        """By device uuid. A driver that does not answer holds up nothing: its devices are Unavailable until it does."""
+        if self.simulated:
+            return self._source.read(time.time())
+        if self._reading is None or self._reading.done():
+            self._reading_since_s = time.time()
+            self._reading = asyncio.ensure_future(asyncio.to_thread(self._source.read, self._reading_since_s))
+        done, _ = await asyncio.wait({self._reading}, timeout=READ_TIMEOUT_S)
+        if done:
+            return self._reading.result()
+        stuck = Unavailable(f"the driver has not answered for {time.time() - self._reading_since_s:.0f} s")
+        return {device.uuid: dict.fromkeys(Quantity, stuck) for device in self._devices}
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _machine_memory_bytes() -> int:
+    return memory_bytes(Path("/proc/meminfo").read_text()).get("MemTotal", 0)
+
+
+def readings_json(readings: Mapping[str, Mapping[Quantity, Measured]]) -> dict[str, Any]:
+    """{uuid: {quantity: {"value", "unit", "at_s", "quality"} or {"unavailable": reason}}}"""
+    return {
+        uuid: {quantity.value: _measured_json(measured) for quantity, measured in fields.items()}
+        for uuid, fields in readings.items()
+    }
+
+
+def _measured_json(measured: Measured) -> dict[str, Any]:
+    match measured:
+        case Reading():
+            return {
+                "value": measured.value,
+                "unit": measured.unit,
+                "at_s": measured.at_s,
+                "quality": measured.quality.value,
+            }
+        case Unavailable():
+            return {"unavailable": measured.reason}

@@ -1,0 +1,351 @@
+"""The running service, as the API sees it: scheduler.ports.ServiceControl over the loop and the store.
+
+Rights are checked here: viewers change nothing, tenants see and touch their own jobs alone (others' are NotFound),
+operators everything. A submission is durable before the loop hears of it; live jobs are answered by the loop's thread,
+ended ones from the store.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from node_agent.messages import LogChunk
+from scheduler.core import transitions
+from scheduler.core.decisions import Policy
+from scheduler.core.explain import explain, nearest_possible
+from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.satisfiable import demand_text
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Unavailable
+from scheduler.ports import Clock, Drain, Engine, GatewayControl, Json, Principal, Store
+from scheduler.service import views
+from scheduler.service.loop import CAPACITY, ServiceLoop
+from scheduler.service.outcome import CancelRequested, DrainRequested, JobsSubmitted, ResumeRequested
+from scheduler.service.planning import queue_of
+from scheduler.service.recovery import ended_before, recover
+from scheduler.service.state import ServiceState, ended_well, pending_job
+from scheduler.service.why import dry_run_view, why_ended, why_live
+
+MAX_LIVE_JOBS = 100_000
+ENDED_STATES = ("succeeded", "failed", "cancelled")
+_DRY_RUN_ID = "dry-run"
+
+
+class Service:
+    """Implements scheduler.ports.ServiceControl. `start` before anything else; `close` leaves agents and jobs alone.
+
+    `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
+    replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
+    `status` is to show.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        gateway: GatewayControl,
+        clock: Clock,
+        *,
+        policy: Policy,
+        priority_classes: Mapping[str, int],
+        lease_s: float,
+        secret: bytes,
+        status_extra: Json,
+        max_live_jobs: int = MAX_LIVE_JOBS,
+    ) -> None:
+        self._store = store
+        self._engine = engine
+        self._gateway = gateway
+        self._clock = clock
+        self._policy = policy
+        self._priority_classes = dict(priority_classes)
+        self._lease_s = lease_s
+        self._secret = secret
+        self._status_extra = status_extra
+        self._max_live_jobs = max_live_jobs
+        self._loop: ServiceLoop | None = None
+        # Between the store's taking a submission and the loop's hearing of it; ids must reach the loop in order.
+        self._submitting = threading.Lock()
+
+    @property
+    def loop(self) -> ServiceLoop:
+        if self._loop is None:
+            raise Unavailable("the service has not started yet; try again in a moment")
+        return self._loop
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def start(self, *, thread: bool = True) -> None:
+        """Take over from the store, connect the engine, run. Without `thread` someone else calls `loop.run_once`."""
+        epoch = self._store.next_epoch()
+        state, first = recover(
+            self._store,
+            epoch=epoch,
+            lease_s=self._lease_s,
+            secret=self._secret,
+            policy=self._policy,
+            now_s=self._clock.now_s(),
+        )
+        loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
+        loop.perform_first(first)
+        self._loop = loop
+        self._engine.start(epoch, loop.post)
+        if thread:
+            loop.start()
+
+    def close(self) -> None:
+        """Stop deciding. The engine, the gateway and the store are closed by who opened them."""
+        if self._loop is not None:
+            self._loop.close()
+
+    # -- submitting ------------------------------------------------------------------------------------------------
+
+    def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        _may_change(by)
+        wanted = [self._accepted(spec, by) for spec in specs]
+        tasks = sum(max(1, spec.array_size) for spec in wanted)
+        if self.loop.backlog() > CAPACITY // 2:
+            raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
+        self.loop.call(lambda state: self._admit(state, wanted, tasks))
+        with self._submitting:
+            now_s = self._clock.now_s()
+            jobs = self._store.submit(wanted, at_s=now_s, by=by.name)
+            ended = ended_before(self._store, jobs) if any(spec.after for spec in wanted) else {}
+            self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
+        return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
+
+    def dry_run(self, spec: JobSpec, by: Principal) -> Json:
+        _may_change(by)
+        wanted = self._accepted(spec, by)
+
+        def ask(state: ServiceState) -> Json:
+            self._admit(state, [wanted], 1)
+            now_s = self._clock.now_s()
+            job = replace(pending_job(_unsubmitted(wanted, now_s)), job_id=_DRY_RUN_ID)
+            answer = explain(state.cluster, queue_of(state, now_s), state.policy, job, now_s=now_s)
+            return dry_run_view(answer, state, now_s)
+
+        return self.loop.call(ask)
+
+    def _accepted(self, spec: JobSpec, by: Principal) -> JobSpec:
+        if spec.tenant != by.tenant and by.role != "operator":
+            raise Forbidden(f"your token is of tenant {by.tenant}; it cannot submit for {spec.tenant}", field="tenant")
+        if self._priority_classes.get(spec.priority_class, spec.priority) != spec.priority:
+            raise BadInput(f"priority class {spec.priority_class} has another priority here", field="priority_class")
+        if not spec.after:
+            return spec
+        after: list[str] = []
+        for before in spec.after:
+            found = self._store.job(before)
+            array = self._store.job(f"{before}.0") if found is None else None
+            if (named := found or array) is None or not _may_see(named, by):
+                raise BadInput(f"there is no job {before} to run after", field="after")
+            # An array is waited for whole.
+            after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
+        return replace(spec, after=tuple(dict.fromkeys(after)))
+
+    def _admit(self, state: ServiceState, specs: Sequence[JobSpec], tasks: int) -> None:
+        """In the loop's thread: is there room in the queue, and could the cluster ever run these?"""
+        if state.superseded_by is not None:
+            raise Unavailable("another service has taken over; ask that one, and stop this one")
+        if len(state.jobs) + tasks > self._max_live_jobs:
+            raise Overloaded(
+                f"{len(state.jobs)} jobs are waiting or running and at most {self._max_live_jobs} may be;"
+                " submit again when some have ended"
+            )
+        if not state.cluster.node_names:
+            return
+        for spec in specs:
+            nearest = nearest_possible(state.cluster, spec.alternatives, spec.workers_min)
+            if nearest is not None:
+                raise BadInput(
+                    f"no node of this cluster can ever take {demand_text(spec.alternatives, spec.workers_min)};"
+                    f" the nearest possible is {nearest}",
+                    field="resources",
+                )
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
+        if by.role == "tenant":
+            if tenant not in (None, by.tenant):
+                raise Forbidden(f"your token is of tenant {by.tenant}; it sees no jobs of {tenant}", field="tenant")
+            tenant = by.tenant
+
+        def live(state: ServiceState) -> list[Json]:
+            now_s = self._clock.now_s()
+            found = [job for job in state.jobs.values() if tenant in (None, job.spec.tenant)]
+            wanted = [job for job in found if states is None or views.word(job) in states]
+            return [views.job_view(state, job, now_s) for job in views.in_queue_order(wanted)[:limit]]
+
+        shown = self.loop.call(live)
+        ended = [word for word in ENDED_STATES if states is None or word in states]
+        if ended and len(shown) < limit:
+            there = {view["id"] for view in shown}
+            rows = self._store.recent_jobs(tenant=tenant, states=ended, limit=limit - len(shown))
+            shown += [views.ended_view(job) for job in rows if job.id not in there]
+        return {"jobs": shown}
+
+    def job(self, job_id: str, by: Principal) -> Json:
+        job = self._find(job_id, by)
+        return {
+            **self._view(job),
+            "spec": views.spec_view(job),
+            "events": [views.event_view(event) for event in self._store.job_events(job.id)],
+            "results": views.result_views(self._store.results(job.id)),
+        }
+
+    def why(self, job_id: str, by: Principal) -> Json:
+        job = self._find(job_id, by)
+
+        def ask(state: ServiceState) -> Json | None:
+            live = state.jobs.get(job.id)
+            return None if live is None else why_live(state, live, self._clock.now_s())
+
+        return self.loop.call(ask) or why_ended(self._stored(job.id))
+
+    def wait(self, job_id: str, by: Principal, *, timeout_s: float) -> Json:
+        job = self._find(job_id, by)
+        loop = self.loop
+        ended = loop.call(lambda state: loop.on_end(state, job.id) if job.id in state.jobs else None)
+        if ended is not None:
+            try:
+                ended.result(timeout=timeout_s)
+            except TimeoutError:
+                loop.call(lambda _state: loop.forget_waiter(job.id, ended))
+        return self._view(job)
+
+    def read_log(
+        self, job_id: str, by: Principal, *, worker: int, attempt: int | None, stream: str, offset: int, limit: int
+    ) -> LogChunk:
+        job = self._find(job_id, by)
+        if stream not in ("stdout", "stderr"):
+            raise BadInput(f"a run has stdout and stderr, not {stream}", field="stream")
+        node, found = self._node_of(job, worker, attempt)
+        return self._engine.read_log(node, job.id, found, worker, stream, offset, limit)
+
+    def _node_of(self, job: Job, worker: int, attempt: int | None) -> tuple[str, int]:
+        """Where that worker's attempt ran, by the job's events; without `attempt`: the newest."""
+        for event in reversed(self._store.job_events(job.id)):
+            if event.event not in ("placed", "replica_restarted"):
+                continue
+            node = event.detail["nodes"].get(str(worker))
+            if node is not None and attempt in (None, event.detail["attempt"]):
+                return node, event.detail["attempt"]
+        if attempt is None and worker == 0:
+            raise NotFound(f"job {job.id} has not started yet, so it has no log; see: suanli why {job.id}")
+        which = "" if attempt is None else f" in attempt {attempt}"
+        raise NotFound(f"job {job.id} has had no worker {worker}{which}")
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json:
+        _may_change(by)
+        job = self._find(job_id, by)
+        if ended_well(job) is not None:
+            raise Conflict(f"job {job.id} has ended already ({views.word(job)}); there is nothing to cancel")
+        self.loop.request(CancelRequested(job.id, by.name, reason))
+        return self._view(job)
+
+    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+        _operator(by, "drain nodes")
+        self.loop.request(DrainRequested(Drain(node, reason, by.name, self._clock.now_s())))
+        return self._node(node)
+
+    def resume(self, node: str, by: Principal) -> Json:
+        _operator(by, "resume nodes")
+        self.loop.request(ResumeRequested(node))
+        return self._node(node)
+
+    # -- the site --------------------------------------------------------------------------------------------------
+
+    def nodes(self, by: Principal) -> Json:
+        readings = self._engine.readings()
+
+        def ask(state: ServiceState) -> list[Json]:
+            shown = views.node_views(state, readings)
+            if by.role == "tenant":
+                _hide_others(shown, state, by.tenant)
+            return shown
+
+        return {"nodes": self.loop.call(ask)}
+
+    def status(self, by: Principal) -> Json:
+        loop = self.loop
+
+        def ask(state: ServiceState) -> Json:
+            return {"epoch": state.epoch, "jobs": views.counts(state)}
+
+        return {
+            **self._status_extra,
+            **loop.call(ask),
+            "agents": list(self._engine.agents()),
+            "loop": {"bugs": loop.bugs, "store_error": loop.store_error, "backlog": loop.backlog()},
+        }
+
+    # -- finding ---------------------------------------------------------------------------------------------------
+
+    def _find(self, job_id: str, by: Principal) -> Job:
+        """The job, as the loop knows it or else the store; NotFound if there is none that `by` may see."""
+        tenant = by.tenant if by.role == "tenant" else None
+        if job_id == "last":
+            newest = self._store.recent_jobs(tenant=tenant, states=None, limit=1)
+            if not newest:
+                raise NotFound("there is no job yet")
+            job_id = newest[0].id
+        job = self.loop.call(lambda state: state.jobs.get(job_id)) or self._store.job(job_id)
+        if job is not None and _may_see(job, by):
+            return job
+        task = self._store.job(f"{job_id}.0") if job is None else None
+        if task is not None and _may_see(task, by):
+            size = task.spec.array_size
+            raise NotFound(f"job {job_id} is an array: name one of its tasks, {job_id}.0 to {job_id}.{size - 1}")
+        raise NotFound(f"there is no job {job_id}")
+
+    def _view(self, job: Job) -> Json:
+        """The job as it is now."""
+
+        def ask(state: ServiceState) -> Json | None:
+            live = state.jobs.get(job.id)
+            return None if live is None else views.job_view(state, live, self._clock.now_s())
+
+        return self.loop.call(ask) or views.ended_view(self._stored(job.id))
+
+    def _stored(self, job_id: str) -> Job:
+        job = self._store.job(job_id)
+        assert job is not None, job_id
+        return job
+
+    def _node(self, node: str) -> Json:
+        readings = self._engine.readings().get(node, {})
+        return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings))
+
+
+# ---- rights ------------------------------------------------------------------------------------------------------
+
+
+def _may_change(by: Principal) -> None:
+    if by.role == "viewer":
+        raise Forbidden(f"the token {by.name} is a viewer's: it may look and change nothing")
+
+
+def _operator(by: Principal, what: str) -> None:
+    if by.role != "operator":
+        raise Forbidden(f"only operators may {what}; the token {by.name} is a {by.role}'s")
+
+
+def _may_see(job: Job, by: Principal) -> bool:
+    return by.role != "tenant" or job.spec.tenant == by.tenant
+
+
+def _hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
+    """Whose jobs the other devices carry is not a tenant's business; that they are taken is."""
+    for node in nodes:
+        for device in node["devices"]:
+            device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
+
+
+def _unsubmitted(spec: JobSpec, now_s: float) -> Job:
+    """A job as it would be, last in submission order."""
+    return transitions.submitted(_DRY_RUN_ID, 2**62, spec, submitted_s=now_s)

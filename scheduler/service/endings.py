@@ -1,0 +1,167 @@
+"""How an attempt is stopped, and what its job becomes when the last worker is gone.
+
+Two writers are never let loose on one checkpoint: a job with a run on a silent node waits until that node's lease, the
+run's grace and a margin for clocks have passed, whatever the reason it goes back to the queue.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from scheduler.core import transitions
+from scheduler.core.jobs import EndCause, Job, Stopping, WorkerRun
+from scheduler.core.reasons import BackingOff, Reason, Requeued, WaitingForLease
+from scheduler.service import dispatch, fencing
+from scheduler.service.outcome import Outcome
+from scheduler.service.state import ServiceState, alive, workers_of
+
+FIRST_BACK_OFF_S = 1.0
+LONGEST_BACK_OFF_S = 60.0
+CLOCK_MARGIN_S = 5.0
+
+
+def back_off_s(failures: int) -> float:
+    """1 s after the first failure, doubling, 60 s at most."""
+    return min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(max(0, failures - 1), 10))
+
+
+def duration_text(seconds: float) -> str:
+    """`90 s`, `5 min`, `2 h 30 min`."""
+    if seconds < 120:
+        return f"{seconds:g} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{rest_s} s" if rest_s else ""]
+    return " ".join(part for part in parts if part)
+
+
+def stop(
+    state: ServiceState,
+    out: Outcome,
+    job: Job,
+    cause: EndCause,
+    *,
+    by: str,
+    detail: str,
+    now_s: float,
+) -> None:
+    """Ask the attempt's workers to go, saving their work first where the cause leaves the time.
+
+    A job without a worker that lives ends at once.
+    """
+    stopping = transitions.stop(job, cause, by, detail, now_s)
+    if not alive(job):
+        conclude(state, out, stopping, cause, by=by, detail=detail, now_s=now_s)
+        return
+    event = "preempting" if cause is EndCause.PREEMPTED else "stopping"
+    state.put(out, stopping, event, now_s, {"cause": cause.value, "by": by, "detail": detail})
+    for run in alive(stopping):
+        out.send(run.placement.node, dispatch.stop(state.epoch, job, run, cause))
+
+
+def worker_ended(
+    state: ServiceState, out: Outcome, job: Job, run: WorkerRun, cause: EndCause, detail: str, now_s: float
+) -> None:
+    """A worker of a gang (or the one worker) has ended; `job` has it as EXITED already and is not yet committed so.
+
+    The first one that ends badly brings the others down; the attempt is over when none is left.
+    """
+    facts = {"worker": run.placement.worker, "attempt": run.attempt, "exit_code": run.exit_code, "cause": cause.value}
+    if isinstance(job.state, Stopping):
+        if alive(job):
+            state.put(out, job, "worker_ended", now_s, facts)
+            return
+        first = job.state
+        if all(dispatch.key_of(job, each) in state.own_ends for each in first.workers):
+            # It had finished before the request to stop reached it: that work is done.
+            conclude(state, out, job, EndCause.SUCCEEDED, by="", detail="", now_s=now_s)
+            return
+        conclude(state, out, job, first.cause, by=first.by, detail=first.detail, now_s=now_s)
+        return
+    if cause is not EndCause.SUCCEEDED:
+        state.keep(job, now_s)
+        by = run.placement.node if cause is EndCause.NODE_LOST else f"worker {run.placement.worker}"
+        stop(state, out, job, cause, by=by, detail=detail, now_s=now_s)
+    elif alive(job):
+        state.put(out, job, "worker_ended", now_s, facts)
+    else:
+        conclude(state, out, job, EndCause.SUCCEEDED, by="", detail="", now_s=now_s)
+
+
+def conclude(
+    state: ServiceState, out: Outcome, job: Job, cause: EndCause, *, by: str, detail: str, now_s: float
+) -> None:
+    """The attempt is over: its devices go back, and the job ends, or waits for its next attempt."""
+    for run in workers_of(job):
+        state.own_ends.discard(dispatch.key_of(job, run))
+        state.prepared.pop(dispatch.key_of(job, run), None)
+        state.restarts.pop((job.id, run.placement.worker), None)
+    match cause:
+        case EndCause.SUCCEEDED:
+            state.put(out, transitions.succeed(job, now_s), "succeeded", now_s)
+        case EndCause.CANCELLED:
+            state.put(out, transitions.cancel(job, by, detail, now_s), "cancelled", now_s, {"by": by})
+        case EndCause.TIME_LIMIT:
+            _fail(state, out, job, cause, f"{detail}; {_saved_text(job)}", now_s)
+        case EndCause.PREPARE_FAILED:
+            _fail(state, out, job, cause, detail, now_s)
+        case EndCause.EXIT_CODE | EndCause.SIGNAL | EndCause.OUT_OF_MEMORY:
+            counted = transitions.count_failure(job)
+            if job.failures >= job.spec.retries:
+                tried = f" (attempt {job.attempts}, its {job.spec.retries} retries are used up)"
+                _fail(state, out, counted, cause, detail + (tried if job.spec.retries else ""), now_s)
+            else:
+                _requeue(state, out, counted, cause, detail, back_off_s(counted.failures), now_s)
+        case EndCause.PREEMPTED:
+            _requeue(state, out, job, cause, f"preempted by job {by}", 0.0, now_s)
+        case EndCause.NODE_LOST:
+            _requeue(state, out, job, cause, f"node {by} was lost", 0.0, now_s)
+        case EndCause.LEASE_LAPSED | EndCause.UNKNOWN:
+            # Not its fault, but it may happen again at once: do not start it in a tight circle.
+            _requeue(state, out, job, cause, detail or cause.value, back_off_s(job.attempts), now_s)
+        case EndCause.GANG_PEER | EndCause.DEPENDENCY_FAILED:
+            raise AssertionError(f"job {job.id}: no attempt ends for {cause}: {job}")
+        case _:
+            assert_never(cause)
+
+
+def _fail(state: ServiceState, out: Outcome, job: Job, cause: EndCause, detail: str, now_s: float) -> None:
+    failed = transitions.fail(job, cause, detail, now_s)
+    state.put(out, failed, "failed", now_s, {"cause": cause.value, "detail": detail})
+
+
+def _requeue(
+    state: ServiceState, out: Outcome, job: Job, cause: EndCause, detail: str, wait_s: float, now_s: float
+) -> None:
+    not_before_s = now_s + wait_s if wait_s else 0.0
+    reason: Reason = BackingOff(not_before_s, detail) if wait_s else Requeued(detail)
+    lease = _lease_to_wait_for(state, job)
+    if lease is not None and lease.until_s > max(now_s, not_before_s):
+        reason, not_before_s = lease, lease.until_s
+    pending = transitions.requeue(job, reason, now_s, not_before_s=not_before_s)
+    facts = {"cause": cause.value, "detail": detail, "not_before_s": not_before_s, "resume_from": job.resume_from}
+    state.put(out, pending, "requeued", now_s, {**facts, "reason": reason.kind})
+    if isinstance(reason, WaitingForLease):
+        fencing.fence(state, job)
+
+
+def _lease_to_wait_for(state: ServiceState, job: Job) -> WaitingForLease | None:
+    """The silent node, of those where a run of the attempt may still live, whose lease ends last."""
+    if dispatch.is_service(job):
+        return None  # replicas keep nothing that a second one could spoil
+    last: WaitingForLease | None = None
+    for run in workers_of(job):
+        silent_s = state.silent_since_s(run.placement.node)
+        if fencing.in_doubt(state, run) and silent_s is not None:
+            until_s = silent_s + state.lease_s + dispatch.grace_s(job) + CLOCK_MARGIN_S
+            if last is None or until_s > last.until_s:
+                last = WaitingForLease(run.placement.node, until_s)
+    return last
+
+
+def _saved_text(job: Job) -> str:
+    if job.spec.checkpoint is None:
+        return "it has no checkpoint, so its work is lost; give it a longer time_limit or a checkpoint"
+    if job.resume_from is None:
+        return "it did not save its work in time; give it a longer time_limit or checkpoint.grace"
+    return f"its work is saved in {job.resume_from}"

@@ -1,0 +1,186 @@
+"""The service as a step function: what follows from one event, in (event, state, now_s) -> Outcome.
+
+`step` changes the state in place (it is large, and one thread owns it) and performs nothing: its Outcome says what is
+to be committed, sent, acknowledged and published. Several events may share one Outcome and one planning pass: `apply`
+each of them, then `finish`. The same functions run live, in tests and in the simulator.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from scheduler.core import transitions
+from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopping
+from scheduler.core.reasons import NotConsidered, WaitingForJobs
+from scheduler.errors import Conflict, NotFound
+from scheduler.ports import NodeDown, NodeUp, RunEvent
+from scheduler.service import nodes
+from scheduler.service.endings import duration_text, stop
+from scheduler.service.outcome import (
+    CancelRequested,
+    DrainRequested,
+    Event,
+    JobsSubmitted,
+    Outcome,
+    ResumeRequested,
+    Tick,
+    Undrain,
+)
+from scheduler.service.planning import plan_now
+from scheduler.service.routes import routes
+from scheduler.service.runs import on_run_event
+from scheduler.service.state import ServiceState, time_limit_due_s
+from scheduler.service.timers import Timer
+
+
+def step(state: ServiceState, event: Event, now_s: float) -> Outcome:
+    """One event and a planning pass. Raises Conflict or NotFound (nothing is changed then) for requests alone."""
+    out = Outcome()
+    apply(state, out, event, now_s)
+    finish(state, out, now_s)
+    return out
+
+
+def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None:
+    """What follows from the event itself."""
+    match event:
+        case JobsSubmitted():
+            for job in event.jobs:
+                _submitted(state, out, job, event, now_s)
+        case CancelRequested():
+            _cancel(state, out, event, now_s)
+        case DrainRequested(drain=drain):
+            _known_node(state, drain.node)
+            state.drains[drain.node] = drain
+            out.drains.append(drain)
+            state.set_schedulable(drain.node)
+        case ResumeRequested(node=node):
+            _known_node(state, node)
+            if node not in state.drains:
+                raise Conflict(f"node {node} is not drained")
+            del state.drains[node]
+            out.drains.append(Undrain(node))
+            state.set_schedulable(node)
+        case NodeUp():
+            nodes.node_up(state, out, event, now_s)
+        case NodeDown():
+            nodes.node_down(state, out, event, now_s)
+        case RunEvent():
+            on_run_event(state, out, event, now_s)
+        case Tick():
+            nodes.renew_leases(state, out, now_s)
+            for timer in state.timers.pop_due(now_s):
+                _fire(state, out, timer, now_s)
+        case _:
+            assert_never(event)
+
+
+def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
+    """What follows from all events together: jobs that waited for others, the plan, the gateway's table."""
+    while state.just_ended:
+        _settle_dependents(state, out, state.just_ended.pop(), now_s)
+    if state.superseded_by is None:
+        plan_now(state, out, now_s)
+    while state.just_ended:
+        _settle_dependents(state, out, state.just_ended.pop(), now_s)
+    table = routes(state)
+    if table != state.published:
+        out.routes = state.published = table
+
+
+# ---- jobs that wait for others -----------------------------------------------------------------------------------
+
+
+def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted, now_s: float) -> None:
+    if job.id in state.jobs or job.id in state.ended:
+        return  # heard before
+    state.keep(job, now_s)
+    ended = {before: state.ended[before] for before in job.spec.after if before in state.ended}
+    ended |= {before: event.ended[before] for before in job.spec.after if before in event.ended}
+    waits_for = [before for before in job.spec.after if before in state.jobs]
+    for before in waits_for:
+        state.dependents.setdefault(before, set()).add(job.id)
+    bad = [b for b in job.spec.after if b not in state.jobs and not ended.get(b, False)]
+    if bad:
+        _dependency_failed(state, out, job, bad[0], now_s)
+    elif waits_for:
+        _wait_for_jobs(state, out, job, tuple(waits_for), now_s)
+    elif isinstance(job.state, Pending) and isinstance(job.state.reason, WaitingForJobs):
+        state.put(out, transitions.wait(job, NotConsidered(), now_s), "released_by_jobs", now_s)
+
+
+def _wait_for_jobs(state: ServiceState, out: Outcome, job: Job, waits_for: tuple[str, ...], now_s: float) -> None:
+    waiting = transitions.wait(job, WaitingForJobs(waits_for), now_s)
+    if waiting is not job:
+        state.put(out, waiting, "waiting_for_jobs", now_s, {"jobs": list(waits_for)})
+
+
+def _settle_dependents(state: ServiceState, out: Outcome, ended: str, now_s: float) -> None:
+    """A job has ended: those that wait for it wait for one less, or fail with it."""
+    for job_id in sorted(state.dependents.pop(ended, ())):
+        job = state.jobs.get(job_id)
+        if job is None or not isinstance(job.state, Pending) or not isinstance(job.state.reason, WaitingForJobs):
+            continue
+        rest = tuple(before for before in job.state.reason.jobs if before != ended)
+        if not state.ended.get(ended, False):
+            _dependency_failed(state, out, job, ended, now_s)
+        elif rest:
+            _wait_for_jobs(state, out, job, rest, now_s)
+        else:
+            state.put(out, transitions.wait(job, NotConsidered(), now_s), "released_by_jobs", now_s)
+
+
+def _dependency_failed(state: ServiceState, out: Outcome, job: Job, before: str, now_s: float) -> None:
+    detail = f"it was to run after job {before}, which did not succeed"
+    failed = transitions.fail(job, EndCause.DEPENDENCY_FAILED, detail, now_s)
+    state.put(out, failed, "failed", now_s, {"cause": EndCause.DEPENDENCY_FAILED.value, "detail": detail})
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------
+
+
+def _cancel(state: ServiceState, out: Outcome, event: CancelRequested, now_s: float) -> None:
+    job = state.jobs.get(event.job_id)
+    if job is None:
+        raise Conflict(f"job {event.job_id} has ended already; there is nothing to cancel")
+    match job.state:
+        case Pending():
+            cancelled = transitions.cancel(job, event.by, event.reason, now_s)
+            state.put(out, cancelled, "cancelled", now_s, {"by": event.by, "reason": event.reason})
+        case Starting() | Running() | Stopping():
+            stop(state, out, job, EndCause.CANCELLED, by=event.by, detail=event.reason, now_s=now_s)
+        case _:
+            raise AssertionError(f"an ended job among the live ones: {job}")
+
+
+def _known_node(state: ServiceState, node: str) -> None:
+    status = state.nodes.get(node)
+    if status is None or status.facts is None:
+        names = ", ".join(sorted(state.nodes)[:20]) or "none yet"
+        raise NotFound(f"there is no node {node}; nodes: {names}", field="node")
+
+
+# ---- time --------------------------------------------------------------------------------------------------------
+
+
+def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None:
+    match timer.kind:
+        case "time_limit":
+            job = state.jobs.get(timer.subject)
+            due_s = None if job is None else time_limit_due_s(job)
+            if job is not None and due_s is not None and due_s <= now_s:
+                assert job.spec.time_limit_s is not None
+                detail = f"it ran longer than its time limit of {duration_text(job.spec.time_limit_s)}"
+                stop(state, out, job, EndCause.TIME_LIMIT, by="its time limit", detail=detail, now_s=now_s)
+        case "not_before":
+            job = state.jobs.get(timer.subject)
+            if job is not None and isinstance(job.state, Pending) and job.state.not_before_s <= now_s:
+                state.keep(job, now_s)
+        case "replica":
+            pass  # planning looks at what is due
+        case "silence":
+            nodes.silence_over(state, out, timer.subject, now_s)
+        case "first_contact":
+            nodes.first_contact_over(state, out, timer.subject, now_s)
+        case _:
+            assert_never(timer.kind)

@@ -1,0 +1,74 @@
+"""How a service that starts takes over where the last one was: from the store, and then from what the nodes report.
+
+Jobs on nodes stay as they were committed, with their devices taken in the books, until their node is heard of: then
+`nodes.node_up` compares. A node that is not heard of for FIRST_CONTACT_S is treated as silent. Nothing is started
+before its node has said what it knows of, so nothing is started twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from scheduler.core.cluster import ClusterState
+from scheduler.core.decisions import Policy
+from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
+from scheduler.ports import Drain, Store
+from scheduler.service import machine, replicas
+from scheduler.service.dispatch import is_gang
+from scheduler.service.outcome import JobsSubmitted, Outcome
+from scheduler.service.state import NodeStatus, Released, ServiceState, ended_well, serves, workers_of
+from scheduler.service.timers import Timer
+
+FIRST_CONTACT_S = 30.0
+
+
+def recover(
+    store: Store, *, epoch: int, lease_s: float, secret: bytes, policy: Policy, now_s: float
+) -> tuple[ServiceState, Outcome]:
+    """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
+    state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
+    jobs = store.live_jobs()
+    waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.after]
+    released = {job.id: found for job in jobs if (found := _released(store, job)) is not None}
+    out = Outcome()
+    _take_in(state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.after)))
+    state.released |= released
+    machine.apply(state, out, JobsSubmitted(tuple(waiting), ended_before(store, waiting)), now_s)
+    machine.finish(state, out, now_s)
+    return state, out
+
+
+def ended_before(store: Store, jobs: Iterable[Job]) -> Mapping[str, bool]:
+    """Of the jobs that these wait for, those that the store knows to have ended: whether they succeeded."""
+    found: dict[str, bool] = {}
+    for before in {before for job in jobs for before in job.spec.after}:
+        job = store.job(before)
+        well = None if job is None else ended_well(job)
+        if well is not None:
+            found[before] = well
+    return found
+
+
+def _take_in(state: ServiceState, drains: Sequence[Drain], jobs: Iterable[Job]) -> None:
+    now_s = state.started_s
+    state.drains = {drain.node: drain for drain in drains}
+    for job in jobs:
+        state.keep(job, now_s)
+        for run in workers_of(job):
+            node = run.placement.node
+            if node not in state.nodes:
+                # Its lease may have been renewed until a moment ago, by the service before this one.
+                state.nodes[node] = NodeStatus(node, now_s, silent_since_s=now_s)
+                state.timers.add(Timer(now_s + FIRST_CONTACT_S, "first_contact", node))
+            if serves(job) and run.phase is WorkerPhase.EXITED:
+                replicas.ask_restart(state, job.id, run.placement.worker, now_s)
+
+
+def _released(store: Store, job: Job) -> Released | None:
+    """Where the gang's attempt was told to meet, if it was: those that start late must be told the same."""
+    if not isinstance(job.state, Starting) or not is_gang(job, len(job.state.workers)):
+        return None
+    for event in reversed(store.job_events(job.id)):
+        if event.event == "released" and event.detail["attempt"] == job.attempts:
+            return Released(job.attempts, event.detail["master_addr"], event.detail["master_port"])
+    return None

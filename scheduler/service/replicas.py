@@ -1,0 +1,90 @@
+"""Replicas of a service live and die one by one: one that ends is started again while the others go on.
+
+It comes back at its own place after a back-off. Where that place is on a node that is away or drained, it asks the
+planner for another one, as a waiting job of one worker would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scheduler.core import transitions
+from scheduler.core.decisions import PendingJob
+from scheduler.core.demand import Placement
+from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
+from scheduler.service import dispatch
+from scheduler.service.endings import back_off_s, stop
+from scheduler.service.outcome import Outcome
+from scheduler.service.state import ServiceState, pending_job, serves, workers_of
+from scheduler.service.timers import Timer
+
+
+def replica_ended(
+    state: ServiceState, out: Outcome, job: Job, run: WorkerRun, cause: EndCause, sentence: str, now_s: float
+) -> None:
+    """`job` has the replica as EXITED already and is not yet committed so."""
+    worker = run.placement.worker
+    if cause is EndCause.SUCCEEDED:
+        cause, sentence = EndCause.EXIT_CODE, f"{sentence}, although a service is to go on until it is cancelled"
+    if cause in NOT_THE_JOBS_FAULT:
+        wait_s = 0.0 if cause is EndCause.NODE_LOST else back_off_s(job.attempts)
+    elif job.failures >= job.spec.retries:
+        state.keep(job, now_s)
+        stop(state, out, job, cause, by=f"worker {worker}", detail=sentence, now_s=now_s)
+        return
+    else:
+        job = transitions.count_failure(job)
+        wait_s = back_off_s(job.failures)
+    detail = {"worker": worker, "attempt": run.attempt, "cause": cause.value, "detail": sentence}
+    state.put(out, job, "replica_ended", now_s, {**detail, "restart_s": now_s + wait_s})
+    ask_restart(state, job.id, worker, now_s + wait_s)
+
+
+def ask_restart(state: ServiceState, job_id: str, worker: int, due_s: float) -> None:
+    state.restarts[job_id, worker] = due_s
+    state.timers.add(Timer(due_s, "replica", job_id, worker))
+
+
+def restart_due(state: ServiceState, out: Outcome, now_s: float) -> None:
+    """Start again what is due and whose place can be used; the rest asks for another place (see `homeless`)."""
+    for (job_id, worker), due_s in list(state.restarts.items()):
+        job = state.jobs.get(job_id)
+        if job is None or not serves(job):
+            del state.restarts[job_id, worker]
+        elif due_s <= now_s:
+            node = _run(job, worker).placement.node
+            if state.is_up(node) and node not in state.drains:
+                start_again(state, out, job, worker, None, now_s)
+            else:
+                state.needs_plan |= (job_id, worker) not in state.asked_places
+                state.asked_places.add((job_id, worker))
+
+
+def homeless(state: ServiceState, now_s: float) -> dict[str, tuple[PendingJob, Job, int]]:
+    """Replicas that need another place, as the planner is asked for it: under ids of their own."""
+    found: dict[str, tuple[PendingJob, Job, int]] = {}
+    for (job_id, worker), due_s in state.restarts.items():
+        if due_s <= now_s:
+            job = state.jobs[job_id]
+            name = f"{job_id}/replica-{worker}"
+            asked = replace(pending_job(job), job_id=name, workers_min=1, workers_max=1)
+            found[name] = (asked, job, worker)
+    return found
+
+
+def start_again(
+    state: ServiceState, out: Outcome, job: Job, worker: int, place: Placement | None, now_s: float
+) -> None:
+    """A new attempt of one replica, at its own place or (`place`) another."""
+    state.restarts.pop((job.id, worker), None)
+    state.asked_places.discard((job.id, worker))
+    job = transitions.restart_replica(job, worker, place=place)
+    run = _run(job, worker)
+    detail = {"worker": worker, "attempt": run.attempt, "nodes": {str(worker): run.placement.node}}
+    state.put(out, job, "replica_restarted", now_s, detail)
+    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret)
+    out.send(run.placement.node, command)
+
+
+def _run(job: Job, worker: int) -> WorkerRun:
+    return next(run for run in workers_of(job) if run.placement.worker == worker)

@@ -1,0 +1,214 @@
+"""What the API shows, as JSON-able dictionaries: job views, nodes, reasons. Shapes are documented in api/models.py.
+
+Pure: a function takes the state (or a job from the store) and answers. Called by the thread that owns the state, except
+`ended_view`, which needs none of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+from scheduler.core.jobs import (
+    Cancelled,
+    EndCause,
+    Failed,
+    Job,
+    Pending,
+    Running,
+    Starting,
+    Stopping,
+    Succeeded,
+    WorkerRun,
+    shown,
+)
+from scheduler.core.reasons import NotConsidered, Reason, Requeued, text
+from scheduler.ports import Json, StoredEvent
+from scheduler.service.state import NodeStatus, ServiceState, workers_of
+
+
+def reason_view(reason: Reason, now_s: float) -> Json:
+    return {**dataclasses.asdict(reason), "text": text(reason, now_s=now_s)}
+
+
+def shown_reason(state: ServiceState, job: Job) -> Reason | None:
+    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait."""
+    if not isinstance(job.state, Pending):
+        return None
+    if isinstance(job.state.reason, NotConsidered | Requeued) or job.id in state.queue:
+        return state.reasons.get(job.id, job.state.reason)
+    return job.state.reason
+
+
+def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
+    """A live job's view."""
+    reason = shown_reason(state, job)
+    runs = workers_of(job)
+    workers = [_worker_view(run, state.simulated(job, run.placement)) for run in runs]
+    view = ended_view(job)
+    view["reason"] = None if reason is None else reason_view(reason, now_s)
+    view["est_start_s"] = state.expected_start_s.get(job.id)
+    view["workers"] = workers
+    view["simulated"] = any(worker["simulated"] for worker in workers) if workers else None
+    return view
+
+
+def submitted_view(job: Job, now_s: float) -> Json:
+    """A job that was accepted a moment ago."""
+    assert isinstance(job.state, Pending), job
+    return {**ended_view(job), "reason": reason_view(job.state.reason, now_s)}
+
+
+def word(job: Job) -> str:
+    return shown(job.state)
+
+
+def ended_view(job: Job) -> Json:
+    """The view of a job that has ended: nothing but the job itself is needed."""
+    spec = job.spec
+    cause, detail, ended_s = _end(job)
+    return {
+        "id": job.id,
+        "seq": job.seq,
+        "name": spec.name,
+        "tenant": spec.tenant,
+        "kind": spec.kind.value,
+        "priority_class": spec.priority_class,
+        "state": shown(job.state),
+        "reason": None,
+        "est_start_s": None,
+        "submitted_s": job.submitted_s,
+        "started_s": job.first_started_s,
+        "ended_s": ended_s,
+        "attempt": job.attempts,
+        "failures": job.failures,
+        "workers_min": spec.workers_min,
+        "workers_max": spec.workers_max,
+        "demand": " or ".join(dict.fromkeys(demand.device_text() for demand in spec.alternatives)),
+        "workers": [],
+        "simulated": None,
+        "resume_from": job.resume_from,
+        "cause": cause,
+        "detail": detail,
+        "array_index": job.array_index,
+        "after": list(spec.after),
+        "time_limit_s": spec.time_limit_s,
+    }
+
+
+def _end(job: Job) -> tuple[str | None, str | None, float | None]:
+    match job.state:
+        case Succeeded(at_s=at_s):
+            return EndCause.SUCCEEDED.value, None, at_s
+        case Failed(at_s=at_s, cause=cause, detail=detail):
+            return cause.value, detail, at_s
+        case Cancelled(at_s=at_s, by=by, detail=detail):
+            return EndCause.CANCELLED.value, f"by {by}" + (f": {detail}" if detail else ""), at_s
+        case Stopping(cause=cause, by=by, detail=detail):
+            return cause.value, detail or f"by {by}", None
+        case Pending() | Starting() | Running():
+            return None, None, None
+
+
+def _worker_view(run: WorkerRun, simulated: bool) -> Json:
+    return {
+        "worker": run.placement.worker,
+        "attempt": run.attempt,
+        "node": run.placement.node,
+        "devices": list(run.placement.devices),
+        "share_milli": run.placement.share_milli,
+        "phase": run.phase.value,
+        "address": run.address,
+        "exit_code": run.exit_code,
+        "simulated": simulated,
+    }
+
+
+def spec_view(job: Job) -> Json:
+    """The spec as stored, but environment variables by name alone: some hold secrets, and others may look on."""
+    spec = dataclasses.asdict(job.spec)
+    spec["env"] = [name for name, _ in job.spec.env]
+    return spec
+
+
+def event_view(event: StoredEvent) -> Json:
+    return {
+        "seq": event.seq,
+        "at_s": event.at_s,
+        "event": event.event,
+        "state": event.state,
+        "detail": dict(event.detail),
+    }
+
+
+def result_views(results: Mapping[tuple[int, int], str]) -> list[Json]:
+    """A result that is not JSON is shown as the text that it is."""
+    views = []
+    for (attempt, worker), said in results.items():
+        try:
+            value = json.loads(said)
+        except ValueError:
+            value = said
+        views.append({"attempt": attempt, "worker": worker, "result": value})
+    return views
+
+
+# ---- nodes -------------------------------------------------------------------------------------------------------
+
+
+def node_views(state: ServiceState, readings: Mapping[str, Json]) -> list[Json]:
+    known = [status for status in state.nodes.values() if status.facts is not None]
+    return [node_view(state, status, readings.get(status.name, {})) for status in sorted(known, key=lambda s: s.name)]
+
+
+def node_view(state: ServiceState, status: NodeStatus, readings: Json) -> Json:
+    facts = status.facts
+    assert facts is not None, status
+    drain = state.drains.get(status.name)
+    word = "down" if not status.up else "draining" if drain is not None else "ready"
+    notes = list(status.notes)
+    if not status.up and status.detail:
+        notes.append(status.detail)
+    if state.strays.get(status.name):
+        notes.append(f"{len(state.strays[status.name])} processes of earlier attempts are being stopped")
+    use = state.cluster.device_use(status.name)
+    return {
+        "name": facts.name,
+        "site": facts.site,
+        "state": word,
+        "simulated": facts.simulated,
+        "address": facts.address,
+        "devices": [
+            {
+                "index": device.index,
+                "uuid": device.uuid,
+                "model": device.model,
+                "vendor": device.vendor,
+                "memory_bytes": device.memory_bytes,
+                "simulated": device.simulated,
+                "used_milli": used.used_milli,
+                "jobs": list(used.jobs),
+            }
+            for device, used in zip(facts.devices, use, strict=True)
+        ],
+        "cpus_milli": facts.cpus_milli,
+        "cpus_free_milli": state.cluster.free_cpus_milli(status.name),
+        "memory_bytes": facts.memory_bytes,
+        "memory_free_bytes": state.cluster.free_memory_bytes(status.name),
+        "notes": notes,
+        "drain": None if drain is None else {"reason": drain.reason, "by": drain.by, "at_s": drain.at_s},
+        "readings": readings,
+    }
+
+
+def counts(state: ServiceState) -> dict[str, int]:
+    """Live jobs by state."""
+    found: dict[str, int] = {}
+    for job in state.jobs.values():
+        found[shown(job.state)] = found.get(shown(job.state), 0) + 1
+    return found
+
+
+def in_queue_order(jobs: Sequence[Job]) -> list[Job]:
+    return sorted(jobs, key=lambda job: (-job.spec.priority, job.seq))

@@ -1,0 +1,121 @@
+"""What the service answers, and what the fake that stands for it in tests of the API and the CLI answers: one shape,
+the one that api/models.py documents, and one that the CLI can show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scheduler.api import models
+from scheduler.cli import nodes as nodes_verb
+from scheduler.cli import queue as queue_verb
+from scheduler.cli.render import plain
+from scheduler.core.demand import Demand
+from scheduler.errors import Conflict, NotFound
+from scheduler.ports import Principal, ServiceControl
+from tests.fakes.fake_control import FakeControl, node_view, worker_view
+from tests.fakes.fake_engine import node_facts
+from tests.fakes.service_world import OPERATOR, STUDIO, World, spec
+
+HOSPITAL = Principal("zhao", "hospital", "tenant", "normal")
+
+
+class FakeSide:
+    """The fake, with one job that runs, one that waits and one that has ended, as the service would have them."""
+
+    def __init__(self) -> None:
+        control = FakeControl()
+        control.node_views = {"n1": node_view("n1", devices=4, simulated=True)}
+        self.ended, self.running, self.waiting = (control.submit([spec()], STUDIO)["jobs"][0]["id"] for _ in range(3))
+        control.set_state(
+            self.ended, "failed", cause="exit code", detail="worker 0 ended with 3", ended_s=1.0, attempt=1
+        )
+        control.set_state(self.running, "running", attempt=1, workers=[worker_view(node="n1", simulated=True)])
+        self.control: ServiceControl = control
+
+
+class RealSide:
+    """The service on a fake engine and store."""
+
+    def __init__(self) -> None:
+        world = World(node_facts("n1", simulated=True))
+        world.service._status_extra = {
+            "version": "0.1.0",
+            "service_pid": 1,
+            "api": "http://127.0.0.1:1",
+            "gateway": None,
+            "ray_address": None,
+            "store": "sqlite://",
+        }
+        whole_node = replace(spec(), alternatives=(Demand(devices=4, simulated=True),))
+        (self.ended,) = world.submit(whole_node)
+        world.engine.exit(self.ended, code=3)
+        world.run()
+        (self.running,) = world.submit(whole_node)
+        (self.waiting,) = world.submit(whole_node)
+        self.world = world
+        self.control: ServiceControl = world.service
+
+
+Side = FakeSide | RealSide
+
+
+@pytest.fixture(params=[FakeSide, RealSide], ids=["fake", "real"])
+def side(request: pytest.FixtureRequest) -> Side:
+    made: Callable[[], Side] = request.param
+    return made()
+
+
+def checked(model: Any, answer: Any) -> Any:
+    """The answer, as JSON would carry it, if it has exactly the documented fields."""
+    carried = json.dumps(answer, allow_nan=False)
+    model.model_validate_json(carried, strict=True)
+    return json.loads(carried)
+
+
+def test_lists_and_details_of_jobs(side: Side) -> None:
+    listed = checked(models.JobsAnswer, side.control.jobs(OPERATOR, tenant=None, states=None, limit=10))
+    assert [view["state"] for view in listed["jobs"]] == ["running", "pending", "failed"]
+    for job_id in (side.running, side.waiting, side.ended):
+        assert checked(models.JobAnswer, side.control.job(job_id, OPERATOR))["id"] == job_id
+        assert checked(models.WhyAnswer, side.control.why(job_id, OPERATOR))["text"]
+        checked(models.JobViewAnswer, side.control.wait(job_id, OPERATOR, timeout_s=0.0))
+
+
+def test_submitting_dry_runs_and_cancelling(side: Side) -> None:
+    job = spec()
+    if isinstance(side, RealSide):
+        job = side.world.store.job(side.waiting).spec  # type: ignore[union-attr]
+    checked(models.DryRunAnswer, side.control.dry_run(job, OPERATOR))
+    submitted = checked(models.JobsAnswer, side.control.submit([job], OPERATOR))
+    assert [view["state"] for view in submitted["jobs"]] == ["pending"]
+    checked(models.JobViewAnswer, side.control.cancel(side.waiting, OPERATOR, reason="r"))
+    with pytest.raises(Conflict, match="has ended already"):
+        side.control.cancel(side.ended, OPERATOR, reason="again")
+
+
+def test_the_site(side: Side) -> None:
+    checked(models.NodesAnswer, side.control.nodes(OPERATOR))
+    checked(models.StatusAnswer, side.control.status(OPERATOR))
+    assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] == "draining"
+    assert checked(models.NodeAnswer, side.control.resume("n1", OPERATOR))["state"] == "ready"
+
+
+def test_others_jobs_are_not_there(side: Side) -> None:
+    for job_id in (side.running, "last", "99"):
+        with pytest.raises(NotFound):
+            side.control.job(job_id, HOSPITAL)
+
+
+def test_the_cli_can_show_them_and_says_what_is_simulated(side: Side) -> None:
+    views = side.control.jobs(OPERATOR, tenant=None, states=None, limit=10)["jobs"]
+    queue = plain(queue_verb.table_of(views, now_s=views[0]["submitted_s"] + 5))
+    running = next(line for line in queue.splitlines() if line.startswith(side.running))
+    assert "(simulated)" in running
+    assert "n1:" in running
+    nodes = plain(nodes_verb.nodes_table(side.control.nodes(OPERATOR)["nodes"]))
+    assert "4 x H100 SXM (simulated)" in nodes

@@ -1,0 +1,81 @@
+"""What every device source owes, asked of each: CPU cores, simulated devices, and NVML over a fake library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from node_agent.devices.cpu import CpuDevices
+from node_agent.devices.nvml import NvmlDevices
+from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
+from node_agent.devices.source import DeviceSource, Quality, Quantity, Reading, Unavailable
+from tests.fakes.fake_nvml import FakeCard, FakeNvml
+
+UNITS = {
+    Quantity.UTILISATION_PERCENT: "percent",
+    Quantity.MEMORY_USED_BYTES: "bytes",
+    Quantity.MEMORY_TOTAL_BYTES: "bytes",
+    Quantity.POWER_WATTS: "watts",
+    Quantity.ENERGY_JOULES: "joules",
+    Quantity.TEMPERATURE_CELSIUS: "celsius",
+    Quantity.CLOCK_MEGAHERTZ: "megahertz",
+}
+
+SOURCES: dict[str, Callable[[], DeviceSource]] = {
+    "cpu": CpuDevices,
+    "simulated": lambda: SimulatedDevices(SimulatedSpec("H100 SXM", "nvidia", 4, 80 << 30, seed=7), "sim-0"),
+    "nvml": lambda: NvmlDevices(FakeNvml(FakeCard("GPU-a"), FakeCard("GPU-b", name="NVIDIA L20"))),
+    "nvml with a lost card": lambda: NvmlDevices(FakeNvml(FakeCard("GPU-a", lost=True), FakeCard("GPU-b"))),
+}
+
+
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest) -> DeviceSource:
+    return SOURCES[request.param]()
+
+
+def test_devices_are_named_apart_and_in_order(source: DeviceSource) -> None:
+    devices = source.enumerate()
+    assert devices
+    indices = [device.index for device in devices]
+    assert indices == sorted(set(indices))
+    assert len({device.uuid for device in devices}) == len(devices)
+    assert all(device.vendor == source.vendor and device.model and device.visible_id for device in devices)
+    assert source.enumerate() == devices
+
+
+def test_every_quantity_is_answered_for_every_device_with_its_unit(source: DeviceSource) -> None:
+    devices = source.enumerate()
+    readings = source.read(1000.0)
+    assert set(readings) >= {device.uuid for device in devices}
+    for fields in readings.values():
+        assert set(fields) == set(Quantity)
+        for quantity, measured in fields.items():
+            if isinstance(measured, Reading):
+                assert (measured.unit, measured.at_s) == (UNITS[quantity], 1000.0)
+                assert measured.value == measured.value  # no NaN
+            else:
+                assert measured.reason
+
+
+def test_simulated_and_measured_never_mix(source: DeviceSource) -> None:
+    expected = {device.uuid: device.simulated for device in source.enumerate()}
+    for uuid, fields in source.read(1000.0).items():
+        for measured in fields.values():
+            if isinstance(measured, Reading):
+                assert (measured.quality is Quality.SIMULATED) == expected[uuid]
+
+
+def test_a_process_can_be_shown_no_device(source: DeviceSource) -> None:
+    source.enumerate()
+    assert source.visibility([])["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_closing_twice_is_closing(source: DeviceSource) -> None:
+    source.close()
+    source.close()
+
+
+def test_an_unavailable_reading_is_no_number() -> None:
+    assert not hasattr(Unavailable("gone"), "value")

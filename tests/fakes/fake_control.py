@@ -1,0 +1,305 @@
+"""A service without a planner: ServiceControl over a dictionary of views, for whoever stands before it (API, CLI).
+
+It keeps the rules of the port: tenants see and touch only their own jobs, `last` is the newest visible job, ended jobs
+cannot be cancelled, `wait` returns when the job has ended. Tests move jobs along with `set_state` and `write_log`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from node_agent.messages import LogChunk
+from scheduler.core.demand import Demand
+from scheduler.core.jobs import JobKind, JobSpec
+from scheduler.errors import BadInput, Conflict, NotFound
+from scheduler.ports import Json, Principal
+
+ENDED = ("succeeded", "failed", "cancelled")
+GIB = 1024**3
+
+OPERATOR = Principal("olga", "site", "operator", "emergency")
+TENANT = Principal("film", "film-studio", "tenant", "production")
+OTHER_TENANT = Principal("drones", "drone-operator", "tenant", "low-altitude")
+VIEWER = Principal("vera", "site", "viewer", "normal")
+
+
+def parse_job(mapping: Mapping[str, Any], principal: Principal) -> JobSpec:
+    """Enough of a parser for tests of the doors: a name and a command, and one field that is wrong."""
+    if not isinstance(mapping.get("name"), str):
+        raise BadInput("name: a text is expected", field="name")
+    if mapping.get("time_limit") == "never":
+        raise BadInput("time_limit: expected a duration such as 2h30m; got 'never'", field="time_limit")
+    return JobSpec(
+        name=mapping["name"],
+        tenant=principal.tenant,
+        kind=JobKind(mapping.get("kind", "batch")),
+        priority_class=principal.max_priority_class,
+        priority=100,
+        command=tuple(mapping.get("command", ("true",))),
+        model=None,
+        workers_min=mapping.get("workers", 1),
+        workers_max=mapping.get("workers", 1),
+        alternatives=(Demand(),),
+        time_limit_s=60.0,
+        after=tuple(mapping.get("after", ())),
+    )
+
+
+def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = (0,), **more: Any) -> Json:
+    return {
+        "worker": worker,
+        "attempt": 1,
+        "node": node,
+        "devices": list(devices),
+        "share_milli": 0,
+        "phase": "running",
+        "address": None,
+        "exit_code": None,
+        "simulated": False,
+    } | more
+
+
+def job_view(job_id: str = "1", **more: Any) -> Json:
+    return {
+        "id": job_id,
+        "seq": int(job_id.partition(".")[0]),
+        "name": "a-job",
+        "tenant": "film-studio",
+        "kind": "batch",
+        "priority_class": "normal",
+        "state": "pending",
+        "reason": {"kind": "not_considered", "text": "not looked at yet"},
+        "est_start_s": None,
+        "submitted_s": time.time(),
+        "started_s": None,
+        "ended_s": None,
+        "attempt": 0,
+        "failures": 0,
+        "workers_min": 1,
+        "workers_max": 1,
+        "demand": "1 x any device",
+        "workers": [],
+        "simulated": None,
+        "resume_from": None,
+        "cause": None,
+        "detail": None,
+        "array_index": None,
+        "after": [],
+        "time_limit_s": 60.0,
+    } | more
+
+
+def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False, **more: Any) -> Json:
+    model = "H100 SXM"
+    return {
+        "name": name,
+        "site": "dongyang-subnode",
+        "state": "ready",
+        "simulated": simulated,
+        "address": "127.0.0.1",
+        "devices": [
+            {
+                "index": i,
+                "uuid": f"{name}-{i}",
+                "model": model,
+                "vendor": "nvidia",
+                "memory_bytes": 80 * GIB,
+                "simulated": simulated,
+                "used_milli": 0,
+                "jobs": [],
+            }
+            for i in range(devices)
+        ],
+        "cpus_milli": 16_000,
+        "cpus_free_milli": 12_000,
+        "memory_bytes": 128 * GIB,
+        "memory_free_bytes": 100 * GIB,
+        "notes": [],
+        "drain": None,
+        "readings": {},
+    } | more
+
+
+class FakeControl:
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.reset()
+
+    def reset(self) -> None:
+        """An empty service with one node."""
+        self.views: dict[str, Json] = {}
+        self.specs: dict[str, JobSpec] = {}
+        self.node_views: dict[str, Json] = {"edge-0": node_view()}
+        self.logs: dict[tuple[str, int, int, str], bytes] = {}
+        self.broken: Exception | None = None  # raised by the next call of `jobs`
+        self.waiting = 0
+        self.waits_begun = 0
+
+    # -- what tests do to it ---------------------------------------------------------------------------------------
+
+    def put(self, view: Json) -> Json:
+        with self._changed:
+            self.views[view["id"]] = view
+            self._changed.notify_all()
+        return view
+
+    def set_state(self, job_id: str, state: str, **more: Any) -> None:
+        with self._changed:
+            self.views[job_id] |= {"state": state, "reason": None} | more
+            self._changed.notify_all()
+
+    def write_log(self, job_id: str, data: bytes, *, worker: int = 0, attempt: int = 1, stream: str = "stdout") -> None:
+        key = (job_id, attempt, worker, stream)
+        self.logs[key] = self.logs.get(key, b"") + data
+
+    # -- ServiceControl --------------------------------------------------------------------------------------------
+
+    def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        views = []
+        with self._changed:
+            for spec in specs:
+                job_id = str(1 + max((int(known.partition(".")[0]) for known in self.views), default=0))
+                self.specs[job_id] = spec
+                self.views[job_id] = job_view(
+                    job_id,
+                    name=spec.name,
+                    tenant=spec.tenant,
+                    kind=spec.kind.value,
+                    priority_class=spec.priority_class,
+                    workers_min=spec.workers_min,
+                    workers_max=spec.workers_max,
+                    after=list(spec.after),
+                )
+                views.append(self.views[job_id])
+        return {"jobs": views}
+
+    def dry_run(self, spec: JobSpec, by: Principal) -> Json:
+        placements = [
+            {"worker": worker, "node": "edge-0", "devices": [worker], "share_milli": 0, "simulated": False}
+            for worker in range(spec.workers_min)
+        ]
+        if spec.workers_min > 2:
+            reason = {"kind": "no_fit", "text": f"2 of {spec.workers_min} workers fit (1 node: 0 devices free)"}
+            return {
+                "would_start": False,
+                "placements": [],
+                "reason": reason,
+                "preempts": [],
+                "est_start_s": time.time() + 630.0,
+                "suggestions": ["ask for 2 workers"],
+            }
+        nothing: Json = {"reason": None, "preempts": [], "est_start_s": None, "suggestions": []}
+        return {"would_start": True, "placements": placements, **nothing}
+
+    def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
+        if self.broken is not None:
+            raise self.broken
+        found = [view for view in self._visible(by) if tenant in (None, view["tenant"])]
+        found = [view for view in found if states is None or view["state"] in states]
+        live = [view for view in found if view["state"] not in ENDED]
+        ended = [view for view in reversed(found) if view["state"] in ENDED]
+        return {"jobs": (live + ended)[:limit]}
+
+    def job(self, job_id: str, by: Principal) -> Json:
+        view = self._view(job_id, by)
+        event = {"seq": 1, "at_s": view["submitted_s"], "event": "submitted", "state": "pending", "detail": {"by": "x"}}
+        return view | {"spec": {"command": ["true"]}, "events": [event], "results": []}
+
+    def why(self, job_id: str, by: Principal) -> Json:
+        view = self._view(job_id, by)
+        return {
+            "job": view,
+            "reason": view["reason"],
+            "nodes_by_reason": [["0 of 2 devices free", 1]],
+            "blocked_by": [],
+            "est_start_s": view["est_start_s"],
+            "text": f"job {view['id']} ({view['name']}) is {view['state']}\n  1 node: 0 of 2 devices free\n",
+        }
+
+    def wait(self, job_id: str, by: Principal, *, timeout_s: float) -> Json:
+        view = self._view(job_id, by)
+        with self._changed:
+            self.waiting += 1
+            self.waits_begun += 1
+            self._changed.wait_for(lambda: view["state"] in ENDED, timeout=timeout_s)
+            self.waiting -= 1
+        return view
+
+    def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json:
+        view = self._view(job_id, by)
+        if view["state"] in ENDED:
+            raise Conflict(f"job {view['id']} has ended already ({view['state']})")
+        self.set_state(
+            view["id"], "cancelled", cause="cancelled", detail=f"by {by.name}: {reason}", ended_s=time.time()
+        )
+        return view
+
+    def nodes(self, by: Principal) -> Json:
+        return {"nodes": list(self.node_views.values())}
+
+    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+        view = self._node(node)
+        view |= {"state": "draining", "drain": {"reason": reason, "by": by.name, "at_s": time.time()}}
+        return view
+
+    def resume(self, node: str, by: Principal) -> Json:
+        view = self._node(node)
+        if view["drain"] is None:
+            raise Conflict(f"node {node} is not drained")
+        view |= {"state": "ready", "drain": None}
+        return view
+
+    def read_log(
+        self, job_id: str, by: Principal, *, worker: int, attempt: int | None, stream: str, offset: int, limit: int
+    ) -> LogChunk:
+        view = self._view(job_id, by)
+        wanted = attempt if attempt is not None else view["attempt"]
+        data = self.logs.get((view["id"], wanted, worker, stream))
+        if data is None:
+            raise NotFound(f"job {view['id']} has no {stream} of worker {worker} in attempt {wanted}")
+        piece = data[offset : offset + limit]
+        over = view["state"] in ENDED or wanted < view["attempt"]
+        return LogChunk(piece, offset + len(piece), over and offset + len(piece) >= len(data))
+
+    def status(self, by: Principal) -> Json:
+        counts: dict[str, int] = {}
+        for view in self.views.values():
+            if view["state"] in ENDED:
+                continue
+            counts[view["state"]] = counts.get(view["state"], 0) + 1
+        return {
+            "version": "0.1.0",
+            "service_pid": 4711,
+            "api": "http://127.0.0.1:1",
+            "gateway": "http://127.0.0.1:2",
+            "ray_address": "127.0.0.1:3",
+            "epoch": 5,
+            "agents": [{"node": "edge-0", "pid": 11, "launcher_pid": 12, "nodes": ["edge-0"]}],
+            "jobs": counts,
+            "store": "sqlite:///store.db",
+            "loop": {"bugs": 0, "store_error": None, "backlog": 0},
+        }
+
+    # -- rules -----------------------------------------------------------------------------------------------------
+
+    def _visible(self, by: Principal) -> list[Json]:
+        return [view for view in self.views.values() if by.role != "tenant" or view["tenant"] == by.tenant]
+
+    def _view(self, job_id: str, by: Principal) -> Json:
+        visible = self._visible(by)
+        if job_id == "last":
+            if not visible:
+                raise NotFound("there is no job yet")
+            return visible[-1]
+        for view in visible:
+            if view["id"] == job_id:
+                return view
+        raise NotFound(f"there is no job {job_id}", field="id")
+
+    def _node(self, name: str) -> Json:
+        if name not in self.node_views:
+            raise NotFound(f"there is no node {name}; `suanli nodes` lists them", field="node")
+        return self.node_views[name]

@@ -1,0 +1,271 @@
+"""The three files: self-contained, complete in both languages, and incapable of passing simulated for measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.capacity import CapacityReport, build, write_reports
+from benchmarks.capacity.arithmetic import WhyExcluded, WhyNone
+from benchmarks.capacity.render import bar_width, figure, html_text, json_text, markdown_text
+from benchmarks.capacity.words import LANGUAGES, Language, Words, keys
+from benchmarks.history.store import History, StoredResult
+from benchmarks.inventory import Device, Node
+from benchmarks.protocol import Verdict
+from tests.fakes.bench_records import CATALOGUE, GOALS, SITES, T0, cpu, failed, record, simulated, stored
+
+PROVENANCE = {"host": "edge<1>", "cpu": "EPYC", "python": "3.11", "commit": "abc", "protocol": "1"}
+
+
+def devices(*uuids: str, model: str = "H100 SXM", vendor: str = "nvidia") -> tuple[Device, ...]:
+    return tuple(Device(u, model, vendor, True) for u in uuids)
+
+
+CPU_NODE = Node("host", "dongyang-subnode", "ready", False, devices("c0", "c1", model="EPYC", vendor="cpu"))
+SIM_NODES = (
+    Node("sim-h100-0", "dongyang-subnode", "ready", True, devices("s0", "s1")),
+    Node("sim-910b-0", "edge-cloud", "ready", True, devices("t0", model="Ascend 910B", vendor="huawei")),
+)
+SIM_RESULTS = (
+    stored(simulated("s0", 790_000)),
+    stored(simulated("s1", 800_000)),
+    stored(simulated("t0", 304_300, model="Ascend 910B", vendor="huawei")),
+)
+
+
+def report(nodes: tuple[Node, ...], results: tuple[StoredResult, ...], **more: Any) -> CapacityReport:
+    values: dict[str, Any] = {
+        "goals": GOALS,
+        "sites": SITES,
+        "catalogue": CATALOGUE,
+        "nodes": nodes,
+        "history": History(results, 0),
+        "generated_at_s": T0 + 60,
+        "provenance": PROVENANCE,
+    }
+    return build(**(values | more))
+
+
+def cpu_only() -> CapacityReport:
+    """The demo's machine: CPU devices and simulated nodes."""
+    return report((CPU_NODE, *SIM_NODES), (stored(cpu("c0", "c1")), *SIM_RESULTS))
+
+
+def with_cards() -> CapacityReport:
+    cards = Node("edge-0", "dongyang-subnode", "ready", False, devices(*(f"GPU-{i}" for i in range(16))))
+    domestic = Node("edge-1", "edge-cloud", "ready", False, devices("NPU-0", model="Ascend 910B", vendor="huawei"))
+    results = (
+        *(stored(record(f"GPU-{i}", 800_000 + 1000 * i)) for i in range(1, 3)),
+        stored(failed("GPU-0", Verdict.WRONG_PRODUCT, "residual 3 | <b>over</b> the tolerance")),
+        stored(record("NPU-0", 300_000, model="Ascend 910B", vendor="huawei")),
+        *SIM_RESULTS,
+    )
+    return report((cards, domestic, CPU_NODE, *SIM_NODES), results, inventory_from="kept", inventory_at_s=T0)
+
+
+BOTH = pytest.mark.parametrize("made", [cpu_only, with_cards])
+EACH_LANGUAGE = pytest.mark.parametrize("lang", LANGUAGES)
+
+
+def without(page: str, tag: str, attribute: str) -> str:
+    """The page without the elements of this tag and class (these do not nest)."""
+    return re.sub(rf'<{tag} class="{attribute}".*?</{tag}>', "", page, flags=re.DOTALL)
+
+
+# ---- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def test_json_on_a_machine_without_accelerators() -> None:
+    document = json.loads(json_text(cpu_only()))
+    assert document["schema"] == "suanli/capacity/1"
+    assert document["generated_at"] == "2027-01-15T08:01:00Z"
+    assert document["label"] == "smoke"
+    assert {g["goal_pflops"]: g["site"] for g in document["goals"]} == {700: "dongyang-subnode", 400: "edge-cloud"}
+    for g in document["goals"]:
+        assert g["precision"] == "dense 16-bit"
+        assert g["measured"] == {"pflops": 0.0, "devices": 0}
+        assert g["nominal"] == {"pflops": 0.0, "devices": 0}
+        assert g["extrapolated"] == {"pflops": 0.0, "devices": 0}
+        assert g["missing_pflops"] == g["goal_pflops"]
+        assert g["availability"] == {"value": None, "reason": "no_cards"}
+    assert document["goals"][0]["simulated"] == {
+        "pflops": pytest.approx(1.59),
+        "devices": 2,
+        "installed": 2,
+        "counts_towards_goal": False,
+    }
+    assert [c["goal_pflops"] for c in document["context"]] == [900]
+    assert document["cpu"]["counts_towards_goals"] is False
+    assert document["cpu"]["gflops"] == {"fp32": 120.0}
+
+
+def test_json_has_no_sum_over_goals() -> None:
+    """1,100 is what the two goals would add up to, and 1,500 or 2,000 with the city's."""
+    document = json.loads(json_text(with_cards()))
+    document.pop("provenance")
+    numbers = {float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", json.dumps(document))}
+    assert not numbers & {1100.0, 1300.0, 1600.0, 2000.0}
+    assert document["goals"][0]["measured"]["pflops"] == pytest.approx(1.603)
+    assert document["goals"][1]["measured"]["pflops"] == pytest.approx(0.3)
+
+
+def test_json_lists_unrated_cards_and_exclusions() -> None:
+    document = json.loads(json_text(with_cards()))
+    assert [(u["model"], u["devices"]) for u in document["unrated_devices"]] == [("Ascend 910B", 1)]
+    assert document["goals"][0]["exclusions"][0] == {
+        "uuid": "GPU-0",
+        "node": "edge-0",
+        "model": "H100 SXM",
+        "why": "wrong_product",
+        "detail": "residual 3 | <b>over</b> the tolerance",
+        "last_verified_at_s": None,
+    }
+    assert len(document["goals"][0]["exclusions"]) == 14
+    assert document["inventory"] == {"from": "kept", "at": "2027-01-15T08:00:00Z"}
+
+
+# ---- pages ---------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@EACH_LANGUAGE
+def test_html_loads_nothing(made: Any, lang: Language) -> None:
+    page = html_text(made(), lang)
+    assert not re.search(r"https?://|\bsrc\s*=|<link|<script|@import|url\((?!#)", page)
+    assert page.startswith("<!doctype html>")
+    assert f'<html lang="{"zh-Hans" if lang == "zh" else "en"}">' in page
+
+
+@EACH_LANGUAGE
+def test_measured_is_zero_and_simulated_stands_apart_on_a_machine_without_accelerators(lang: Language) -> None:
+    page, words = html_text(cpu_only(), lang), Words(lang)
+    assert page.count('<p class="big"><strong>0</strong>') == 2
+    boxes = re.findall(r'<aside class="simulated-box".*?</aside>', page, re.DOTALL)
+    assert len(boxes) == 2
+    for box in boxes:
+        assert words("watermark") in box
+        assert words("simulated.means") in box
+        assert 'class="watermark"' in box
+        assert "url(#p-simulated)" in box
+    # Outside their boxes simulated figures do not occur, and no bar but theirs has their pattern.
+    outside = without(page, "aside", "simulated-box")
+    assert "1.59" not in outside
+    assert "0.304" not in outside
+    assert "url(#p-simulated)" not in outside
+    assert words("label.smoke") in page
+    assert words("cpu.note") in page
+
+
+@BOTH
+@EACH_LANGUAGE
+def test_evidence_differs_by_word_pattern_and_place(made: Any, lang: Language) -> None:
+    page, words = html_text(made(), lang), Words(lang)
+    for name in ("nominal", "measured", "extrapolated"):
+        assert f'<div class="bar-row {name}">' in page
+        assert f"<strong>{words(name)}</strong>" in page
+        assert f'fill="url(#p-{name})"' in page
+    assert 'class="bar-row simulated"' not in page
+
+
+@EACH_LANGUAGE
+def test_what_others_wrote_is_escaped(lang: Language) -> None:
+    page, text = html_text(with_cards(), lang), markdown_text(with_cards(), lang)
+    assert "<b>over</b>" not in page
+    assert "&lt;b&gt;over&lt;/b&gt;" in page
+    assert "edge&lt;1&gt;" in page
+    assert "residual 3 \\| " in text
+
+
+@BOTH
+@EACH_LANGUAGE
+def test_markdown_tables_are_whole(made: Any, lang: Language) -> None:
+    text = markdown_text(made(), lang)
+    blocks = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(blocks) >= 3
+    for block in blocks:
+        columns = {len(re.split(r"(?<!\\)\|", line.strip())) for line in block.splitlines()}
+        assert len(columns) == 1, block
+    assert "\n\n\n\n" not in text
+
+
+def test_markdown_in_english_on_a_machine_without_accelerators() -> None:
+    text = markdown_text(cpu_only(), "en")
+    for line in (
+        "# Achieved compute capacity",
+        "**SMOKE RUN, under 600 s: not a proof of capacity**",
+        "### Goal g700",
+        "Goal: 700.0 PFlops, dense 16-bit, due 2029-03-15",
+        "| **Measured** | **0** | 0 | 0.0% | verified inside one shared window, on accelerators |",
+        "Missing to the goal: 700.0 PFlops",
+        "- Availability (nominal of verified cards / nominal installed): undefined (no accelerator is installed here)",
+        "> **SIMULATED** Simulated, kept apart",
+        "> 1.59 PFlops (simulated) — 2 of 2 simulated devices answered",
+        "| host | dongyang-subnode | EPYC | 2 | fp32 | 120.0 | yes | smoke, 4 s |",
+        "- Goal city-900: 900.0 PFlops, dense 16-bit, due 2029-03-15",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_markdown_in_chinese_on_a_machine_without_accelerators() -> None:
+    text = markdown_text(cpu_only(), "zh")
+    for line in (
+        "# 算力达成情况报告",
+        "**冒烟测试（不足 600 秒）：不能作为算力证明**",
+        "### 目标 g700",
+        "| **实测** | **0** | 0 | 0.0% | 加速卡在同一窗口内完成并通过校验 |",
+        "距目标还差 700.0 PFlops",
+        "> **模拟数据** 模拟数据，单独列示",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_a_chinese_page_has_no_english_sentence_of_ours() -> None:
+    page = html_text(cpu_only(), "zh")
+    for key in keys():
+        english = Words("en")(key)
+        if " " in english and "{" not in english:
+            assert english not in page, key
+
+
+@EACH_LANGUAGE
+def test_reasons_and_exclusions_have_words(lang: Language) -> None:
+    words = Words(lang)
+    assert all(words(f"why.{why}") for why in WhyNone)
+    assert all(words(f"excluded.{why}") for why in WhyExcluded)
+
+
+def test_both_languages_fill_in_the_same_values() -> None:
+    def fields(text: str) -> set[str]:
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+    for key in keys():
+        assert fields(Words("en")(key)) == fields(Words("zh")(key)), key
+
+
+@EACH_LANGUAGE
+def test_files_are_written_whole_and_replaced(tmp_path: Path, lang: Language) -> None:
+    paths = write_reports(cpu_only(), tmp_path / "out", lang)
+    assert [p.name for p in paths] == ["capacity.json", "capacity.md", "capacity.html"]
+    write_reports(with_cards(), tmp_path / "out", lang, formats=("json",))
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["capacity.html", "capacity.json", "capacity.md"]
+    assert json.loads(paths[0].read_text())["goals"][0]["measured"]["devices"] == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.00794, "0.00794"), (1.5, "1.50"), (12.345, "12.35"), (794.52, "794.5"), (12661.2, "12,661")],
+)
+def test_figures(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("pflops", "width"), [(0, "0"), (0.001, "0.40%"), (350, "50.00%"), (700, "100.00%"), (9000, "100.00%")]
+)
+def test_bars(pflops: float, width: str) -> None:
+    assert bar_width(pflops, 700) == width

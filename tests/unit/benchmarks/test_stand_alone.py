@@ -1,0 +1,188 @@
+"""`python -m benchmarks run` as a process: from a checkout, with nothing but the few libraries that it may use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+# Runs `python -m benchmarks ARGS` while every import but those of the allowed distributions (and what these require)
+# fails as if it were not installed.
+BLOCKER = """
+import importlib.metadata as metadata, re, runpy, sys
+from importlib.abc import MetaPathFinder
+
+allowed_distributions = set()
+todo = sys.argv[1].split(",")
+while todo:
+    name = re.sub(r"[-_.]+", "-", todo.pop()).lower()
+    if name in allowed_distributions:
+        continue
+    allowed_distributions.add(name)
+    try:
+        todo += [re.match(r"[A-Za-z0-9._-]+", r)[0] for r in metadata.requires(name) or () if "extra ==" not in r]
+    except metadata.PackageNotFoundError:
+        pass
+allowed = {"benchmarks", "__main__", "_distutils_hack"} | set(sys.stdlib_module_names)
+for module, owners in metadata.packages_distributions().items():
+    if any(re.sub(r"[-_.]+", "-", o).lower() in allowed_distributions for o in owners):
+        allowed.add(module)
+
+class Blocker(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in allowed:
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+        return None
+
+for forbidden in ("ray", "pydantic", "sqlalchemy", "fastapi", "aiohttp", "scheduler", "node_agent", "psutil"):
+    assert forbidden not in allowed, forbidden
+sys.meta_path.insert(0, Blocker())
+sys.argv = ["benchmarks", *sys.argv[2:]]
+runpy.run_module("benchmarks", run_name="__main__")
+"""
+
+
+def clean_environment(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+
+
+def run(arguments: list[str], environment: Mapping[str, str], *, expect: int = 0) -> Any:
+    ended = subprocess.run(
+        [sys.executable, *arguments], cwd=CHECKOUT, env=dict(environment), capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == expect, ended.stderr
+    return json.loads(ended.stdout) if expect == 0 else ended
+
+
+@pytest.mark.parametrize(
+    ("libraries", "library"),
+    [("numpy,torch,click,rich,pyyaml", "torch "), ("numpy,click,rich,pyyaml", "numpy ")],
+)
+def test_it_runs_with_every_other_import_blocked(tmp_path: Path, libraries: str, library: str) -> None:
+    answer = run(
+        ["-c", BLOCKER, libraries, "run", "--local", "--window", "0.3", "-o", "json"], clean_environment(tmp_path)
+    )
+    assert answer["schema"] == "suanli/bench/1"
+    assert set(answer) == {"schema", "provenance", "cases", "devices", "peers"}
+    assert answer["provenance"]["label"] == "smoke"
+    assert answer["provenance"]["library"].startswith(library)
+    assert {"host", "cpu", "python", "torch", "commit", "generated_at", "window_s"} <= set(answer["provenance"])
+    for device in answer["devices"]:
+        assert device["verified"], device
+        assert device["gflops"] > 0
+        assert device["samples"] > 0
+        assert 0 < device["detection_probability"] < 1
+        assert device["evidence"] == "measured"
+
+
+def worker_environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    return (
+        clean_environment(tmp_path)
+        | {
+            "SUANLI_DEVICES": "cpu-a-0,cpu-a-1",
+            "SUANLI_DEVICE_MODEL": "EPYC",
+            "SUANLI_DEVICE_VENDOR": "cpu",
+            "SUANLI_SIMULATED": "0",
+            "SUANLI_NODE": "a",
+            "SUANLI_RESULT_FILE": str(tmp_path / "result.json"),
+        }
+        | more
+    )
+
+
+WORKER = ["-m", "benchmarks", "run", "--worker", "-o", "json"]
+
+
+def test_a_cpu_jobs_devices_are_one_group_and_the_result_is_a_file(tmp_path: Path) -> None:
+    start_at_s = time.time() + 5.0
+    answer = run(
+        [*WORKER, "--window", "0.5", "--start-at", f"{start_at_s:.3f}", "--precision", "fp32"],
+        worker_environment(tmp_path),
+    )
+    assert json.loads((tmp_path / "result.json").read_text()) == answer
+    (device,) = answer["devices"]
+    assert (device["covers"], device["threads"], device["on"]) == (["cpu-a-0", "cpu-a-1"], 2, "cpu")
+    assert device["verdict"] in ("ok", "late_start"), device
+    if device["verdict"] == "ok":
+        assert device["window_start_s"] == pytest.approx(start_at_s, abs=0.001)
+    assert answer["cases"][0]["value"] is None  # no accelerator: null, not 0
+
+
+def test_an_announced_start_that_has_passed_counts_zero(tmp_path: Path) -> None:
+    answer = run([*WORKER, "--window", "0.3", "--start-at", f"{time.time() - 1:.3f}"], worker_environment(tmp_path))
+    (device,) = answer["devices"]
+    assert (device["verdict"], device["gflops"], device["verified"]) == ("late_start", 0.0, False)
+
+
+def test_a_simulated_jobs_devices_get_simulated_figures_at_once(tmp_path: Path) -> None:
+    environment = worker_environment(
+        tmp_path, SUANLI_SIMULATED="1", SUANLI_DEVICES="s0,s1,s2", SUANLI_DEVICE_VENDOR="nvidia"
+    )
+    begun = time.monotonic()
+    answer = run([*WORKER, "--window", "600", "--card-peak-tflops", "1000"], environment)
+    assert time.monotonic() - begun < 20
+    assert [d["device"] for d in answer["devices"]] == ["s0", "s1", "s2"]
+    assert {(d["evidence"], d["on"], d["verified"]) for d in answer["devices"]} == {("simulated", "nothing", False)}
+    assert answer["provenance"]["library"] is None
+
+
+def test_accelerators_that_the_library_does_not_see_count_zero_and_fail_the_run(tmp_path: Path) -> None:
+    environment = worker_environment(
+        tmp_path, SUANLI_DEVICES="g0,g1,g2,g3,g4,g5,g6,g7,g8", SUANLI_DEVICE_VENDOR="nvidia"
+    )
+    run([*WORKER, "--window", "0.3"], environment | {"CUDA_VISIBLE_DEVICES": ""}, expect=1)
+    left = json.loads((tmp_path / "result.json").read_text())
+    assert {(d["verdict"], d["gflops"], d["on"]) for d in left["devices"]} == {("device_error", 0.0, "accelerator")}
+    assert "sees 0 accelerators of the 9" in left["devices"][0]["reason"]
+
+
+@pytest.mark.parametrize("missing", ["SUANLI_DEVICES", "SUANLI_SIMULATED"])
+def test_a_worker_outside_a_job_says_what_is_missing(tmp_path: Path, missing: str) -> None:
+    environment = worker_environment(tmp_path)
+    del environment[missing]
+    assert missing in run([*WORKER, "--window", "0.3"], environment, expect=2).stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_a_valid_partial_record(tmp_path: Path, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        [sys.executable, *WORKER, "--window", "60"],
+        cwd=CHECKOUT,
+        env=worker_environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not _catches(process.pid, signal.SIGTERM):
+            assert time.monotonic() < deadline, "it never came to handle signals"
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130
+    (device,) = json.loads(out)["devices"]
+    assert (device["verdict"], device["gflops"], device["verified"]) == ("interrupted", 0.0, False)
+    assert "not a full window" in device["reason"]
+    assert json.loads((tmp_path / "result.json").read_text())["devices"] == [device]
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for this signal (proc(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)

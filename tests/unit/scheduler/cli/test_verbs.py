@@ -1,0 +1,414 @@
+"""Each verb against a served API: what it prints in a pipe, what as JSON, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.fakes.fake_control import job_view, node_view, worker_view
+
+if TYPE_CHECKING:
+    from tests.unit.scheduler.cli.conftest import Shell
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of a plain table: columns are two or more spaces apart."""
+    return [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+
+
+# ---- queue, show, why --------------------------------------------------------------------------------------------
+
+
+def test_queue_says_where_jobs_run_and_why_the_others_wait(shell: Shell) -> None:
+    now_s = time.time()
+    shell.control.put(
+        job_view(
+            "1",
+            name="train",
+            kind="training",
+            state="running",
+            reason=None,
+            workers_min=2,
+            workers_max=2,
+            submitted_s=now_s - 3700,
+            workers=[
+                worker_view(0, "h100-0", [0, 1], simulated=True),
+                worker_view(1, "h100-0", [2, 3], simulated=True),
+            ],
+        )
+    )
+    shell.control.put(
+        job_view(
+            "2",
+            name="wait",
+            submitted_s=now_s - 130,
+            est_start_s=now_s + 725,
+            reason={"kind": "no_fit", "text": "0 of 1 workers fit (2 nodes: 0 of 8 devices free)"},
+        )
+    )
+    shell.control.put(job_view("3", state="succeeded", reason=None))
+    header, first, second = rows(shell.out("queue"))
+    assert header == ["ID", "NAME", "TENANT", "CLASS", "KIND", "STATE", "WORKERS", "ON", "REASON", "EST-START", "AGE"]
+    assert first == [
+        *("1", "train", "film-studio", "normal", "training", "running", "2/2"),
+        *("h100-0:0-3 (simulated)", "-", "-", "1h01m"),
+    ]
+    assert second == [
+        *("2", "wait", "film-studio", "normal", "batch", "pending", "0/1", "-"),
+        *("0 of 1 workers fit (2 nodes: 0 of 8 devices free)", "in 12m", "2m"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "ids"),
+    [
+        ([], ["1", "2"]),
+        (["-a"], ["1", "2", "4", "3"]),
+        (["--state", "failed"], ["3"]),
+        (["--state", "failed", "--state", "running"], ["2", "3"]),
+        (["--tenant", "nobody"], []),
+        (["-a", "--limit", "2"], ["1", "2"]),
+    ],
+)
+def test_queue_shows_what_is_asked_for(shell: Shell, argv: list[str], ids: list[str]) -> None:
+    for job_id, state in (("2", "running"), ("3", "failed"), ("4", "succeeded")):
+        shell.control.put(job_view(job_id, state=state, reason=None))
+    assert [row[0] for row in rows(shell.out("queue", *argv))[1:]] == ids
+
+
+def test_a_job_cannot_steer_the_terminal(shell: Shell) -> None:
+    shell.control.put(job_view("1", name="\x1b[2J\x1b]0;x\x07evil\nline\u202e"))
+    text = shell.out("queue") + shell.out("show", "1") + shell.out("why", "1")
+    assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert len(shell.out("queue").splitlines()) == 2
+
+
+def test_columns_of_chinese_names_stay_aligned(shell: Shell) -> None:
+    from scheduler.cli.layout import width_of
+
+    shell.control.put(job_view("1", name="磁材仿真"))
+    shell.control.put(job_view("2", name="plain"))
+    lines = shell.out("queue").splitlines()
+    starts = {width_of(line[: line.index("film-studio")]) for line in lines[1:]}
+    assert len(starts) == 1
+
+
+def test_show_tells_all(shell: Shell) -> None:
+    shell.control.put(
+        job_view(
+            "1",
+            state="failed",
+            reason=None,
+            cause="exit code",
+            detail="worker 0 on edge-0 ended with 3",
+            attempt=2,
+            failures=1,
+            workers=[worker_view(phase="exited", exit_code=3)],
+        )
+    )
+    text = shell.out("show", "last")
+    assert "reason:     exit code: worker 0 on edge-0 ended with 3" in text
+    assert "attempt:    2 (1 failed)" in text
+    assert ["0", "1", "edge-0", "0", "exited", "3", "-"] in rows(text)
+    assert "submitted" in text
+
+
+def test_why_prints_the_services_words(shell: Shell) -> None:
+    assert shell.out("why") == "job 1 (a-job) is pending\n  1 node: 0 of 2 devices free\n"
+
+
+# ---- nodes -------------------------------------------------------------------------------------------------------
+
+
+def simulated_node(**more: Any) -> dict[str, Any]:
+    node = node_view("h100-0", devices=8, simulated=True, **more)
+    for index in (0, 1):
+        node["devices"][index] |= {"used_milli": 1000, "jobs": ["7"]}
+    node["devices"][2] |= {"used_milli": 250, "jobs": ["8"]}
+    return node
+
+
+def test_nodes_says_what_stands_there_and_never_passes_off_a_simulated_card(shell: Shell) -> None:
+    shell.control.node_views["h100-0"] = simulated_node(notes=["runs as one user"])
+    header, real, simulated = rows(shell.out("nodes"))
+    assert header == ["NODE", "SITE", "STATE", "DEVICES", "USED", "CPUS-FREE", "MEMORY-FREE", "JOBS", "NOTES"]
+    assert real == ["edge-0", "dongyang-subnode", "ready", "2 x H100 SXM", "0/2", "12/16", "100 GiB", "-", "-"]
+    assert simulated[3:5] == ["8 x H100 SXM (simulated)", "2.25/8"]
+    assert simulated[7:] == ["7 8", "runs as one user"]
+
+
+def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
+    readings = {
+        "power_watts": {"value": 412.3, "unit": "watts", "at_s": 1.0, "quality": "simulated"},
+        "memory_used_bytes": {"value": 2**30, "unit": "bytes", "at_s": 1.0, "quality": "measured"},
+        "clock_megahertz": {"unavailable": "not supported by this device"},
+    }
+    shell.control.node_views["h100-0"] = simulated_node(readings={"h100-0-0": readings})
+    text = shell.out("nodes", "h100-0")
+    assert "node:    h100-0 (simulated)" in text
+    assert (
+        "power 412.3 watts (simulated); memory used 1 GiB; no clock: not supported by this device" in rows(text)[8][-1]
+    )
+    assert shell.run("nodes", "nowhere").exit_code == 4
+
+
+def test_drain_and_resume(shell: Shell) -> None:
+    assert "edge-0 is draining" in shell.out("drain", "edge-0", "--reason", "fan noise")
+    assert rows(shell.out("nodes", "--reasons")) == [
+        ["NODE", "STATE", "REASON", "BY", "SINCE"],
+        ["edge-0", "draining", "fan noise", "olga", "0s"],
+    ]
+    assert rows(shell.out("nodes"))[1][-1] == "drained: fan noise"
+    assert "takes jobs again" in shell.out("resume", "edge-0")
+    assert shell.run("resume", "edge-0").exit_code == 5
+    assert shell.run("drain", "edge-0").exit_code == 2  # no reason given
+
+
+# ---- submit ------------------------------------------------------------------------------------------------------
+
+
+FLAGS = ("--name", "x", "--time-limit", "60", "--", "true", "-q", "--wait")
+
+
+def test_submit_from_flags(shell: Shell) -> None:
+    assert shell.out("submit", *FLAGS) == "submitted job 2 (x)\n"
+    assert shell.control.specs["2"].command == ("true", "-q", "--wait")
+    assert shell.out("submit", "-q", *FLAGS) == "3\n"
+
+
+def test_submit_from_a_file_with_flags_laid_over_it(shell: Shell) -> None:
+    file = shell.directory / "job.yaml"
+    file.write_text("name: from-file\nkind: training\ntime_limit: 2h\ncommand: [python, train.py]\nworkers: 2\n")
+    assert shell.out("submit", "job.yaml") == "submitted job 2 (from-file)\n"
+    assert shell.out("submit", str(file), "--name", "over", "--workers", "4") == "submitted job 3 (over)\n"
+    spec = shell.control.specs["3"]
+    assert (spec.name, spec.workers_min, spec.command) == ("over", 4, ("python", "train.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "argv", "said"),
+    [
+        ("name: x\ntime_limt: 60\ncommand: [a]\nkind: batch\n", ["job.yaml"], "job.yaml:2: time_limt"),
+        ("name: x\nkind: batch\ncommand: [a]\n", ["job.yaml"], "time_limit"),
+        ("name: [\n", ["job.yaml"], "job.yaml"),
+        (None, ["job.yaml"], "job.yaml"),
+        (None, [], "what is to run?"),
+        (None, ["--name", "x"], "what is to run?"),
+        (None, ["--time-limit", "60", "--env", "NO_VALUE", "--", "a"], "NAME=VALUE"),
+        (None, ["--time-limit", "60", "--workers", "0", "--", "a"], "workers"),
+        (None, ["--time-limit", "60", "--"], "a command is expected after --"),
+        (None, ["--no-such-flag"], "no-such-flag"),
+        (None, ["-q", "-o", "json", *FLAGS], "-q prints"),
+    ],
+)
+def test_bad_submissions_never_reach_the_service(shell: Shell, text: str | None, argv: list[str], said: str) -> None:
+    if text is not None:
+        (shell.directory / "job.yaml").write_text(text)
+    result = shell.run("submit", *argv)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(shell.control.views) == ["1"]
+
+
+def test_submit_after_last_names_the_job_that_is_last_now(shell: Shell) -> None:
+    shell.out("submit", "--after", "last", *FLAGS)
+    assert shell.control.specs["2"].after == ("1",)
+
+
+def test_dry_run_says_where_or_why_not_and_submits_nothing(shell: Shell) -> None:
+    assert shell.out("submit", "--dry-run", "--workers", "2", *FLAGS) == (
+        "would start now:\n  worker 0 on edge-0:0\n  worker 1 on edge-0:1\n"
+    )
+    assert shell.out("submit", "--dry-run", "--workers", "3", *FLAGS) == (
+        "would wait: 2 of 3 workers fit (1 node: 0 devices free)\n  could start in 10m, by time limits\n"
+        "  try: ask for 2 workers\n"
+    )
+    assert json.loads(shell.out("submit", "--dry-run", "-o", "json", *FLAGS))["would_start"] is True
+    assert list(shell.control.views) == ["1"]
+
+
+@pytest.mark.parametrize(("state", "code"), [("succeeded", 0), ("failed", 1), ("cancelled", 1)])
+def test_submit_and_wait(shell: Shell, monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> None:
+    submit = shell.control.submit
+
+    def ends_at_once(*args: Any) -> dict[str, Any]:
+        answer = submit(*args)
+        shell.control.set_state(answer["jobs"][0]["id"], state)
+        return answer
+
+    monkeypatch.setattr(shell.control, "submit", ends_at_once)
+    result = shell.run("submit", "--wait", *FLAGS)
+    assert result.exit_code == code
+    assert result.stdout.endswith(f"job 2 (x): {state}\n")
+
+
+# ---- wait, cancel ------------------------------------------------------------------------------------------------
+
+
+def test_wait_tells_by_its_code_whether_all_succeeded(shell: Shell) -> None:
+    for job_id, state in (("1", "succeeded"), ("2", "succeeded"), ("3", "failed")):
+        shell.control.put(job_view(job_id, state=state, reason=None, cause="exit code" if state == "failed" else None))
+    assert shell.out("wait", "1", "2") == "job 1 (a-job): succeeded\njob 2 (a-job): succeeded\n"
+    assert shell.run("wait", "1", "3").exit_code == 1
+    assert shell.run("wait").exit_code == 1  # last is 3
+    assert shell.run("wait", "9").exit_code == 4
+
+
+def test_wait_gives_up_in_time(shell: Shell) -> None:
+    result = shell.run("wait", "1", "--timeout", "0.1")
+    assert result.exit_code == 1
+    assert result.stdout == "job 1 (a-job): pending: not looked at yet (still so after 0.1 s)\n"
+
+
+def test_cancel(shell: Shell) -> None:
+    assert shell.out("cancel", "1", "--reason", "a mistake") == ("job 1 (a-job): cancelled: by olga: a mistake\n")
+    again = shell.run("cancel", "1")
+    assert (again.exit_code, again.stderr) == (5, "suanli: job 1 has ended already (cancelled)\n")
+
+
+# ---- logs --------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_of_one_worker_is_printed_as_it_is(shell: Shell) -> None:
+    shell.control.put(job_view("1", state="running", reason=None, attempt=1, workers=[worker_view()]))
+    shell.control.write_log("1", b"a\r50%\xff\nno newline")
+    shell.control.write_log("1", b"bad\n", stream="stderr")
+    assert shell.run("logs").stdout_bytes == b"a\r50%\xff\nno newline"
+    assert shell.out("logs", "1", "--stderr") == "bad\n"
+
+
+def test_logs_of_several_workers_carry_their_rank(shell: Shell) -> None:
+    gang = [worker_view(0), worker_view(1, devices=(1,))]
+    view = job_view("1", state="running", reason=None, attempt=1, workers_min=2, workers_max=2, workers=gang)
+    shell.control.put(view)
+    shell.control.write_log("1", b"zero\nmore\n", worker=0)
+    shell.control.write_log("1", b"one", worker=1)
+    assert shell.out("logs", "1") == "[0] zero\n[0] more\n[1] one\n"
+    assert shell.out("logs", "1", "--worker", "1") == "one"
+    answer = json.loads(shell.out("logs", "1", "-o", "json"))
+    assert [(part["worker"], part["text"]) for part in answer["logs"]] == [(0, "zero\nmore\n"), (1, "one")]
+
+
+def test_an_earlier_attempt_has_its_own_log(shell: Shell) -> None:
+    shell.control.put(job_view("1", state="succeeded", reason=None, attempt=2))
+    shell.control.write_log("1", b"first\n", attempt=1)
+    shell.control.write_log("1", b"second\n", attempt=2)
+    assert shell.out("logs", "1") == "second\n"
+    assert shell.out("logs", "1", "--attempt", "1") == "first\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["1"], 4, "has not started and has no log yet: not looked at yet"),
+        (["2", "--worker", "5"], 4, "has no worker 5"),
+        (["2", "--attempt", "9"], 4, "no stdout of worker 0 in attempt 9"),
+        (["2", "-f", "-o", "json"], 2, "cannot be one JSON document"),
+    ],
+)
+def test_logs_that_are_not_there(shell: Shell, argv: list[str], code: int, said: str) -> None:
+    shell.control.put(job_view("2", state="succeeded", reason=None, attempt=1))
+    shell.control.write_log("2", b"x")
+    result = shell.run("logs", *argv)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert said in result.stderr
+
+
+def test_following_goes_over_attempts_until_the_job_has_ended(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scripted life: each look at the job moves it on, so the order does not hang on timing."""
+    from scheduler.cli import logs
+
+    monkeypatch.setattr(logs, "LOG_POLL_S", 0.01)
+    monkeypatch.setattr(logs, "REFRESH_S", 0.02)
+    control = shell.control
+    control.put(job_view("1"))
+    job = control.job
+
+    def started() -> None:
+        control.set_state("1", "running", attempt=1, workers=[worker_view()])
+        control.write_log("1", b"one\n")
+
+    def preempted() -> None:
+        control.write_log("1", b"saved\n")
+        control.set_state("1", "pending", attempt=1, workers=[])
+
+    def restarted() -> None:
+        control.set_state("1", "running", attempt=2, workers=[worker_view(attempt=2)])
+        control.write_log("1", b"two\n", attempt=2)
+
+    def ended() -> None:
+        control.set_state("1", "succeeded", attempt=2, workers=[])
+        control.write_log("1", b"done\n", attempt=2)
+
+    script = [started, preempted, restarted, ended]
+
+    def moves_on(job_id: str, by: Any) -> Any:
+        seen = job(job_id, by)
+        if script:
+            script.pop(0)()
+        return seen
+
+    monkeypatch.setattr(control, "job", moves_on)
+    assert shell.out("logs", "-f") == "one\nsaved\ntwo\ndone\n"
+
+
+# ---- tokens, status, JSON ----------------------------------------------------------------------------------------
+
+
+def test_tokens_are_made_shown_once_and_revoked(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shell.out("token", "create", "studio-b", "--tenant", "film-studio").strip()
+    assert rows(shell.out("token", "list"))[-1] == ["studio-b", "film-studio", "tenant", "normal"]
+    monkeypatch.setenv("SUANLI_TOKEN", made)
+    assert shell.run("queue").exit_code == 0
+    assert shell.run("status").exit_code == 3
+    assert shell.run("drain", "edge-0", "--reason", "r").exit_code == 3
+    assert shell.out("token", "revoke", "studio-b") == "token studio-b is revoked\n"
+    assert shell.run("queue").exit_code == 3
+    assert shell.run("token", "revoke", "studio-b").exit_code == 4
+
+
+def test_status(shell: Shell) -> None:
+    text = shell.out("status")
+    assert "service: pid 4711, epoch 5" in text
+    assert "jobs:    1 pending" in text
+    assert rows(text)[-1] == ["edge-0", "11", "12", "edge-0"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "schema", "key"),
+    [
+        (["queue"], "suanli/jobs/1", "jobs"),
+        (["show", "1"], "suanli/job/1", "events"),
+        (["why", "1"], "suanli/why/1", "text"),
+        (["nodes"], "suanli/nodes/1", "nodes"),
+        (["nodes", "edge-0"], "suanli/nodes/1", "nodes"),
+        (["status"], "suanli/status/1", "service_pid"),
+        (["submit", "-o", "json", *FLAGS], "suanli/jobs/1", "jobs"),
+        (["drain", "edge-0", "--reason", "r"], "suanli/drain/1", "state"),
+        (["cancel", "1"], "suanli/cancel/1", "jobs"),
+        (["token", "list"], "suanli/tokens/1", "tokens"),
+        (["token", "create", "t", "--tenant", "x"], "suanli/token/1", "token"),
+    ],
+)
+def test_json_names_its_schema_and_is_one_line_in_a_pipe(shell: Shell, argv: list[str], schema: str, key: str) -> None:
+    text = shell.out(*argv) if "-o" in argv else shell.out(*argv, "-o", "json")
+    answer = json.loads(text)
+    assert (answer["schema"], key in answer, text.count("\n")) == (schema, True, 1)
+
+
+def test_wait_as_json(shell: Shell) -> None:
+    shell.control.set_state("1", "succeeded")
+    answer = json.loads(shell.out("wait", "-o", "json"))
+    assert (answer["schema"], [view["id"] for view in answer["jobs"]]) == ("suanli/wait/1", ["1"])
+
+
+def test_a_tenant_cannot_see_another_tenants_job(shell: Shell) -> None:
+    assert shell.run("show", "1", who="tenant").exit_code == 0
+    hidden = shell.run("show", "1", who="other")
+    assert (hidden.exit_code, hidden.stderr) == (4, "suanli: there is no job 1\n")
+    assert shell.run("submit", *FLAGS, who="viewer").exit_code == 3

@@ -1,0 +1,216 @@
+"""The books: taking, giving back, nodes that leave and come back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.cluster import ClusterState, DeviceUse
+from scheduler.core.demand import Placement
+from tests.fakes.cluster_table import GIB, node_facts
+
+
+def columns(state: ClusterState) -> tuple[list[object], ...]:
+    free = state.free
+    return free.milli.tolist(), free.whole.tolist(), free.cpus_milli.tolist(), free.memory_bytes.tolist()
+
+
+def whole(worker: int, node: str, *devices: int) -> Placement:
+    return Placement(worker, node, devices, 0, 1000, GIB, 0)
+
+
+def share(worker: int, node: str, device: int, milli: int) -> Placement:
+    return Placement(worker, node, (device,), milli, 500, 0, 0)
+
+
+def two_nodes() -> ClusterState:
+    return ClusterState([node_facts("n0", 2), node_facts("n1", 4)])
+
+
+def test_columns_of_an_empty_cluster() -> None:
+    state = two_nodes()
+    assert state.free.milli.tolist() == [[1000, 1000, -1, -1], [1000] * 4]
+    assert state.free.milli.dtype == np.int32
+    assert state.free.whole.tolist() == [2, 4]
+    assert state.node_names == ("n0", "n1")
+    assert state.facts("n1").devices[3].uuid == "n1-3"
+
+
+def test_take_and_give_back() -> None:
+    state = two_nodes()
+    empty = columns(state)
+    state.take("7", [whole(0, "n0", 1), share(1, "n1", 2, 250)])
+    assert state.free.milli.tolist() == [[1000, 0, -1, -1], [1000, 1000, 750, 1000]]
+    assert state.free.whole.tolist() == [1, 3]
+    assert state.free_cpus_milli("n0") == 63_000
+    assert state.device_use("n1")[2] == DeviceUse(2, 250, ("7",))
+    assert state.jobs_on("n0") == ("7",)
+    state.give_back_worker("7", 0)
+    assert state.free.whole.tolist() == [2, 3]
+    assert [p.worker for p in state.held("7")] == [1]
+    state.give_back("7")
+    state.give_back("7")
+    state.give_back_worker("7", 1)
+    assert columns(state) == empty
+    assert state.holders == frozenset()
+
+
+@pytest.mark.parametrize(
+    "placements",
+    [
+        [whole(1, "n0", 0)],
+        [share(1, "n0", 0, 1)],
+        [share(1, "n1", 0, 600), share(2, "n1", 0, 600)],
+        [whole(1, "n1", 0), whole(2, "n1", 0)],
+        [Placement(1, "n1", (0,), 0, 64_001, 0, 0)],
+        [Placement(1, "n1", (0,), 0, 0, 513 * GIB, 0)],
+    ],
+)
+def test_over_commit_is_refused_and_changes_nothing(placements: list[Placement]) -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n0", 0)])
+    before = columns(state)
+    with pytest.raises(AssertionError, match="job 2 would over-commit"):
+        state.take("2", placements)
+    assert columns(state) == before
+    assert state.held("2") == ()
+
+
+def test_a_worker_is_placed_once() -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n0", 0)])
+    with pytest.raises(AssertionError, match="already placed"):
+        state.take("1", [whole(0, "n1", 0)])
+    state.take("1", [whole(1, "n1", 0)])
+    assert len(state.held("1")) == 2
+
+
+def test_a_node_that_comes_back_finds_its_devices_still_held() -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n0", 0), whole(1, "n1", 0)])
+    before = columns(state)
+    state.remove_node("n0")
+    assert state.node_names == ("n1",)
+    assert "n0" not in state
+    assert [p.node for p in state.held("1")] == ["n0", "n1"]
+    state.add_node(node_facts("n0", 2))
+    assert state.node_names == ("n1", "n0")
+    assert sorted(state.free.milli.tolist()) == sorted(before[0])
+    state.give_back("1")
+    assert state.free.whole.tolist() == [4, 2]
+
+
+def test_giving_back_while_the_node_is_away() -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n0", 0), whole(1, "n1", 0)])
+    state.remove_node("n0")
+    state.give_back("1")
+    state.add_node(node_facts("n0", 2))
+    assert sorted(state.free.whole.tolist()) == [2, 4]
+
+
+def test_a_node_that_comes_back_smaller() -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n1", 3), whole(1, "n1", 0)])
+    state.add_node(node_facts("n1", 2))
+    assert state.free.milli.tolist()[1][:2] == [0, 1000]
+    state.give_back("1")
+    assert state.free.whole.tolist() == [2, 2]
+    assert state.free_cpus_milli("n1") == 64_000
+
+
+def test_taking_before_the_node_joins_counts_when_it_does() -> None:
+    state = ClusterState()
+    state.take("1", [whole(0, "n0", 1)])
+    state.add_node(node_facts("n0", 2))
+    assert state.free.milli.tolist() == [[1000, 0]]
+
+
+def test_schedulable_reasons() -> None:
+    state = two_nodes()
+    state.set_schedulable("n1", "draining: disk swap")
+    assert state.schedulable.tolist() == [True, False]
+    state.add_node(node_facts("n1", 4))
+    assert state.unschedulable_reason("n1") == "draining: disk swap"
+    state.set_schedulable("n1", None)
+    assert state.schedulable.tolist() == [True, True]
+    state.set_schedulable("n0", "down")
+    state.remove_node("n0")
+    state.add_node(node_facts("n0", 2))
+    assert state.unschedulable_reason("n0") is None
+
+
+def test_a_copy_is_independent() -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n0", 0)])
+    before = columns(state)
+    copy = state.copy()
+    copy.take("2", [whole(0, "n1", 0)])
+    copy.give_back("1")
+    copy.set_schedulable("n0", "down")
+    copy.remove_node("n1")
+    assert columns(state) == before
+    assert state.holders == {"1"}
+    assert state.jobs_on("n0") == ("1",)
+    assert state.schedulable.all()
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["take", "take", "take", "give", "worker", "leave", "join"]),
+        st.integers(0, 5),  # job
+        st.integers(0, 2),  # node
+        st.lists(st.integers(0, 3), min_size=0, max_size=4, unique=True),
+        st.sampled_from([0, 200, 500]),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps)
+def test_the_free_columns_always_are_what_the_books_leave(story: list[tuple[str, int, int, list[int], int]]) -> None:
+    facts = [node_facts(f"n{i}", 4, cpus=6, memory_gib=8) for i in range(3)]
+    state = ClusterState(facts)
+    for worker, (what, job, node, devices, milli) in enumerate(story):
+        name = f"n{node}"
+        match what:
+            case "take":
+                used = tuple(devices[:1] if milli else devices)
+                try:
+                    state.take(str(job), [Placement(worker, name, used, milli if used else 0, 700, GIB, 0)])
+                except AssertionError:
+                    assert name in state
+            case "give":
+                state.give_back(str(job))
+            case "worker":
+                for placement in state.held(str(job))[:1]:
+                    state.give_back_worker(str(job), placement.worker)
+            case "leave" if name in state:
+                state.remove_node(name)
+            case "join" if name not in state:
+                state.add_node(facts[node])
+            case _:
+                pass
+        fresh = ClusterState(state.facts(n) for n in state.node_names)
+        for holder in state.holders:
+            here = [p for p in state.held(holder) if p.node in state]
+            for placement in here:
+                row = fresh.nodes.row_of[placement.node]
+                for device in placement.devices:
+                    fresh.free.milli[row, device] -= placement.share_milli or 1000
+                fresh.free.cpus_milli[row] -= placement.cpus_milli
+                fresh.free.memory_bytes[row] -= placement.memory_bytes
+        assert state.free.milli.tolist() == fresh.free.milli.tolist()
+        assert state.free.cpus_milli.tolist() == fresh.free.cpus_milli.tolist()
+        assert state.free.memory_bytes.tolist() == fresh.free.memory_bytes.tolist()
+        assert state.free.whole.tolist() == (state.free.milli == 1000).sum(axis=1).tolist()
+    for holder in list(state.holders):
+        state.give_back(holder)
+    for fact in facts:
+        if fact.name not in state:
+            state.add_node(fact)
+    assert (state.free.milli == 1000).all()
+    assert (state.free.cpus_milli == 6000).all()

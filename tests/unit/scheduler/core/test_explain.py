@@ -1,0 +1,133 @@
+"""The answer to "why does my job wait?"."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduler.core.decisions import PendingJob
+from scheduler.core.demand import Demand
+from scheduler.core.explain import explain, nearest_possible
+from scheduler.core.reasons import BehindReservation, NoFit, Unsatisfiable, WaitingForVictims, text
+from tests.fakes.cluster_table import NOW_S, cluster, demand
+
+
+def test_a_job_that_would_start() -> None:
+    answer = cluster(nodes=1).submit("a", devices=2).explain("a")
+    assert answer.reason is None
+    assert [p.node for p in answer.placements] == ["n0"]
+    assert answer.expected_start_s == NOW_S
+
+
+def test_who_is_in_the_way_and_until_when() -> None:
+    table = cluster(nodes=2).nodes(1, 8, "a", model="A100")
+    table.run("low", "n0", 5, ends_in=30.0).run("high", "n1", 5, priority=7, ends_in=60.0).run("far", "a0", 6)
+    table.run("cpu", "n0", [], cpus=1)
+    answer = table.submit("j", model="H100 SXM", devices=8, may_preempt=False).explain("j")
+    assert isinstance(answer.reason, NoFit)
+    assert answer.nodes_by_reason == (("3 of 8 devices free", 2), ("model differs", 1))
+    assert answer.blocked_by == ("high", "low")
+    assert answer.expected_start_s == NOW_S + 30.0
+    assert answer.suggestions == ()
+
+
+def test_at_most_twenty_are_named() -> None:
+    table = cluster(nodes=4)
+    for i in range(32):
+        table.run(f"r{i:02d}", f"n{i // 8}", [i % 8])
+    assert len(table.submit("a").explain("a").blocked_by) == 20
+
+
+@pytest.mark.parametrize(
+    ("asks", "suggestion"),
+    [
+        ({"workers": 8, "model": "H100 SXM"}, "with 6 workers it would start now"),
+        ({"devices": 7, "model": "H100 SXM"}, "with device A100 it would start now"),
+        ({"devices": 8, "node": "n0"}, "with no node or site named it would start now"),
+        ({"devices": 8, "model": "H100 SXM"}, "with 4 devices a worker it would start now"),
+        ({"devices": 8, "model": "910B"}, "with simulated: true it would start now"),
+        ({"devices": 2, "model": "H100 SXM", "limit": 500.0}, None),
+    ],
+)
+def test_a_small_change_that_would_start_it_now(asks: dict[str, object], suggestion: str | None) -> None:
+    table = cluster(nodes=1).nodes(1, 8, "a", model="A100").nodes(2, 8, "s", model="910B", simulated=True)
+    table.nodes(1, 8, "z", model="910B").run("z", "z0", 1).run("r", "n0", 2)
+    answer = table.submit("j", **asks).explain("j")
+    if suggestion is None:
+        assert answer.suggestions == ()
+    else:
+        assert suggestion in answer.suggestions
+
+
+def test_a_shorter_time_limit_would_slip_past_the_promise() -> None:
+    table = cluster(nodes=1).run("r", "n0", 6, ends_in=100.0).submit("first", devices=8)
+    answer = table.submit("j", devices=2, limit=None).explain("j")
+    assert answer.reason == BehindReservation("first")
+    assert answer.blocked_by[0] == "first"
+    assert "with time_limit up to 100 s it would start now, by backfill" in answer.suggestions
+    assert answer.expected_start_s == NOW_S + 200.0
+
+
+def test_victims_are_named() -> None:
+    answer = cluster(nodes=1).run("r", "n0", 8).submit("a", priority=9).explain("a")
+    assert answer.reason == WaitingForVictims(("r",))
+    assert answer.preempts == ("r",)
+
+
+def test_the_answer_is_that_of_the_plan() -> None:
+    table = cluster(nodes=2).run("r", "n0", 4, ends_in=40.0)
+    for i in range(12):
+        table.submit(f"j{i}", devices=1 + i % 5, limit=30.0 + i)
+    made = table.plan()
+    for job_id in table.pending:
+        answer = table.explain(job_id)
+        assert answer.reason == made.reasons.get(job_id)
+        if job_id in made.expected_start_s:
+            assert answer.expected_start_s == made.expected_start_s[job_id]
+
+
+def test_a_dry_run_of_a_job_that_is_not_in_the_queue() -> None:
+    table = cluster(nodes=1).submit("a", devices=8)
+    job = PendingJob("new", 99, "t", 0, NOW_S, 1, 1, (demand(8),), 60.0)
+    answer = explain(table.state, table.queue, table.settings, job, now_s=NOW_S)
+    assert isinstance(answer.reason, NoFit)
+    assert list(table.pending) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("wants", "workers", "nearest"),
+    [
+        (demand(8), 3, None),
+        (demand(1), 24, None),
+        (demand(8), 5, "4 workers of 8 x any device"),
+        (demand(9), 1, "8 x any device a worker (the most that one node has)"),
+        (demand(1, model="H100 PCIe"), 1, "1 x H100 SXM"),
+        (demand(16, model="H100 SX"), 1, "8 x H100 SXM"),
+        (demand(1, vendor="nvida"), 1, "vendor nvidia"),
+        (demand(1, share=0.5, model="A10"), 1, "0.5 of A100"),
+        (demand(1, node="n7"), 1, "node n1 (there is no node n7)"),
+        (demand(1, site="nort"), 1, "site north (no node is at site nort)"),
+        (demand(1, cpus=65), 1, "64 cpus a worker (the most that one such node has)"),
+        (demand(1, memory_gib=600), 1, "512.0 GiB of memory a worker (the most that one such node has)"),
+        (demand(2, model="910B"), 1, "2 x 910B with simulated: true (only simulated nodes have it)"),
+        (demand(2, model="910B", simulated=True), 4, None),
+        (demand(1, model="A100", site="north"), 1, "1 x A100 on node a0 at site south"),
+    ],
+)
+def test_the_nearest_possible_demand(wants: Demand, workers: int, nearest: str | None) -> None:
+    table = cluster(nodes=2).nodes(1, 8, "a", model="A100", site="south").nodes(1, 8, "b", site="south")
+    table.nodes(1, 8, "s", model="910B", vendor="huawei", simulated=True)
+    table.run("r", "n0", 8).unschedulable("n1", "down")  # neither what is busy nor what is down counts
+    assert nearest_possible(table.state, (wants,), workers) == nearest
+
+
+def test_nothing_is_possible_without_nodes() -> None:
+    assert nearest_possible(cluster(nodes=0).state, (demand(),), 1) == "nothing: the cluster has no nodes"
+
+
+def test_unsatisfiable_in_words() -> None:
+    answer = cluster(nodes=2).submit("a", devices=9, model="H100 SXM", priority=9).explain("a")
+    assert isinstance(answer.reason, Unsatisfiable)
+    assert answer.expected_start_s is None
+    assert text(answer.reason, now_s=NOW_S) == (
+        "no node can ever take 1 worker of 9 x H100 SXM; nearest: 8 x H100 SXM a worker (the most that one node has)"
+    )

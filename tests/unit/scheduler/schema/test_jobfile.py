@@ -1,0 +1,528 @@
+"""Job files: what a good one becomes, and for each bad one the line that its author reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scheduler.core.demand import Demand
+from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, ModelRef
+from scheduler.errors import BadInput, Forbidden
+from scheduler.ports import Principal
+from scheduler.schema.job_models import JobShape, ResourcesShape
+from scheduler.schema.jobfile import check_shape, job_from_file, job_from_mapping, resolve_paths
+from scheduler.schema.model import SiteConfig
+from scheduler.schema.yaml_source import parse_yaml
+
+GOOD = "name: t\nkind: batch\ncommand: [/bin/true]\ntime_limit: 1m\n"
+SERVICE = "name: s\nkind: inference\nmodel: m.py:M\nworking_dir: /srv\n"
+
+
+def parse(text: str, site: SiteConfig, principal: Principal) -> JobSpec:
+    document = parse_yaml(text, "job.yaml")
+    return job_from_mapping(document.data, source="job.yaml", lines=document.lines, site=site, principal=principal)
+
+
+def messages(text: str, site: SiteConfig, principal: Principal) -> list[str]:
+    with pytest.raises(BadInput) as caught:
+        parse(text, site, principal)
+    return caught.value.message.splitlines()
+
+
+# ---- good ones ---------------------------------------------------------------------------------------------------
+
+
+def test_defaults(site: SiteConfig, film: Principal) -> None:
+    assert parse(GOOD, site, film) == JobSpec(
+        name="t",
+        tenant="film-studio",
+        kind=JobKind.BATCH,
+        priority_class="normal",
+        priority=300,
+        command=("/bin/true",),
+        model=None,
+        workers_min=1,
+        workers_max=1,
+        alternatives=(Demand(devices=1, cpus_milli=1000),),
+        time_limit_s=60.0,
+    )
+
+
+def test_every_field(site: SiteConfig, operator: Principal) -> None:
+    spec = parse(
+        """
+name: train-7
+tenant: hospital
+kind: training
+priority_class: public-safety
+command: "python train.py | tee log"
+workers: {min: 2, max: 8}
+resources:
+  - {device: h100 sxm, count: 2, cpus: 1.5, memory: 2GiB, simulated: true, site: dongyang-subnode}
+  - {device: NVIDIA, share: 0.25, node: n-1}
+  - {device: cpu}
+  - {device: none, cpus: 4}
+time_limit: 2h30m
+retries: 3
+checkpoint: {dir: ckpt/../out, grace: 45s}
+env: {LR: 0.001, STEPS: 60, NAME: a b}
+working_dir: /srv/train/.
+array: 10
+after: [7, "8.2", 7]
+slo: null
+""",
+        site,
+        operator,
+    )
+    assert spec == JobSpec(
+        name="train-7",
+        tenant="hospital",
+        kind=JobKind.TRAINING,
+        priority_class="public-safety",
+        priority=700,
+        command=("/bin/sh", "-c", "python train.py | tee log"),
+        model=None,
+        workers_min=2,
+        workers_max=8,
+        alternatives=(
+            Demand(None, "H100 SXM", 2, 0, 1500, 2 << 30, True, None, "dongyang-subnode"),
+            Demand("nvidia", None, 0, 250, 1000, 0, False, "n-1", None),
+            Demand("cpu", None, 1),
+            Demand(None, None, 0, 0, 4000),
+        ),
+        time_limit_s=9000.0,
+        retries=3,
+        checkpoint=Checkpoint("/srv/train/out", 45.0),
+        env=(("LR", "0.001"), ("STEPS", "60"), ("NAME", "a b")),
+        working_dir="/srv/train",
+        array_size=10,
+        after=("7", "8.2"),
+    )
+
+
+def test_a_service_needs_no_time_limit_and_counts_replicas(site: SiteConfig, operator: Principal) -> None:
+    spec = parse(SERVICE + "replicas: {min: 2, max: 4}\nslo: {p99_ms: 200}\n", site, operator)
+    assert (spec.model, spec.command) == (ModelRef("m.py", "M"), None)
+    assert (spec.workers_min, spec.workers_max, spec.time_limit_s, spec.slo_p99_ms) == (2, 4, None, 200.0)
+
+
+@pytest.mark.parametrize("name", ["training", "inference", "batch", "benchmark", "array", "alternatives"])
+def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteConfig, film: Principal) -> None:
+    path = repository / "configs" / "jobs" / f"{name}.yaml"
+    data, lines = job_from_file(path)
+    check_shape(data, str(path), lines)
+    drones = Principal("fleet", "drone-operator", "tenant", "low-altitude")
+    spec = job_from_mapping(resolve_paths(data, repository), source=str(path), lines=lines, site=site, principal=drones)
+    assert spec.working_dir == str(repository)
+    # The same job as JSON, as it travels to the API, is the same spec.
+    travelled = json.loads(json.dumps(resolve_paths(data, repository)))
+    assert job_from_mapping(travelled, source="job", lines=None, site=site, principal=drones) == spec
+
+
+# ---- bad ones ----------------------------------------------------------------------------------------------------
+
+BAD: list[tuple[str, str, list[str]]] = [
+    # text added to (or replacing) a good job; the beginning of the line expected; what else the message holds
+    (
+        "unknown field",
+        GOOD + "comand: x\n",
+        ["job.yaml:5: comand: unknown field; expected one of name,", "mean command?"],
+    ),
+    ("unknown field below", GOOD + "resources:\n  devise: any\n", ["job.yaml:6: resources.devise: unknown", "device?"]),
+    (
+        "unknown field in a list",
+        GOOD + "resources:\n- device: any\n- gpus: 1\n",
+        ["job.yaml:7: resources[1].gpus: unknown field; expected one of device, count,"],
+    ),
+    (
+        "unknown field of a checkpoint",
+        GOOD + "checkpoint: {dir: /c, graze: 3s}\n",
+        ["checkpoint.graze: unknown", "grace?"],
+    ),
+    ("no name", GOOD.replace("name: t\n", ""), ["job.yaml:1: name: required, and not given"]),
+    ("no kind", GOOD.replace("kind: batch\n", ""), ["job.yaml:1: kind: required, and not given"]),
+    (
+        "kind",
+        GOOD.replace("batch", "bach"),
+        ["job.yaml:2: kind: expected one of training,", "'bach' (did you mean batch?)"],
+    ),
+    ("no command", GOOD.replace("command: [/bin/true]\n", ""), ["job.yaml:1: command: required, and not given"]),
+    (
+        "empty command",
+        GOOD.replace("[/bin/true]", "[]"),
+        ["job.yaml:3: command: expected a command", "got a list of 0"],
+    ),
+    ("blank command", GOOD.replace("[/bin/true]", '" "'), ["job.yaml:3: command: expected a command"]),
+    ("number in command", GOOD.replace("/bin/true", "/bin/echo, 60"), ["job.yaml:3: command:", "numbers in quotes"]),
+    ("command and model", SERVICE + "command: x\n", ["job.yaml:3: model: expected either command or model"]),
+    (
+        "model of a batch job",
+        "name: t\nkind: batch\nmodel: /a.py:A\ntime_limit: 1\n",
+        ["job.yaml:3: model: is for kind inf"],
+    ),
+    (
+        "model without class",
+        SERVICE.replace("m.py:M", "m.py"),
+        ['job.yaml:3: model: expected a model as "path/to/file.py:Cl'],
+    ),
+    ("model that is no class", SERVICE.replace(":M", ":1M"), ["job.yaml:3: model: expected a model", "got 'm.py:1M'"]),
+    *(
+        (
+            f"no time limit for {kind}",
+            GOOD.replace("batch", kind).replace("time_limit: 1m\n", ""),
+            [f"job.yaml:1: time_limit: required for kind {kind}", '"2h30m"'],
+        )
+        for kind in ("training", "batch", "benchmark")
+    ),
+    ("null time limit", GOOD.replace("1m", "null"), ["job.yaml:4: time_limit: required for kind batch"]),
+    ("time limit as text", GOOD.replace("1m", '"90"'), ["job.yaml:4: time_limit: expected a duration", "got '90'"]),
+    ("time limit of zero", GOOD.replace("1m", "0"), ["job.yaml:4: time_limit: expected a duration", "above 0; got 0"]),
+    ("negative time limit", GOOD.replace("1m", "-5"), ["job.yaml:4: time_limit: expected", "got -5"]),
+    ("infinite time limit", GOOD.replace("1m", ".inf"), ["job.yaml:4: time_limit: expected a duration", "got inf"]),
+    ("workers of zero", GOOD + "workers: 0\n", ["job.yaml:5: workers: expected a whole number from 1", "got 0"]),
+    ("negative workers", GOOD + "workers: -2\n", ["job.yaml:5: workers: expected a whole number from 1", "got -2"]),
+    ("workers as text", GOOD + 'workers: "2"\n', ["job.yaml:5: workers: expected a whole number from 1", "got '2'"]),
+    ("workers as a fraction", GOOD + "workers: 1.5\n", ["job.yaml:5: workers: expected a whole number", "got 1.5"]),
+    ("workers as a flag", GOOD + "workers: true\n", ["job.yaml:5: workers: expected a whole number", "got true"]),
+    (
+        "workers upside down",
+        GOOD + "workers: {min: 4, max: 2}\n",
+        ["job.yaml:5: workers.max: expected at least min, which is 4"],
+    ),
+    ("workers without max", GOOD + "workers: {min: 4}\n", ["job.yaml:5: workers.max: required"]),
+    (
+        "workers.min of zero",
+        GOOD + "workers:\n  min: 0\n  max: 2\n",
+        ["job.yaml:6: workers.min: expected a whole", "got 0"],
+    ),
+    ("replicas of a batch job", GOOD + "replicas: 2\n", ["job.yaml:5: replicas: kind batch counts workers"]),
+    ("workers of a service", SERVICE + "workers: 2\n", ["job.yaml:5: workers: kind inference counts replicas"]),
+    ("array of a service", SERVICE + "array: 2\n", ["job.yaml:5: array: kind inference cannot be an array"]),
+    ("slo of a batch job", GOOD + "slo: {p99_ms: 5}\n", ["job.yaml:5: slo: is for kind inference"]),
+    ("slo of zero", SERVICE + "slo: {p99_ms: 0}\n", ["job.yaml:5: slo.p99_ms: expected milliseconds", "got 0"]),
+    (
+        "count of zero",
+        GOOD + "resources: {count: 0}\n",
+        ["job.yaml:5: resources.count: expected a whole number from 1", "got 0"],
+    ),
+    ("negative count", GOOD + "resources: {count: -1}\n", ["job.yaml:5: resources.count:", "got -1"]),
+    ("count as text", GOOD + 'resources: {count: "1"}\n', ["job.yaml:5: resources.count: expected a whole", "got '1'"]),
+    ("whole share", GOOD + "resources: {share: 1}\n", ["job.yaml:5: resources.share: expected a share", "got 1"]),
+    ("share of zero", GOOD + "resources: {share: 0}\n", ["job.yaml:5: resources.share: expected a share", "got 0"]),
+    (
+        "fine share",
+        GOOD + "resources: {share: 0.12345}\n",
+        ["resources.share: expected", "steps of 0.001", "got 0.12345"],
+    ),
+    (
+        "count and share",
+        GOOD + "resources:\n  count: 1\n  share: 0.5\n",
+        ["job.yaml:7: resources.share: expected either count"],
+    ),
+    (
+        "no device, counted",
+        GOOD + "resources: {device: none, count: 1}\n",
+        ["job.yaml:5: resources.count: device none asks"],
+    ),
+    ("cpus of zero", GOOD + "resources: {cpus: 0}\n", ["job.yaml:5: resources.cpus: expected CPUs", "got 0"]),
+    (
+        "memory without unit",
+        GOOD + "resources: {memory: 2G}\n",
+        ["job.yaml:5: resources.memory: expected a size", "'2GiB'"[1:-1]],
+    ),
+    ("negative memory", GOOD + "resources: {memory: -1}\n", ["job.yaml:5: resources.memory:", "got -1"]),
+    (
+        "simulated as text",
+        GOOD + "resources: {simulated: 'yes'}\n",
+        ["job.yaml:5: resources.simulated: expected true or false"],
+    ),
+    ("no alternatives", GOOD + "resources: []\n", ["job.yaml:5: resources: expected one demand", "got a list of 0"]),
+    ("resources as text", GOOD + "resources: H100\n", ["job.yaml:5: resources: expected one demand", "got 'H100'"]),
+    (
+        "an alternative as text",
+        GOOD + "resources:\n- H100\n",
+        ["job.yaml:6: resources[0]: expected a mapping", "got 'H100'"],
+    ),
+    (
+        "device not in the catalogue",
+        GOOD + "resources: {device: H100 SMX}\n",
+        [
+            "job.yaml:5: resources.device: expected a model of the hardware catalogue, a vendor (nvidia,",
+            "mean H100 SXM",
+        ],
+    ),
+    (
+        "device of the second alternative",
+        GOOD + "resources:\n  - device: any\n  - device: Ascend 910D\n",
+        ["job.yaml:7: resources[1].device: expected a model", "Ascend 910"],
+    ),
+    (
+        "device as a number",
+        GOOD + "resources: {device: 4090}\n",
+        ["job.yaml:5: resources.device: expected text (put it in"],
+    ),
+    (
+        "site",
+        GOOD + "resources: {site: edge-clod}\n",
+        ["job.yaml:5: resources.site: expected one of dongyang-subnode,", "edge-cloud?"],
+    ),
+    (
+        "priority class",
+        GOOD + "priority_class: low-altitud\n",
+        ["job.yaml:5: priority_class: expected one of emergency,", "low-altitude?"],
+    ),
+    (
+        "tenant",
+        GOOD + "tenant: hospitl\n",
+        ["job.yaml:5: tenant: expected one of operations,", "(did you mean hospital?)"],
+    ),
+    (
+        "negative retries",
+        GOOD + "retries: -1\n",
+        ["job.yaml:5: retries: expected a whole number from 0 to 100", "got -1"],
+    ),
+    (
+        "checkpoint without dir",
+        GOOD + "checkpoint:\n  grace: 3s\n",
+        ["job.yaml:5: checkpoint.dir: required, and not given"],
+    ),
+    ("checkpoint as text", GOOD + "checkpoint: /c\n", ["job.yaml:5: checkpoint: expected a mapping", "got '/c'"]),
+    (
+        "grace too long",
+        GOOD + "checkpoint: {dir: /c, grace: 2h}\n",
+        ["checkpoint.grace: expected a duration", "to 3600 s"],
+    ),
+    (
+        "checkpoint nowhere",
+        GOOD + "checkpoint: {dir: c}\n",
+        ["job.yaml:5: checkpoint.dir: expected an absolute path", "'c'"],
+    ),
+    ("model nowhere", SERVICE.replace("working_dir: /srv\n", ""), ["job.yaml:3: model: expected an absolute path"]),
+    (
+        "relative working_dir",
+        GOOD + "working_dir: src\n",
+        ["job.yaml:5: working_dir: expected an absolute path", "got 'src'"],
+    ),
+    ("env as list", GOOD + "env: [A=1]\n", ["job.yaml:5: env: expected a mapping of variables", "got a list of 1"]),
+    ("env name", GOOD + "env:\n  OK: 1\n  A-B: 1\n", ["job.yaml:7: env.A-B: expected a variable name", "got 'A-B'"]),
+    (
+        "env flag",
+        GOOD + "env: {A: true}\n",
+        ["job.yaml:5: env.A: expected text or a number (put true and false in quotes)"],
+    ),
+    ("env null", GOOD + "env: {A: null}\n", ["job.yaml:5: env.A: expected text or a finite number"]),
+    *(
+        (
+            f"env {name}",
+            GOOD + f"env: {{{name}: x}}\n",
+            [f"job.yaml:5: env.{name}: expected variables of the job's own"],
+        )
+        for name in ("SUANLI_EPOCH", "RAY_ADDRESS", "ray_x", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
+    ),
+    (
+        "env visibility",
+        GOOD + "env: {ASCEND_RT_VISIBLE_DEVICES: 1}\n",
+        ["env.ASCEND_RT_VISIBLE_DEVICES: expected variables"],
+    ),
+    ("array of zero", GOOD + "array: 0\n", ["job.yaml:5: array: expected a whole number from 1 to 10000", "got 0"]),
+    ("array too long", GOOD + "array: 10001\n", ["job.yaml:5: array: expected a whole number from 1 to 10000"]),
+    (
+        "after a number that is no id",
+        GOOD + "after: [7.1]\n",
+        ["job.yaml:5: after: expected a list of job ids", "in quotes"],
+    ),
+    ("after nothing", GOOD + "after: []\n", ["job.yaml:5: after: expected a list of job ids"]),
+    ("after last", GOOD + "after: last\n", ["job.yaml:5: after: expected a list of job ids"]),
+    ("name", GOOD.replace("name: t", "name: a b/c"), ["job.yaml:1: name: expected a name: letters,", "got 'a b/c'"]),
+    ("name as a number", GOOD.replace("name: t", "name: 7"), ["job.yaml:1: name: expected a name", "got 7"]),
+    ("a list", "- 1\n", ["job.yaml:1: expected a mapping of fields (name: value); got a list of 1"]),
+    ("nothing", "", ["job.yaml:1: expected a mapping of fields (name: value); got nothing"]),
+]
+
+
+@pytest.mark.parametrize(("text", "parts"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+def test_bad_jobs(text: str, parts: list[str], site: SiteConfig, operator: Principal) -> None:
+    found = messages(text, site, operator)
+    assert len(found) == 1, found
+    for part in parts:
+        assert part in found[0]
+
+
+def test_all_faults_come_at_once_in_the_order_of_the_file(site: SiteConfig, operator: Principal) -> None:
+    text = (
+        "name: t\nkind: training\ncommnd: x\nworkers: 0\nresources:\n- {device: H10O SXM, count: 0}\n"
+        "priority_class: urgent\nretries: many\n"
+    )
+    fields = [line.split(": ")[0:2] for line in messages(text, site, operator)]
+    assert fields == [
+        ["job.yaml:1", "command"],
+        ["job.yaml:1", "time_limit"],
+        ["job.yaml:3", "commnd"],
+        ["job.yaml:4", "workers"],
+        ["job.yaml:6", "resources[0].count"],
+        ["job.yaml:6", "resources[0].device"],
+        ["job.yaml:7", "priority_class"],
+        ["job.yaml:8", "retries"],
+    ]
+
+
+def test_the_error_names_its_first_field(site: SiteConfig, operator: Principal) -> None:
+    with pytest.raises(BadInput) as caught:
+        parse(GOOD + "workers: 0\nretries: -1\n", site, operator)
+    assert caught.value.field == "workers"
+
+
+def test_a_secret_is_never_echoed(site: SiteConfig, operator: Principal) -> None:
+    found = messages(GOOD + 'env: {TOKEN: "hunter2\\0"}\n', site, operator)
+    assert "env.TOKEN" in found[0]
+    assert "hunter2" not in found[0]
+
+
+def test_a_request_has_no_lines(site: SiteConfig, operator: Principal) -> None:
+    with pytest.raises(BadInput) as caught:
+        job_from_mapping({"name": "t", "kind": "batch"}, source="job", lines=None, site=site, principal=operator)
+    assert caught.value.message.splitlines()[1].startswith("job: time_limit: required for kind batch")
+
+
+def test_the_client_side_knows_no_site_and_takes_relative_paths() -> None:
+    document = parse_yaml(GOOD + "working_dir: src\nresources: {device: Whatever 9}\npriority_class: x\n", "j")
+    check_shape(document.data, "j", document.lines)
+    with pytest.raises(BadInput, match="j:8: workers: expected"):
+        check_shape({**document.mapping(), "workers": 0}, "j", {**document.lines, "workers": 8})
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [(None, "/home/me"), (".", "/home/me"), ("a/../b", "/home/me/b"), ("../x", "/home/x"), ("/srv/", "/srv")],
+)
+def test_working_dir_becomes_absolute(written: str | None, made: str) -> None:
+    data: dict[str, Any] = {"name": "t"} if written is None else {"name": "t", "working_dir": written}
+    assert resolve_paths(data, Path("/home/me")) == {"name": "t", "working_dir": made}
+
+
+def test_a_working_dir_of_the_wrong_type_is_left_to_be_refused() -> None:
+    assert resolve_paths({"working_dir": 7}, Path("/home/me")) == {"working_dir": 7}
+
+
+# ---- rights ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("role", "tenant", "highest", "extra", "parts"),
+    [
+        (
+            "tenant",
+            "film-studio",
+            "production",
+            "tenant: hospital\n",
+            ["tenant: 'hospital' is not 'film-studio'", "'tok'"],
+        ),
+        ("tenant", "gone", "normal", "", ["tenant 'gone', which is not in the site's configuration", "operations"]),
+        ("viewer", "operations", "emergency", "", ["is a viewer's and may not submit"]),
+        (
+            "tenant",
+            "film-studio",
+            "normal",
+            "priority_class: production\n",
+            ["'production' is above 'normal', the highest class of token 'tok'; use one of normal, best-effort"],
+        ),
+        (
+            "tenant",
+            "film-studio",
+            "emergency",
+            "priority_class: low-altitude\n",
+            ["'low-altitude' is above 'production', the highest class of tenant 'film-studio'"],
+        ),
+        ("operator", "operations", "normal", "priority_class: emergency\n", ["'emergency' is above 'normal'"]),
+        ("tenant", "film-studio", "gold", "", ["the highest class of token 'tok' is 'gold', which is not in"]),
+        ("tenant", "film-studio", "best-effort", "", ["'normal' is above 'best-effort'"]),
+    ],
+)
+def test_what_a_token_may_not(
+    role: Any, tenant: str, highest: str, extra: str, parts: list[str], site: SiteConfig
+) -> None:
+    with pytest.raises(Forbidden) as caught:
+        parse(GOOD + extra, site, Principal("tok", tenant, role, highest))
+    for part in parts:
+        assert part in caught.value.message
+
+
+def test_best_effort_is_free_to_everybody(site: SiteConfig) -> None:
+    spec = parse(GOOD + "priority_class: best-effort\n", site, Principal("tok", "hospital", "tenant", "gone"))
+    assert (spec.priority_class, spec.tenant) == ("best-effort", "hospital")
+
+
+def test_an_operator_may_submit_for_a_tenant_beyond_that_tenants_class(site: SiteConfig, operator: Principal) -> None:
+    spec = parse(GOOD + "tenant: film-studio\npriority_class: emergency\n", site, operator)
+    assert (spec.tenant, spec.priority) == ("film-studio", 1000)
+
+
+def test_faults_of_form_come_before_rights(site: SiteConfig, film: Principal) -> None:
+    with pytest.raises(BadInput, match="workers"):
+        parse(GOOD + "workers: 0\ntenant: hospital\n", site, film)
+    with pytest.raises(Forbidden):
+        parse(GOOD + "tenant: hospital\n", site, film)
+
+
+# ---- anything at all ---------------------------------------------------------------------------------------------
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.booleans().map(lambda _: 10**5000),  # longer than Python prints
+    st.floats(),
+    st.text(max_size=12),
+    st.sampled_from(
+        ["any", "none", "H100 SXM", "training", "inference", "1m", "2GiB", "a.py:A", "normal", "/d", "\ud800"]
+    ),
+)
+FIELDS = st.sampled_from([*JobShape.model_fields, *ResourcesShape.model_fields, "dir", "grace", "p99_ms", "min", "max"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.one_of(FIELDS, st.text(max_size=5)), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(extra=st.dictionaries(FIELDS, VALUES, max_size=6), anything=VALUES)
+def test_any_data_gives_a_spec_or_bad_input(
+    site: SiteConfig, operator: Principal, extra: dict[str, Any], anything: Any
+) -> None:
+    good = {"name": "t", "kind": "batch", "command": ["/bin/true"], "time_limit": 60}
+    for data in ({**good, **extra}, anything):
+        said = "a job"
+        try:
+            spec = job_from_mapping(data, source="job", lines=None, site=site, principal=operator)
+            assert isinstance(spec, JobSpec)
+            hash(spec)
+        except BadInput as error:
+            said = error.message
+        assert said.encode()  # an operator's terminal can show it
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.one_of(st.sampled_from("abn: -[]{},&*!'\"\n0179.\\"), st.characters()), max_size=40))
+def test_any_text_after_a_good_job_gives_a_spec_or_bad_input(site: SiteConfig, operator: Principal, text: str) -> None:
+    said = "a job"
+    try:
+        assert isinstance(parse(GOOD + text, site, operator), JobSpec)
+    except BadInput as error:
+        said = error.message
+    assert said
+
+
+def test_data_nested_without_end_is_refused(site: SiteConfig, operator: Principal) -> None:
+    data: Any = {}
+    for _ in range(5000):
+        data = {"resources": [data]}
+    with pytest.raises(BadInput, match="nested more than"):
+        job_from_mapping(data, source="job", lines=None, site=site, principal=operator)

@@ -1,0 +1,400 @@
+"""Configuration files: what the shipped ones say, and for each broken one the line that an operator reads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scheduler.errors import BadInput
+from scheduler.schema.load import is_loopback, load_site, shipped_config, to_json
+from scheduler.schema.model import Listen, SimulatedNodes, SiteConfig
+
+# ---- the shipped configuration -----------------------------------------------------------------------------------
+
+
+def test_the_shipped_site(site: SiteConfig) -> None:
+    assert (site.api, site.gateway) == (Listen("127.0.0.1", 7411), Listen("127.0.0.1", 7412))
+    assert (site.node_site, site.device_sources, site.lease_s) == ("dongyang-subnode", ("nvml", "cpu"), 60.0)
+    assert site.simulated_nodes == (
+        SimulatedNodes("sim-h100", 4, "dongyang-subnode", "H100 SXM", "nvidia", 8, 80 * 10**9, 128_000, 1 << 40),
+        SimulatedNodes(
+            "sim-910b", 2, "edge-cloud", "Ascend 910B (Atlas 800T A2)", "huawei", 8, 64 * 10**9, 192_000, 1 << 40
+        ),
+    )
+    assert (site.ray.port, site.ray.object_store_memory_bytes) == (0, 100_000_000)
+    assert (site.ray.health_check_period_s, site.ray.health_check_failure_threshold) == (1.0, 3)
+    assert (site.tls, site.store_url, site.node_name) == (None, None, None)
+
+
+def test_the_goals_are_apart_and_the_citys_is_context(site: SiteConfig) -> None:
+    goals = [(g.sites, g.goal_pflops, g.precision, g.due, g.is_context) for g in site.goals]
+    assert goals == [
+        (("dongyang-subnode",), 700, "dense 16-bit", "2029-03-15", False),
+        (("edge-cloud",), 400, "dense 16-bit", "2029-03-15", False),
+        (("dongyang-subnode", "edge-cloud"), 900, "dense 16-bit", "2027-12-31", True),
+    ]
+    assert all(g.source for g in site.goals)
+    assert [s.title_zh for s in site.sites.values()] == ["浙中算力中心东阳子节点", "边缘云算力服务"]
+
+
+def test_the_priority_classes_stand_in_their_order(site: SiteConfig) -> None:
+    order = ["emergency", "low-altitude", "public-safety", "production", "normal", "best-effort"]
+    assert list(site.priority_classes) == order
+    assert sorted((c.priority for c in site.priority_classes.values()), reverse=True) == [
+        c.priority for c in site.priority_classes.values()
+    ]
+    assert [c.name for c in site.priority_classes.values() if not c.may_preempt] == ["best-effort"]
+
+
+def test_the_tenants(site: SiteConfig) -> None:
+    assert list(site.tenants) == [
+        "operations",
+        "film-studio",
+        "drone-operator",
+        "magnet-factory",
+        "hospital",
+        "default",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "fp16", "memory_gb"),
+    [
+        ("H100 SXM", 989.0, None),
+        ("A100 SXM 80GB", 312.0, 80),
+        ("Ascend 910B (Atlas 800T A2)", None, None),  # public figures contradict each other
+        ("MetaX C500/C550", None, None),  # only a derived figure is known
+    ],
+)
+def test_the_catalogue_holds_vendor_figures_or_nothing(
+    model: str, fp16: float | None, memory_gb: int | None, site: SiteConfig
+) -> None:
+    card = site.catalogue[model]
+    assert card.peak_tflops["fp16_bf16"] == fp16
+    assert card.memory_bytes == (None if memory_gb is None else memory_gb * 10**9)
+    assert set(card.peak_tflops) == {"fp16_bf16", "fp8", "fp64", "int8"}
+
+
+def test_the_catalogue_says_no_more_than_the_given_facts(site: SiteConfig, repository: Path) -> None:
+    given = repository.parent / "shared" / "data" / "hardware_catalogue.csv"
+    if not given.is_file():
+        pytest.skip("shared/data is not beside this checkout")
+    columns = {
+        "fp16_bf16": "fp16_bf16_dense_tflops",
+        "fp8": "fp8_dense_tflops",
+        "fp64": "fp64_tc_tflops",
+        "int8": "int8_dense_tops",
+    }
+    with given.open(newline="") as file:
+        facts = {row["card"]: row for row in csv.DictReader(file)}
+    assert set(facts) == set(site.catalogue)
+    for model, card in site.catalogue.items():
+        for key, column in columns.items():
+            peak, fact = card.peak_tflops[key], facts[model][column]
+            assert peak is None or float(fact) == peak, (model, key)
+            unsure = "derived" in facts[model]["confidence"] or "sparse" in facts[model]["note"]
+            assert peak is not None or not fact or unsure, (model, key)
+        bandwidth = facts[model]["mem_bw_tbps"]
+        assert card.memory_bandwidth_tbps == (float(bandwidth) if bandwidth else None), model
+
+
+def test_what_the_api_shows_is_json_without_secrets(site: SiteConfig) -> None:
+    shown = json.loads(json.dumps(to_json(site)))
+    assert [g["goal_pflops"] for g in shown["goals"]] == [700, 400, 900]
+    assert {"model": "H100 SXM", "vendor": "nvidia"} in shown["catalogue"]
+    assert shown["tenants"][1]["max_priority_class"] == "production"
+    assert "store" not in json.dumps(shown)
+    assert str(site.path.parent) not in json.dumps(shown)
+
+
+def test_the_shipped_files_are_found_from_anywhere(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shipped_config().samefile(repository / "configs" / "local.yaml")
+
+
+# ---- broken ones -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped files in a folder of their own, named `configs/...` in messages."""
+    for name in ("local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "hardware_catalogue.csv"):
+        (tmp_path / "configs").mkdir(exist_ok=True)
+        shutil.copy(repository / "configs" / name, tmp_path / "configs" / name)
+    monkeypatch.chdir(tmp_path)
+    return Path("configs")
+
+
+BAD: list[tuple[str, str, str, list[str]]] = [
+    # file, what stands there, what to put instead, what the message (at that line) says
+    (
+        "tenants",
+        "max_priority_class: low-altitude",
+        "max_priority_class: low-altitud",
+        [
+            "tenants.drone-operator.max_priority_class: expected one of emergency, low-altitude, public-safety, ",
+            "; got 'low-altitud' (did you mean low-altitude?)",
+        ],
+    ),
+    ("tenants", "title_en: Hospital", "titel_en: Hospital", ["tenants.hospital.titel_en: unknown field", "title_en?"]),
+    (
+        "tenants",
+        "title_en: Hospital",
+        "unix_user: 'a b'\n    title_en: H",
+        ["tenants.hospital.unix_user: expected a Unix"],
+    ),
+    ("tenants", "hospital:", "Hospital:", ["tenants.Hospital: expected a name: lower-case letters"]),
+    ("tenants", "hospital:", "film-studio:", ["tenants.film-studio: is given twice (first on line"]),
+    (
+        "priority_classes",
+        "priority: 800",
+        "priority: 1000",
+        ["low-altitude.priority: 1000 is also the priority of emerg"],
+    ),
+    (
+        "priority_classes",
+        "priority: 800",
+        "priority: high",
+        ["low-altitude.priority: expected a whole number", "'high'"],
+    ),
+    ("priority_classes", "may_preempt: false", "may_preempt: true", ["best-effort.may_preempt: expected false"]),
+    (
+        "priority_classes",
+        "may_preempt: false",
+        "may_preempt: 'no'",
+        ["best-effort.may_preempt: expected true or false"],
+    ),
+    (
+        "sites",
+        "sites: [edge-cloud]",
+        "sites: [edge-clod]",
+        ["goals[1].sites[0]: expected one of dongyang-subnode", "edge-cloud?"],
+    ),
+    ("sites", "sites: [edge-cloud]", "sites: []", ["goals[1].sites: expected at least one site"]),
+    (
+        "sites",
+        "sites: [edge-cloud]",
+        "sites: [edge-cloud, edge-cloud]",
+        ["goals[1].sites[1]: 'edge-cloud' is listed twice"],
+    ),
+    ("sites", "goal_pflops: 400", "goal_pflops: 0", ["goals[1].goal_pflops: expected PFlops", "got 0"]),
+    ("sites", "due: 2027-12-31", "due: 2027-13-31", ["goals[2].due: expected a date as YYYY-MM-DD; got '2027-13-31'"]),
+    ("sites", "is_context: true", "is_context: 1", ["goals[2].is_context: expected true or false; got 1"]),
+    ("local", "port: 7411", "port: 74110", ["api.port: expected a whole number from 0 to 65535; got 74110"]),
+    ("local", "port: 7411", 'port: "7411"', ["api.port: expected a whole number from 0 to 65535; got '7411'"]),
+    ("local", "port: 7412", "port: 7411", ["gateway.port: 7411 is also the port of api"]),
+    (
+        "local",
+        "host: 127.0.0.1, port: 7411",
+        "host: 0.0.0.0, port: 7411",
+        ["api.host: '0.0.0.0' can be", "Beyond loopback: TLS."],
+    ),
+    (
+        "local",
+        "port: 7411}",
+        "prot: 7411, port: 1}",
+        ["api.prot: unknown field; expected one of host, port (did you mean port?"],
+    ),
+    (
+        "local",
+        "site: dongyang-subnode",
+        "site: dongyang",
+        ["node.site: expected one of", "(did you mean dongyang-subnode?)"],
+    ),
+    (
+        "local",
+        "site: edge-cloud",
+        "site: cloud-edge",
+        ["simulated_nodes[1].site: expected one of dongyang-subnode, edge-cloud"],
+    ),
+    ("local", "[nvml, cpu]", "[nvlm, cpu]", ["node.devices: expected a list of device sources", "nvml, cpu"]),
+    (
+        "local",
+        "model: H100 SXM",
+        "model: H100",
+        ["simulated_nodes[0].model: expected a model of the hardware", "H100 SXM"],
+    ),
+    ("local", "count: 4", "count: 0", ["simulated_nodes[0].count: expected a whole number from 1", "got 0"]),
+    ("local", "count: 4", "count: -4", ["simulated_nodes[0].count: expected a whole number from 1", "got -4"]),
+    ("local", "cpus: 128", "cpus: 0", ["simulated_nodes[0].cpus: expected CPUs"]),
+    (
+        "local",
+        "prefix: sim-910b",
+        "prefix: sim-h100",
+        ["simulated_nodes[1].prefix: 'sim-h100' is the prefix of simulated_nodes[0]"],
+    ),
+    ("local", "lease: 60s", "lease: 1s", ["lease: expected a duration", "from 5 s to 3600 s; got '1s'"]),
+    ("local", "100MB\n", "1MB\n", ["ray.object_store_memory: expected at least 75MiB"]),
+    ("local", "failures: 3", "failures: 0", ["ray.health_check.failures: expected a whole number from 1", "got 0"]),
+    ("local", "tenants: tenants.yaml", "tenants: tennants.yaml", ["include.tenants: expected the path of a file"]),
+    (
+        "hardware_catalogue",
+        "H100 SXM,nvidia,,989",
+        "H100 SXM,nvidia,,many",
+        ["H100 SXM.fp16_bf16_dense_tflops: expected a", "'many'"],
+    ),
+    (
+        "hardware_catalogue",
+        "H100 SXM,nvidia,,989",
+        "H100 SXM,nvidia,,0",
+        ["fp16_bf16_dense_tflops: expected a number above 0", "'0'"],
+    ),
+    ("hardware_catalogue", "H100 SXM,nvidia,,989", "H100 SXM,nvidia,989", ["expected 17 columns; got 16"]),
+    ("hardware_catalogue", "H100 SXM,nvidia", "H100 SXM,", ["H100 SXM.vendor: required, and empty"]),
+    ("hardware_catalogue", "H200 SXM,nvidia", "H100 SXM,nvidia", ["H100 SXM: is listed twice"]),
+    ("hardware_catalogue", "A10,nvidia", "any,nvidia", ["any: any, none and cpu are words of a demand"]),
+    (
+        "hardware_catalogue",
+        "model,vendor",
+        "modle,vendor",
+        ["modle: expected one of the columns", "(did you mean model?)"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "parts"), BAD, ids=[f"{r[0]}: {r[2][:40]}" for r in BAD])
+def test_broken_configuration(name: str, old: str, new: str, parts: list[str], copy: Path) -> None:
+    path = copy / (name + (".csv" if name == "hardware_catalogue" else ".yaml"))
+    text = path.read_text()
+    assert old in text
+    line = text[: text.index(old)].count("\n") + 1
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(BadInput) as caught:
+        load_site(copy / "local.yaml")
+    wanted = f"{path}:{line}: "
+    lines = [line for line in caught.value.message.splitlines() if line.startswith(wanted)]
+    assert lines, f"no line begins with {wanted}: {caught.value.message}"
+    for part in parts:
+        assert any(part in line for line in lines), (part, lines)
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def refused(copy: Path) -> list[str]:
+    with pytest.raises(BadInput) as caught:
+        load_site(copy / "local.yaml")
+    return caught.value.message.splitlines()
+
+
+def test_faults_of_all_files_come_at_once(copy: Path) -> None:
+    change(copy / "tenants.yaml", "max_priority_class: normal", "max_priority_class: norml")
+    change(copy / "sites.yaml", "goal_pflops: 700", "goal_pflops: many")
+    change(copy / "local.yaml", "count: 4", "count: 0")
+    change(copy / "local.yaml", "port: 7411", "port: -1")
+    assert sorted(line.split(":")[0] for line in refused(copy)) == ["configs/local.yaml", "configs/local.yaml"]
+    # With the main file whole, the others' faults come together.
+    change(copy / "local.yaml", "count: 0", "count: 4")
+    change(copy / "local.yaml", "port: -1", "port: 7411")
+    assert sorted(line.split(":")[0] for line in refused(copy)) == ["configs/sites.yaml", "configs/tenants.yaml"]
+
+
+def test_a_class_that_job_files_count_on_must_be_there(copy: Path) -> None:
+    change(copy / "priority_classes.yaml", "  normal:", "  ordinary:")
+    lines = refused(copy)
+    assert lines[0].startswith("configs/priority_classes.yaml:")
+    assert "priority_classes.normal: required class, and not given" in lines[0]
+    assert "tenants.default.max_priority_class: expected one of" in lines[1]
+
+
+def test_two_goals_of_one_name(copy: Path) -> None:
+    change(copy / "sites.yaml", "name: city-900", "name: edge-cloud-400")
+    assert "goals[2].name: 'edge-cloud-400' is the name of an earlier goal" in refused(copy)[0]
+
+
+def test_a_simulated_card_needs_memory_from_somewhere(copy: Path) -> None:
+    change(copy / "local.yaml", "    device_memory: 80GB\n", "")
+    assert (
+        "simulated_nodes[0].device_memory: required, because the catalogue gives no memory for H100" in refused(copy)[0]
+    )
+    change(copy / "local.yaml", "model: H100 SXM", "model: A100 SXM 80GB")
+    assert load_site(copy / "local.yaml").simulated_nodes[0].device_memory_bytes == 80 * 10**9
+
+
+def test_this_machine_may_not_be_named_as_a_simulated_one(copy: Path) -> None:
+    change(copy / "local.yaml", "node:\n", "node:\n  name: sim-h100-3\n")
+    assert "node.name: 'sim-h100-3' is also the name of a simulated node of simulated_nodes[0]" in refused(copy)[0]
+    change(copy / "local.yaml", "sim-h100-3", "sim-h100-4")
+    assert load_site(copy / "local.yaml").node_name == "sim-h100-4"
+
+
+def test_a_database_url_is_not_echoed(copy: Path) -> None:
+    change(copy / "local.yaml", "lease: 60s", "store: mysql://suanli:hunter2@db/jobs\nlease: 60s")
+    lines = refused(copy)
+    assert "store: expected a URL" in lines[0]
+    assert "hunter2" not in lines[0]
+
+
+def test_beyond_loopback_there_is_tls(copy: Path) -> None:
+    change(copy / "local.yaml", "host: 127.0.0.1, port: 7411", "host: 0.0.0.0, port: 7411")
+    change(copy / "local.yaml", "lease: 60s", "tls: {cert: site.crt, key: site.key}\nlease: 60s")
+    assert [line.split(": ")[1] for line in refused(copy)] == ["tls.cert", "tls.key"]
+    (copy / "site.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    (copy / "site.key").write_text("not a key\n")
+    assert "tls.key: expected a PEM file (-----BEGIN ...); configs/site.key is none" in refused(copy)[0]
+    (copy / "site.key").write_text("-----BEGIN PRIVATE KEY-----\n")
+    loaded = load_site(copy / "local.yaml")
+    assert loaded.tls is not None
+    assert (loaded.tls.cert, loaded.api.host) == (copy / "site.crt", "0.0.0.0")
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("10.0.0.1", False),
+        ("example.org", False),
+        ("", False),
+    ],
+)
+def test_loopback(host: str, answer: bool) -> None:
+    assert is_loopback(host) is answer
+
+
+def test_a_file_that_is_no_yaml_is_named(copy: Path) -> None:
+    (copy / "tenants.yaml").write_text("tenants: [\n")
+    assert refused(copy)[0].startswith("configs/tenants.yaml:2: is not valid YAML")
+    (copy / "local.yaml").write_text("")
+    assert refused(copy) == ["configs/local.yaml:1: expected a mapping of fields (name: value); the file says nothing"]
+    (copy / "local.yaml").unlink()
+    assert refused(copy) == ["configs/local.yaml: there is no such file; check the path"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(
+        ["local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "hardware_catalogue.csv"]
+    ),
+    cut=st.integers(0, 3000),
+    drop=st.integers(0, 40),
+    put=st.text(alphabet=st.one_of(st.sampled_from('a: -[]{},"\n01.'), st.characters(codec="utf-8")), max_size=8),
+)
+def test_any_damage_gives_a_site_or_bad_input(
+    name: str, cut: int, drop: int, put: str, copy: Path, repository: Path
+) -> None:
+    whole = (repository / "configs" / name).read_text()
+    (copy / name).write_text(whole[:cut] + put + whole[cut + drop :])
+    said = ""
+    try:
+        assert isinstance(load_site(copy / "local.yaml"), SiteConfig)
+    except BadInput as error:
+        said = error.message
+    finally:
+        (copy / name).write_text(whole)
+    assert all(line.startswith("configs/") for line in said.splitlines())

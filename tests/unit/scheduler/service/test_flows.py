@@ -1,0 +1,387 @@
+"""A job's way through the service, one test a way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from node_agent.messages import Forget, Prepare, Release, RenewLease, RunKey, Stop
+from scheduler.core.demand import Demand
+from scheduler.core.jobs import Cancelled, EndCause, Failed, Pending, Running, Starting, Stopping, Succeeded
+from scheduler.core.reasons import BackingOff, Requeued
+from tests.fakes.fake_engine import node_facts
+from tests.fakes.service_world import OPERATOR, World, spec
+
+Make = Callable[..., World]
+
+
+# ---- one worker --------------------------------------------------------------------------------------------------
+
+
+def test_a_job_of_one_worker_is_prepared_and_released_in_one_command(world: World) -> None:
+    job = world.one(devices=2, env=(("A", "1"),), working_dir="/w")
+    (prepare,) = world.sent(Prepare)
+    assert prepare.release
+    assert prepare.key == RunKey(job, 1, 0, "n1")
+    assert (prepare.spec.argv, prepare.spec.env, prepare.spec.working_dir) == (("true",), (("A", "1"),), "/w")
+    assert (prepare.spec.world_size, prepare.spec.lease_bound, prepare.spec.serves) == (1, True, False)
+    assert len(prepare.spec.device_indices) == 2
+    assert world.words(job) == "running"
+    assert world.used_milli() == 2000
+
+    world.engine.exit(job, result='{"loss": 1.5}')
+    world.run()
+    assert world.job(job).state == Succeeded(world.clock.now_s())
+    assert world.events(job) == "submitted placed started succeeded"
+    assert world.store.results(job) == {(1, 0): '{"loss": 1.5}'}
+    assert world.view(job)["results"] == [{"attempt": 1, "worker": 0, "result": {"loss": 1.5}}]
+    assert world.used_milli() == 0
+    assert world.sent(Forget) == [Forget(1, prepare.key)]
+
+
+def test_array_tasks_run_side_by_side_and_know_their_index(world: World) -> None:
+    ids = world.submit(spec(array_size=6))
+    assert world.words(*ids) == "running running running running pending pending"
+    env = {prepare.key.job_id: dict(prepare.spec.env) for prepare in world.sent(Prepare)}
+    assert [env[job]["SUANLI_ARRAY_INDEX"] for job in ids[:4]] == ["0", "1", "2", "3"]
+    for job in ids[:4]:
+        world.engine.exit(job)
+    world.run()
+    assert world.words(*ids) == "succeeded succeeded succeeded succeeded running running"
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "cause", "exit_code", "says"),
+    [
+        ("exit", 7, EndCause.EXIT_CODE, 7, "exited with code 7: No such file"),
+        ("signal", 11, EndCause.SIGNAL, -11, "was ended by SIGSEGV"),
+        ("out_of_memory", 9, EndCause.OUT_OF_MEMORY, -9, "killed for memory; ask for more"),
+    ],
+)
+def test_a_bad_end_without_retries_fails_the_job_with_a_sentence(
+    world: World, how: str, code: int, cause: EndCause, exit_code: int, says: str
+) -> None:
+    job = world.one()
+    world.engine.exit(job, code, how=how, detail="No such file")
+    world.run()
+    state = world.job(job).state
+    assert isinstance(state, Failed)
+    assert state.cause is cause
+    assert "worker 0 on node n1" in state.detail
+    assert says in state.detail
+    assert world.job(job).failures == 1
+
+
+def test_retries_back_off_from_one_second_doubling_then_the_job_fails(world: World) -> None:
+    job = world.one(retries=2)
+    for attempt, wait_s in ((1, 1.0), (2, 2.0)):
+        assert world.job(job).attempts == attempt
+        world.engine.exit(job, 3)
+        world.run()
+        state = world.job(job).state
+        assert isinstance(state, Pending)
+        assert isinstance(state.reason, BackingOff)
+        assert state.not_before_s == pytest.approx(world.clock.now_s() + wait_s)
+        assert world.pass_time(wait_s - 0.1).words(job) == "pending"
+        assert world.pass_time(0.1).words(job) == "running"
+    world.engine.exit(job, 3)
+    world.run()
+    assert world.words(job) == "failed"
+    assert "its 2 retries are used up" in world.job(job).state.detail  # type: ignore[union-attr]
+    assert (world.job(job).attempts, world.job(job).failures) == (3, 3)
+
+
+@pytest.mark.parametrize("how", ["unknown", "lease"])
+def test_ends_that_are_not_the_jobs_fault_use_no_retry(world: World, how: str) -> None:
+    job = world.one(retries=0)
+    (key,) = world.engine.live(job)
+    world.engine.end(key, how, None)
+    world.run()
+    assert world.words(job) == "pending"
+    assert world.job(job).failures == 0
+    assert world.pass_time(1).words(job) == "running"
+    assert world.job(job).attempts == 2
+
+
+# ---- gangs -------------------------------------------------------------------------------------------------------
+
+
+def gang(make: Make, **given: object) -> tuple[World, str]:
+    world = make(node_facts("n1", 2), node_facts("n2", 2))
+    return world, world.one(workers=2, devices=2, **given)
+
+
+def test_a_gang_is_released_together_with_worker_0s_address(make: Make) -> None:
+    world, job = gang(make)
+    assert [prepare.release for prepare in world.sent(Prepare)] == [False, False]
+    releases = world.sent(Release)
+    assert len(releases) == 2
+    assert {(r.master_addr, r.master_port) for r in releases} == {(releases[0].master_addr, releases[0].master_port)}
+    (first,) = [r.key for r in releases if r.key.worker == 0]
+    assert releases[0].master_addr == f"addr-{first.node}"
+    assert world.words(job) == "running"
+    assert world.events(job) == "submitted placed released started"
+    world.engine.exit(job, worker=0)
+    assert world.run().words(job) == "running"
+    world.engine.exit(job, worker=1)
+    assert world.run().words(job) == "succeeded"
+
+
+def test_no_worker_of_a_gang_is_released_before_all_are_prepared(make: Make) -> None:
+    world = make(node_facts("n1", 2), node_facts("n2", 2))
+    world.engine.nodes["n2"].reachable = False  # takes commands and answers nothing yet
+    world.one(workers=2, devices=2)
+    assert len(world.sent(Prepare)) == 2
+    assert world.sent(Release) == []
+    assert world.engine.launched == []
+
+
+def test_the_first_bad_end_brings_the_gang_down_and_the_whole_of_it_retries(make: Make) -> None:
+    world, job = gang(make, retries=1)
+    world.engine.stubborn.add(job)
+    world.engine.exit(job, 5, worker=1)
+    world.run()
+    state = world.job(job).state
+    assert isinstance(state, Stopping)
+    assert (state.cause, state.by) == (EndCause.EXIT_CODE, "worker 1")
+    (stop,) = world.sent(Stop)
+    assert (stop.key.worker, stop.cause, stop.checkpoint) == (0, "gang peer ended", False)
+    assert world.used_milli() == 4000  # until its last worker is gone
+    assert world.pass_time(20).words(job) == "pending"  # the grace was over: SIGKILL
+    assert world.pass_time(1).words(job) == "running"
+    assert (world.job(job).attempts, world.job(job).failures) == (2, 1)
+    world.engine.stubborn.clear()
+    world.engine.exit(job, 6, worker=0)
+    world.run()
+    failed = world.job(job).state
+    assert isinstance(failed, Failed)
+    assert "worker 0" in failed.detail
+    assert "exited with code 6" in failed.detail
+
+
+def test_a_worker_that_cannot_start_fails_the_gang_before_any_starts(make: Make) -> None:
+    world = make(node_facts("n1", 2), node_facts("n2", 2))
+    world.engine.bad_checks["n2"] = ("working_dir", "/w does not exist")
+    job = world.one(workers=2, devices=2, retries=5, working_dir="/w")
+    state = world.job(job).state
+    assert isinstance(state, Failed)
+    assert state.cause is EndCause.PREPARE_FAILED
+    assert "node n2: working_dir: /w does not exist" in state.detail
+    assert world.engine.launched == []
+    assert world.job(job).attempts == 1
+    assert world.used_milli() == 0
+
+
+def test_one_worker_that_cannot_start_fails_at_once(world: World) -> None:
+    world.engine.bad_checks["n1"] = ("command", "no such program: trian")
+    job = world.one(retries=5)
+    assert world.words(job) == "failed"
+    assert world.view(job)["cause"] == "prepare failed"
+
+
+# ---- preemption --------------------------------------------------------------------------------------------------
+
+
+def test_a_victim_saves_goes_and_resumes_from_its_checkpoint(world: World) -> None:
+    victim = world.one(devices=4, priority=0, saves=True)
+    world.engine.stubborn.add(victim)
+    world.engine.saves.add(victim)
+    world.pass_time(100)
+    urgent = world.one(devices=4, priority=90)
+    (stop,) = world.sent(Stop)
+    assert (stop.key.job_id, stop.checkpoint, stop.grace_s, stop.cause) == (victim, True, 30.0, "preempted")
+    assert world.words(victim, urgent) == "preempting pending"
+    assert world.view(urgent)["reason"]["kind"] == "waiting_for_victims"
+    assert world.view(urgent)["reason"]["victims"] == (victim,)
+    world.pass_time(60)
+    assert world.words(victim, urgent) == "pending running"
+    state = world.job(victim).state
+    assert isinstance(state, Pending)
+    assert state.reason == Requeued(f"preempted by job {urgent}")
+    assert world.job(victim).resume_from == f"/ck/{victim}/attempt-1"
+    assert world.job(victim).failures == 0
+    world.engine.exit(urgent)
+    world.run()
+    assert world.words(victim, urgent) == "running succeeded"
+    newest = world.sent(Prepare)[-1]
+    assert (newest.key.attempt, newest.spec.resume_from) == (2, f"/ck/{victim}/attempt-1")
+
+
+def test_a_victim_without_a_checkpoint_is_terminated_and_starts_over(world: World) -> None:
+    victim = world.one(devices=4, priority=0)
+    urgent = world.one(devices=1, priority=90)
+    (stop,) = world.sent(Stop)
+    assert not stop.checkpoint
+    assert world.words(victim, urgent) == "pending running"
+    assert world.job(victim).resume_from is None
+
+
+def test_a_victim_that_had_finished_by_itself_has_succeeded(world: World) -> None:
+    victim = world.one(devices=4, priority=0)
+    urgent = spec(priority=90)
+    world.engine.exit(victim)  # its end is on the way while the preemption is decided
+    early = list(world.service.loop._events)
+    world.service.loop._events.clear()
+    world.service.submit([urgent], OPERATOR)
+    world.once()
+    assert world.words(victim) == "preempting"
+    for event in early:
+        world.service.loop.post(event)
+    world.run()
+    assert world.words(victim) == "succeeded"
+
+
+def test_devices_are_given_to_the_preemptor_only_when_the_victim_is_gone(make: Make) -> None:
+    world = make(node_facts("n1", 1))
+    victim = world.one(priority=0)
+    world.engine.stubborn.add(victim)
+    urgent = world.one(priority=90)
+    assert world.words(victim, urgent) == "preempting pending"
+    assert [key.job_id for key in world.engine.launched] == [victim]
+    assert world.pass_time(11).words(victim, urgent) == "pending running"
+
+
+# ---- limits and wishes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("saves", "does_save", "says"),
+    [
+        (True, True, "time limit of 5 min; its work is saved in /ck/1/attempt-1"),
+        (True, False, "did not save its work in time"),
+        (False, False, "has no checkpoint, so its work is lost"),
+    ],
+)
+def test_a_job_past_its_time_limit_is_stopped_and_fails(world: World, saves: bool, does_save: bool, says: str) -> None:
+    job = world.one(time_limit_s=300.0, saves=saves, retries=3)
+    if does_save:
+        world.engine.saves.add(job)
+    assert world.pass_time(299).words(job) == "running"
+    world.pass_time(1)
+    assert world.sent(Stop)[0].checkpoint is saves
+    world.pass_time(40)
+    state = world.job(job).state
+    assert isinstance(state, Failed)
+    assert state.cause is EndCause.TIME_LIMIT
+    assert says in state.detail
+
+
+def test_the_time_limit_counts_from_the_start_of_each_attempt(world: World) -> None:
+    job = world.one(time_limit_s=300.0, retries=1)
+    world.pass_time(200)
+    world.engine.exit(job, 1)
+    world.run().pass_time(1)
+    assert world.pass_time(250).words(job) == "running"
+    assert world.pass_time(50).words(job) == "failed"
+
+
+def test_cancel_of_a_waiting_a_running_and_a_starting_job(world: World) -> None:
+    running = world.one(devices=4)
+    waiting = world.one(devices=4)
+    assert world.service.cancel(waiting, OPERATOR, reason="not needed")["state"] == "cancelled"
+    assert world.job(waiting).state == Cancelled(world.clock.now_s(), "wang", "not needed")
+    world.service.cancel(running, OPERATOR, reason="")
+    world.run()
+    assert world.words(running) == "cancelled"
+    assert world.used_milli() == 0
+    world.engine.silent_starts = True
+    starting = world.one()
+    assert isinstance(world.job(starting).state, Starting)
+    world.service.cancel(starting, OPERATOR, reason="")
+    assert isinstance(world.job(starting).state, Stopping)
+
+
+def test_cancelling_a_job_that_is_being_preempted_cancels_it(world: World) -> None:
+    victim = world.one(devices=4, priority=0)
+    world.engine.stubborn.add(victim)
+    urgent = world.one(devices=4, priority=90)
+    world.service.cancel(victim, OPERATOR, reason="enough")
+    world.pass_time(11)
+    assert world.words(victim, urgent) == "cancelled running"
+
+
+# ---- after -------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_waits_for_those_it_comes_after(world: World) -> None:
+    first, second = world.submit(spec(), spec())
+    third = world.one(after=(first, second))
+    fourth = world.one(after=(third,))
+    assert world.view(third)["reason"]["jobs"] == (first, second)
+    world.engine.exit(first)
+    world.run()
+    assert world.view(third)["reason"]["jobs"] == (second,)
+    world.engine.exit(second)
+    world.run()
+    assert world.words(third, fourth) == "running pending"
+    assert world.words(world.one(after=(first,))) == "running"
+
+
+def test_a_failed_dependency_fails_all_that_come_after_it(world: World) -> None:
+    first = world.one()
+    second = world.one(after=(first,))
+    third = world.one(after=(second,))
+    world.service.cancel(first, OPERATOR, reason="")
+    world.run()
+    assert world.words(first, second, third) == "cancelled failed failed"
+    assert world.view(third)["cause"] == "dependency failed"
+    late = world.one(after=(first,))
+    assert world.words(late) == "failed"
+
+
+def test_after_an_array_means_after_each_of_its_tasks(world: World) -> None:
+    tasks = world.submit(spec(array_size=2))
+    last = world.one(after=("1",))
+    assert world.view(last)["after"] == tasks
+    for task in tasks:
+        world.engine.exit(task)
+    world.run()
+    assert world.words(last) == "running"
+
+
+# ---- drains and leases -------------------------------------------------------------------------------------------
+
+
+def test_a_drained_node_gets_nothing_new_and_keeps_what_it_has(make: Make) -> None:
+    world = make(node_facts("n1"), node_facts("n2"))
+    job = world.one(alternatives=(Demand(node="n1"),))
+    shown = world.service.drain("n1", OPERATOR, reason="fan")
+    assert (shown["state"], shown["drain"]["reason"]) == ("draining", "fan")
+    waiting = world.one(alternatives=(Demand(node="n1"),))
+    assert world.words(job, waiting) == "running pending"
+    assert "1 node: draining" in world.view(waiting)["reason"]["text"]
+    world.restart()
+    assert world.words(job, waiting) == "running pending"
+    assert world.service.resume("n1", OPERATOR)["state"] == "ready"
+    assert world.run().words(job, waiting) == "running running"
+    assert world.store.drains() == []
+
+
+def test_leases_are_renewed_at_once_and_then_four_times_a_lease(world: World) -> None:
+    first = len(world.sent(RenewLease))
+    assert first >= 1
+    for _ in range(8):
+        world.pass_time(7.5)
+    assert len(world.sent(RenewLease)) - first == 4
+
+
+def test_running_shows_where_and_since_when(world: World) -> None:
+    job = world.one(devices=1)
+    state = world.job(job).state
+    assert isinstance(state, Running)
+    view = world.view(job)
+    assert view["workers"] == [
+        {
+            "worker": 0,
+            "attempt": 1,
+            "node": "n1",
+            "devices": [state.workers[0].placement.devices[0]],
+            "share_milli": 0,
+            "phase": "running",
+            "address": None,
+            "exit_code": None,
+            "simulated": False,
+        }
+    ]
+    assert view["started_s"] == world.clock.now_s()
