@@ -58,6 +58,7 @@ WATCH_S = 0.05
 RESTART_PAUSE_S = 1.0
 CONNECT_TIMEOUT_S = 20.0
 SHUTDOWN_TIMEOUT_S = 8.0
+SETTLE_S = 2.0
 
 
 class StaleEpoch(Exception):
@@ -145,6 +146,7 @@ class AgentHost:
     async def shutdown(self) -> None:
         """End all runs (SIGTERM, SIGKILL after 2 s), stop the launcher, and wait until it is gone."""
         self._closing = True
+        await self._settle()
         with contextlib.suppress(OSError, ValueError, KeyError):  # no pid file: no launcher
             noted = json.loads(self._launcher_paths.pid.read_text())
             await _end_process(int(noted["pid"]), int(noted["start_ticks"]))
@@ -153,6 +155,7 @@ class AgentHost:
     async def close(self) -> None:
         """Let go of everything; launcher and runs live on."""
         self._closing = True
+        await self._settle()
         if self._launcher is not None:
             await self._launcher.close()
         if self._watching is not None:
@@ -160,13 +163,17 @@ class AgentHost:
         for tracked in self._runs.values():
             if tracked.timer is not None:
                 tracked.timer.cancel()
-        while self._tasks:
-            done, pending = await asyncio.wait(self._tasks, timeout=5.0)
-            if not done:
-                for task in pending:
-                    task.cancel()
+        await self._settle()
+        for task in self._tasks:
+            task.cancel()
         for node in self._nodes.values():
             node.close()
+
+    async def _settle(self) -> None:
+        """Let what was begun come to its end, within a bound."""
+        deadline = asyncio.get_running_loop().time() + SETTLE_S
+        while self._tasks and (left_s := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left_s)
 
     # ---- what the service asks -------------------------------------------------------------------------------------
 
@@ -304,7 +311,7 @@ class AgentHost:
                 self._feed(key, attempts.CheckFailed(found.field, found.detail))
                 return
             ports = self._promise_ports(key, node.config.address, 2 if spec.serves else 1)
-        except (OSError, LookupError) as error:
+        except (OSError, LookupError, ValueError) as error:  # ValueError: a path that no file system can hold
             self._feed(key, attempts.CheckFailed("node", f"node {key.node} cannot prepare it: {error}"))
             return
         directory = checkpoint_dir(spec, key)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.capacity.arithmetic import Ratio
+from benchmarks.capacity.arithmetic import Ratio, WhyNone
 from benchmarks.capacity.report import CapacityReport, to_json
 from benchmarks.capacity.words import Language, Words
 from benchmarks.provenance import iso_utc
@@ -81,6 +81,11 @@ def figure(value: float) -> str:
     return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
+def goal_figure(pflops: float) -> str:
+    """A goal as it was published: 700, not 700.0."""
+    return f"{pflops:,.10g}"
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
@@ -100,7 +105,8 @@ def _environment(lang: Language, *, escape: bool) -> jinja2.Environment:
     def ratio(answer: Ratio, form: str) -> dict[str, Any]:
         if answer.value is None:
             assert answer.reason is not None, "an undefined ratio says why"
-            return {"text": words("undefined"), "why": words(f"why.{answer.reason}")}
+            missing = "unread" if answer.reason is WhyNone.ENERGY_NOT_READ else "undefined"
+            return {"text": words(missing), "why": words(f"why.{answer.reason}")}
         return {"text": percent(answer.value) if form == "percent" else figure(answer.value), "why": None}
 
     def cell(text: object) -> str:
@@ -115,7 +121,7 @@ def _environment(lang: Language, *, escape: bool) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"figure": figure, "percent": percent, "when": iso_utc, "cell": cell}
+    environment.filters |= {"figure": figure, "goal": goal_figure, "percent": percent, "when": iso_utc, "cell": cell}
     environment.globals |= {
         "w": words,
         "lang": lang,

@@ -59,7 +59,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "achieved": ("PFlops measured of {goal}", "PFlops 实测，目标 {goal}"),
     "missing": ("Missing to the goal: {pflops} PFlops", "距目标还差 {pflops} PFlops"),
     "reached": ("The goal is reached in this window.", "在本窗口内已达到目标。"),
-    "devices": ("devices", "设备数"),
+    "devices": ("Devices", "设备数"),
     "cards": ("{n} cards", "{n} 张卡"),
     "of_goal": ("of goal", "占目标"),
     "evidence": ("Evidence", "数据性质"),
@@ -75,6 +75,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "energy": ("Energy", "能耗"),
     "energy.means": ("joules over the same window", "同一窗口内的焦耳数"),
     "undefined": ("undefined", "无定义"),
+    "unread": ("not read", "未读取"),
     "why.no_cards": ("no accelerator is installed here", "此处没有安装加速卡"),
     "why.no_rated_cards": ("no installed card has a known vendor peak", "已安装的卡均无已知的厂商峰值"),
     "why.no_window": ("no card has been run in a window yet", "尚无加速卡在测试窗口内运行"),
@@ -82,7 +83,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "why.no_rated_card_verified": ("no card with a known vendor peak was verified", "通过校验的卡均无已知的厂商峰值"),
     "why.energy_not_read": ("no energy counter was read in this window", "本窗口内未读取能耗计数"),
     "window.line": (
-        "{label} window of {window} s from {at}, {precision}, run {run}; {samples} products checked, a single corrupt "
+        "Window of {window} s ({label}) from {at}, {precision}, run {run}; {samples} products checked, one corrupt "
         "product is noticed with probability {chance}",
         "{label}窗口 {window} 秒，开始于 {at}，精度 {precision}，批次 {run}；抽检 {samples} 次乘积，"
         "单次错误乘积被发现的概率为 {chance}",

@@ -47,6 +47,7 @@ class Run:
     kill_sent: bool = False
     kill_at: float | None = None
     asks_at: float | None = None
+    blocking: set[int] = field(default_factory=set)  # processes that blocked SIGUSR1 when last looked at
     kills_before: int = 0  # the kernel's count of out-of-memory kills when the run began
 
     @property

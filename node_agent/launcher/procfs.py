@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 KIB = 1024
@@ -94,15 +95,17 @@ def has_in_environment(pid: int, mark: bytes) -> bool:
         return False
 
 
-def dies_of(pid: int, number: signal.Signals) -> bool:
-    """Whether the signal's default action would meet the process: it neither catches, blocks nor ignores it."""
+def awaits(pid: int, number: signal.Signals) -> Literal["caught", "blocked", ""]:
+    """Whether the process has a handler for the signal, or blocks it to take it up itself; empty: neither, or gone."""
     bit = 1 << (number - 1)
     try:
         with open(f"/proc/{pid}/status", "rb") as file:
             rows = dict(line.split(b":", 1) for line in file.read().splitlines() if line[:3] == b"Sig")
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return not any(int(rows.get(name, b"0"), 16) & bit for name in (b"SigCgt", b"SigBlk", b"SigIgn"))
+        return ""
+    if int(rows.get(b"SigCgt", b"0"), 16) & bit:
+        return "caught"
+    return "blocked" if int(rows.get(b"SigBlk", b"0"), 16) & bit else ""
 
 
 def rss_bytes(pid: int) -> int:

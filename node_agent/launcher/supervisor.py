@@ -224,8 +224,8 @@ class Supervisor:
     def send_signal(self, key: str, number: int) -> bool:
         """Signal the run's process group. False when the run is not alive.
 
-        SIGUSR1 asks for a checkpoint and must not kill: it goes to those processes of the run that do not die of it,
-        and again a little later as long as there is none (the program may still be starting).
+        SIGUSR1 asks for a checkpoint and must not kill: it goes to those processes of the run that await it, and
+        again a little later as long as there is none (the program may still be starting).
         """
         run = self._runs.get(key)
         if run is None or not run.live:
@@ -415,10 +415,16 @@ class Supervisor:
         _kill_group(run.pid, number)
 
     def _ask(self, run: Run) -> None:
+        """A process that catches SIGUSR1 is asked at once. One that blocks it may do so for a moment only (a shell that
+        is just starting a command does) and then die of it, so it is asked when it blocks it at the next look too.
+        """
         members = [found.pid for found in procfs.processes() if found.session == run.pid]
-        ready = [pid for pid in members if not procfs.dies_of(pid, signal.SIGUSR1)]
+        awaited = {pid: procfs.awaits(pid, signal.SIGUSR1) for pid in members}
+        blocking = {pid for pid, how in awaited.items() if how == "blocked"}
+        ready = [pid for pid, how in awaited.items() if how == "caught"] or sorted(blocking & run.blocking)
         for pid in ready:
             _kill(pid, signal.SIGUSR1)
+        run.blocking = blocking
         run.asks_at = None if ready else boottime_s() + ASK_AGAIN_S
 
     # ---- the end of the launcher -----------------------------------------------------------------------------------

@@ -275,9 +275,10 @@ def require_free(host: str, port: int, *, door: str) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
+            other = "ray.port in the site file" if door == "ray" else f"--{door}-port"
             raise Conflict(
                 f"{door}: cannot listen on {host}:{port}: {str(error.strerror).lower()}. Stop what uses it (`ss -ltnp "
-                f"'sport = :{port}'` names it), or choose another with --{door}-port (0 takes any free one)",
+                f"'sport = :{port}'` names it), or choose another port with {other} (0 takes any free one)",
                 field=f"{door}.port",
             ) from None
 

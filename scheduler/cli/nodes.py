@@ -27,7 +27,7 @@ COLUMNS = (
     Column("CPUS-FREE", right=True, shed=4),
     Column("MEMORY-FREE", right=True, shed=3),
     Column("JOBS", folds=True, least=8),
-    Column("NOTES", folds=True, below=True),
+    Column("REASON", folds=True, below=True),
 )
 
 
@@ -67,7 +67,7 @@ def nodes_table(found: Sequence[Node]) -> Table:
             f"{words.milli(node['cpus_free_milli'])}/{words.milli(node['cpus_milli'])}",
             f"{words.size(node['memory_free_bytes'])}",
             " ".join(jobs_on(node)),
-            "; ".join(_notes(node)),
+            "; ".join(_why_not_ready(node)),
         )
     return table
 
@@ -106,6 +106,11 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
         for note in node["notes"]:
             table.add(node["name"], node["state"], note, "", "")
     return table
+
+
+def _why_not_ready(node: Node) -> list[str]:
+    """The drain, and for a node that is down what is known of it; standing notes are in --reasons."""
+    return _notes(node) if node["state"] == "down" else _notes({**node, "notes": []})
 
 
 def _notes(node: Node) -> list[str]:

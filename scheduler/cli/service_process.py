@@ -123,7 +123,7 @@ def local_nodes(site: SiteConfig) -> LocalNodes:
     real = NodeConfig(
         name=site.node_name or socket.gethostname(),
         site=site.node_site,
-        address="127.0.0.1",
+        address=site.ray.address,
         source=site.device_sources,
         cpus_milli=None,
         memory_bytes=None,
@@ -133,7 +133,7 @@ def local_nodes(site: SiteConfig) -> LocalNodes:
         NodeConfig(
             name=f"{group.prefix}-{index}",
             site=group.site,
-            address="127.0.0.1",
+            address=site.ray.address,
             source=SimulatedSpec(
                 model=group.model,
                 vendor=group.vendor,

@@ -108,13 +108,16 @@ def _events(job: words.View) -> Table:
     table = Table(["AT", "EVENT", Column("STATE", styled=True), Column("DETAIL", folds=True, below=True)])
     for event in job["events"]:
         detail = "; ".join(
-            f"{key} {_short(value)}" for key, value in event["detail"].items() if value not in (None, "")
+            f"{key} {_short(value)}" for key, value in event["detail"].items() if value not in (None, "", 0.0)
         )
         table.add(words.moment(event["at_s"]), event["event"], event["state"], detail)
     return table
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, dict):  # what stands where, by worker
+        text = ", ".join(f"{key}: {part}" for key, part in value.items())
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = one_line(text)
     return text if len(text) <= 200 else text[:197] + "..."

@@ -1,4 +1,4 @@
-"""Ending an instance: the service first, then jobs through their launchers, then gateway and Ray; then look for strays.
+"""Ending an instance: service and gateway, then Ray with the agents, then jobs through their launchers, then strays.
 
 Only processes that this instance started are touched: those in instance.json (pid and start time), those that launchers
 name, the session of the Ray head that `up` started, and whatever carries the instance's mark.
@@ -7,9 +7,18 @@ name, the session of the Ray head that `up` started, and whatever carries the in
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import dataclass
 
-from scheduler.cli.instance import Home, ProcessId, Started, end_session, pid_file_process, strays
+from scheduler.cli.instance import (
+    Home,
+    ProcessId,
+    Started,
+    end_session,
+    pid_file_process,
+    processes_of_session,
+    strays,
+)
 
 SERVICE_GRACE_S = 8.0
 LAUNCHER_GRACE_S = 5.0
@@ -35,6 +44,13 @@ def stop_instance(home: Home, started: Started) -> Ended:
         if name in living:
             _end(living[name], SERVICE_GRACE_S)
             names.append(name)
+    # Agents next: an agent that outlives its launcher would start another. They are Ray's workers; Ray holds nothing of
+    # ours. A gentle stop of Ray waits up to 30 s for detached actors, so its session is ended. The leader may be gone
+    # while its children live on, so the session is swept whether or not it still lives.
+    ray = started.processes.get("ray")
+    if ray is not None and (ray.alive() or _session_is_ours(home, ray)):
+        end_session(ray.pid)
+        names.append("ray")
     launchers = [
         process
         for path in sorted(home.runtime_dir.glob("**/launcher.pid"))
@@ -46,23 +62,22 @@ def stop_instance(home: Home, started: Started) -> Ended:
         _end(launcher, LAUNCHER_GRACE_S)
     if launchers:
         names.append(f"{len(launchers)} launcher{'s' if len(launchers) > 1 else ''}")
-    ray = started.processes.get("ray")
-    if ray is not None and (ray.alive() or _session_is_ours(home, ray)):
-        # A gentle stop of Ray waits up to 30 s for detached actors, which are ours and hold nothing: end its session.
-        # The leader may be gone while its children live on, so the session is swept whether or not it still lives.
-        end_session(ray.pid)
-        names.append("ray")
-    for stray in strays(home.identity):
-        stray.signal(signal.SIGKILL)
-        stray.wait_gone(2.0)
+    _end_strays(home)
     home.remove_runtime_dir()
     return Ended(tuple(names), tuple(process.pid for process in strays(home.identity)))
 
 
+def _end_strays(home: Home, timeout_s: float = 5.0) -> None:
+    """Whatever else carries our mark: a launcher that was just starting, jobs whose launcher was killed."""
+    deadline = time.monotonic() + timeout_s
+    while (left := strays(home.identity)) and time.monotonic() < deadline:
+        for stray in left:
+            stray.signal(signal.SIGKILL)
+            stray.wait_gone(1.0)
+
+
 def _session_is_ours(home: Home, leader: ProcessId) -> bool:
     """Whether processes of a dead leader's session carry our mark (a reused session number would not)."""
-    from scheduler.cli.instance import processes_of_session
-
     session = set(processes_of_session(leader.pid))
     return bool(session & {process.pid for process in strays(home.identity)})
 

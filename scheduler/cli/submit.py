@@ -119,13 +119,13 @@ def job_mapping(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
     if file is None:
         if not {"command", "model"} & set(given):
             raise BadInput("what is to run? Give a job file, a command after --, or --model FILE:CLASS")
-        job, source, base = given, "flags", Path.cwd()
+        job, source = given, "flags"
     else:
         written, lines = job_from_file(file)
         job, lines = overlay(written, lines, given)
-        source, base = str(file), Path.cwd() if "working_dir" in given else file.absolute().parent
+        source = str(file)
     check_shape(job, source, lines)
-    return resolve_paths(job, base)
+    return resolve_paths(job, Path.cwd())  # as sbatch has it: relative to where submit is called
 
 
 def _accepted(views: list[Json]) -> str:

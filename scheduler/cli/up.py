@@ -113,8 +113,8 @@ def _plan_start(home: Home, site: SiteConfig, api_port: int | None, gateway_port
         doors[door] = (listen.host, port or free_port(listen.host))
     if doors["api"][1] == doors["gateway"][1]:
         raise Conflict(f"api and gateway would both listen on port {doors['api'][1]}", field="gateway.port")
-    ray_port = site.ray.port or free_port("127.0.0.1")
-    require_free("127.0.0.1", ray_port, door="ray")
+    ray_port = site.ray.port or free_port(site.ray.address)
+    require_free(site.ray.address, ray_port, door="ray")
     runtime_dir = home.make_runtime_dir()
     return Started(
         config=str(site.path.absolute()),
@@ -123,7 +123,7 @@ def _plan_start(home: Home, site: SiteConfig, api_port: int | None, gateway_port
         api=_url(scheme, *doors["api"]),
         gateway=_url(scheme, *doors["gateway"]),
         ray_port=ray_port,
-        ray_address=f"127.0.0.1:{ray_port}",
+        ray_address=f"{site.ray.address}:{ray_port}",
         ca_file=str(site.tls.cert) if site.tls else None,
         cert_file=str(site.tls.cert) if site.tls else None,
         key_file=str(site.tls.key) if site.tls else None,
@@ -145,7 +145,9 @@ def _start_missing(home: Home, site: SiteConfig, started: Started, announce: Cal
         from scheduler.cli.instance import write_private
 
         tenant = next(iter(site.tenants))
-        write_private(home.operator_token, issue(home.tokens, Principal("operator", tenant, "operator", top)))
+        write_private(
+            home.operator_token, issue(home.tokens, Principal("operator", tenant, "operator", top), replace=True)
+        )
     environment = _environment(home, started)
     for name in ("ray_token", "service_secret", "gateway_control"):
         home.secret(name)
@@ -211,7 +213,7 @@ def ray_head_argv(site: SiteConfig, started: Started) -> list[str]:
     return [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         f"--port={started.ray_port}",
-        "--node-ip-address=127.0.0.1",
+        f"--node-ip-address={site.ray.address}",
         f"--temp-dir={Path(started.runtime_dir) / 'r'}",
         "--include-dashboard=false",
         "--no-monitor",

@@ -64,7 +64,7 @@ def check(cluster: ClusterState, queue: Queue, plan: Plan) -> None:
     waiting = set(pending) - set(started)
     assert waiting == set(plan.reasons), f"reasons are for {sorted(plan.reasons)}, waiting are {sorted(waiting)}"
     _check_room(cluster, plan)
-    _check_victims(cluster, plan, pending, running)
+    _check_victims(plan, pending, running)
     _check_order(cluster, queue, plan)
 
 
@@ -112,9 +112,7 @@ def _check_room(cluster: ClusterState, plan: Plan) -> None:
         assert after.memory[node] >= min(0, before.memory[node]), f"node {node} is {-after.memory[node]} bytes over"
 
 
-def _check_victims(
-    cluster: ClusterState, plan: Plan, pending: dict[str, PendingJob], running: dict[str, RunningJob]
-) -> None:
+def _check_victims(plan: Plan, pending: dict[str, PendingJob], running: dict[str, RunningJob]) -> None:
     gone: set[str] = set()
     starting = {start.job_id for start in plan.starts}
     for preempt in plan.preemptions:

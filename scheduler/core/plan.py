@@ -14,7 +14,9 @@ Pure: `cluster` is not changed, time is an argument, ties are broken by `policy.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, Preempt, Queue, Start
@@ -56,7 +58,8 @@ class _Class:
 
     `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: the promise in the way of
     those that would fit but for it. `hopeless_priority`: at this priority, and below, no preemption makes room.
-    `victims_seen`: how many preemptions there were when nothing that leaves made room.
+    `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
+    job ahead keeps the pool.
     """
 
     alternatives: tuple[Demand, ...]
@@ -70,6 +73,7 @@ class _Class:
     hopeless_priority: int | None = None
     victims_seen: int = -1
     slot_searched: bool = False
+    closed: bool = False
 
     @property
     def pool_key(self) -> frozenset[tuple[object, ...]]:
@@ -78,6 +82,15 @@ class _Class:
             (d.vendor, d.model, bool(d.devices or d.share_milli), d.simulated, d.node, d.site)
             for d in self.alternatives
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """Without backfill: what nobody gets any more in this pass, because `job_id` is first for it."""
+
+    job_id: str
+    nodes: Bools
+    kinds: frozenset[bool]  # devices (True), CPUs alone (False), or either
 
 
 class Pass:
@@ -101,7 +114,7 @@ class Pass:
         self._classes: dict[tuple[tuple[Demand, ...], int], _Class] = {}
         self._class_of_tuple: dict[tuple[int, int], _Class] = {}
         self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
-        self._closed: list[tuple[str, bool, Bools]] = []  # without backfill: who blocks, devices or not, which nodes
+        self._closed: list[_Closed] = []
         self._unpromised: list[PendingJob] = []
 
     # ---- one job -------------------------------------------------------------------------------------------------
@@ -137,11 +150,9 @@ class Pass:
         limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
         if kind.searched and limit_s >= kind.failed_from_s:
             return None
-        if self._closed:
-            ahead = self._closed_by(kind)
-            if ahead is not None:
-                kind.behind, kind.searched, kind.failed_from_s = BehindReservation(ahead), True, 0.0
-                return None
+        if self._closed and self._is_closed_to(kind):
+            kind.searched, kind.failed_from_s = True, 0.0
+            return None
         fit = place(self.pools, self.open_to(job), kind.alternatives, wanted=job.workers_max, at_least=job.workers_min)
         if fit is None:
             kind.searched = True
@@ -180,6 +191,9 @@ class Pass:
                 kind.unsatisfiable = Unsatisfiable(demand_text(kind.alternatives, kind.workers_min), nearest)
         if kind.unsatisfiable is not None:
             return kind.unsatisfiable
+        if kind.closed:
+            assert kind.behind is not None
+            return kind.behind
         waiting = self._wait_for_leavers(job, kind) or self._preempt(job, kind)
         if waiting is not None:
             return waiting
@@ -213,7 +227,7 @@ class Pass:
             kind.hopeless_priority = job.priority
             return None
         timeline.evict(victims.which)
-        ids = tuple(running.job_id for running, goes in zip(self.queue.running, victims.which, strict=True) if goes)
+        ids = tuple(self.queue.running[i].job_id for i in np.flatnonzero(victims.which).tolist())
         self.preemptions.append(Preempt(job.job_id, ids))
         self._promise(job, victims.fit, victims.free, self.now_s)
         return WaitingForVictims((*self._leaving_for(job), *ids))
@@ -234,8 +248,7 @@ class Pass:
         self._promised_pools.add(kind.pool_key)
         self._promise(job, slot.fit, slot.free, slot.at_s)
         if not self.policy.backfill:
-            devices = any(demand.devices or demand.share_milli for demand in kind.alternatives)
-            self._closed.append((job.job_id, devices, self.pools.nodes_of(kind.alternatives)))
+            self._closed.append(self._as_closed(kind, job.job_id))
 
     def _promise(self, job: PendingJob, fit: Fit, free: FreeColumns, start_s: float) -> None:
         """Keep `fit` for the job, in `free`: what there will be at `start_s` (now: once what is leaving has left)."""
@@ -248,13 +261,19 @@ class Pass:
         if start_s < math.inf:
             self.expected_start_s[job.job_id] = start_s
 
-    def _closed_by(self, kind: _Class) -> str | None:
-        nodes = self.pools.nodes_of(kind.alternatives)
-        wants_devices = any(demand.devices or demand.share_milli for demand in kind.alternatives)
-        for job_id, devices, closed in self._closed:
-            if devices == wants_devices and bool((closed & nodes).any()):
-                return job_id
-        return None
+    def _is_closed_to(self, kind: _Class) -> bool:
+        """Whether a job ahead closed a part of the pool; then all of it is, or later jobs would pass this one."""
+        mine = self._as_closed(kind, "")
+        for closed in self._closed:
+            if closed.kinds & mine.kinds and bool((closed.nodes & mine.nodes).any()):
+                kind.closed, kind.behind = True, BehindReservation(closed.job_id)
+                self._closed.append(replace(mine, job_id=closed.job_id))
+                return True
+        return False
+
+    def _as_closed(self, kind: _Class, job_id: str) -> _Closed:
+        kinds = frozenset(bool(demand.devices or demand.share_milli) for demand in kind.alternatives)
+        return _Closed(job_id, self.pools.nodes_of(kind.alternatives), kinds)
 
     def _no_fit(self, job: PendingJob, kind: _Class) -> NoFit:
         if kind.no_fit is None:

@@ -82,15 +82,14 @@ class _Search:
         milli = np.bincount(holdings.slice_job, holdings.claim.milli, count)
         devices = milli / WHOLE_DEVICE_MILLI
         cpus = np.bincount(holdings.worker_job, holdings.claim.cpus_milli, count) / 1000
-        unsaved_s = np.fromiter((max(0.0, now_s - j.saved_s) for j in holdings.jobs), np.float64, count)
+        unsaved_s = np.maximum(now_s - np.array([running.saved_s for running in holdings.jobs]), 0.0)
         self.loss: Floats = devices * unsaved_s
-        self.loss_per_device: Floats = unsaved_s.copy()
-        priority = np.fromiter((j.priority for j in holdings.jobs), np.int64, count)
-        started_s = np.fromiter((j.started_s for j in holdings.jobs), np.float64, count)
-        self.priority = priority
+        self.loss_per_device: Floats = unsaved_s
+        self.priority: Ints = np.array([running.priority for running in holdings.jobs], np.int64)
+        started_s = np.array([running.started_s for running in holdings.jobs])
         # Equal losses: the one that costs fewest CPU-seconds, the lowest class, the newest.
         self.tie: Ints = np.empty(count, np.int64)
-        self.tie[np.lexsort((np.arange(count), -started_s, priority, cpus * unsaved_s))] = np.arange(count)
+        self.tie[np.lexsort((np.arange(count), -started_s, self.priority, cpus * unsaved_s))] = np.arange(count)
 
     # ---- answers -------------------------------------------------------------------------------------------------
 

@@ -290,6 +290,7 @@ def _site_config(
         simulated_nodes=tuple(_simulated(local, catalogue)),
         lease_s=local.lease,
         ray=RaySettings(
+            address=local.ray.address,
             port=local.ray.port,
             object_store_memory_bytes=local.ray.object_store_memory,
             health_check_period_s=local.ray.health_check.period,
@@ -383,5 +384,19 @@ def to_json(site: SiteConfig) -> dict[str, Any]:
             }
             for t in site.tenants.values()
         ],
-        "catalogue": [{"model": card.model, "vendor": card.vendor} for card in site.catalogue.values()],
+        "catalogue": [_card_json(card) for card in site.catalogue.values()],
+    }
+
+
+def _card_json(card: Card) -> dict[str, Any]:
+    """With its figures: a report is to use the site's own catalogue, not another that happens to lie near."""
+    return {
+        "model": card.model,
+        "vendor": card.vendor,
+        "memory_bytes": card.memory_bytes,
+        "peak_tflops": dict(card.peak_tflops),
+        "memory_bandwidth_tbps": card.memory_bandwidth_tbps,
+        "achieved_tflops": dict(card.achieved_tflops),
+        "confidence": card.confidence,
+        "source": card.source,
     }

@@ -104,8 +104,12 @@ class SimulatedNodes:
 
 @dataclass(frozen=True, slots=True)
 class RaySettings:
-    """What Ray is told. Ports 0 mean any free one. Health-check times are Ray's own settings."""
+    """What Ray is told. `address` is where other nodes reach this machine; port 0 is any free one.
 
+    Health-check times are Ray's own settings.
+    """
+
+    address: str
     port: int
     object_store_memory_bytes: int
     health_check_period_s: float

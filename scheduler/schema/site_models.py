@@ -92,6 +92,7 @@ class HealthCheckShape(Shape):
 
 
 class RayShape(Shape):
+    address: Text = "127.0.0.1"
     port: Port = 0
     object_store_memory: SizeBytes = 100_000_000
     health_check: HealthCheckShape = Field(default_factory=HealthCheckShape)

@@ -154,8 +154,8 @@ class Service:
                 f"{len(state.jobs)} jobs are waiting or running and at most {self._max_live_jobs} may be;"
                 " submit again when some have ended"
             )
-        if not state.cluster.node_names:
-            return
+        if not state.cluster.node_names or any(status.facts is None for status in state.nodes.values()):
+            return  # after a restart, until every node that carries a job has said what it has
         for spec in specs:
             nearest = nearest_possible(state.cluster, spec.alternatives, spec.workers_min)
             if nearest is not None:

@@ -96,6 +96,7 @@ def conclude(
         state.own_ends.discard(dispatch.key_of(job, run))
         state.prepared.pop(dispatch.key_of(job, run), None)
         state.restarts.pop((job.id, run.placement.worker), None)
+        state.asked_places.discard((job.id, run.placement.worker))
     match cause:
         case EndCause.SUCCEEDED:
             state.put(out, transitions.succeed(job, now_s), "succeeded", now_s)

@@ -176,12 +176,13 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
         job = replace(job, resume_from=said.checkpoint_dir)
     if said.result is not None:
         out.keep_result(key, said.result)
-    if cause is EndCause.SUCCEEDED and said.asked is None:
-        state.own_ends.add(key)
     state.prepared.pop(key, None)
+    run = transitions.worker_run(job, key.worker) or run
     if serves(job):
         replicas.replica_ended(state, out, job, run, cause, sentence, now_s)
     else:
+        if cause is EndCause.SUCCEEDED and said.asked is None:
+            state.own_ends.add(key)
         worker_ended(state, out, job, run, cause, sentence, now_s)
 
 

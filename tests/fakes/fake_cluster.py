@@ -1,4 +1,4 @@
-"""A cluster behind the HTTP API as a benchmark sees it: nodes, jobs that leave results, and a clock that only sleeps move.
+"""A cluster behind the HTTP API as a benchmark sees it: nodes, jobs with results, a clock that only sleeps move.
 
 Jobs run when the clock passes the start that their command names. What a node's worker answers is set by the test;
 simulated nodes answer with the real simulated workload, from the figures in their command.

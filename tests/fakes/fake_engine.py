@@ -1,8 +1,9 @@
 """Nodes in this process: the agent's real state machine (node_agent.attempts), and processes that tests end by hand.
 
 Each node is its own agent. Like real nodes they outlive the service: `start` with a higher epoch is a service that came
-back, and it hears again what it had not acknowledged. A test is told at once (AssertionError) when the service breaks a
-promise: two placements for one (job, attempt, worker), a device given to two processes, one key launched twice.
+back, and hears again what it had not acknowledged. A test is told at once (AssertionError) when the service breaks a
+promise: two placements for one (job, attempt, worker), a device given to two processes, a key launched twice on a node
+that knows of the first time, two attempts of a job alive at once.
 """
 
 from __future__ import annotations
@@ -54,6 +55,13 @@ class FakeNode:
     next_port: int = 20_000
     epoch: int = 0
     lease_until_s: float = 0.0
+    launched: set[RunKey] = field(default_factory=set)
+
+    def lose_everything(self) -> None:
+        """Processes and records: a machine that was reinstalled."""
+        self.runs.clear()
+        self.events.clear()
+        self.launched.clear()
 
 
 class FakeEngine:
@@ -139,15 +147,13 @@ class FakeEngine:
         node = self.nodes[name]
         node.reachable = False
         if proof:
-            node.runs.clear()
-            node.events.clear()
+            node.lose_everything()
         self._tell(NodeDown(name, "its agent does not answer", proof_of_death=proof))
 
     def die_unnoticed(self, name: str) -> None:
         """The node loses processes and records, and nobody is told: what a power cut looks like from afar."""
         self.nodes[name].reachable = False
-        self.nodes[name].runs.clear()
-        self.nodes[name].events.clear()
+        self.nodes[name].lose_everything()
 
     def come_back(self, name: str) -> None:
         self.nodes[name].reachable = True
@@ -185,7 +191,7 @@ class FakeEngine:
 
     def ready(self, job_id: str, worker: int = 0) -> str:
         """The replica answers from now on; gives its address."""
-        (key,) = [key for key in self.live(job_id) if key.worker == worker]
+        key = max((key for key in self.live(job_id) if key.worker == worker), key=lambda key: key.attempt)
         address = f"addr-{key.node}:{30_000 + 100 * key.attempt + worker}"
         self._step(key, attempts.ReadySeen(address))
         return address
@@ -262,7 +268,8 @@ class FakeEngine:
         assert self.places.setdefault(name, place) == place, f"{name} was at {self.places[name]}, now at {place}"
 
     def _check_launch(self, key: RunKey, node: FakeNode, launch: attempts.Launch) -> None:
-        assert key not in self.launched, f"{key} launched twice"
+        assert key not in node.launched, f"{key} launched twice"
+        node.launched.add(key)
         self.launched.append(key)
         self.masters[key] = (launch.master_addr, launch.master_port)
         spec = node.specs[key]

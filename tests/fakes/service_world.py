@@ -29,7 +29,7 @@ SECRET = b"s" * 32
 
 
 def spec(**given: Any) -> JobSpec:
-    """A training job of one worker with one device, unless told otherwise; `devices=`, `workers=`, `saves=` in short."""
+    """A training job of one worker with one device, unless told otherwise. `devices`, `workers`, `saves` are short."""
     devices = given.pop("devices", 1)
     workers = given.pop("workers", 1)
     if given.pop("saves", False):

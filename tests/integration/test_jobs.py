@@ -91,7 +91,8 @@ def test_a_model_file_without_the_class_fails_before_any_worker_starts(instance:
 def test_a_gang_whose_worker_fails_ends_together_and_is_retried(instance: Instance, tmp_path: Path) -> None:
     script = (
         "import os, sys, time\n"
-        f"open(os.path.join({str(tmp_path)!r}, 'started'), 'a').write(os.environ['RANK'] + ':' + os.environ['SUANLI_ATTEMPT'] + '\\n')\n"
+        f"with open(os.path.join({str(tmp_path)!r}, 'started'), 'a') as marks:\n"
+        "    marks.write(os.environ['RANK'] + ':' + os.environ['SUANLI_ATTEMPT'] + '\\n')\n"
         "if os.environ['RANK'] == '1' and os.environ['SUANLI_ATTEMPT'] == '1': sys.exit(3)\n"
         "time.sleep(60 if os.environ['SUANLI_ATTEMPT'] == '1' else 0)\n"
     )

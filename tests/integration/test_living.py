@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from tests.integration.instances import Instance, demand, eventually, python
 
@@ -21,9 +25,6 @@ def test_a_second_up_is_refused_and_harms_nothing(instance: Instance) -> None:
 
 
 def test_a_request_without_a_token_is_refused_and_secrets_are_private(instance: Instance) -> None:
-    from urllib.error import HTTPError
-    from urllib.request import urlopen
-
     started = instance.home.started()
     assert started is not None
     for url in (f"{started.api}/v1/jobs", f"{started.gateway}/v1/services/x/predict"):
@@ -60,7 +61,8 @@ def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance:
     marks.mkdir()
     script = (
         "import os, time, uuid\n"
-        f"open(os.path.join({str(marks)!r}, os.environ['SUANLI_JOB_ID'] + '-' + os.environ['RANK'] + '-' + uuid.uuid4().hex), 'x')\n"
+        "name = '-'.join([os.environ['SUANLI_JOB_ID'], os.environ['RANK'], uuid.uuid4().hex])\n"
+        f"open(os.path.join({str(marks)!r}, name), 'x')\n"
         "time.sleep(float(os.environ['LASTS']))\n"
     )
     base = {"kind": "training", "workers": 2, "resources": demand(), "time_limit": "5m", "command": python(script)}
@@ -123,7 +125,7 @@ def test_ctrl_c_takes_everything_back(own_instance: Instance, after: str) -> Non
         if after in line:
             break
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     if process.returncode == 0:  # it was ready before the signal came
         assert after == "nodes answer"
         return
@@ -152,6 +154,30 @@ def test_a_bad_configuration_starts_nothing(own_instance: Instance) -> None:
     assert "dongyang-subnode" in answer.err
     assert "site.yaml" in answer.err
     assert own_instance.leftovers() == {"processes": [], "runtime": []}
+
+
+def test_with_a_certificate_the_doors_speak_tls_alone(own_instance: Instance, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed, so no certificate can be made here")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    site = yaml.safe_load(own_instance.config.read_text())
+    site["tls"] = {"cert": str(certificate), "key": str(key)}
+    own_instance.config.write_text(yaml.safe_dump(site))
+    own_instance.up()
+    started = own_instance.home.started()
+    assert started is not None
+    assert started.api.startswith("https://")
+    assert own_instance.suanli("queue").code == 0
+    with pytest.raises(OSError, match=r".*"):
+        urlopen(started.api.replace("https", "http") + "/v1/health", timeout=5)
 
 
 def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path, own_instance: Instance) -> None:

@@ -32,6 +32,7 @@ from benchmarks.workloads.gemm import host_residual
 
 SIDE = 24
 BATCH_S = 0.1
+SHAPE = Shape(SIDE, SIDE, SIDE)
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Multiplier:
     operand_sets: int = 5
     batch_s: float = BATCH_S
     precision: str = "fp32"
-    shape: Shape = Shape(SIDE, SIDE, SIDE)
+    shape: Shape = SHAPE
     batches: int = 0
     c: list[np.ndarray] = field(default_factory=list)
 

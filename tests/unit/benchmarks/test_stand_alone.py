@@ -57,8 +57,9 @@ def clean_environment(tmp_path: Path) -> dict[str, str]:
 
 
 def run(arguments: list[str], environment: Mapping[str, str], *, expect: int = 0) -> Any:
+    command = [sys.executable, *arguments]
     ended = subprocess.run(
-        [sys.executable, *arguments], cwd=CHECKOUT, env=dict(environment), capture_output=True, text=True, timeout=100
+        command, cwd=CHECKOUT, env=dict(environment), capture_output=True, text=True, timeout=100, check=False
     )
     assert ended.returncode == expect, ended.stderr
     return json.loads(ended.stdout) if expect == 0 else ended
@@ -104,7 +105,7 @@ WORKER = ["-m", "benchmarks", "run", "--worker", "-o", "json"]
 
 
 def test_a_cpu_jobs_devices_are_one_group_and_the_result_is_a_file(tmp_path: Path) -> None:
-    start_at_s = time.time() + 5.0
+    start_at_s = time.time() + 3.0
     answer = run(
         [*WORKER, "--window", "0.5", "--start-at", f"{start_at_s:.3f}", "--precision", "fp32"],
         worker_environment(tmp_path),
@@ -118,12 +119,6 @@ def test_a_cpu_jobs_devices_are_one_group_and_the_result_is_a_file(tmp_path: Pat
     assert answer["cases"][0]["value"] is None  # no accelerator: null, not 0
 
 
-def test_an_announced_start_that_has_passed_counts_zero(tmp_path: Path) -> None:
-    answer = run([*WORKER, "--window", "0.3", "--start-at", f"{time.time() - 1:.3f}"], worker_environment(tmp_path))
-    (device,) = answer["devices"]
-    assert (device["verdict"], device["gflops"], device["verified"]) == ("late_start", 0.0, False)
-
-
 def test_a_simulated_jobs_devices_get_simulated_figures_at_once(tmp_path: Path) -> None:
     environment = worker_environment(
         tmp_path, SUANLI_SIMULATED="1", SUANLI_DEVICES="s0,s1,s2", SUANLI_DEVICE_VENDOR="nvidia"
@@ -134,16 +129,6 @@ def test_a_simulated_jobs_devices_get_simulated_figures_at_once(tmp_path: Path) 
     assert [d["device"] for d in answer["devices"]] == ["s0", "s1", "s2"]
     assert {(d["evidence"], d["on"], d["verified"]) for d in answer["devices"]} == {("simulated", "nothing", False)}
     assert answer["provenance"]["library"] is None
-
-
-def test_accelerators_that_the_library_does_not_see_count_zero_and_fail_the_run(tmp_path: Path) -> None:
-    environment = worker_environment(
-        tmp_path, SUANLI_DEVICES="g0,g1,g2,g3,g4,g5,g6,g7,g8", SUANLI_DEVICE_VENDOR="nvidia"
-    )
-    run([*WORKER, "--window", "0.3"], environment | {"CUDA_VISIBLE_DEVICES": ""}, expect=1)
-    left = json.loads((tmp_path / "result.json").read_text())
-    assert {(d["verdict"], d["gflops"], d["on"]) for d in left["devices"]} == {("device_error", 0.0, "accelerator")}
-    assert "sees 0 accelerators of the 9" in left["devices"][0]["reason"]
 
 
 @pytest.mark.parametrize("missing", ["SUANLI_DEVICES", "SUANLI_SIMULATED"])

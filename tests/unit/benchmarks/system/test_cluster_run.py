@@ -148,7 +148,7 @@ def test_only_named_nodes_are_run_and_an_unknown_name_is_told_before_anything_is
     cluster = FakeCluster(SIM, GPU, workers={"sim-0": simulated_worker})
     run_cluster(cluster, RunPlan(4.0, nodes=("sim-0",)), CARDS, timer=cluster.timer)
     assert [j["resources"]["node"] for j in cluster.jobs] == ["sim-0"]
-    with pytest.raises(UnknownNode, match="edge-9.*edge-0, sim-0"):
+    with pytest.raises(UnknownNode, match=r"edge-9.*edge-0, sim-0"):
         run_cluster(cluster, RunPlan(4.0, nodes=("sim-0", "edge-9")), CARDS, timer=cluster.timer)
     assert len(cluster.jobs) == 1
 

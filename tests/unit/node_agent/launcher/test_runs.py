@@ -284,3 +284,16 @@ def test_files_are_for_this_user_alone(rig: LauncherRig) -> None:
     assert rig.process is not None
     assert f'"pid": {rig.process.pid}' in rig.paths.pid.read_text()
     assert os.getpid() != rig.process.pid
+
+
+def test_a_program_that_waits_for_the_signal_without_a_handler_gets_it(rig: LauncherRig) -> None:
+    program = (
+        "import os, signal, threading, time\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "def wait(): signal.sigwait({signal.SIGUSR1}); os._exit(6)\n"
+        "threading.Thread(target=wait).start()\n"
+        "time.sleep(300)\n"
+    )
+    rig.start().launch("a", sys.executable, "-c", program)
+    rig.ask("signal", key="a", signal=int(signal.SIGUSR1))
+    assert rig.outcome("a") == ("exit", 6)

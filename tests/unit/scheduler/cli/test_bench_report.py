@@ -164,7 +164,7 @@ def test_bad_input_submits_nothing(site: Site, argv: tuple[str, ...], exit_code:
 
 def test_nodes_may_be_repeated_or_listed(site: Site) -> None:
     cluster = site.serve(HOST, SIM, GPU)
-    assert site.run("bench", "run", "--nodes", "host,sim-0", "--nodes", "edge-0").exit_code == 0
+    assert site.run("bench", "run", "--nodes", "host,sim-0", "--nodes", "edge-0", "--window", "4").exit_code == 0
     assert [j["resources"]["node"] for j in cluster.jobs] == ["host", "sim-0", "edge-0"]
 
 

@@ -46,7 +46,7 @@ def test_queue_says_where_jobs_run_and_why_the_others_wait(shell: Shell) -> None
             "2",
             name="wait",
             submitted_s=now_s - 130,
-            est_start_s=now_s + 725,
+            est_start_s=now_s + 765,
             reason={"kind": "no_fit", "text": "0 of 1 workers fit (2 nodes: 0 of 8 devices free)"},
         )
     )
@@ -135,10 +135,11 @@ def simulated_node(**more: Any) -> dict[str, Any]:
 def test_nodes_says_what_stands_there_and_never_passes_off_a_simulated_card(shell: Shell) -> None:
     shell.control.node_views["h100-0"] = simulated_node(notes=["runs as one user"])
     header, real, simulated = rows(shell.out("nodes"))
-    assert header == ["NODE", "SITE", "STATE", "DEVICES", "USED", "CPUS-FREE", "MEMORY-FREE", "JOBS", "NOTES"]
+    assert header == ["NODE", "SITE", "STATE", "DEVICES", "USED", "CPUS-FREE", "MEMORY-FREE", "JOBS", "REASON"]
     assert real == ["edge-0", "dongyang-subnode", "ready", "2 x H100 SXM", "0/2", "12/16", "100 GiB", "-", "-"]
     assert simulated[3:5] == ["8 x H100 SXM (simulated)", "2.25/8"]
-    assert simulated[7:] == ["7 8", "runs as one user"]
+    assert simulated[7:] == ["7 8", "-"]
+    assert ["h100-0", "ready", "runs as one user", "-", "-"] in rows(shell.out("nodes", "--reasons"))
 
 
 def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
@@ -158,9 +159,10 @@ def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
 
 def test_drain_and_resume(shell: Shell) -> None:
     assert "edge-0 is draining" in shell.out("drain", "edge-0", "--reason", "fan noise")
+    shell.control.node_views["edge-0"]["drain"]["at_s"] -= 150
     assert rows(shell.out("nodes", "--reasons")) == [
         ["NODE", "STATE", "REASON", "BY", "SINCE"],
-        ["edge-0", "draining", "fan noise", "olga", "0s"],
+        ["edge-0", "draining", "fan noise", "olga", "2m"],
     ]
     assert rows(shell.out("nodes"))[1][-1] == "drained: fan noise"
     assert "takes jobs again" in shell.out("resume", "edge-0")

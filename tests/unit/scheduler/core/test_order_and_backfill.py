@@ -83,6 +83,16 @@ def test_extra_devices_at_the_promised_time_may_be_used_past_it() -> None:
     table.expect(started="a b", waiting="first c")
 
 
+def test_long_jobs_use_up_what_is_extra_and_short_ones_do_not() -> None:
+    # Four CPUs are free now, two are extra at +100 s: one short and two long jobs start, a third long one would delay.
+    table = cluster(nodes=1, devices=0, cpus=8).run("r", "n0", 0, cpus=4, ends_in=100.0)
+    table.submit("first", devices=0, cpus=6).submit("short", devices=0, limit=50.0)
+    for name in "abc":
+        table.submit(name, devices=0, limit=None)
+    table.expect(started="short a b", waiting="first c")
+    assert table.last.reasons["c"] == BehindReservation("first")
+
+
 def test_only_the_first_blocked_job_of_a_pool_has_a_promise() -> None:
     table = cluster(nodes=1).run("r", "n0", 6, ends_in=100.0)
     table.submit("first", devices=7, limit=100.0).submit("second", devices=8, limit=100.0)

@@ -84,6 +84,12 @@ def test_victims_that_are_not_needed_stay() -> None:
     table.submit("a", devices=3, priority=9).expect(preempted="r0 r1 r2")
 
 
+def test_the_cheapest_job_of_a_node_stays_where_it_is_of_no_use() -> None:
+    table = cluster(nodes=1).run("high", "n0", [0, 1, 2], priority=9).run("small", "n0", [3], saved_ago=1.0)
+    table.run("large", "n0", [4, 5, 6, 7], saved_ago=5.0)
+    table.submit("a", devices=4, priority=5).expect(preempted="large")
+
+
 def test_free_devices_count() -> None:
     table = cluster(nodes=2).run("r", "n0", [0, 1], saved_ago=1.0).run("s", "n1", 8, saved_ago=1.0)
     table.submit("a", devices=8, priority=9).expect(preempted="r")

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from scheduler.core.decisions import Policy
 from scheduler.core.demand import Demand
+from scheduler.core.order import in_order
 from scheduler.core.plan import plan
 from tests.fakes.cluster_table import ClusterTable, cluster, demand
 
-PROPERTY = settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PROPERTY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 demands = st.builds(
     demand,
@@ -144,3 +145,23 @@ def test_explain_agrees_with_the_plan(table: ClusterTable) -> None:
     made = table.plan()
     for job_id in list(table.pending)[:3]:
         assert table.explain(job_id).reason == made.reasons.get(job_id)
+
+
+@PROPERTY
+@given(tables(), st.lists(submissions, min_size=1, max_size=4))
+def test_once_its_victims_have_left_the_preemptor_starts(
+    table: ClusterTable, later: list[tuple[list[Demand], int, int, int, float | None]]
+) -> None:
+    """Unless a job before it in the order started instead."""
+    table.plan()
+    table.apply()
+    submit_all(table.after(3.0), later)
+    made = table.plan()
+    table.apply()
+    for job_id in [job_id for job_id, job in table.running.items() if job.stopping]:
+        table.gone(job_id, requeued=True)
+    line = [job.job_id for job in in_order(table.queue.pending)]
+    started = {start.job_id for start in table.plan().starts}
+    for preempt in made.preemptions:
+        ahead = line[: line.index(preempt.for_job)]
+        assert preempt.for_job in started or started & set(ahead), (preempt, started)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from node_agent.attempts import ProcessExited
 from node_agent.messages import Forget, Prepare, Release, RenewLease, RunKey, Stop
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Cancelled, EndCause, Failed, Pending, Running, Starting, Stopping, Succeeded
@@ -124,6 +125,7 @@ def test_a_gang_is_released_together_with_worker_0s_address(make: Make) -> None:
     assert world.events(job) == "submitted placed released started"
     world.engine.exit(job, worker=0)
     assert world.run().words(job) == "running"
+    assert world.store.job_events(job)[-1].detail == {"worker": 0, "attempt": 1, "exit_code": 0, "cause": "succeeded"}
     world.engine.exit(job, worker=1)
     assert world.run().words(job) == "succeeded"
 
@@ -148,7 +150,7 @@ def test_the_first_bad_end_brings_the_gang_down_and_the_whole_of_it_retries(make
     (stop,) = world.sent(Stop)
     assert (stop.key.worker, stop.cause, stop.checkpoint) == (0, "gang peer ended", False)
     assert world.used_milli() == 4000  # until its last worker is gone
-    assert world.pass_time(20).words(job) == "pending"  # the grace was over: SIGKILL
+    assert world.pass_time(10).words(job) == "pending"  # the grace is over: SIGKILL
     assert world.pass_time(1).words(job) == "running"
     assert (world.job(job).attempts, world.job(job).failures) == (2, 1)
     world.engine.stubborn.clear()
@@ -206,6 +208,14 @@ def test_a_victim_saves_goes_and_resumes_from_its_checkpoint(world: World) -> No
     assert world.words(victim, urgent) == "running succeeded"
     newest = world.sent(Prepare)[-1]
     assert (newest.key.attempt, newest.spec.resume_from) == (2, f"/ck/{victim}/attempt-1")
+
+
+def test_a_checkpoint_that_only_the_end_tells_of_is_resumed_from(world: World) -> None:
+    job = world.one(saves=True, retries=1)
+    (key,) = world.engine.live(job)
+    world.engine._step(key, ProcessExited(99, "exit", 1, "", world.clock.now_s(), None, "/ck/elsewhere"))
+    world.run().pass_time(1)
+    assert world.sent(Prepare)[-1].spec.resume_from == "/ck/elsewhere"
 
 
 def test_a_victim_without_a_checkpoint_is_terminated_and_starts_over(world: World) -> None:

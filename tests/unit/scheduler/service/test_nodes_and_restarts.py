@@ -204,6 +204,28 @@ def test_a_dependency_that_ended_before_the_kill_is_looked_up(world: World) -> N
     assert world.restart().words(job) == "running"
 
 
+def test_a_job_that_waits_for_jobs_that_are_done_is_set_free_by_a_restart(world: World) -> None:
+    """The end of the first and the release of the second are one commit; a bug between them must not last for ever."""
+    first = world.one()
+    second = world.one(after=(first,))
+    still_waiting = world.job(second)
+    world.engine.exit(first)
+    world.run().kill_service()
+    world.engine.nodes["n1"].lose_everything()
+    world.store._jobs[second] = still_waiting
+    world.start_service().run()
+    assert world.words(first, second) == "succeeded running"
+
+
+def test_a_submission_is_not_refused_for_want_of_a_node_not_heard_of_yet(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 4))
+    big = world.one(devices=4)
+    world.kill_service()
+    world.engine.nodes["n2"].reachable = False
+    world.start_service().run()
+    assert world.words(big, world.one(devices=4)) == "running pending"
+
+
 def test_back_off_and_preemption_survive_a_restart(world: World) -> None:
     retrying = world.one(retries=1)
     world.engine.exit(retrying, 1)

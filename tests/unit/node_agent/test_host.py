@@ -1,0 +1,450 @@
+"""An agent with its launcher, end to end and without Ray: commands in, events out, through every kind of crash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from node_agent.execution.logs import NoSuchLog
+from node_agent.host import AgentConfig, StaleEpoch, with_directories
+from node_agent.messages import (
+    Checkpointed,
+    Exited,
+    Forget,
+    Prepare,
+    Prepared,
+    PrepareFailed,
+    Ready,
+    Refused,
+    Release,
+    RenewLease,
+    Started,
+    Stop,
+)
+from tests.fakes.agent_rig import CPU, Listener, agent, alone, config, key, spec
+from tests.fakes.processes import carrying, end_all, eventually, lives, number_in
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="suanli-h-", dir="/tmp"))
+    try:
+        yield directory
+        left = list(carrying(str(directory)))
+        assert not left, f"processes were left: {left}"
+    finally:
+        end_all(str(directory))
+        shutil.rmtree(directory)
+
+
+def play(scene: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(scene(), 60.0)
+
+    asyncio.run(bounded())
+
+
+def on_agent(place: Path, scene: Callable[[Listener], Awaitable[None]]) -> None:
+    async def with_agent() -> None:
+        async with agent(config(place)) as listener:
+            await scene(listener)
+
+    play(with_agent)
+
+
+async def condition(ask: Callable[[], object], what: str = "the condition") -> None:
+    await asyncio.to_thread(eventually, ask, what)
+
+
+# ---- the life of a run -----------------------------------------------------------------------------------------------
+
+
+def test_from_prepare_to_exited(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        script = 'echo hello; echo {\\"loss\\": 0.5} >$SUANLI_RESULT_FILE; echo why >&2; exit 3'
+        exited = await a.run(spec(script))
+        assert [event.kind for event in a.events] == ["prepared", "started", "exited"]
+        assert (exited.how, exited.code, exited.asked) == ("exit", 3, None)
+        assert exited.result is not None
+        assert json.loads(exited.result) == {"loss": 0.5}
+        assert exited.detail == "exit code 3; last lines of stderr:\nwhy"
+        assert time.time() - exited.at_s < 5.0
+        chunk = await a.host.read_log("1", 1, 0, "stdout", 0, 100)
+        assert (chunk.data, chunk.end) == (b"hello\n", True)
+        with pytest.raises(NoSuchLog):
+            await a.host.read_log("2", 1, 0, "stdout", 0, 100)
+
+    on_agent(place, scene)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"argv": ("no-such-program",)}, "command"),
+        ({"working_dir": "/no/such/dir"}, "working_dir"),
+        ({"checkpoint_dir": "/proc/no"}, "checkpoint.dir"),
+        ({"argv": None, "model_path": "/no/model.py", "model_class": "M"}, "model"),
+        ({"device_indices": (99,)}, "resources"),
+        ({"working_dir": "/a\0b"}, "working_dir"),
+        ({"checkpoint_dir": "/a\0b"}, "node"),
+    ],
+)
+def test_what_cannot_start_is_said_before_anything_starts(place: Path, changes: dict[str, object], field: str) -> None:
+    async def scene(a: Listener) -> None:
+        await a.host.perform([alone(key(), spec("true", **changes))])
+        failed = await a.until(PrepareFailed)
+        assert failed.field == field
+        assert [event.kind for event in a.events] == ["prepare_failed"]
+
+    on_agent(place, scene)
+
+
+def test_a_node_that_is_not_here_and_a_bad_job_id(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        elsewhere, escaping = key(node="n9"), key(job_id="../../etc")
+        await a.host.perform([alone(elsewhere, spec("true")), alone(escaping, spec("true"))])
+        assert (await a.until(PrepareFailed, elsewhere)).field == "node"
+        assert (await a.until(PrepareFailed, escaping)).field == "node"
+
+    on_agent(place, scene)
+
+
+def test_a_gang_starts_when_released_and_meets_where_it_is_told(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        keys = [key(worker=0), key(worker=1)]
+        what = spec("echo $RANK/$WORLD_SIZE $MASTER_ADDR:$MASTER_PORT", world_size=2)
+        await a.host.perform([Prepare(1, each, what, release=False) for each in keys])
+        first, second = [await a.until(Prepared, each) for each in keys]
+        assert first.master_port != second.master_port
+        assert not any(isinstance(event, Started) for event in a.events)
+        await a.host.perform([Release(1, each, first.address, first.master_port) for each in keys])
+        for rank, each in enumerate(keys):
+            assert (await a.until(Exited, each)).code == 0
+            chunk = await a.host.read_log("1", 1, rank, "stdout", 0, 100)
+            assert chunk.data.decode() == f"{rank}/2 127.0.0.1:{first.master_port}\n"
+
+    on_agent(place, scene)
+
+
+def test_a_simulated_run_says_so_and_sees_no_card(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        run = key(node="s1")
+        what = spec(
+            "echo $SUANLI_SIMULATED,$SUANLI_DEVICE_MODEL,[$CUDA_VISIBLE_DEVICES]; sleep 300", device_indices=(1,)
+        )
+        await a.host.perform([alone(run, what)])
+        await a.until(Started, run)
+        await condition(lambda: (place / "state/runs/1/attempt-1/worker-0/stdout").read_text().endswith("\n"))
+        chunk = await a.host.read_log("1", 1, 0, "stdout", 0, 100)
+        assert (chunk.data, chunk.end) == (b"1,H100 SXM,[]\n", False)
+        readings = (await a.host.readings())["s1"]
+        busy = [fields["utilisation_percent"]["value"] > 0 for fields in readings.values()]
+        assert busy == [False, True]
+        assert {fields["power_watts"]["quality"] for fields in readings.values()} == {"simulated"}
+        await a.host.perform([Stop(1, run, False, 5.0, "cancelled")])
+        await a.until(Exited, run)
+        readings = (await a.host.readings())["s1"]
+        assert [fields["utilisation_percent"]["value"] for fields in readings.values()] == [0.0, 0.0]
+
+    on_agent(place, scene)
+
+
+def test_asked_twice_is_answered_twice_and_started_once(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        command = alone(key(), spec(f"echo x >>{place}/count; while [ ! -e {place}/go ]; do sleep 0.02; done"))
+        await a.host.perform([command, command])
+        await a.until(Started)
+        await a.host.perform([command])
+        (place / "go").touch()
+        await a.until(Exited)
+        await a.host.perform([command, Stop(1, key(), False, 1.0, "late")])
+        await a.host.perform([Forget(1, key())])
+        assert (await a.host.hello(1)).runs == ()
+        await a.host.perform([Stop(1, key("none"), False, 1.0, "stray")])
+        assert (await a.until(Exited, key("none"))).how == "never_started"
+        ends = {event for event in a.events if isinstance(event, Exited) and event.key == key()}
+        assert a.count(Exited, key()) == 3
+        assert len(ends) == 1
+        assert (place / "count").read_text() == "x\n"
+
+    on_agent(place, scene)
+
+
+# ---- stopping and checkpoints ----------------------------------------------------------------------------------------
+
+TRAINING = """
+import os, pathlib, time
+from node_agent.checkpointing import checkpoints
+with checkpoints() as c:
+    pathlib.Path(os.environ["SUANLI_RESULT_FILE"]).with_name("up").touch()
+    for step in range(100000):
+        time.sleep(0.01)
+        if c.requested:
+            c.save(lambda directory: (directory / "state").write_text(str(step)), step)
+        if c.should_exit:
+            break
+"""
+
+
+def test_preemption_saves_first(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        (place / "train.py").write_text(TRAINING)
+        changes = {"checkpoint_dir": str(place / "ckpt"), "env": (("PYTHONPATH", str(ROOT)),)}
+        await a.host.perform([alone(key(), spec(sys.executable, str(place / "train.py"), **changes))])
+        await a.until(Started)
+        await condition((place / "state/runs/1/attempt-1/worker-0/up").exists, "the training loop")
+        await a.host.perform([Stop(1, key(), True, 10.0, "preempted")])
+        exited = await a.until(Exited)
+        assert a.count(Checkpointed, key()) == 1
+        assert exited.asked == "preempted"
+        assert exited.checkpoint_dir == str(place / "ckpt" / "1" / "attempt-1")
+        assert (Path(exited.checkpoint_dir) / "latest").exists()
+
+    on_agent(place, scene)
+
+
+def test_a_run_without_a_checkpoint_names_none(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        exited = await a.run(spec("true", checkpoint_dir=str(place / "ckpt")))
+        assert exited.checkpoint_dir is None
+
+    on_agent(place, scene)
+
+
+def test_a_stubborn_run_is_killed_at_the_end_of_its_grace(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        script = f"trap '' TERM; echo x >{place}/up; while :; do sleep 0.02; done"
+        await a.host.perform([alone(key(), spec(script))])
+        await condition((place / "up").exists)
+        await a.host.perform([Stop(1, key(), False, 0.3, "cancelled")])
+        exited = await a.until(Exited)
+        assert (exited.how, exited.code, exited.asked) == ("signal", 9, "cancelled")
+        assert "SIGKILL" in exited.detail
+
+    on_agent(place, scene)
+
+
+# ---- replicas --------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_is_ready_when_its_port_answers(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        server = f'exec {sys.executable} -m http.server "$SUANLI_PORT" --bind 127.0.0.1 --directory {place}'
+        await a.host.perform([alone(key(), spec(server, serves=True, lease_bound=False, kind="inference"))])
+        ready = await a.until(Ready)
+        host, port = ready.address.split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.close()
+        assert (await a.host.hello(1)).runs[0].phase == "ready"
+
+    on_agent(place, scene)
+
+
+def test_a_ready_file_says_where(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        script = "echo half >$SUANLI_READY_FILE.new; echo 127.0.0.1:4567 >$SUANLI_READY_FILE; exec sleep 300"
+        await a.host.perform([alone(key(), spec(script, serves=True, lease_bound=False))])
+        assert (await a.until(Ready)).address == "127.0.0.1:4567"
+
+    on_agent(place, scene)
+
+
+# ---- epochs, events, readings ----------------------------------------------------------------------------------------
+
+
+def test_a_service_that_was_replaced_is_refused(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        await a.host.hello(5)
+        await a.host.perform([alone(key(), spec("true"), epoch=4), RenewLease(4, 9.0)])
+        assert (await a.until(Refused)).epoch == 5
+        with pytest.raises(StaleEpoch):
+            await a.host.hello(4)
+        assert (await a.host.hello(5)).runs == ()
+
+    on_agent(place, scene)
+
+
+def test_events_are_kept_until_committed(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        await a.run(spec("true"))
+        first = await a.host.events(0, 0.0)
+        again = await a.host.events(0, 0.0)
+        assert first == again
+        assert len(first.events) == 0 or first.events[-1].seq == a.seq
+        assert (await a.host.events(a.seq, 0.0)).events == ()
+        waiting = asyncio.create_task(a.host.events(a.seq, 10.0))
+        await a.host.perform([Stop(1, key("x"), False, 1.0, "stray")])
+        assert [numbered.seq for numbered in (await waiting).events] == [a.seq + 1]
+
+    on_agent(place, scene)
+
+
+def test_hello_tells_who_is_here(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        hello = await a.host.hello(1)
+        assert [(node.name, node.simulated, len(node.devices) > 0) for node in hello.nodes] == [
+            ("n1", False, True),
+            ("s1", True, True),
+        ]
+        assert hello.nodes[0].cpus_milli == 2000
+        assert hello.nodes[1].devices[0].simulated
+        assert any("simulated" in note for note in hello.nodes[1].notes)
+        assert lives(hello.launcher_pid)
+        assert os.getsid(hello.launcher_pid) != os.getsid(0)
+        readings = await a.host.readings()
+        assert set(readings) == {"n1", "s1"}
+        assert {"value", "unit", "at_s", "quality"} == set(next(iter(readings["n1"].values()))["memory_used_bytes"])
+
+    on_agent(place, scene)
+
+
+def test_directories_come_from_the_node_when_the_engine_names_none(tmp_path: Path) -> None:
+    named = with_directories(
+        AgentConfig("n/1", (CPU,), "", ""), {"SUANLI_NODE_STATE": "/s", "SUANLI_NODE_RUNTIME": "/r"}
+    )
+    assert (named.state_dir, named.runtime_dir) == (Path("/s/n_1"), Path("/r/n_1"))
+    assert with_directories(config(tmp_path), {}) == config(tmp_path)
+    with pytest.raises(RuntimeError, match="SUANLI_NODE_RUNTIME not set"):
+        with_directories(AgentConfig("n1", (CPU,), "", ""), {"SUANLI_NODE_STATE": "/s"})
+
+
+# ---- crashes ---------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def killed_agent(place: Path, script: str) -> AsyncIterator[int]:
+    """An agent process that started `script` and was then killed with SIGKILL; yields the run's pid."""
+    argv = [sys.executable, "-m", "tests.fakes.agent_rig", str(place), script]
+    process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    pid = int(await process.stdout.readline())
+    process.kill()
+    await process.wait()
+    yield pid
+
+
+def test_a_run_that_ends_while_no_agent_is_there_is_told_truly(place: Path) -> None:
+    async def scene() -> None:
+        script = "while [ ! -e go ]; do sleep 0.02; done; echo late >&2; exit 7"
+        async with killed_agent(place, script) as pid:
+            (place / "go").touch()
+            await condition(lambda: not lives(pid), "the run's end")
+            async with agent(config(place)) as a:
+                exited = await a.until(Exited)
+                assert (exited.how, exited.code) == ("exit", 7)
+                assert "late" in exited.detail
+                hello = await a.host.hello(1)
+                assert [(run.phase, run.exited) for run in hello.runs] == [("exited", exited)]
+                await a.host.perform([Forget(1, key())])
+            async with agent(config(place)) as a:
+                assert (await a.host.hello(1)).runs == ()
+
+    play(scene)
+
+
+def test_a_run_that_goes_on_is_found_by_the_next_agent(place: Path) -> None:
+    async def scene() -> None:
+        async with (
+            killed_agent(place, "echo x >>count; while [ ! -e go ]; do sleep 0.02; done; exit 7") as pid,
+            agent(config(place)) as a,
+        ):
+            run = (await a.host.hello(1)).runs[0]
+            assert (run.key, run.phase, run.pid) == (key(), "running", pid)
+            command = alone(key(), spec("echo x >>count", working_dir=str(place)))
+            await a.host.perform([command])  # the service does not know better
+            await a.until(Started)
+            (place / "go").touch()
+            exited = await a.until(Exited)
+            assert (exited.how, exited.code) == ("exit", 7)
+            assert (place / "count").read_text() == "x\n"
+
+    play(scene)
+
+
+def test_when_the_launcher_dies_runs_go_on_and_their_end_is_unknown(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        script = f"echo x >>{place}/count; while [ ! -e {place}/go ]; do sleep 0.02; done"
+        await a.host.perform([alone(key(), spec(script))])
+        started = await a.until(Started)
+        await condition((place / "count").exists)
+        before = (await a.host.hello(1)).launcher_pid
+        os.kill(before, signal.SIGKILL)
+        await condition(lambda: number_in_pid_file(place) not in (0, before), "another launcher")
+        assert lives(started.pid)
+        other = key("2")
+        await a.host.perform([alone(other, spec("exit 4"))])
+        assert (await a.until(Exited, other)).code == 4
+        (place / "go").touch()
+        exited = await a.until(Exited, key())
+        assert (exited.how, exited.code) == ("unknown", None)
+        assert (place / "count").read_text() == "x\n"
+
+    on_agent(place, scene)
+
+
+def number_in_pid_file(place: Path) -> int:
+    try:
+        return int(json.loads((place / "r" / "launcher.pid").read_text())["pid"])
+    except FileNotFoundError:
+        return 0
+
+
+def test_a_stop_that_the_dead_launcher_did_not_hear_is_repeated(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        await a.host.perform([alone(key(), spec("exec sleep 300"))])
+        await a.until(Started)
+        pid = (await a.host.hello(1)).launcher_pid
+        os.kill(pid, signal.SIGSTOP)
+        await a.host.perform([Stop(1, key(), False, 30.0, "cancelled")])
+        await asyncio.sleep(0)  # the request is on its way to a launcher that never reads it
+        os.kill(pid, signal.SIGKILL)
+        exited = await a.until(Exited)
+        assert (exited.how, exited.asked) == ("unknown", "cancelled")
+
+    on_agent(place, scene)
+
+
+def test_a_silent_service_ends_training_and_not_inference(place: Path) -> None:
+    async def scene() -> None:
+        async with agent(config(place, lease_s=0.6)) as a:
+            train, serve = key("1"), key("2")
+            await a.host.perform([alone(train, spec("exec sleep 300", grace_s=0.5))])
+            await a.host.perform([alone(serve, spec("exec sleep 300", lease_bound=False))])
+            pid = (await a.until(Started, serve)).pid
+            exited = await a.until(Exited, train)
+            assert exited.how == "lease"
+            assert lives(pid)
+
+    play(scene)
+
+
+def test_shutdown_leaves_nothing_and_close_leaves_everything(place: Path) -> None:
+    async def scene() -> None:
+        async with agent(config(place), end=False) as a:
+            await a.host.perform(
+                [alone(key(), spec(f"echo $$ >{place}/pid; trap '' TERM; while :; do sleep 0.1; done"))]
+            )
+            await a.until(Started)
+        pid = await asyncio.to_thread(eventually, lambda: number_in(place / "pid"))
+        assert lives(pid)
+        async with agent(config(place)) as a:
+            launcher = (await a.host.hello(1)).launcher_pid
+        assert not lives(pid)
+        assert not lives(launcher)
+        assert list((place / "r").iterdir()) == []
+
+    play(scene)
