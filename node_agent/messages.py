@@ -82,7 +82,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End a run. With `checkpoint=True`: SIGUSR1, wait for its acknowledgement or `grace_s`, then SIGTERM, then SIGKILL.
+    """End a run. With `checkpoint=True`: SIGUSR1, wait for its acknowledgement or `grace_s`, then SIGTERM, SIGKILL.
 
     Without: SIGTERM, then SIGKILL after `grace_s`. A run that was only prepared is forgotten. Always ends in Exited.
     """

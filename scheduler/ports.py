@@ -59,7 +59,10 @@ class Store(Protocol):
         ...
 
     def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        """Give ids and insert as Pending(NotConsidered), in one transaction. An array of n makes n jobs `N.0`..`N.n-1`."""
+        """Give ids and insert as Pending(NotConsidered), in one transaction.
+
+        An array of n makes n jobs `N.0`..`N.n-1`.
+        """
         ...
 
     def commit(self, changes: Sequence[Change]) -> None:
@@ -150,7 +153,7 @@ class Engine(Protocol):
     def read_log(
         self, node: str, job_id: str, attempt: int, worker: int, stream: str, offset: int, limit: int
     ) -> LogChunk:
-        """Blocks up to some seconds. Raises NotFound where there is no such log, Unavailable where the node is silent."""
+        """Blocks up to some seconds. NotFound where there is no such log, Unavailable where the node is silent."""
         ...
 
     def readings(self) -> Mapping[str, Json]:

@@ -299,6 +299,8 @@ class Supervisor:
     def _how(self, run: Run, code: int, status: int) -> tuple[How, int | None, str]:
         if run.stopped_for == "lease":
             return "lease", status, f"the service was silent for {self._lease_s:g} s, so its lease lapsed"
+        if run.stopped_for == "shutdown" and not (code == os.CLD_EXITED and status == 0):
+            return "lease", status, "its node was taken down"
         if run.stopped_for == "memory":
             return "out_of_memory", status, f"it used more than its {run.memory_bytes} bytes of memory"
         if code == os.CLD_EXITED:
@@ -438,6 +440,8 @@ class Supervisor:
         for run in self._live():
             run.asks_at = None
             run.kill_at = kill_at if run.kill_at is None else min(run.kill_at, kill_at)
+            if run.stopped_for is None:
+                run.stopped_for = "shutdown"
             self._send(run, signal.SIGTERM)
 
     @property

@@ -13,7 +13,7 @@ from scheduler.core.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A waiting job as the planner sees it. Jobs that wait for other jobs, back off or are held are not in the queue."""
+    """A waiting job as the planner sees it. Jobs that wait for other jobs or back off are not in the queue."""
 
     job_id: str
     seq: int

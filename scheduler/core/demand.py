@@ -31,9 +31,10 @@ class Demand:
     site: str | None = None
 
     def __post_init__(self) -> None:
-        assert self.devices >= 0 and 0 <= self.share_milli < WHOLE_DEVICE_MILLI, self
+        assert self.devices >= 0, self
+        assert 0 <= self.share_milli < WHOLE_DEVICE_MILLI, self
         assert not (self.devices and self.share_milli), self
-        assert self.cpus_milli >= 0 and self.memory_bytes >= 0, self
+        assert min(self.cpus_milli, self.memory_bytes) >= 0, self
 
     def device_text(self) -> str:
         """`2 x H100 SXM`, `0.25 of any device`, `no device`: for messages."""

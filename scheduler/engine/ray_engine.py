@@ -20,9 +20,10 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from node_agent.agent import AgentActor
+from node_agent.execution.logs import NoSuchLog
 from node_agent.host import AgentConfig
-from node_agent.nodes import NodeConfig
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
+from node_agent.nodes import NodeConfig
 from scheduler.errors import NotFound, Unavailable
 from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
 
@@ -108,7 +109,7 @@ class RayEngine:
                 timeout=CALL_TIMEOUT_S,
             )
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, FileNotFoundError):
+            if isinstance(error.cause, NoSuchLog):
                 raise NotFound(
                     f"job {job_id} attempt {attempt} worker {worker} has no {stream} log on node {node}"
                 ) from None

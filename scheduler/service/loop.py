@@ -267,7 +267,10 @@ class ServiceLoop:
         if out.routes is not None:
             # Before the commands: nothing is sent to a replica any more when it is told to stop.
             self._guarded("publish routes", lambda: self._gateway.publish(out.routes or ()))
+        unsettled = self._unsettled_nodes() if out.commands else frozenset()
         for node, commands in out.commands.items():
+            if node in unsettled:
+                continue
             self._guarded(f"send to node {node}", lambda n=node, c=commands: self._engine.send(n, c))  # type: ignore[misc]
         for agent, seq in out.acks.items():
             self._guarded(f"acknowledge to {agent}", lambda a=agent, s=seq: self._engine.ack(a, s))  # type: ignore[misc]
@@ -278,6 +281,17 @@ class ServiceLoop:
             if not isinstance(change.job.state, LIVE_STATES):
                 for waiter in self._waiters.pop(change.job.id, ()):
                     waiter.set_result(None)
+
+    def _unsettled_nodes(self) -> frozenset[str]:
+        """Nodes of which there is news that was not looked at yet: that they went, or came back with these runs.
+
+        They are sent nothing. A command that arrived after the node took stock of its runs, decided before that stock
+        was looked at, would start what is then believed never to have started. Nothing is missed: the comparison with
+        the node's runs, which comes next, finds out and sends again whatever is still to be done there.
+        """
+        with self._changed:
+            nodes = {event.node for event in self._events if isinstance(event, NodeDown)}
+            return frozenset(nodes | {event.facts.name for event in self._events if isinstance(event, NodeUp)})
 
     def _guarded(self, what: str, action: Callable[[], None]) -> None:
         try:

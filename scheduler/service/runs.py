@@ -241,7 +241,7 @@ def sentence_of(said: Exited) -> str:
         case "out_of_memory":
             end = f"{where} was killed for memory; ask for more with resources.memory"
         case "lease":
-            end = f"{where} was stopped because its node's lease lapsed"
+            end = f"{where} was stopped by its node, not by its own fault"
         case "unknown":
             end = f"nobody saw how {where} ended"
         case "never_started":

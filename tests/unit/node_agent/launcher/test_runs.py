@@ -53,7 +53,7 @@ def test_a_key_is_started_once(rig: LauncherRig) -> None:
     rig.start()
     pids = {rig.launch("a", "echo x >>count; exec sleep 60") for _ in range(3)}
     assert len(pids) == 1
-    eventually((rig.directory / "count").exists)
+    eventually(lambda: (rig.directory / "count").exists() and (rig.directory / "count").read_text())
     assert (rig.directory / "count").read_text() == "x\n"
 
 

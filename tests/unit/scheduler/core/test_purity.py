@@ -37,7 +37,8 @@ for module in (random, np.random):
 np.random.default_rng = forbidden
 
 seen = []
-quiet = {"object.__getattr__", "object.__setattr__", "object.__delattr__", "sys._getframe", "code.__new__", "builtins.id"}
+quiet = {"object.__getattr__", "object.__setattr__", "object.__delattr__"}
+quiet |= {"sys._getframe", "code.__new__", "builtins.id"}
 
 def hook(event, args):
     if watching and event not in quiet:

@@ -138,6 +138,22 @@ def test_cancelling_while_a_node_is_silent_ends_the_job_and_later_its_run(make: 
     assert world.words(world.one()) == "running"
 
 
+def test_what_was_decided_before_a_nodes_return_was_looked_at_is_not_sent(make: Make) -> None:
+    """Found by the torture test: a job was placed, its command waited for a full disk, and meanwhile its node went and
+    came back. The command started the run after the node had taken stock without it: it was believed gone, and was
+    started a second time beside itself."""
+    world = make(node_facts("n1", 2))
+    world.service.submit([spec()], OPERATOR)
+    world.store.full = True
+    world.once()  # placed, and not committed
+    world.engine.vanish("n1")
+    world.engine.come_back("n1")
+    world.store.full = False
+    world.run()
+    assert world.words("1") == "running"
+    assert len(world.engine.launched) == 1
+
+
 def test_a_new_node_takes_what_waits_and_first_gets_its_lease(make: Make) -> None:
     world = make(node_facts("n1", 1))
     first, second = world.submit(spec(), spec())

@@ -193,8 +193,8 @@ class Torture(RuleBasedStateMachine):
 
 
 Torture.TestCase.settings = settings(
-    max_examples=60,
-    stateful_step_count=40,
+    max_examples=40,
+    stateful_step_count=35,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
