@@ -193,7 +193,7 @@ class Torture(RuleBasedStateMachine):
 
 
 Torture.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=150,
     stateful_step_count=35,
     deadline=None,
     derandomize=True,
