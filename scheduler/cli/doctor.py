@@ -16,6 +16,7 @@ from typing import Literal
 import click
 
 from scheduler.cli.instance import Home
+from scheduler.cli.options import output_option
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 2 * 10**9
@@ -34,7 +35,7 @@ class Finding:
 
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), default=None, help="Site file whose ports are checked.")
-@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
+@output_option
 @click.pass_context
 def doctor(context: click.Context, config: Path | None, output: str) -> None:
     """Check Python, Ray, NVML, disk, ports and clock, and say how to mend each."""

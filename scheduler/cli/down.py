@@ -7,12 +7,13 @@ import json
 import click
 
 from scheduler.cli.instance import Home
+from scheduler.cli.options import output_option
 from scheduler.cli.stopping import stop_instance
 from scheduler.errors import SuanliError
 
 
 @click.command()
-@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
+@output_option
 def down(output: str) -> None:
     """Stop the service, the agents, their jobs and Ray of this instance.
 

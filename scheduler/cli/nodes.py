@@ -101,10 +101,14 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
         if drain is not None:
             since = words.duration(now_s - drain["at_s"])
             table.add(node["name"], node["state"], drain["reason"], drain["by"], since)
-        if node["state"] == "down" and not node["notes"]:
-            table.add(node["name"], node["state"], "its agent does not answer", "", "")
-        for note in node["notes"]:
-            table.add(node["name"], node["state"], note, "", "")
+        if node["state"] == "down":
+            table.add(node["name"], node["state"], "; ".join(node["notes"]) or "its agent does not answer", "", "")
+    noted: dict[str, list[str]] = {}
+    for node in found:
+        for note in node["notes"] if node["state"] != "down" else ():
+            noted.setdefault(note, []).append(node["name"])
+    for note, names in noted.items():  # what no one need act on comes last, once
+        table.add(names[0] if len(names) == 1 else f"{len(names)} nodes", "note", note, "", "")
     return table
 
 

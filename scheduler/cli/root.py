@@ -60,6 +60,7 @@ Exit codes:
   4    not found
   5    conflict with the present state
   6    unavailable: nothing answers, or it cannot take it now; try again
+  7    a --timeout was over
   130  interrupted
 
 \b

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from scheduler.cli import words
-from scheduler.cli.client import Client, job_path
+from scheduler.cli.client import Client
+from scheduler.cli.ids import job_or_array
 from scheduler.cli.layout import Column
 from scheduler.cli.options import job_argument, output_option
 from scheduler.cli.render import Table, one_line, show_json, show_pairs, show_table
@@ -19,11 +22,16 @@ from scheduler.cli.render import Table, one_line, show_json, show_pairs, show_ta
 @job_argument
 @output_option
 def show(job_id: str, output: str) -> None:
-    """Show everything about job ID (default: last)."""
-    job = Client.from_env().get(job_path(job_id))
+    """Show everything about job ID (default: last); for an array's number, its tasks."""
+    found = job_or_array(Client.from_env(), job_id)
+    if len(found) > 1:
+        _show_array(job_id, found, output)
+        return
+    (job,) = found
     if output == "json":
         show_json("job", job)
         return
+    spec = job["spec"]
     now_s = time.time()
     estimate = words.estimated_start(job, now_s)
     show_pairs(
@@ -38,15 +46,18 @@ def show(job_id: str, output: str) -> None:
             ("est. start", f"{words.moment(job['est_start_s'])} ({estimate})" if estimate else ""),
             ("workers", words.workers(job)),
             ("demand", job["demand"]),
-            ("simulated", "yes: it runs on simulated devices" if job["simulated"] else ""),
+            ("simulated", "yes: simulated devices, nothing here is measured" if job["simulated"] else ""),
             ("time limit", words.duration(job["time_limit_s"]) if job["time_limit_s"] is not None else "none"),
             ("submitted", words.moment(job["submitted_s"])),
             ("started", words.moment(job["started_s"])),
             ("ended", words.moment(job["ended_s"])),
             ("attempt", _attempt(job)),
-            ("resumes from", job["resume_from"]),
+            ("resumes from", job["resume_from"] if job["state"] not in words.ENDED else ""),
+            ("retries", spec.get("retries") or ""),
             ("after", ", ".join(job["after"])),
-            ("command", _command(job["spec"])),
+            ("command" if spec.get("command") else "model", _command(spec)),
+            ("working dir", spec.get("working_dir")),
+            ("checkpoints", (spec.get("checkpoint") or {}).get("dir")),
         ]
     )
     if job["workers"]:
@@ -58,6 +69,19 @@ def show(job_id: str, output: str) -> None:
     if job["results"]:
         click.echo()
         show_pairs([("results", json.dumps(job["results"], ensure_ascii=False, indent=1))])
+
+
+def _show_array(job_id: str, tasks: Sequence[words.View], output: str) -> None:
+    if output == "json":
+        show_json("array", {"id": job_id, "jobs": tasks})
+        return
+    counts = Counter(task["state"] for task in tasks)
+    click.echo(f"array {job_id}: " + ", ".join(f"{count} {state}" for state, count in counts.most_common()))
+    table = Table(["ID", Column("STATE", styled=True), "NODES", Column("DETAIL", folds=True, below=True)])
+    for task in tasks:
+        nodes = dict.fromkeys(w["node"] + (" (simulated)" if w["simulated"] else "") for w in task["workers"])
+        table.add(task["id"], task["state"], " ".join(nodes), one_line(task["detail"] or words.reason(task) or ""))
+    show_table(table)
 
 
 def _attempt(job: words.View) -> str:
@@ -108,7 +132,9 @@ def _events(job: words.View) -> Table:
     table = Table(["AT", "EVENT", Column("STATE", styled=True), Column("DETAIL", folds=True, below=True)])
     for event in job["events"]:
         detail = "; ".join(
-            f"{key} {_short(value)}" for key, value in event["detail"].items() if value not in (None, "", 0.0)
+            f"{key} {_short(value)}"
+            for key, value in event["detail"].items()
+            if value not in (None, "") and not key.endswith("_s")  # moments are for -o json
         )
         table.add(words.moment(event["at_s"]), event["event"], event["state"], detail)
     return table

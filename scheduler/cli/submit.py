@@ -95,13 +95,12 @@ def submit(
     job = job_mapping(file, {**flags, "command": context.meta.get(ARGV, ())})
     client = client or Client.from_env()
     if dry_run:
-        _dry_run(client, job, output)
+        _dry_run(client, job, file, output)
         return
-    answer = client.post("/v1/jobs", {"job": job})
+    answer = _post(client, "/v1/jobs", job, file)
     views = answer["jobs"]
     if quiet:
-        for view in views:
-            click.echo(view["id"])
+        click.echo(views[0]["id"].split(".")[0])
     elif output == "table":
         click.echo(_accepted(views))
     elif not wait_too:
@@ -131,11 +130,38 @@ def job_mapping(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
 def _accepted(views: list[Json]) -> str:
     if len(views) == 1:
         return f"submitted job {views[0]['id']} ({one_line(views[0]['name'])})"
-    return f"submitted {len(views)} jobs, {views[0]['id']} to {views[-1]['id']} ({one_line(views[0]['name'])})"
+    first, last = views[0]["id"], views[-1]["id"]
+    return (
+        f"submitted array {first.split('.')[0]} of {len(views)} jobs, {first} to {last} ({one_line(views[0]['name'])})"
+    )
 
 
-def _dry_run(client: Client, job: Mapping[str, Any], output: str) -> None:
-    answer = client.post("/v1/jobs/dry-run", {"job": job})
+def _post(client: Client, path: str, job: Mapping[str, Any], file: Path | None) -> Json:
+    """The service names a fault by its field (`job: FIELD: ...`); say where in the file that field stands."""
+    try:
+        return client.post(path, {"job": job})
+    except BadInput as error:
+        if file is None:
+            raise
+        from scheduler.schema.jobfile import job_from_file
+
+        _, lines = job_from_file(file)
+        raise BadInput("\n".join(_placed(line, file, lines) for line in error.message.splitlines())) from None
+
+
+def _placed(line: str, file: Path, lines: Mapping[str, int]) -> str:
+    prefix, _, rest = line.partition(": ")
+    field, colon, _ = rest.partition(":")
+    if prefix != "job" or not colon:
+        return line
+    place = field
+    while place and place not in lines:  # a field that is not in the file stands where its parent does
+        place = place.rpartition(".")[0]
+    return f"{file}:{lines[place]}: {rest}" if place in lines else f"{file}: {rest}"
+
+
+def _dry_run(client: Client, job: Mapping[str, Any], file: Path | None, output: str) -> None:
+    answer = _post(client, "/v1/jobs/dry-run", job, file)
     if output == "json":
         show_json("dry-run", answer)
         return

@@ -32,6 +32,7 @@ def create(name: str, tenant: str, role: Role, max_priority_class: str, replace:
     from scheduler import tokens
     from scheduler.ports import Principal
 
+    _check_names(tenant, role, max_priority_class)
     principal = Principal(name, tenant, role, max_priority_class)
     made = tokens.issue(_path(), principal, replace=replace)
     if output == "json":
@@ -71,6 +72,34 @@ def revoke(name: str, output: str) -> None:
         show_json("token-revoked", {"name": name})
     else:
         click.echo(f"token {name} is revoked")
+
+
+def _check_names(tenant: str, role: str, max_priority_class: str) -> None:
+    """Against the configuration that the instance was started with, or the one that ships."""
+    from difflib import get_close_matches
+
+    from scheduler.cli.instance import Home
+    from scheduler.cli.up import default_config
+    from scheduler.errors import BadInput
+    from scheduler.schema.load import load_site
+
+    started = Home(home_path()).started() if home_path().exists() else None
+    site = load_site(Path(started.config) if started else default_config())
+    for option, value, known in (
+        ("--tenant", tenant, site.tenants),
+        ("--max-priority-class", max_priority_class, site.priority_classes),
+    ):
+        if value not in known:
+            near = get_close_matches(value, known, 1)
+            meant = f" (did you mean {near[0]}?)" if near else ""
+            raise BadInput(f"{option}: expected one of {', '.join(known)}; got {value!r}{meant}", field=option)
+    highest = site.tenants[tenant].max_priority_class
+    classes = site.priority_classes
+    if role == "tenant" and classes[max_priority_class].priority > classes[highest].priority:
+        raise BadInput(
+            f"--max-priority-class: tenant {tenant} may use {highest} at most (tenants file); got {max_priority_class}",
+            field="--max-priority-class",
+        )
 
 
 def _path() -> Path:

@@ -30,6 +30,7 @@ from scheduler.cli.instance import (
     free_port,
     require_free,
 )
+from scheduler.cli.options import output_option
 from scheduler.cli.stopping import stop_instance
 from scheduler.errors import Conflict, SuanliError, Unavailable
 
@@ -43,7 +44,7 @@ START_DEADLINE_S = 60.0
 @click.option("--config", "config", type=click.Path(), default=None, help="Site file; default: configs/local.yaml.")
 @click.option("--api-port", type=click.IntRange(0, 65535), default=None, help="Overrides api.port (0: any free one).")
 @click.option("--gateway-port", type=click.IntRange(0, 65535), default=None, help="Overrides gateway.port (0: any).")
-@click.option("-o", "output", type=click.Choice(["table", "json"]), default="table", help="Form of the answer.")
+@output_option
 def up(config: str | None, api_port: int | None, gateway_port: int | None, output: str) -> None:
     """Start Ray, the service, the gateway and this machine's agent; simulated nodes too, where the site file has some.
 

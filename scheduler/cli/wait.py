@@ -8,8 +8,11 @@ import click
 
 from scheduler.cli import words
 from scheduler.cli.client import Client, Json
+from scheduler.cli.ids import every_id
 from scheduler.cli.options import output_option
 from scheduler.cli.render import one_line, show_json
+
+TIMED_OUT = 7
 
 
 @click.command()
@@ -18,7 +21,10 @@ from scheduler.cli.render import one_line, show_json
 @output_option
 @click.pass_context
 def wait(context: click.Context, job_ids: tuple[str, ...], timeout: float | None, output: str) -> None:
-    """Wait until the jobs (default: last) have ended. Exit code 0 if all succeeded, else 1."""
+    """Wait until the jobs (default: last) have ended; an array's number means all its tasks.
+
+    Exit code 0 if all succeeded, 1 if one did not, 7 if --timeout was over first.
+    """
     views = wait_for(Client.from_env(), job_ids or ("last",), timeout_s=timeout)
     if output == "json":
         show_json("wait", {"jobs": views})
@@ -26,8 +32,10 @@ def wait(context: click.Context, job_ids: tuple[str, ...], timeout: float | None
         for view in views:
             still = "" if view["state"] in words.ENDED else f" (still so after {timeout:g} s)"
             click.echo(one_line(words.sentence(view)) + still)
-    if not all_succeeded(views):
+    if any(view["state"] in words.ENDED and view["state"] != "succeeded" for view in views):
         context.exit(1)
+    if not all_succeeded(views):
+        context.exit(TIMED_OUT)
 
 
 def wait_for(client: Client, job_ids: tuple[str, ...], *, timeout_s: float | None) -> list[Json]:
@@ -35,8 +43,7 @@ def wait_for(client: Client, job_ids: tuple[str, ...], *, timeout_s: float | Non
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     views = []
     # `last` is looked up first: while an earlier one is waited for, another job may become the last.
-    names = [client.get("/v1/jobs/last")["id"] if job_id == "last" else job_id for job_id in job_ids]
-    for name in names:
+    for name in every_id(client, job_ids):
         left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
         views.append(client.wait_for_job(name, timeout_s=left_s))
     return views

@@ -157,17 +157,28 @@ class RayEngine:
             task.cancel()
 
     async def _main(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._connect)
+        await self._connected()
         readings = asyncio.create_task(self._collect_readings())
         try:
             while not self._closing.is_set():
                 try:
                     self._reconcile_membership(await self._ray_nodes())
-                except ray.exceptions.RayError as error:
-                    log.warning("Ray's head does not answer: %s", error)
+                except Exception as error:  # Ray raises what it likes here; membership must never end by itself
+                    log.warning("Ray's head does not answer: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(MEMBERSHIP_PERIOD_S)
         finally:
             readings.cancel()
+
+    async def _connected(self) -> None:
+        """Try until it works: a service that hears no node must not look as if it did."""
+        while not self._closing.is_set():
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._connect)
+                return
+            except Exception as error:  # whatever Ray raises while its head is starting or gone
+                log.error("cannot join Ray: %s: %s; trying again", type(error).__name__, error)
+                ray.shutdown()
+                await asyncio.sleep(1.0)
 
     def _connect(self) -> None:
         """Join the cluster that `up` started, as a driver. Waits for its port first: Ray itself would wait minutes."""
@@ -208,6 +219,10 @@ class RayEngine:
             if known is not None and known.task is not None:
                 known.task.cancel()
             agent = _Agent(name=name, ray_node_id=node_id, config=config)
+            # Until the new one is greeted, it answers for the nodes of the old: if it never is, they count as down.
+            agent.nodes = known.nodes if known is not None else ()
+            for node in agent.nodes:
+                self._by_node[node] = agent
             self._agents[name] = agent
             agent.task = asyncio.create_task(self._attend(agent), name=f"agent {name}")
         for name in set(self._agents) - set(wanted):

@@ -175,7 +175,10 @@ class GatewayApp:
             if principal.role == "viewer":
                 raise Forbidden("a viewer's token cannot call services")
             raw: bytes = scope.get("raw_path") or scope["path"].encode()
-            _, _, _, raw_name, *rest = raw.split(b"/", 4)
+            parts = raw.split(b"/", 4)
+            if len(parts) < 4:  # an encoded slash where a plain one belongs
+                raise NotFound("there is nothing here; services are at /v1/services/NAME/...")
+            raw_name, rest = parts[3], parts[4:]
             service = self._find(urllib.parse.unquote(raw_name.decode("latin-1")), principal)
             target = b"/" + (rest[0] if rest else b"")
             if query := scope.get("query_string"):

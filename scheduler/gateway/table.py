@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from scheduler.errors import BadInput, Unavailable
 from scheduler.ports import Replica, Route
+
+log = logging.getLogger(__name__)
 
 TABLE_LIMIT_BYTES = 16 << 20
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -84,9 +87,18 @@ def _route(value: object, at: str) -> Route:
         tenant=_get(value, "tenant", str, at),
         priority=_get(value, "priority", int, at),
         slo_p99_ms=None if slo is None else float(slo),
-        replicas=tuple(_replica(one, f"{at}replicas[{index}].") for index, one in enumerate(replicas)),
+        replicas=tuple(_usable(replicas, at)),
         secret=secret,
     )
+
+
+def _usable(replicas: Sequence[object], at: str) -> Iterator[Replica]:
+    """One bad replica is left out, with a line in the log: it must not keep the table from every other service."""
+    for index, one in enumerate(replicas):
+        try:
+            yield _replica(one, f"{at}replicas[{index}].")
+        except BadInput as error:
+            log.warning("a replica is left out of the routing table: %s", error.message)
 
 
 def _replica(value: object, at: str) -> Replica:

@@ -187,7 +187,7 @@ class JobShape(Shape):
         PlainValidator(
             matching(
                 r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
-                "a name: letters, digits, dot, hyphen and underscore, at most 100 characters, first a letter or digit",
+                "a name of ASCII letters, digits, dots, hyphens and underscores, at most 100, first a letter or digit",
             )
         ),
     ]

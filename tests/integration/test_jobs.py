@@ -141,6 +141,15 @@ def test_a_demand_that_no_node_can_meet_is_refused_at_submit(instance: Instance)
     assert "Traceback" not in answer.err
 
 
+def test_what_only_the_site_can_refuse_is_named_with_file_and_line(instance: Instance, tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: x\nkind: batch\ncommand: [/bin/true]\ntime_limit: 1m\nresources:\n  device: H100 SXN\n")
+    answer = instance.suanli("submit", str(path))
+    assert answer.code == 2
+    assert f"{path}:6: resources.device" in answer.err
+    assert "H100 SXM" in answer.err
+
+
 def test_an_urgent_job_preempts_best_effort_work_which_resumes(instance: Instance, tmp_path: Path) -> None:
     import sys
 
@@ -174,9 +183,12 @@ def test_an_urgent_job_preempts_best_effort_work_which_resumes(instance: Instanc
 def test_an_array_runs_every_task_once(instance: Instance, tmp_path: Path) -> None:
     script = f"import os; open(os.path.join({str(tmp_path)!r}, os.environ['SUANLI_ARRAY_INDEX']), 'x')"
     job_id = instance.submit({**BASE, "name": "array", "array": 6, "command": python(script)})
-    base = job_id.split(".")[0].split()[0]
+    assert job_id.isdigit()
+    assert instance.suanli("wait", job_id).code == 0
     for index in range(6):
-        assert instance.ended(f"{base}.{index}")["state"] == "succeeded"
+        assert instance.job(f"{job_id}.{index}")["state"] == "succeeded"
+    assert "6 succeeded" in instance.suanli("show", job_id).out
+    assert instance.suanli("cancel", job_id).code == 5  # all of it has ended
     assert sorted(path.name for path in tmp_path.iterdir()) == [str(index) for index in range(6)]
 
 

@@ -70,7 +70,7 @@ def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance:
     own_instance.in_state(running, "running")
     short = own_instance.submit({**base, "name": "ends-meanwhile", "env": {"LASTS": "0.5"}})
     waiting = own_instance.submit({**base, "name": "waiting", "workers": 8, "env": {"LASTS": "0"}})
-    own_instance.in_state(short, "running")
+    eventually(lambda: len([*marks.glob(f"{short}-*")]) == 2, within_s=30, what="the short job has started")
     own_instance.kill_service()
     pids = {mark.name for mark in marks.iterdir()}
     assert own_instance.suanli("queue").code == 6

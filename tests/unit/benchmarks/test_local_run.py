@@ -28,8 +28,11 @@ def run(job: JobDevices, options: RunOptions = OPTIONS) -> list[DeviceRecord]:
 
 
 def test_a_cpu_jobs_devices_are_one_group_of_that_many_threads() -> None:
-    (made,) = run(CPU_JOB)
-    assert (made.device, made.covers, made.threads, made.on) == ("c0 +1", ("c0", "c1"), 2, "cpu")
+    for window_s in (0.3, 1.0, 3.0):  # on a busy machine no batch may fit into a short one
+        (made,) = run(CPU_JOB, replace(OPTIONS, window_s=window_s))
+        assert (made.device, made.covers, made.threads, made.on) == ("c0 +1", ("c0", "c1"), 2, "cpu")
+        if made.verified:
+            break
     assert made.verified, made.reason
 
 

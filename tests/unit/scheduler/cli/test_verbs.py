@@ -139,7 +139,7 @@ def test_nodes_says_what_stands_there_and_never_passes_off_a_simulated_card(shel
     assert real == ["edge-0", "dongyang-subnode", "ready", "2 x H100 SXM", "0/2", "12/16", "100 GiB", "-", "-"]
     assert simulated[3:5] == ["8 x H100 SXM (simulated)", "2.25/8"]
     assert simulated[7:] == ["7 8", "-"]
-    assert ["h100-0", "ready", "runs as one user", "-", "-"] in rows(shell.out("nodes", "--reasons"))
+    assert ["h100-0", "note", "runs as one user", "-", "-"] in rows(shell.out("nodes", "--reasons"))
 
 
 def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
@@ -263,7 +263,7 @@ def test_wait_tells_by_its_code_whether_all_succeeded(shell: Shell) -> None:
 
 def test_wait_gives_up_in_time(shell: Shell) -> None:
     result = shell.run("wait", "1", "--timeout", "0.1")
-    assert result.exit_code == 1
+    assert result.exit_code == 7  # not 1: nothing failed
     assert result.stdout == "job 1 (a-job): pending: not looked at yet (still so after 0.1 s)\n"
 
 
@@ -271,6 +271,30 @@ def test_cancel(shell: Shell) -> None:
     assert shell.out("cancel", "1", "--reason", "a mistake") == ("job 1 (a-job): cancelled: by olga: a mistake\n")
     again = shell.run("cancel", "1")
     assert (again.exit_code, again.stderr) == (5, "suanli: job 1 has ended already (cancelled)\n")
+
+
+def test_cancel_tries_every_id_and_says_the_worst(shell: Shell) -> None:
+    other = shell.out("submit", "-q", "--name", "x", "--kind", "batch", "--time-limit", "60", "--", "true").strip()
+    shell.out("cancel", "1")
+    result = shell.run("cancel", "999", "1", other)
+    assert result.exit_code == 5
+    assert f"job {other}" in result.stdout
+    assert "999" in result.stderr
+    assert "job 1 has ended already" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "nearest"),
+    [
+        (("--tenant", "hospitl"), "hospital"),
+        (("--tenant", "hospital", "--max-priority-class", "urgent-ish"), "emergency"),
+        (("--tenant", "film-studio", "--max-priority-class", "emergency"), "production"),
+    ],
+)
+def test_a_token_for_a_name_that_is_not_there_is_refused(shell: Shell, flags: tuple[str, ...], nearest: str) -> None:
+    result = shell.run("token", "create", "t", *flags)
+    assert result.exit_code == 2
+    assert nearest in result.stderr
 
 
 # ---- logs --------------------------------------------------------------------------------------------------------
@@ -394,7 +418,7 @@ def test_status(shell: Shell) -> None:
         (["drain", "edge-0", "--reason", "r"], "suanli/drain/1", "state"),
         (["cancel", "1"], "suanli/cancel/1", "jobs"),
         (["token", "list"], "suanli/tokens/1", "tokens"),
-        (["token", "create", "t", "--tenant", "x"], "suanli/token/1", "token"),
+        (["token", "create", "t", "--tenant", "hospital"], "suanli/token/1", "token"),
     ],
 )
 def test_json_names_its_schema_and_is_one_line_in_a_pipe(shell: Shell, argv: list[str], schema: str, key: str) -> None:

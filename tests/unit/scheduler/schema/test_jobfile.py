@@ -338,7 +338,11 @@ BAD: list[tuple[str, str, list[str]]] = [
     ),
     ("after nothing", GOOD + "after: []\n", ["job.yaml:5: after: expected a list of job ids"]),
     ("after last", GOOD + "after: last\n", ["job.yaml:5: after: expected a list of job ids"]),
-    ("name", GOOD.replace("name: t", "name: a b/c"), ["job.yaml:1: name: expected a name: letters,", "got 'a b/c'"]),
+    (
+        "name",
+        GOOD.replace("name: t", "name: a b/c"),
+        ["job.yaml:1: name: expected a name of ASCII letters,", "got 'a b/c'"],
+    ),
     ("name as a number", GOOD.replace("name: t", "name: 7"), ["job.yaml:1: name: expected a name", "got 7"]),
     ("a list", "- 1\n", ["job.yaml:1: expected a mapping of fields (name: value); got a list of 1"]),
     ("nothing", "", ["job.yaml:1: expected a mapping of fields (name: value); got nothing"]),
