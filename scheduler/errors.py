@@ -47,6 +47,14 @@ class Conflict(SuanliError):
     http_status = 409
 
 
+class Superseded(Conflict):
+    """Another service has taken the store over: `epoch` is its epoch. This one must not write any more."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"another service took over (epoch {epoch}); ask that one, and stop this one")
+        self.epoch = epoch
+
+
 class Unavailable(SuanliError):
     """The service, the store or the network cannot take it now; trying again later is right."""
 

@@ -52,7 +52,12 @@ class Drain:
 
 class Store(Protocol):
     """Durable when a call returns. Raises scheduler.errors.Unavailable when it cannot be (disk full, locked, gone):
-    then nothing of that call was kept."""
+    then nothing of that call was kept.
+
+    A store that gave an epoch writes for that epoch alone: once another one has given a higher, every write raises
+    scheduler.errors.Superseded (a Conflict) and keeps nothing. Texts come back with NUL characters and broken Unicode
+    spelled out as escapes.
+    """
 
     def next_epoch(self) -> int:
         """A number higher than any given before: the epoch of this start of the service."""
@@ -82,6 +87,10 @@ class Store(Protocol):
         ...
 
     def job_events(self, job_id: str) -> Sequence[StoredEvent]: ...
+
+    def events_named(self, job_ids: Sequence[str], names: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
+        """Of each of these jobs the events of these names, oldest first; jobs without any are left out."""
+        ...
 
     def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
         """Keep the JSON text that a worker left as its result (last writer wins for one (attempt, worker))."""

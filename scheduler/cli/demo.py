@@ -49,21 +49,26 @@ class Stage:
         return self.client
 
     def suanli(self, *arguments: str, show: bool = True, expect: int = 0) -> str:
-        """Run a verb as an operator would, in a process of its own; its output is shown and returned."""
+        """Run a verb as an operator would, in a process of its own; its output is shown, and returned if it was caught.
+
+        On a terminal what is only to be looked at goes there directly, so that it has the terminal's form.
+        """
         if show:
             click.secho(f"$ suanli {' '.join(arguments)}", bold=True)
+            sys.stdout.flush()
+        direct = show and "-q" not in arguments and sys.stdout.isatty()
         done = subprocess.run(
             [sys.executable, "-m", "scheduler.cli", *arguments],
-            stdout=subprocess.PIPE,
+            stdout=None if direct else subprocess.PIPE,
             text=True,
             env=os.environ | {"SUANLI_HOME": str(self.home.path)},
             check=False,
         )
-        if show and done.stdout.strip():
+        if show and not direct and done.stdout.strip():
             click.echo(done.stdout.rstrip())
         if done.returncode != expect:
             raise DemoFailed(f"`suanli {' '.join(arguments)}` ended with {done.returncode}, not {expect}")
-        return done.stdout
+        return done.stdout or ""
 
     def submit(self, name: str, job: dict[str, Any], *, show: bool = True) -> str:
         """Write a job file and submit it; the id."""
@@ -322,15 +327,16 @@ def step_bench(stage: Stage) -> None:
     )
     real = by_kind.get("accelerator", []) + by_kind.get("cpu", [])
     require(bool(real) and all(d["verified"] for d in real), f"this machine's devices were not verified: {real}")
-    for kind, words in (
-        ("accelerator", "measured on accelerators"),
-        ("cpu", "measured on CPU devices, never counted towards a goal"),
-        ("simulated", "SIMULATED, no product was computed"),
+    for kind, unit, per_unit, words in (
+        ("accelerator", "PFlops", 1e6, "accelerators, measured"),
+        ("cpu", "GFLOP/s", 1.0, "CPU devices, measured, never counted towards a goal"),
+        ("simulated", "PFlops", 1e6, "SIMULATED cards, no product was computed"),
     ):
-        rated = [device["gflops"] for device in by_kind.get(kind, []) if device["gflops"] is not None]
+        rated = [device for device in by_kind.get(kind, []) if device["gflops"] is not None]
         if rated:
-            figure = f"{sum(rated):,.1f} GFLOPS" if kind != "simulated" else f"{sum(rated) / 1e6:,.2f} PFlops"
-            text = f"{figure} from {len(rated)} entries, {words} ({answer['provenance']['label']} window)"
+            figure = sum(device["gflops"] for device in rated) / per_unit
+            devices = sum(len(device["covers"]) or 1 for device in rated)
+            text = f"{figure:.2f} {unit} on {devices} {words} ({answer['provenance']['label']} window)"
             click.echo(text)
             stage.note(f"bench, {kind}", text)
 

@@ -1,9 +1,9 @@
 """The one place where the live system reads the time for its logic: epoch seconds that never step.
 
-Leases, time limits and graces are differences of these seconds. If the wall clock were stepped back ten minutes, no lease
-would be renewed for ten minutes and every node would stop its training; stepped forward, a fence would end early. So the
-wall clock is read once, and from then on CLOCK_BOOTTIME is added, which steps for nobody and goes on through a suspend.
-What is shown may therefore differ from a corrected wall clock until the process starts again.
+Leases, time limits and graces are differences of these seconds. If the wall clock were stepped back ten minutes, no
+lease would be renewed for ten minutes and every node would stop its training; stepped forward, a fence would end early.
+So the wall clock is read once, and from then on CLOCK_BOOTTIME is added, which steps for nobody and goes on through a
+suspend. What is shown may therefore differ from a corrected wall clock until the process starts again.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 States and reasons carry a literal `kind`, which tells the members of their unions apart; a text that fits none is
 refused with pydantic's ValidationError, never guessed.
+
+What processes write ends up in texts here, so anything can be in them. No database takes half of a surrogate pair, and
+PostgreSQL takes no NUL: both are spelled out as escapes rather than let one run's last words hold up every commit.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import PydanticSerializationError
 
 from scheduler.core.jobs import JobSpec, JobState
 
@@ -18,8 +22,33 @@ _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _STATE: TypeAdapter[JobState] = TypeAdapter(Annotated[JobState, Field(discriminator="kind")])
 
 
+def plain_text(text: str) -> str:
+    """The text as every database takes it: `\\u0000` for NUL, `\\udc80` for half of a surrogate pair."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
+
+
+def _plain(value: Any) -> Any:
+    """The same for every text within a value that is about to be JSON."""
+    if isinstance(value, str):
+        return plain_text(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _dump(adapter: TypeAdapter[Any], value: Any) -> str:
+    try:
+        return adapter.dump_json(value).decode()
+    except (PydanticSerializationError, UnicodeEncodeError):
+        return json.dumps(_plain(adapter.dump_python(value)), ensure_ascii=False, separators=(",", ":"))
+
+
 def spec_to_text(spec: JobSpec) -> str:
-    return _SPEC.dump_json(spec).decode()
+    return _dump(_SPEC, spec)
 
 
 def spec_from_text(text: str) -> JobSpec:
@@ -27,7 +56,7 @@ def spec_from_text(text: str) -> JobSpec:
 
 
 def state_to_text(state: JobState) -> str:
-    return _STATE.dump_json(state).decode()
+    return _dump(_STATE, state)
 
 
 def state_from_text(text: str) -> JobState:
@@ -35,7 +64,7 @@ def state_from_text(text: str) -> JobState:
 
 
 def detail_to_text(detail: Mapping[str, Any]) -> str:
-    return json.dumps(dict(detail), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(_plain(detail), ensure_ascii=False, separators=(",", ":"))
 
 
 def detail_from_text(text: str) -> Mapping[str, Any]:

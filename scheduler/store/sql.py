@@ -2,6 +2,9 @@
 
 SQLite runs in WAL mode with synchronous=FULL: a call that returned has reached the disk. Writers in this process take
 turns by a lock, so `busy_timeout` is for other processes (a backup, an operator's shell) alone. Thread-safe.
+
+Epochs protect the store as they protect the nodes: each write looks, within its own transaction, whether a service
+that started later has taken over, and is refused if one has.
 """
 
 from __future__ import annotations
@@ -18,12 +21,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
-from scheduler.errors import BadInput, Unavailable
+from scheduler.errors import BadInput, Superseded, Unavailable
 from scheduler.ports import Change, Drain, StoredEvent
 from scheduler.store import encoding, tables
 from scheduler.store.opening import connect, prepare_schema
 
 _WRITE = {"suanli_write": True}
+_IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
 
 def open_store(url: str) -> SqlStore:
@@ -85,10 +89,22 @@ class SqlStore:
         """Without the password: fit for `suanli status`."""
         self._write_lock = threading.Lock()
         self._writing = engine.execution_options(**_WRITE)
+        self._epoch: int | None = None  # the one that `next_epoch` gave; without one nothing is checked
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with self._write_lock, translated(self.shown_url), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _write_of_epoch(self) -> Iterator[Connection]:
+        """A write that only the newest service may make."""
+        with self._write() as connection:
+            if self._epoch is not None:
+                # The row is held until the commit (SQLite: the whole file is), so nobody can take over in between.
+                newest = connection.execute(select(tables.meta.c.epoch).with_for_update(read=True)).scalar_one()
+                if newest > self._epoch:
+                    raise Superseded(newest)
             yield connection
 
     @contextmanager
@@ -104,6 +120,7 @@ class SqlStore:
             connection.execute(update(meta).values(epoch=meta.c.epoch + 1))
             epoch = connection.execute(select(meta.c.epoch)).scalar_one()
         assert isinstance(epoch, int)
+        self._epoch = epoch
         return epoch
 
     def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
@@ -111,7 +128,7 @@ class SqlStore:
             return ()
         meta = tables.meta
         numbers, seqs = len(specs), sum(max(1, spec.array_size) for spec in specs)
-        with self._write() as connection:
+        with self._write_of_epoch() as connection:
             # Updated before it is read: the row is ours until the commit, on PostgreSQL too.
             connection.execute(
                 update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs)
@@ -129,7 +146,7 @@ class SqlStore:
         if not changes:
             return
         newest = {change.job.id: change for change in changes}  # a job that changed twice is written once
-        with self._write() as connection:
+        with self._write_of_epoch() as connection:
             done = connection.execute(_UPDATE_JOB, [_changed_row(change) for change in newest.values()])
             assert done.rowcount in (len(newest), -1), f"a change names a job that was never submitted: {list(newest)}"
             connection.execute(insert(tables.events), [_event_row(change) for change in changes])
@@ -137,22 +154,22 @@ class SqlStore:
     def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
         row = {"job_id": job_id, "attempt": attempt, "worker": worker}
         table = tables.results
-        with self._write() as connection:
+        with self._write_of_epoch() as connection:
             connection.execute(
                 delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker)
             )
-            connection.execute(insert(table), [{**row, "result_json": result}])
+            connection.execute(insert(table), [{**row, "result_json": encoding.plain_text(result)}])
 
     def set_drain(self, drain: Drain) -> None:
-        with self._write() as connection:
+        reason, by = encoding.plain_text(drain.reason), encoding.plain_text(drain.by)
+        with self._write_of_epoch() as connection:
             connection.execute(delete(tables.drains).where(tables.drains.c.node == drain.node))
             connection.execute(
-                insert(tables.drains),
-                [{"node": drain.node, "reason": drain.reason, "by": drain.by, "at_s": drain.at_s}],
+                insert(tables.drains), [{"node": drain.node, "reason": reason, "by": by, "at_s": drain.at_s}]
             )
 
     def clear_drain(self, node: str) -> None:
-        with self._write() as connection:
+        with self._write_of_epoch() as connection:
             connection.execute(delete(tables.drains).where(tables.drains.c.node == node))
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -187,10 +204,18 @@ class SqlStore:
         table = tables.events
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.seq)).all()
-        return [
-            StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, encoding.detail_from_text(row.detail_json))
-            for row in rows
-        ]
+        return [_event(row) for row in rows]
+
+    def events_named(self, job_ids: Sequence[str], names: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
+        table = tables.events
+        found: dict[str, list[StoredEvent]] = {}
+        with self._read() as connection:
+            for first in range(0, len(job_ids), _IDS_AT_ONCE):
+                some = list(job_ids[first : first + _IDS_AT_ONCE])
+                query = select(table).where(table.c.job_id.in_(some), table.c.event.in_(list(names)))
+                for row in connection.execute(query.order_by(table.c.seq)):
+                    found.setdefault(row.job_id, []).append(_event(row))
+        return found
 
     def results(self, job_id: str) -> Mapping[tuple[int, int], str]:
         table = tables.results
@@ -259,7 +284,7 @@ def _changed_row(change: Change) -> dict[str, Any]:
         "ended_s": None if live else change.at_s,
         "attempts": job.attempts,
         "failures": job.failures,
-        "resume_from": job.resume_from,
+        "resume_from": None if job.resume_from is None else encoding.plain_text(job.resume_from),
         "first_started_s": job.first_started_s,
     }
 
@@ -274,14 +299,14 @@ def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
             {
                 "id": job.id,
                 "seq": job.seq,
-                "tenant": job.spec.tenant,
-                "name": job.spec.name,
+                "tenant": encoding.plain_text(job.spec.tenant),
+                "name": encoding.plain_text(job.spec.name),
                 "kind": job.spec.kind.value,
                 "state": shown(job.state),
                 "live": True,
                 "spec_json": texts[id(job.spec)],
                 "state_json": encoding.state_to_text(job.state),
-                "submitted_by": by,
+                "submitted_by": encoding.plain_text(by),
                 "submitted_s": job.submitted_s,
                 "attempts": job.attempts,
                 "failures": job.failures,
@@ -301,6 +326,11 @@ def _event_row(change: Change) -> dict[str, Any]:
         "state": shown(change.job.state),
         "detail_json": encoding.detail_to_text(change.detail),
     }
+
+
+def _event(row: Row[Any]) -> StoredEvent:
+    detail = encoding.detail_from_text(row.detail_json)
+    return StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, detail)
 
 
 def _job(row: Row[Any]) -> Job:
