@@ -29,9 +29,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from node_agent.regular_files import read_bounded
+
 LATEST = "latest"  # a file that holds the name of the newest whole checkpoint
 MANIFEST = "suanli-checkpoint.json"  # in each checkpoint: its step, and its files with their sizes
 STEP_NAME = re.compile(r"step-(\d+)")
+NAME_BYTES = 256
+MANIFEST_BYTES = 16 << 20
 
 
 class Checkpoints:
@@ -107,7 +111,7 @@ def newest_whole(directory: Path) -> Path | None:
     if _is_whole(directory):
         return directory
     try:
-        named = directory / (directory / LATEST).read_text().strip()
+        named = directory / read_bounded(directory / LATEST, NAME_BYTES).decode().strip()
     except (OSError, ValueError):
         named = None
     if named is not None and STEP_NAME.fullmatch(named.name) and named.parent == directory and _is_whole(named):
@@ -138,9 +142,9 @@ def _seal(directory: Path, step: int) -> None:
 
 def _is_whole(directory: Path) -> bool:
     try:
-        sizes = json.loads((directory / MANIFEST).read_text())["files"]
+        sizes = json.loads(read_bounded(directory / MANIFEST, MANIFEST_BYTES))["files"]
         return all((directory / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):  # a job may write anything
         return False
 
 

@@ -55,8 +55,8 @@ class Store(Protocol):
     then nothing of that call was kept.
 
     A store that gave an epoch writes for that epoch alone: once another one has given a higher, every write raises
-    scheduler.errors.Superseded (a Conflict) and keeps nothing. Texts come back with NUL characters and broken Unicode
-    spelled out as escapes.
+    scheduler.errors.Superseded (a Conflict) and keeps nothing. What a database cannot take in a text (NUL, half of a
+    surrogate pair) is spelled out as an escape.
     """
 
     def next_epoch(self) -> int:

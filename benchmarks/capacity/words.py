@@ -171,6 +171,30 @@ _WORDS: dict[str, tuple[str, str]] = {
     "protocol": ("Protocol", "协议版本"),
     "none": ("none", "无"),
     "separator": (", ", "、"),
+    # -- the lines on the terminal
+    "line.kept": ("no service answers; inventory kept at {at}", "服务没有应答，采用 {at} 保存的设备清单"),
+    "line.smoke": ("smoke windows (under 600 s): not a proof of capacity", "冒烟测试（不足 600 秒）：不能作为算力证明"),
+    "line.goal": (
+        "{title}: goal {pflops} PFlops, {precision}, due {due}",
+        "{title}：目标 {pflops} PFlops，{precision}，期限 {due}",
+    ),
+    "line.figures": (
+        "  measured {measured} PFlops on {measured_devices} accelerators; missing {missing}; "
+        "nominal {nominal} ({nominal_devices} cards); extrapolated {extrapolated} ({extrapolated_devices} cards)",
+        "  实测 {measured} PFlops（{measured_devices} 张加速卡），距目标还差 {missing}；"
+        "标称 {nominal}（{nominal_devices} 张卡）；外推 {extrapolated}（{extrapolated_devices} 张卡）",
+    ),
+    "line.simulated": (
+        "  SIMULATED, counts for nothing: {pflops} PFlops from {devices} of {installed} simulated devices",
+        "  模拟数据，不计入任何目标：{pflops} PFlops，{installed} 个模拟设备中 {devices} 个有结果",
+    ),
+    "line.cpu": (
+        "CPU on {node}, never counted: {gflops} GFLOP/s {precision} on {devices} devices, {state}",
+        "{node} 上的 CPU，从不计入目标：{devices} 个设备 {gflops} GFLOP/s（{precision}），{state}",
+    ),
+    "line.verified": ("verified", "已通过校验"),
+    "line.not_verified": ("NOT verified: {reason}", "未通过校验：{reason}"),
+    "line.wrote": ("wrote {path}", "已写入 {path}"),
 }
 
 

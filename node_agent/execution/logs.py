@@ -6,12 +6,14 @@ ids come from the network, so an id that could leave that tree is refused.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.messages import LogChunk, RunKey
+from node_agent.regular_files import NotRegular, open_regular, read_bounded
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 STREAMS = ("stdout", "stderr")
@@ -75,10 +77,12 @@ def read_chunk(paths: RunPaths, stream: str, offset: int, limit: int, *, over: b
     offset, limit = max(0, offset), max(0, min(limit, CHUNK_BYTES))
     path = paths.directory / stream
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(offset)
             data = file.read(limit)
+    except NotRegular:
+        raise NoSuchLog(f"{stream} of {paths.directory.parent.parent.name} is not a regular file any more") from None
     except FileNotFoundError:
         if over and not paths.directory.is_dir():
             raise NoSuchLog(f"this node has no log {stream} of {paths.directory.parent.parent.name}") from None
@@ -90,7 +94,7 @@ def read_chunk(paths: RunPaths, stream: str, offset: int, limit: int, *, over: b
 def tail(path: Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
     """The last lines of a text file, for a message; empty when there is none."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             file.seek(max(0, size - limit))
             text = file.read(limit).decode("utf-8", "replace")
@@ -103,14 +107,26 @@ def tail(path: Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
 
 
 def read_result(path: Path) -> tuple[str | None, str]:
-    """(text of SUANLI_RESULT_FILE, complaint). No file: no result, no complaint. A file too big is left out whole."""
+    """(JSON text of SUANLI_RESULT_FILE, complaint). No file: no result, no complaint. What is too big or no JSON is
+    left out whole.
+    """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-            data = file.read(RESULT_BYTES + 1)
+        data = read_bounded(path, RESULT_BYTES + 1)
     except FileNotFoundError:
         return None, ""
     except OSError as error:
         return None, f"its result could not be read: {error}"
     if len(data) > RESULT_BYTES:
         return None, f"its result was over {RESULT_BYTES} bytes and was left out"
-    return data.decode("utf-8", "replace"), ""
+    try:
+        text = data.decode()
+        json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        return None, f"its result was left out, for SUANLI_RESULT_FILE holds no valid JSON: {reason}"
+    return text, ""
+
+
+def _no_constant(name: str) -> None:
+    """Python's json takes NaN and Infinity, JSON (RFC 8259) does not."""
+    raise ValueError(f"{name} is no JSON number")

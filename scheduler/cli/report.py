@@ -17,6 +17,7 @@ from scheduler.errors import BadInput, NotFound, SuanliError, Unauthenticated, U
 
 if TYPE_CHECKING:
     from benchmarks.capacity import CapacityReport
+    from benchmarks.capacity.words import Language
     from benchmarks.inventory import Node
     from benchmarks.system.cluster_run import ClusterClient
 
@@ -29,9 +30,7 @@ def report() -> None:
 
 
 @report.command()
-@click.option(
-    "--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language of .md and .html."
-)
+@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language of the words.")
 @click.option(
     "--out",
     "out_dir",
@@ -75,40 +74,67 @@ def capacity(
     if output == "json":
         click.echo(json_text(made), nl=False)
         return
-    for line in summary(made):
+    from benchmarks.capacity.words import Words
+
+    for line in summary(made, lang):
         click.echo(safe(line))
     for path in paths:
-        click.echo(f"wrote {path}")
+        click.echo(Words(lang)("line.wrote", path=path))
 
 
-def summary(made: CapacityReport) -> list[str]:
+def summary(made: CapacityReport, lang: Language) -> list[str]:
     """A few lines for the terminal, evidence by evidence."""
     from benchmarks.capacity.render import figure
+    from benchmarks.capacity.words import Words
 
+    words = Words(lang)
     lines = []
     if made.inventory_from == "kept":
-        lines.append(f"no service answers; inventory kept at {_moment(made.inventory_at_s)}")
+        lines.append(words("line.kept", at=_moment(made.inventory_at_s)))
     if made.label == "smoke":
-        lines.append("smoke windows (under 600 s): not a proof of capacity")
+        lines.append(words("line.smoke"))
     for g in made.goals:
         lines.append(
-            f"{g.goal.title_en}: goal {figure(g.goal.goal_pflops)} PFlops, {g.goal.precision}, due {g.goal.due}"
+            words(
+                "line.goal",
+                title=g.goal.title_zh if lang == "zh" else g.goal.title_en,
+                pflops=figure(g.goal.goal_pflops),
+                precision=words.or_as_given("precision", g.goal.precision),
+                due=g.goal.due,
+            )
         )
         lines.append(
-            f"  measured {figure(g.measured.rate.pflops)} PFlops on {g.measured.devices} accelerators; missing "
-            f"{figure(g.missing_pflops)}; nominal {figure(g.nominal.rate.pflops)} ({g.nominal.devices} cards); "
-            f"extrapolated {figure(g.extrapolated.rate.pflops)} ({g.extrapolated.devices} cards)"
+            words(
+                "line.figures",
+                measured=figure(g.measured.rate.pflops),
+                measured_devices=g.measured.devices,
+                missing=figure(g.missing_pflops),
+                nominal=figure(g.nominal.rate.pflops),
+                nominal_devices=g.nominal.devices,
+                extrapolated=figure(g.extrapolated.rate.pflops),
+                extrapolated_devices=g.extrapolated.devices,
+            )
         )
         if g.simulated_installed:
             lines.append(
-                f"  SIMULATED, counts for nothing: {figure(g.simulated.rate.pflops)} PFlops from {g.simulated.devices} "
-                f"of {g.simulated_installed} simulated devices"
+                words(
+                    "line.simulated",
+                    pflops=figure(g.simulated.rate.pflops),
+                    devices=g.simulated.devices,
+                    installed=g.simulated_installed,
+                )
             )
     for entry in made.cpu:
-        state = "verified" if entry.verified else f"NOT verified: {entry.reason}"
+        state = words("line.verified") if entry.verified else words("line.not_verified", reason=entry.reason)
         lines.append(
-            f"CPU on {entry.node}, never counted: {figure(entry.gflops)} GFLOP/s {entry.precision} on {entry.devices} "
-            f"devices, {state}"
+            words(
+                "line.cpu",
+                node=entry.node,
+                gflops=figure(entry.gflops),
+                precision=entry.precision,
+                devices=entry.devices,
+                state=state,
+            )
         )
     return lines
 

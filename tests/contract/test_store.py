@@ -82,12 +82,26 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     def again() -> Store:
         if opened:
             opened[-1].close()
-        opened.append(fake if request.param == "fake" else open_store(f"sqlite:///{tmp_path / 'home' / 'store.db'}"))
+        opened.append(open_one(request.param, tmp_path, fake))
         return opened[-1]
 
     yield again
     if opened:
         opened[-1].close()
+
+
+def open_one(kind: str, tmp_path: Path, fake: FakeStore) -> Store:
+    return fake.reopened() if kind == "fake" else open_store(f"sqlite:///{tmp_path / 'home' / 'store.db'}")
+
+
+@pytest.fixture(params=["sqlite", "fake"])
+def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+    """The same store, opened by two services at once."""
+    fake = FakeStore()
+    both = open_one(request.param, tmp_path, fake), open_one(request.param, tmp_path, fake)
+    yield both
+    for store in both:
+        store.close()
 
 
 @pytest.fixture
@@ -222,6 +236,70 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
         epochs += [store.next_epoch(), store.next_epoch()]
     assert epochs == sorted(set(epochs))
     assert epochs[0] >= 1
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda store, job: store.submit([SPEC], at_s=2.0, by="x"),
+        lambda store, job: store.commit([Change(placed(job, "n1"), "placed", 2.0)]),
+        lambda store, job: store.set_result(job.id, 1, 0, "{}"),
+        lambda store, job: store.set_drain(Drain("n1", "fan", "wang", 2.0)),
+        lambda store, job: store.clear_drain("n2"),
+    ],
+    ids=["submit", "commit", "set_result", "set_drain", "clear_drain"],
+)
+def test_a_service_that_was_replaced_writes_nothing_any_more(
+    two: tuple[Store, Store], write: Callable[[Store, Job], object]
+) -> None:
+    old, new = two
+    old.next_epoch()
+    (job,) = old.submit([SPEC], at_s=1.0, by="x")
+    old.set_drain(Drain("n2", "fan", "wang", 1.0))
+    epoch = new.next_epoch()
+    with pytest.raises(Conflict, match=rf"another service took over \(epoch {epoch}\)"):
+        write(old, job)
+    assert [each.id for each in new.live_jobs()] == [job.id]
+    assert new.job(job.id) == job
+    assert new.results(job.id) == {}
+    assert [drain.node for drain in new.drains()] == ["n2"]
+    assert old.job(job.id) == job  # it may still look
+    write(new, job)
+
+
+def test_what_no_database_takes_in_a_text_is_spelled_out(store: Store) -> None:
+    """What a process wrote last ends up in here: whatever it is, it must not hold up a commit."""
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    said = "a\0b \udc80 训练"
+    spelled = "a\\u0000b \\udc80 训练"
+    failed = replace(job, state=Failed(2.0, EndCause.EXIT_CODE, said), resume_from="/ck/1/attempt-1")
+    store.commit([Change(failed, "failed", 2.0, {"detail": said})])
+    store.set_result(job.id, 1, 0, said)
+    store.set_drain(Drain("n1", said, "wang", 1.0))
+    stored = store.job(job.id)
+    assert stored is not None
+    assert isinstance(stored.state, Failed)
+    assert stored.state.cause is EndCause.EXIT_CODE
+    if not isinstance(store, FakeStore):
+        assert stored.state.detail == spelled
+    assert store.job_events(job.id)[-1].detail == {"detail": spelled}
+    assert store.results(job.id) == {(1, 0): spelled}
+    assert store.drains() == [Drain("n1", spelled, "wang", 1.0)]
+
+
+def test_events_are_found_by_name_for_many_jobs_at_once(store: Store) -> None:
+    jobs = store.submit([replace(SPEC, array_size=1200)], at_s=1.0, by="x")
+    store.commit([Change(placed(jobs[5], "n1"), "placed", 2.0, {"n": 1}), Change(jobs[5], "requeued", 3.0)])
+    store.commit([Change(placed(jobs[5], "n2"), "placed", 4.0, {"n": 2})])
+    store.commit([Change(placed(jobs[1100], "n1"), "placed", 5.0)])
+    found = store.events_named([job.id for job in jobs], ["placed", "elsewhere"])
+    assert {job_id: [event.at_s for event in events] for job_id, events in found.items()} == {
+        jobs[5].id: [2.0, 4.0],
+        jobs[1100].id: [5.0],
+    }
+    assert found[jobs[5].id][1].detail == {"n": 2}
+    assert store.events_named([], ["placed"]) == {}
+    assert store.events_named([jobs[0].id], ["placed"]) == {}
 
 
 def test_results_are_kept_by_attempt_and_worker(reopen: Open) -> None:

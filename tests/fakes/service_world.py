@@ -112,6 +112,8 @@ class World:
         return self
 
     def start_service(self) -> World:
+        """Another process: it opens the store for itself."""
+        self.store = self.store.reopened()
         self.service = self._new_service()
         return self
 
