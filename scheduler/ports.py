@@ -288,6 +288,13 @@ class ServiceControl(Protocol):
 
     def resume(self, node: str, by: Principal) -> Json: ...
 
+    def close_down(self, by: Principal) -> Json:
+        """Start nothing more, and ask everything that runs to save its work and go; it is requeued, not ended.
+
+        {"running": jobs that still hold devices}. Only a new start of the service ends this state. May be repeated.
+        """
+        ...
+
     def read_log(
         self, job_id: str, by: Principal, *, worker: int, attempt: int | None, stream: str, offset: int, limit: int
     ) -> LogChunk: ...

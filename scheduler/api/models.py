@@ -247,6 +247,12 @@ class StatusAnswer(Answer):
     loop: LoopView
 
 
+class CloseDownAnswer(Answer):
+    """How far the closing down is."""
+
+    running: int = Field(description="jobs that still hold devices")
+
+
 class ConfigAnswer(Answer):
     """What names a job may use here: priority classes, tenants, sites, goals, catalogue names."""
 

@@ -10,7 +10,15 @@ from starlette.responses import Response
 from scheduler.api.answers import answer, encoded
 from scheduler.api.context import Caller, Context, NodeName, Operator, Overseer, bearer
 from scheduler.api.job_routes import ENDED, STATES
-from scheduler.api.models import ConfigAnswer, DrainRequest, HealthAnswer, NodeAnswer, NodesAnswer, StatusAnswer
+from scheduler.api.models import (
+    CloseDownAnswer,
+    ConfigAnswer,
+    DrainRequest,
+    HealthAnswer,
+    NodeAnswer,
+    NodesAnswer,
+    StatusAnswer,
+)
 
 router = APIRouter(dependencies=[Depends(bearer)])
 open_router = APIRouter()
@@ -48,6 +56,12 @@ async def resume(node: NodeName, by: Operator, context: Context) -> Response:
 async def status(by: Overseer, context: Context) -> Response:
     """Processes, addresses and counts of the running service."""
     return answer(await context.rooms.commands.call(lambda: encoded("status", context.control.status(by))))
+
+
+@router.post("/v1/close-down", response_model=CloseDownAnswer, tags=["service"])
+async def close_down(by: Operator, context: Context) -> Response:
+    """Before the site is taken down: start nothing more, and let what runs save its work and go back to the queue."""
+    return answer(await context.rooms.commands.call(lambda: encoded("close-down", context.control.close_down(by))))
 
 
 @router.get("/v1/config", response_model=ConfigAnswer, tags=["service"])

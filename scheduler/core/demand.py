@@ -37,13 +37,14 @@ class Demand:
         assert min(self.cpus_milli, self.memory_bytes) >= 0, self
 
     def device_text(self) -> str:
-        """`2 x H100 SXM`, `0.25 of any device`, `no device`: for messages."""
+        """`2 x H100 SXM`, `0.25 of any device`, `4 CPUs, 2 GiB and no device`: for messages."""
         name = self.model or (f"any {self.vendor} device" if self.vendor else "any device")
         if self.share_milli:
             return f"{self.share_milli / WHOLE_DEVICE_MILLI:g} of {name}"
         if self.devices:
             return f"{self.devices} x {name}"
-        return "no device"
+        memory = f", {self.memory_bytes / 2**30:.3g} GiB" if self.memory_bytes else ""
+        return f"{self.cpus_milli / 1000:g} CPUs{memory} and no device"
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ class EndCause(StrEnum):
     TIME_LIMIT = "time limit"
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
+    SITE_DOWN = "site taken down"
     NODE_LOST = "node lost"
     PREPARE_FAILED = "prepare failed"
     GANG_PEER = "gang peer ended"
@@ -88,7 +89,9 @@ class EndCause(StrEnum):
 
 
 # Ends that are not the job's own fault: they do not use up its retries.
-NOT_THE_JOBS_FAULT = frozenset({EndCause.PREEMPTED, EndCause.NODE_LOST, EndCause.LEASE_LAPSED, EndCause.UNKNOWN})
+NOT_THE_JOBS_FAULT = frozenset(
+    {EndCause.PREEMPTED, EndCause.SITE_DOWN, EndCause.NODE_LOST, EndCause.LEASE_LAPSED, EndCause.UNKNOWN}
+)
 
 
 # ---- states ------------------------------------------------------------------------------------------------------

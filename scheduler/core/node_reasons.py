@@ -17,12 +17,10 @@ from scheduler.core.placement import Pools, capacity
 
 NOT_NAMED = "not the named node"
 OTHER_SITE = "other site"
-SIMULATED = "simulated"
+SIMULATED = "simulated, which the demand does not allow"
 NO_DEVICE = "no devices"
 VENDOR = "vendor differs"
 MODEL = "model differs"
-CPUS = "cpus"
-MEMORY = "memory"
 
 # How close to fitting a node came: the higher, the closer.
 _STATIC = (NOT_NAMED, OTHER_SITE, SIMULATED, NO_DEVICE, VENDOR, MODEL)
@@ -36,7 +34,7 @@ def nodes_by_reason(
     """(reason, number of nodes), most frequent first; nodes that could take a worker are left out.
 
     Reasons are the words above, "draining" or "down" (what stands before the colon in `unschedulable`),
-    "K of N devices free", or for a share "0 of N devices have S free".
+    "K of N devices free", or for a share "0 of N devices have S free"; "under C CPUs free", "under M GiB free".
     """
     nodes = pools.nodes
     closest = np.full(len(nodes), -1, np.int64)
@@ -46,11 +44,14 @@ def nodes_by_reason(
         which[code > closest] = i
         closest = np.maximum(closest, code)
     counts: dict[str, int] = {}
-    for step, word in (*enumerate(_STATIC), (_CPUS, CPUS), (_MEMORY, MEMORY)):
+    for step, word in enumerate(_STATIC):
         _add(counts, word, int((closest == step).sum()))
     for row in np.flatnonzero(closest == _UNSCHEDULABLE).tolist():
         _add(counts, unschedulable.get(nodes.facts[row].name, "not schedulable").split(":")[0], 1)
     for i, demand in enumerate(alternatives):
+        mine = which == i
+        _add(counts, f"under {demand.cpus_milli / 1000:g} CPUs free", int(((closest == _CPUS) & mine).sum()))
+        _add(counts, f"under {demand.memory_bytes / 2**30:.3g} GiB free", int(((closest == _MEMORY) & mine).sum()))
         for word, count in _device_words(nodes, free, demand, np.flatnonzero((closest == _DEVICES) & (which == i))):
             _add(counts, word, count)
     return tuple(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -17,8 +17,10 @@ from scheduler.core.placement import Pools, capacity, how_many
 
 
 def demand_text(alternatives: Sequence[Demand], workers: int) -> str:
-    """`4 workers of 8 x H100 SXM or 8 x A100 on node gpu-3`, `1 worker of no device`: for messages."""
-    kinds = " or ".join(dict.fromkeys(demand.device_text() + _where(demand) for demand in alternatives))
+    """`4 workers of 8 x H100 SXM or 8 x A100 on node gpu-3`, `1 worker of 2 CPUs and no device`: for messages."""
+    kinds = " or ".join(
+        dict.fromkeys(demand.device_text() + _beside(demand) + _where(demand) for demand in alternatives)
+    )
     return f"{_workers(workers)} of {kinds}"
 
 
@@ -55,7 +57,7 @@ def _nearest_worker(pools: Pools, empty: FreeColumns, demand: Demand) -> str:
         return f"{name} a worker (the most that one node has)"
     cpus = int(nodes.cpus_milli[fits_devices].max())
     if cpus < demand.cpus_milli:
-        return f"{cpus / 1000:g} cpus a worker (the most that one such node has)"
+        return f"{cpus / 1000:g} CPUs a worker (the most that one such node has)"
     memory = int(nodes.memory_bytes[fits_devices & (nodes.cpus_milli >= demand.cpus_milli)].max())
     return f"{memory / 2**30:.1f} GiB of memory a worker (the most that one such node has)"
 
@@ -79,7 +81,7 @@ def _nearest_kind(nodes: NodeColumns, demand: Demand) -> str:
         return "the same with simulated: true (every such node is simulated)"
     models = sorted({device.model for facts in allowed for device in facts.devices})
     if not models:
-        return "no device (no such node has devices)"
+        return "a demand without devices (no such node has any)"
     if demand.model is None:
         return f"vendor {_closest(demand.vendor or '', (d.vendor for f in allowed for d in f.devices))}"
     same_vendor = {d.model for f in allowed for d in f.devices if demand.vendor in (None, d.vendor)}
@@ -101,6 +103,15 @@ def _only_devices(demand: Demand) -> Demand:
 
 def _workers(count: int) -> str:
     return f"{count} worker{'' if count == 1 else 's'}"
+
+
+def _beside(demand: Demand) -> str:
+    """CPUs and memory beside a device, where they are more than a worker's usual one CPU."""
+    if not (demand.devices or demand.share_milli):
+        return ""
+    parts = [f"{demand.cpus_milli / 1000:g} CPUs"] if demand.cpus_milli > 1000 else []
+    parts += [f"{demand.memory_bytes / 2**30:.3g} GiB"] if demand.memory_bytes else []
+    return f" with {' and '.join(parts)}" if parts else ""
 
 
 def _where(demand: Demand) -> str:

@@ -15,13 +15,21 @@ from node_agent.messages import LogChunk
 from scheduler.core import transitions
 from scheduler.core.decisions import Policy
 from scheduler.core.explain import explain, nearest_possible
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import ON_NODES, Job, JobSpec
 from scheduler.core.satisfiable import demand_text
-from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Unavailable
-from scheduler.ports import Clock, Drain, Engine, GatewayControl, Json, Principal, Store
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
+from scheduler.ports import Clock, Drain, Engine, GatewayControl, Json, Principal, Store, StoredEvent
 from scheduler.service import views
-from scheduler.service.loop import CAPACITY, ServiceLoop
-from scheduler.service.outcome import CancelRequested, DrainRequested, JobsSubmitted, ResumeRequested
+from scheduler.service.loop import CAPACITY, ServiceLoop, superseded_text
+from scheduler.service.outcome import (
+    CancelRequested,
+    CloseDownRequested,
+    DrainRequested,
+    JobsSubmitted,
+    ResumeRequested,
+    SupersededBy,
+)
+from scheduler.service.places import PLACING
 from scheduler.service.planning import queue_of
 from scheduler.service.recovery import ended_before, recover
 from scheduler.service.state import ServiceState, ended_well, pending_job
@@ -110,10 +118,21 @@ class Service:
         self.loop.call(lambda state: self._admit(state, wanted, tasks))
         with self._submitting:
             now_s = self._clock.now_s()
-            jobs = self._store.submit(wanted, at_s=now_s, by=by.name)
-            ended = ended_before(self._store, jobs) if any(spec.after for spec in wanted) else {}
-            self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
-        return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
+            # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
+            # meanwhile the loop remembers itself.
+            ended = ended_before(self._store, (before for spec in wanted for before in spec.after))
+            jobs = self._store_submission(wanted, now_s, by)
+            try:
+                return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
+            finally:
+                self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
+
+    def _store_submission(self, wanted: Sequence[JobSpec], now_s: float, by: Principal) -> Sequence[Job]:
+        try:
+            return self._store.submit(wanted, at_s=now_s, by=by.name)
+        except Superseded as error:
+            self.loop.post(SupersededBy(error.epoch), force=True)
+            raise
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
@@ -148,7 +167,7 @@ class Service:
     def _admit(self, state: ServiceState, specs: Sequence[JobSpec], tasks: int) -> None:
         """In the loop's thread: is there room in the queue, and could the cluster ever run these?"""
         if state.superseded_by is not None:
-            raise Unavailable("another service has taken over; ask that one, and stop this one")
+            raise Unavailable(superseded_text(state))
         if len(state.jobs) + tasks > self._max_live_jobs:
             raise Overloaded(
                 f"{len(state.jobs)} jobs are waiting or running and at most {self._max_live_jobs} may be;"
@@ -184,7 +203,9 @@ class Service:
         if ended and len(shown) < limit:
             there = {view["id"] for view in shown}
             rows = self._store.recent_jobs(tenant=tenant, states=ended, limit=limit - len(shown))
-            shown += [views.ended_view(job) for job in rows if job.id not in there]
+            rows = [job for job in rows if job.id not in there]
+            placed = self._store.events_named([job.id for job in rows], PLACING)
+            shown += [views.ended_view(job, placed.get(job.id, ())) for job in rows]
         return {"jobs": shown}
 
     def job(self, job_id: str, by: Principal) -> Json:
@@ -203,7 +224,7 @@ class Service:
             live = state.jobs.get(job.id)
             return None if live is None else why_live(state, live, self._clock.now_s())
 
-        return self.loop.call(ask) or why_ended(self._stored(job.id))
+        return self.loop.call(ask) or why_ended(*self._stored(job.id))
 
     def wait(self, job_id: str, by: Principal, *, timeout_s: float) -> Json:
         job = self._find(job_id, by)
@@ -228,7 +249,7 @@ class Service:
     def _node_of(self, job: Job, worker: int, attempt: int | None) -> tuple[str, int]:
         """Where that worker's attempt ran, by the job's events; without `attempt`: the newest."""
         for event in reversed(self._store.job_events(job.id)):
-            if event.event not in ("placed", "replica_restarted"):
+            if event.event not in PLACING:
                 continue
             node = event.detail["nodes"].get(str(worker))
             if node is not None and attempt in (None, event.detail["attempt"]):
@@ -257,6 +278,11 @@ class Service:
         _operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
         return self._node(node)
+
+    def close_down(self, by: Principal) -> Json:
+        _operator(by, "take the site down")
+        self.loop.request(CloseDownRequested(by.name))
+        return {"running": self.loop.call(lambda s: sum(isinstance(job.state, ON_NODES) for job in s.jobs.values()))}
 
     # -- the site --------------------------------------------------------------------------------------------------
 
@@ -310,12 +336,13 @@ class Service:
             live = state.jobs.get(job.id)
             return None if live is None else views.job_view(state, live, self._clock.now_s())
 
-        return self.loop.call(ask) or views.ended_view(self._stored(job.id))
+        return self.loop.call(ask) or views.ended_view(*self._stored(job.id))
 
-    def _stored(self, job_id: str) -> Job:
+    def _stored(self, job_id: str) -> tuple[Job, Sequence[StoredEvent]]:
+        """The job, and the events that say where it ran."""
         job = self._store.job(job_id)
         assert job is not None, job_id
-        return job
+        return job, self._store.events_named([job_id], PLACING).get(job_id, ())
 
     def _node(self, node: str) -> Json:
         readings = self._engine.readings().get(node, {})

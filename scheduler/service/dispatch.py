@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 
 from node_agent.messages import LaunchSpec, Prepare, RunKey, Stop
 from scheduler.core.jobs import EndCause, Job, JobKind, WorkerRun
+
+_ATTEMPT_DIR = re.compile(r"/attempt-(\d+)/?$")
 
 # How long a job without a checkpoint has between SIGTERM and SIGKILL.
 PLAIN_GRACE_S = 10.0
 
 # Why a run is stopped that is asked to save its work first, if it can.
-SAVING_CAUSES = frozenset({EndCause.PREEMPTED, EndCause.TIME_LIMIT})
+SAVING_CAUSES = frozenset({EndCause.PREEMPTED, EndCause.SITE_DOWN, EndCause.TIME_LIMIT})
 
 
 def key_of(job: Job, run: WorkerRun) -> RunKey:
@@ -43,6 +46,15 @@ def attempt_checkpoint_dir(job: Job, attempt: int) -> str | None:
     if job.spec.checkpoint is None:
         return None
     return f"{job.spec.checkpoint.dir.rstrip('/')}/{job.id}/attempt-{attempt}"
+
+
+def attempt_of_checkpoint(job: Job) -> int:
+    """Which attempt saved what the job is to resume from: 0 for nothing. A directory that does not say was last named
+    by the attempt before the newest, at the earliest."""
+    if job.resume_from is None:
+        return 0
+    found = _ATTEMPT_DIR.search(job.resume_from)
+    return int(found[1]) if found else job.attempts - 1
 
 
 def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes) -> LaunchSpec:

@@ -6,23 +6,41 @@ run's grace and a margin for clocks have passed, whatever the reason it goes bac
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from scheduler.core import transitions
 from scheduler.core.jobs import EndCause, Job, Stopping, WorkerRun
-from scheduler.core.reasons import BackingOff, Reason, Requeued, WaitingForLease
+from scheduler.core.reasons import BackingOff, Reason, Requeued
 from scheduler.service import dispatch, fencing
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState, alive, workers_of
+from scheduler.service.state import ServiceState, UnseenEnds, alive, replica_name, workers_of
 
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
-CLOCK_MARGIN_S = 5.0
+# So many attempts in a row that ended unseen and had never started: something is wrong that time alone does not mend.
+MOST_UNSTARTED = 5
 
 
 def back_off_s(failures: int) -> float:
     """1 s after the first failure, doubling, 60 s at most."""
     return min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(max(0, failures - 1), 10))
+
+
+def count_unseen(state: ServiceState, name: str, *, started: bool) -> UnseenEnds:
+    """One more end that nobody saw of the job (or `state.replica_name`), of an attempt that had started or not."""
+    before = state.unseen_ends.get(name, UnseenEnds())
+    ends = UnseenEnds(before.in_a_row + 1, 0 if started else before.unstarted + 1)
+    state.unseen_ends[name] = ends
+    return ends
+
+
+def never_started_text(detail: str) -> str:
+    """The sentence for a job that is given up because it cannot be started."""
+    return (
+        f"{detail}. {MOST_UNSTARTED} attempts in a row ended before they had started, so it is not tried again:"
+        " look at that node (suanli nodes, and its agent's log), then submit it again"
+    )
 
 
 def duration_text(seconds: float) -> str:
@@ -96,6 +114,7 @@ def conclude(
         state.own_ends.discard(dispatch.key_of(job, run))
         state.prepared.pop(dispatch.key_of(job, run), None)
         state.restarts.pop((job.id, run.placement.worker), None)
+        state.unseen_ends.pop(replica_name(job.id, run.placement.worker), None)
         state.asked_places.discard((job.id, run.placement.worker))
     match cause:
         case EndCause.SUCCEEDED:
@@ -112,18 +131,38 @@ def conclude(
                 tried = f" (attempt {job.attempts}, its {job.spec.retries} retries are used up)"
                 _fail(state, out, counted, cause, detail + (tried if job.spec.retries else ""), now_s)
             else:
+                state.unseen_ends.pop(job.id, None)
                 _requeue(state, out, counted, cause, detail, back_off_s(counted.failures), now_s)
-        case EndCause.PREEMPTED:
-            _requeue(state, out, job, cause, f"preempted by job {by}", 0.0, now_s)
-        case EndCause.NODE_LOST:
-            _requeue(state, out, job, cause, f"node {by} was lost", 0.0, now_s)
+        case EndCause.PREEMPTED | EndCause.NODE_LOST:
+            if had_started(job):
+                state.unseen_ends.pop(job.id, None)
+            why = f"preempted by job {by}" if cause is EndCause.PREEMPTED else f"node {by} was lost"
+            _requeue(state, out, job, cause, why, 0.0, now_s)
+        case EndCause.SITE_DOWN:
+            _requeue(state, out, job, cause, "the site was taken down", 0.0, now_s)
         case EndCause.LEASE_LAPSED | EndCause.UNKNOWN:
-            # Not its fault, but it may happen again at once: do not start it in a tight circle.
-            _requeue(state, out, job, cause, detail or cause.value, back_off_s(job.attempts), now_s)
+            _conclude_unseen(state, out, job, cause, detail or cause.value, now_s)
         case EndCause.GANG_PEER | EndCause.DEPENDENCY_FAILED:
             raise AssertionError(f"job {job.id}: no attempt ends for {cause}: {job}")
         case _:
             assert_never(cause)
+
+
+def _conclude_unseen(state: ServiceState, out: Outcome, job: Job, cause: EndCause, detail: str, now_s: float) -> None:
+    """Not its fault, but it may happen again at once: do not start it in a tight circle, and not for ever."""
+    if dispatch.is_service(job):
+        _fail(state, out, job, cause, detail, now_s)  # its replicas were counted one by one
+        return
+    ends = count_unseen(state, job.id, started=cause is EndCause.LEASE_LAPSED or had_started(job))
+    if ends.unstarted >= MOST_UNSTARTED:
+        _fail(state, out, job, cause, never_started_text(detail), now_s)
+    else:
+        _requeue(state, out, job, cause, detail, back_off_s(ends.in_a_row), now_s)
+
+
+def had_started(job: Job) -> bool:
+    """Has any process of the present attempt run?"""
+    return any(run.started_s is not None for run in workers_of(job))
 
 
 def _fail(state: ServiceState, out: Outcome, job: Job, cause: EndCause, detail: str, now_s: float) -> None:
@@ -136,28 +175,21 @@ def _requeue(
 ) -> None:
     not_before_s = now_s + wait_s if wait_s else 0.0
     reason: Reason = BackingOff(not_before_s, detail) if wait_s else Requeued(detail)
-    lease = _lease_to_wait_for(state, job)
-    if lease is not None and lease.until_s > max(now_s, not_before_s):
-        reason, not_before_s = lease, lease.until_s
+    doubtful = fencing.doubtful_runs(state, job)
+    lease = fencing.wait_for(state, job, doubtful)
+    fenced = lease is not None and lease.until_s > now_s
+    if lease is not None and fenced:
+        # Also where the back-off is the longer one: what it waits for must be known after a restart, too.
+        not_before_s = max(not_before_s, lease.until_s)
+        reason = replace(lease, until_s=not_before_s)
     pending = transitions.requeue(job, reason, now_s, not_before_s=not_before_s)
+    ends = state.unseen_ends.get(job.id, UnseenEnds())
     facts = {"cause": cause.value, "detail": detail, "not_before_s": not_before_s, "resume_from": job.resume_from}
-    state.put(out, pending, "requeued", now_s, {**facts, "reason": reason.kind})
-    if isinstance(reason, WaitingForLease):
-        fencing.fence(state, job)
-
-
-def _lease_to_wait_for(state: ServiceState, job: Job) -> WaitingForLease | None:
-    """The silent node, of those where a run of the attempt may still live, whose lease ends last."""
-    if dispatch.is_service(job):
-        return None  # replicas keep nothing that a second one could spoil
-    last: WaitingForLease | None = None
-    for run in workers_of(job):
-        silent_s = state.silent_since_s(run.placement.node)
-        if fencing.in_doubt(state, run) and silent_s is not None:
-            until_s = silent_s + state.lease_s + dispatch.grace_s(job) + CLOCK_MARGIN_S
-            if last is None or until_s > last.until_s:
-                last = WaitingForLease(run.placement.node, until_s)
-    return last
+    state.put(
+        out, pending, "requeued", now_s, {**facts, "reason": reason.kind, "unseen": [ends.in_a_row, ends.unstarted]}
+    )
+    if fenced:
+        fencing.fence(state, job.id, doubtful)
 
 
 def _saved_text(job: Job) -> str:

@@ -1,34 +1,73 @@
 """Jobs that wait until a silent node's lease is over: what becomes of them when something is heard of their runs.
 
-While such a job waits, runs of its last attempt may still live on the node. When the node comes back in time with all
+While such a job waits, runs of an earlier attempt may still live on the node. When the node comes back in time with all
 of them, and nothing else of the job was stopped meanwhile, the attempt simply goes on. When the last of them is known
-to be gone, the wait is over at once. After a restart of the service none of this is known: then the wait is waited.
+to be gone, the wait is over at once. While a node answers its lease is renewed, so a wait never ends by the clock while
+such a run is known to live on a node that answers, and each new silence of a node starts the wait for it anew.
+
+After a restart of the service nothing is known of the runs until their node reports them, and nothing of when their
+leases were renewed: then a whole wait is waited, from the restart on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from node_agent.messages import RunKey, RunReport
 from scheduler.core import transitions
 from scheduler.core.jobs import Job, Pending, Running, WorkerPhase, WorkerRun
-from scheduler.core.reasons import Requeued, WaitingForLease
-from scheduler.service.dispatch import key_of
+from scheduler.core.reasons import Requeued, WaitingForJobs, WaitingForLease
+from scheduler.service.dispatch import grace_s, is_service, key_of
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import Fenced, ServiceState, workers_of
 
-
-def fence(state: ServiceState, ended: Job) -> None:
-    """Remember which runs of the attempt that `ended` shows may still live. The job waits already."""
-    doubtful = {key_of(ended, run) for run in workers_of(ended) if in_doubt(state, run)}
-    state.fenced[ended.id] = Fenced(None, doubtful)
+CLOCK_MARGIN_S = 5.0
 
 
-def in_doubt(state: ServiceState, run: WorkerRun) -> bool:
-    """It counts as ended because its node went silent, and may live there all the same."""
+# ---- how long ----------------------------------------------------------------------------------------------------
+
+
+def wait_s(state: ServiceState, job: Job) -> float:
+    """From a node's last possible renewal on: how long until no run of the job can live there any more."""
+    return state.lease_s + grace_s(job) + CLOCK_MARGIN_S
+
+
+def doubtful_runs(state: ServiceState, job: Job) -> set[RunKey]:
+    """Runs of the attempt that `job` shows that count as ended and may live all the same."""
+    if is_service(job):
+        return set()  # replicas keep nothing that a second one could spoil
+    return {key_of(job, run) for run in workers_of(job) if _in_doubt(state, job, run)}
+
+
+def _in_doubt(state: ServiceState, job: Job, run: WorkerRun) -> bool:
+    """Its node went silent and is so still, or has come back with the run, which is being stopped."""
+    node = run.placement.node
     gone = run.phase is WorkerPhase.EXITED and run.exit_code is None
-    return gone and state.silent_since_s(run.placement.node) is not None
+    return gone and (state.silent_since_s(node) is not None or key_of(job, run) in state.strays.get(node, ()))
+
+
+def wait_for(state: ServiceState, job: Job, doubtful: Iterable[RunKey]) -> WaitingForLease | None:
+    """The wait for the node, of those where these runs may live, whose lease may end last. None: there are none."""
+    ends = {key.node: _heard_s(state, key.node) + wait_s(state, job) for key in doubtful}
+    if not ends:
+        return None
+    node = max(ends, key=lambda name: (ends[name], name))
+    return WaitingForLease(node, ends[node])
+
+
+def _heard_s(state: ServiceState, node: str) -> float:
+    """Its lease may have been renewed then, and not later (while it answers: not yet)."""
+    status = state.nodes[node]
+    return max(status.heard_s, status.renewed_s) if status.silent_since_s is None else status.silent_since_s
+
+
+# ---- waiting -----------------------------------------------------------------------------------------------------
+
+
+def fence(state: ServiceState, job_id: str, doubtful: set[RunKey]) -> None:
+    """Remember which runs the job, which waits already, waits for."""
+    state.fenced[job_id] = Fenced(None, doubtful)
 
 
 def remember_whole(state: ServiceState, before: Job, node: str) -> None:
@@ -37,6 +76,53 @@ def remember_whole(state: ServiceState, before: Job, node: str) -> None:
     whole = all(run.placement.node == node for run in workers_of(before))
     if fenced is not None and whole and isinstance(before.state, Running):
         state.fenced[before.id] = replace(fenced, before=before)
+
+
+def found_alive(state: ServiceState, out: Outcome, key: RunKey, now_s: float) -> None:
+    """A node knows of a run that is not the current attempt's: until it has ended its job starts nowhere else."""
+    job = state.jobs.get(key.job_id)
+    if job is None or is_service(job) or not isinstance(job.state, Pending):
+        return
+    if isinstance(job.state.reason, WaitingForJobs):
+        return  # a job of that number that ran in another store
+    fenced = state.fenced.get(job.id)
+    if fenced is None:
+        fence(state, job.id, {key})
+        _wait(state, out, job, now_s)
+    else:
+        fenced.doubtful.add(key)
+
+
+def push_out_all(state: ServiceState, out: Outcome, node: str, now_s: float) -> None:
+    """The node's lease may run for longer than was thought when these jobs began to wait."""
+    for job_id, fenced in list(state.fenced.items()):
+        if any(key.node == node for key in fenced.doubtful):
+            push_out(state, out, job_id, now_s)
+
+
+def push_out(state: ServiceState, out: Outcome, job_id: str, now_s: float) -> bool:
+    """Whether the job, which waits, must wait for longer than it was to; then it does."""
+    fenced = state.fenced.get(job_id)
+    job = state.jobs[job_id]
+    assert isinstance(job.state, Pending), job
+    lease = None if fenced is None else wait_for(state, job, fenced.doubtful)
+    if lease is None or lease.until_s <= job.state.not_before_s:
+        return False
+    _wait(state, out, job, now_s)
+    return True
+
+
+def _wait(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
+    assert isinstance(job.state, Pending), job
+    lease = wait_for(state, job, state.fenced[job.id].doubtful)
+    assert lease is not None, job
+    lease = replace(lease, until_s=max(lease.until_s, job.state.not_before_s))
+    waiting = transitions.wait(job, lease, now_s, not_before_s=lease.until_s)
+    detail = {"node": lease.node, "not_before_s": lease.until_s}
+    state.put(out, waiting, "waiting_for_lease", now_s, detail)
+
+
+# ---- news of a node ----------------------------------------------------------------------------------------------
 
 
 def on_return(state: ServiceState, out: Outcome, node: str, reports: Mapping[RunKey, RunReport], now_s: float) -> None:

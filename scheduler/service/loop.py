@@ -6,6 +6,9 @@ answered from one thread, so the state needs no locks. A batch of events shares 
 When the store cannot take a commit, the batch is kept and tried again, in order; until then nothing of it is sent, no
 further event is looked at (who hands them in waits: the queue is bounded), requests are refused and questions answered.
 Leases are renewed all the same: a full disk must not end the jobs that run.
+
+What the store can never take (a bug, not a full disk) is found out one by one and set aside: it costs the job that it
+is about, of which nothing is sent either, and nobody else. A store that obeys another service ends all acting here.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from node_agent.messages import RenewLease
+from node_agent.messages import Command, RenewLease
 from scheduler.core.jobs import LIVE_STATES
-from scheduler.errors import SuanliError, Unavailable
-from scheduler.ports import Clock, Drain, Engine, GatewayControl, NodeDown, NodeUp, RunEvent, Store
+from scheduler.errors import SuanliError, Superseded, Unavailable
+from scheduler.ports import Clock, Engine, GatewayControl, NodeDown, NodeUp, RunEvent, Store
 from scheduler.service import machine
+from scheduler.service.keeping import Keeping
 from scheduler.service.outcome import Event, JobsSubmitted, Outcome, Tick
 from scheduler.service.state import ServiceState
 
@@ -54,6 +58,10 @@ class _Batch:
 
     out: Outcome
     requests: list[Future[None]] = field(default_factory=list)
+    keeping: Keeping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keeping = Keeping(self.out)
 
 
 class ServiceLoop:
@@ -63,7 +71,7 @@ class ServiceLoop:
         self, state: ServiceState, store: Store, engine: Engine, gateway: GatewayControl, clock: Clock
     ) -> None:
         self.bugs = 0
-        """Unexpected exceptions so far; each is in the log with its event."""
+        """Unexpected exceptions and what had to be set aside so far; each is in the log with its event or job."""
         self.store_error: str | None = None
         """Why nothing can be committed now."""
         self._state = state
@@ -240,27 +248,20 @@ class ServiceLoop:
             self._stand_down(batch)
             return True
         try:
-            self._commit(batch.out)
-        except Exception as error:
+            batch.keeping.keep(self._store)
+        except Superseded as error:
+            self._state.superseded_by = error.epoch
+            self._stand_down(batch)
+            return True
+        except Unavailable as error:
             self._keep_for_later(batch, error)
             return False
         if self.store_error is not None:
             log.warning("the store takes commits again")
             self.store_error = None
+        self.bugs += batch.keeping.bugs
         self._act(batch)
         return True
-
-    def _commit(self, out: Outcome) -> None:
-        """Results and drains may be written twice without harm, so a retry may repeat them; the changes go last."""
-        for result in out.results:
-            self._store.set_result(result.job_id, result.attempt, result.worker, result.text)
-        for drain in out.drains:
-            if isinstance(drain, Drain):
-                self._store.set_drain(drain)
-            else:
-                self._store.clear_drain(drain.node)
-        if out.changes:
-            self._store.commit(out.changes)
 
     def _act(self, batch: _Batch) -> None:
         out = batch.out
@@ -271,16 +272,32 @@ class ServiceLoop:
         for node, commands in out.commands.items():
             if node in unsettled:
                 continue
+            commands = [command for command in commands if self._may_be_sent(batch, node, command)]
+            if not commands:
+                continue
             self._guarded(f"send to node {node}", lambda n=node, c=commands: self._engine.send(n, c))  # type: ignore[misc]
         for agent, seq in out.acks.items():
             self._guarded(f"acknowledge to {agent}", lambda a=agent, s=seq: self._engine.ack(a, s))  # type: ignore[misc]
         for done in batch.requests:
-            if not done.done():
+            if done.done():
+                continue
+            if (wrong := batch.keeping.answer()) is not None:
+                done.set_exception(wrong)
+            else:
                 done.set_result(None)
         for change in out.changes:
             if not isinstance(change.job.state, LIVE_STATES):
                 for waiter in self._waiters.pop(change.job.id, ()):
                     waiter.set_result(None)
+
+    def _may_be_sent(self, batch: _Batch, node: str, command: Command) -> bool:
+        if isinstance(command, RenewLease):
+            status = self._state.nodes[node]
+            if not status.up:
+                return False  # it went again: whoever waits for its lease counts from the renewal before
+            # The lease runs from now on, however long the commit took.
+            status.renewed_s = self._clock.now_s()
+        return batch.keeping.may_be_sent(command)
 
     def _unsettled_nodes(self) -> frozenset[str]:
         """Nodes of which there is news that was not looked at yet: that they went, or came back with these runs.
@@ -299,14 +316,10 @@ class ServiceLoop:
         except Exception:
             self._bug(what, None)
 
-    def _keep_for_later(self, batch: _Batch, error: Exception) -> None:
-        if isinstance(error, Unavailable):
-            if self.store_error is None:
-                log.error("nothing is committed or started until this is mended: %s", error.message)
-            self.store_error = error.message
-        else:
-            self._bug("the commit", None)
-            self.store_error = f"a bug in the commit: {error}"
+    def _keep_for_later(self, batch: _Batch, error: Unavailable) -> None:
+        if self.store_error is None:
+            log.error("nothing is committed or started until this is mended: %s", error.message)
+        self.store_error = error.message
         self._unkept = batch
         self._retry_at = time.monotonic() + RETRY_S
         for done in batch.requests:
@@ -340,22 +353,27 @@ class ServiceLoop:
 
     def _refuse_if_superseded(self) -> None:
         if self._state.superseded_by is not None:
-            raise Unavailable(
-                f"another service (epoch {self._state.superseded_by}) has taken over from this one"
-                f" (epoch {self._state.epoch}); ask that one, and stop this one"
-            )
+            raise Unavailable(superseded_text(self._state))
 
     def _stand_down(self, batch: _Batch) -> None:
-        """The nodes obey another service: whatever this one decided would contradict what that one commits."""
-        if self.store_error is None:
-            self.store_error = "another service has taken over"
-            log.error("epoch %s has taken over from %s", self._state.superseded_by, self._state.epoch)
+        """Nodes or store obey another service: whatever this one decided would contradict what that one commits."""
+        said = superseded_text(self._state)
+        if self.store_error != said:
+            self.store_error = said
+            log.error("%s", said)
         for done in batch.requests:
-            done.set_exception(Unavailable("another service has taken over; ask that one, and stop this one"))
+            done.set_exception(Unavailable(said))
 
     def _bug(self, what: str, event: Event | None) -> None:
         self.bugs += 1
         log.exception("a bug in the service (%s); it goes on. Event: %.2000r", what, event)
+
+
+def superseded_text(state: ServiceState) -> str:
+    return (
+        f"another service (epoch {state.superseded_by}) has taken over from this one"
+        f" (epoch {state.epoch}); ask that one, and stop this one"
+    )
 
 
 def _job_of(event: Event) -> str:

@@ -14,15 +14,17 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import nodes
+from scheduler.service import fencing, nodes
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelRequested,
+    CloseDownRequested,
     DrainRequested,
     Event,
     JobsSubmitted,
     Outcome,
     ResumeRequested,
+    SupersededBy,
     Tick,
     Undrain,
 )
@@ -61,12 +63,16 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             del state.drains[node]
             out.drains.append(Undrain(node))
             state.set_schedulable(node)
+        case CloseDownRequested(by=by):
+            _close_down(state, out, by, now_s)
         case NodeUp():
             nodes.node_up(state, out, event, now_s)
         case NodeDown():
             nodes.node_down(state, out, event, now_s)
         case RunEvent():
             on_run_event(state, out, event, now_s)
+        case SupersededBy(epoch=epoch):
+            state.superseded_by = max(epoch, state.superseded_by or 0)
         case Tick():
             nodes.renew_leases(state, out, now_s)
             for timer in state.timers.pop_due(now_s):
@@ -79,7 +85,7 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
     """What follows from all events together: jobs that waited for others, the plan, the gateway's table."""
     while state.just_ended:
         _settle_dependents(state, out, state.just_ended.pop(), now_s)
-    if state.superseded_by is None:
+    if state.superseded_by is None and not state.closing_down:
         plan_now(state, out, now_s)
     while state.just_ended:
         _settle_dependents(state, out, state.just_ended.pop(), now_s)
@@ -136,6 +142,15 @@ def _dependency_failed(state: ServiceState, out: Outcome, job: Job, before: str,
     state.put(out, failed, "failed", now_s, {"cause": EndCause.DEPENDENCY_FAILED.value, "detail": detail})
 
 
+def _close_down(state: ServiceState, out: Outcome, by: str, now_s: float) -> None:
+    """As if everything were preempted at once, by nobody in particular. A repeated request asks what came up since."""
+    state.closing_down = True
+    for job in list(state.jobs.values()):
+        if isinstance(job.state, Starting | Running):
+            detail = "the site is being taken down"
+            stop(state, out, job, EndCause.SITE_DOWN, by=by, detail=detail, now_s=now_s)
+
+
 # ---- requests ----------------------------------------------------------------------------------------------------
 
 
@@ -174,7 +189,8 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
                 stop(state, out, job, EndCause.TIME_LIMIT, by="its time limit", detail=detail, now_s=now_s)
         case "not_before":
             job = state.jobs.get(timer.subject)
-            if job is not None and isinstance(job.state, Pending) and job.state.not_before_s <= now_s:
+            over = job is not None and isinstance(job.state, Pending) and job.state.not_before_s <= now_s
+            if job is not None and over and not fencing.push_out(state, out, job.id, now_s):
                 state.keep(job, now_s)
         case "replica":
             pass  # planning looks at what is due

@@ -11,7 +11,7 @@ from node_agent.messages import Exited, RenewLease, RunReport, Stop
 from scheduler.core.jobs import ON_NODES, Job, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
 from scheduler.service import dispatch, fencing, runs
-from scheduler.service.endings import CLOCK_MARGIN_S
+from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
 from scheduler.service.timers import Timer
@@ -32,6 +32,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
     fencing.on_return(state, out, name, reports, now_s)
     for report in event.runs:
         _reconcile_known(state, out, report, now_s)
+    fencing.push_out_all(state, out, name, now_s)
     for job in _jobs_on(state, name):
         for run in alive(job):
             if run.placement.node == name and dispatch.key_of(job, run) not in reports:
@@ -50,6 +51,7 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
     if found is None or found[1] not in alive(found[0]):
         state.strays[key.node].add(key)
         out.send(key.node, Stop(state.epoch, key, False, dispatch.PLAIN_GRACE_S, "not the current attempt"))
+        fencing.found_alive(state, out, key, now_s)
         return
     job, run = found
     if isinstance(job.state, Stopping):
@@ -106,6 +108,7 @@ def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) 
         assert status.silent_since_s is not None
         until_s = status.silent_since_s + state.lease_s + CLOCK_MARGIN_S
         state.timers.add(Timer(until_s, "silence", event.node))
+        fencing.push_out_all(state, out, event.node, now_s)
 
 
 def silence_over(state: ServiceState, out: Outcome, node: str, now_s: float) -> None:

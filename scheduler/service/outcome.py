@@ -51,13 +51,40 @@ class ResumeRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class CloseDownRequested:
+    """The site is about to be taken down: start nothing more, let what runs save its work and go back to the queue."""
+
+    by: str
+    kind: Literal["close_down_requested"] = "close_down_requested"
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed: timers that are due fire."""
 
     kind: Literal["tick"] = "tick"
 
 
-Event = JobsSubmitted | CancelRequested | DrainRequested | ResumeRequested | NodeUp | NodeDown | RunEvent | Tick
+@dataclass(frozen=True, slots=True)
+class SupersededBy:
+    """The store, or a node, obeys a service of this higher epoch: this one must not act any more."""
+
+    epoch: int
+    kind: Literal["superseded_by"] = "superseded_by"
+
+
+Event = (
+    JobsSubmitted
+    | CancelRequested
+    | DrainRequested
+    | ResumeRequested
+    | CloseDownRequested
+    | NodeUp
+    | NodeDown
+    | RunEvent
+    | SupersededBy
+    | Tick
+)
 
 # ---- what follows ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from scheduler.core.plan import plan
 from scheduler.service import dispatch, replicas
 from scheduler.service.endings import stop
 from scheduler.service.outcome import Outcome
+from scheduler.service.places import places_detail
 from scheduler.service.state import ServiceState, workers_of
 
 # A preemption of a job without a living worker frees its devices at once: then the pass is worth repeating.
@@ -61,7 +62,6 @@ def _pass(state: ServiceState, out: Outcome, now_s: float) -> None:
 def _place(state: ServiceState, out: Outcome, start: Start, now_s: float) -> None:
     job = transitions.place(state.jobs[start.job_id], start.placements, now_s)
     runs = workers_of(job)
-    detail = {"attempt": job.attempts, "nodes": {str(run.placement.worker): run.placement.node for run in runs}}
-    state.put(out, job, "placed", now_s, detail)
+    state.put(out, job, "placed", now_s, {"attempt": job.attempts, **places_detail(state, job, runs)})
     for run in runs:
         out.send(run.placement.node, dispatch.prepare(state.epoch, job, run, len(runs), state.secret))

@@ -1,5 +1,8 @@
 """How a service that starts takes over where the last one was: from the store, and then from what the nodes report.
 
+Of times that the last service wrote down nothing is believed where two writers could come of it: the clock may have
+been set since. Jobs that waited for a lease wait a whole one from now on, and no back-off is longer than any can be.
+
 Jobs on nodes stay as they were committed, with their devices taken in the books, until their node is heard of: then
 `nodes.node_up` compares. A node that is not heard of for FIRST_CONTACT_S is treated as silent. Nothing is started
 before its node has said what it knows of, so nothing is started twice.
@@ -8,15 +11,19 @@ before its node has said what it knows of, so nothing is started twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from scheduler.core import transitions
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
+from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import Drain, Store
-from scheduler.service import machine, replicas
+from scheduler.service import fencing, machine, replicas
 from scheduler.service.dispatch import is_gang
+from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
-from scheduler.service.state import NodeStatus, Released, ServiceState, ended_well, serves, workers_of
+from scheduler.service.state import NodeStatus, Released, ServiceState, UnseenEnds, ended_well, serves, workers_of
 from scheduler.service.timers import Timer
 
 FIRST_CONTACT_S = 30.0
@@ -33,15 +40,21 @@ def recover(
     out = Outcome()
     _take_in(state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.after)))
     state.released |= released
-    machine.apply(state, out, JobsSubmitted(tuple(waiting), ended_before(store, waiting)), now_s)
+    state.unseen_ends |= _unseen_ends(store, jobs)
+    before = ended_before(store, (before for job in waiting for before in job.spec.after))
+    machine.apply(state, out, JobsSubmitted(tuple(waiting), before), now_s)
+    for job in list(state.jobs.values()):
+        again = _waits_anew(state, job, now_s)
+        if again is not job:
+            state.put(out, again, "waits_anew", now_s, {"why": "the service was restarted"})
     machine.finish(state, out, now_s)
     return state, out
 
 
-def ended_before(store: Store, jobs: Iterable[Job]) -> Mapping[str, bool]:
-    """Of the jobs that these wait for, those that the store knows to have ended: whether they succeeded."""
+def ended_before(store: Store, waited_for: Iterable[str]) -> Mapping[str, bool]:
+    """Of these jobs those that the store knows to have ended: whether they succeeded."""
     found: dict[str, bool] = {}
-    for before in {before for job in jobs for before in job.spec.after}:
+    for before in set(waited_for):
         job = store.job(before)
         well = None if job is None else ended_well(job)
         if well is not None:
@@ -62,6 +75,31 @@ def _take_in(state: ServiceState, drains: Sequence[Drain], jobs: Iterable[Job]) 
                 state.timers.add(Timer(now_s + FIRST_CONTACT_S, "first_contact", node))
             if serves(job) and run.phase is WorkerPhase.EXITED:
                 replicas.ask_restart(state, job.id, run.placement.worker, now_s)
+
+
+def _waits_anew(state: ServiceState, job: Job, now_s: float) -> Job:
+    if not isinstance(job.state, Pending):
+        return job
+    match job.state.reason:
+        case WaitingForLease() as lease:
+            until_s = now_s + fencing.wait_s(state, job)
+            return transitions.wait(job, replace(lease, until_s=until_s), now_s, not_before_s=until_s)
+        case BackingOff() as pause if job.state.not_before_s > now_s + LONGEST_BACK_OFF_S:
+            until_s = now_s + LONGEST_BACK_OFF_S
+            return transitions.wait(job, replace(pause, until_s=until_s), now_s, not_before_s=until_s)
+        case _:
+            return job
+
+
+def _unseen_ends(store: Store, jobs: Iterable[Job]) -> dict[str, UnseenEnds]:
+    """How often in a row the attempts of these jobs had ended unseen, by what was written when they were requeued."""
+    tried = [job.id for job in jobs if job.attempts and isinstance(job.state, Pending | Starting)]
+    found: dict[str, UnseenEnds] = {}
+    for job_id, events in store.events_named(tried, ["requeued"]).items():
+        counts = [event.detail["unseen"] for event in events if "unseen" in event.detail]
+        if counts and any(counts[-1]):
+            found[job_id] = UnseenEnds(*counts[-1])
+    return found
 
 
 def _released(store: Store, job: Job) -> Released | None:

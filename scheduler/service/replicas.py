@@ -13,9 +13,17 @@ from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
 from scheduler.service import dispatch
-from scheduler.service.endings import back_off_s, stop
+from scheduler.service.endings import (
+    MOST_UNSTARTED,
+    back_off_s,
+    count_unseen,
+    had_started,
+    never_started_text,
+    stop,
+)
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState, pending_job, serves, workers_of
+from scheduler.service.places import places_detail
+from scheduler.service.state import ServiceState, pending_job, replica_name, serves, workers_of
 from scheduler.service.timers import Timer
 
 
@@ -26,17 +34,29 @@ def replica_ended(
     worker = run.placement.worker
     if cause is EndCause.SUCCEEDED:
         cause, sentence = EndCause.EXIT_CODE, f"{sentence}, although a service is to go on until it is cancelled"
-    if cause in NOT_THE_JOBS_FAULT:
-        wait_s = 0.0 if cause is EndCause.NODE_LOST else back_off_s(job.attempts)
+    name = replica_name(job.id, worker)
+    if cause is EndCause.NODE_LOST:
+        wait_s = 0.0
+    elif cause in NOT_THE_JOBS_FAULT:
+        started = cause is EndCause.LEASE_LAPSED or run.started_s is not None
+        ends = count_unseen(state, name, started=started)
+        if ends.unstarted >= MOST_UNSTARTED and not had_started(job):
+            # None of its replicas has come up, and this one never does. Where others serve, they go on.
+            state.keep(job, now_s)
+            detail = never_started_text(sentence)
+            stop(state, out, job, cause, by=f"worker {worker}", detail=detail, now_s=now_s)
+            return
+        wait_s = back_off_s(ends.in_a_row)
     elif job.failures >= job.spec.retries:
         state.keep(job, now_s)
         stop(state, out, job, cause, by=f"worker {worker}", detail=sentence, now_s=now_s)
         return
     else:
+        state.unseen_ends.pop(name, None)
         job = transitions.count_failure(job)
         wait_s = back_off_s(job.failures)
-    detail = {"worker": worker, "attempt": run.attempt, "cause": cause.value, "detail": sentence}
-    state.put(out, job, "replica_ended", now_s, {**detail, "restart_s": now_s + wait_s})
+    facts = {"worker": worker, "attempt": run.attempt, "cause": cause.value, "detail": sentence}
+    state.put(out, job, "replica_ended", now_s, {**facts, "restart_s": now_s + wait_s})
     ask_restart(state, job.id, worker, now_s + wait_s)
 
 
@@ -66,7 +86,7 @@ def homeless(state: ServiceState, now_s: float) -> dict[str, tuple[PendingJob, J
     for (job_id, worker), due_s in state.restarts.items():
         if due_s <= now_s:
             job = state.jobs[job_id]
-            name = f"{job_id}/replica-{worker}"
+            name = replica_name(job_id, worker)
             asked = replace(pending_job(job), job_id=name, workers_min=1, workers_max=1)
             found[name] = (asked, job, worker)
     return found
@@ -80,7 +100,7 @@ def start_again(
     state.asked_places.discard((job.id, worker))
     job = transitions.restart_replica(job, worker, place=place)
     run = _run(job, worker)
-    detail = {"worker": worker, "attempt": run.attempt, "nodes": {str(worker): run.placement.node}}
+    detail = {"worker": worker, "attempt": run.attempt, **places_detail(state, job, [run])}
     state.put(out, job, "replica_restarted", now_s, detail)
     command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret)
     out.send(run.placement.node, command)

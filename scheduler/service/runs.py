@@ -22,7 +22,7 @@ from node_agent.messages import (
     Started,
 )
 from scheduler.core import transitions
-from scheduler.core.jobs import EndCause, Job, Starting, Stopping, WorkerPhase
+from scheduler.core.jobs import EndCause, Job, Pending, Starting, Stopping, WorkerPhase
 from scheduler.ports import RunEvent
 from scheduler.service import dispatch, fencing, replicas
 from scheduler.service.endings import stop, worker_ended
@@ -146,6 +146,8 @@ def _checkpointed(state: ServiceState, out: Outcome, said: Checkpointed, now_s: 
     if found is None:
         return
     job, run = found
+    if dispatch.is_gang(job, len(workers_of(job))) and said.key.worker != 0:
+        return  # what the gang has saved is whole when its first worker says so
     saved = dispatch.attempt_checkpoint_dir(job, run.attempt)
     if saved is not None and job.resume_from != saved:
         job = replace(job, resume_from=saved)
@@ -165,10 +167,12 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
         state.set_schedulable(key.node)
     found = state.find_run(key)
     if found is None:
+        _saved_late(state, out, said, now_s)
         fencing.run_is_gone(state, out, key, now_s)
         return
     job, run = found
     if run.phase is WorkerPhase.EXITED:
+        _saved_late(state, out, said, now_s)
         return
     cause, sentence = cause_of(said), sentence_of(said)
     job = transitions.worker_exited(job, key.worker, exit_code_of(said))
@@ -184,6 +188,17 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
         if cause is EndCause.SUCCEEDED and said.asked is None:
             state.own_ends.add(key)
         worker_ended(state, out, job, run, cause, sentence, now_s)
+
+
+def _saved_late(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> None:
+    """A run that was given up had saved its work: its job's next attempt resumes from there. One that is under way
+    already goes on with what it was started with: its workers must all resume from the same."""
+    job = state.jobs.get(said.key.job_id)
+    if job is None or said.checkpoint_dir is None or not isinstance(job.state, Pending | Stopping):
+        return
+    if dispatch.attempt_of_checkpoint(job) < said.key.attempt <= job.attempts:
+        detail = {"worker": said.key.worker, "dir": said.checkpoint_dir}
+        state.put(out, replace(job, resume_from=said.checkpoint_dir), "checkpointed", now_s, detail)
 
 
 def lost(state: ServiceState, out: Outcome, job: Job, node: str, detail: str, now_s: float) -> None:

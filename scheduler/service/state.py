@@ -77,6 +77,20 @@ class Fenced:
     doubtful: set[RunKey]
 
 
+@dataclass(frozen=True, slots=True)
+class UnseenEnds:
+    """Attempts that ended one after the other and nobody saw how (a launcher that refused, died or was stopped);
+    `unstarted`: the last so many of them had never started."""
+
+    in_a_row: int = 0
+    unstarted: int = 0
+
+
+def replica_name(job_id: str, worker: int) -> str:
+    """A single replica's name among jobs' ids."""
+    return f"{job_id}/replica-{worker}"
+
+
 @dataclass(slots=True)
 class ServiceState:
     epoch: int
@@ -112,6 +126,8 @@ class ServiceState:
     """Of these, the ones that the planner was asked for another place for."""
     fenced: dict[str, Fenced] = field(default_factory=dict)
     """Jobs that wait for a lease."""
+    unseen_ends: dict[str, UnseenEnds] = field(default_factory=dict)
+    """By job, or by `replica_name` for a service."""
 
     strays: dict[str, set[RunKey]] = field(default_factory=dict)
     """By node: runs that are nobody's any more and were told to stop. Nothing starts beside them."""
@@ -120,6 +136,8 @@ class ServiceState:
     just_ended: list[str] = field(default_factory=list)
     """Jobs whose end those that wait for them have not heard of yet."""
     published: tuple[Route, ...] | None = None
+    closing_down: bool = False
+    """The site is being taken down: nothing starts any more in this start of the service."""
     superseded_by: int | None = None
     """The epoch of another service that took over; this one must not act any more."""
 
@@ -135,6 +153,7 @@ class ServiceState:
         if isinstance(job.state, Succeeded | Failed | Cancelled):
             self.jobs.pop(job.id, None)
             self.services.discard(job.id)
+            self.unseen_ends.pop(job.id, None)
             self.just_ended.append(job.id)
             self.ended[job.id] = isinstance(job.state, Succeeded)
             while len(self.ended) > ENDED_REMEMBERED:
@@ -152,6 +171,8 @@ class ServiceState:
         """Where the planner sees it: in the queue, among the running, or nowhere."""
         state = job.state
         was_queued = self.queue.pop(job.id, None) is not None
+        if not (isinstance(state, Pending) and state.not_before_s > now_s):
+            self.timers.drop("not_before", job.id)
         match state:
             case Pending(reason=WaitingForJobs()):
                 pass
@@ -168,7 +189,8 @@ class ServiceState:
         if not isinstance(state, Starting | Running | Stopping):
             self.running.pop(job.id, None)
             self.released.pop(job.id, None)
-            self.limits.pop(job.id, None)
+            if self.limits.pop(job.id, None) is not None:
+                self.timers.drop("time_limit", job.id)
             return
         due_s = time_limit_due_s(job)
         if due_s is not None and self.limits.get(job.id) != due_s:

@@ -1,7 +1,7 @@
 """What the API shows, as JSON-able dictionaries: job views, nodes, reasons. Shapes are documented in api/models.py.
 
-Pure: a function takes the state (or a job from the store) and answers. Called by the thread that owns the state, except
-`ended_view`, which needs none of it.
+Pure: a function takes the state (or a job and events from the store) and answers. Called by the thread that owns the
+state, except `ended_view`, which needs none of it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from scheduler.core.jobs import (
 )
 from scheduler.core.reasons import NotConsidered, Reason, Requeued, text
 from scheduler.ports import Json, StoredEvent
+from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
 
 
@@ -46,7 +47,7 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     reason = shown_reason(state, job)
     runs = workers_of(job)
     workers = [_worker_view(run, state.simulated(job, run.placement)) for run in runs]
-    view = ended_view(job)
+    view = _view(job)
     view["reason"] = None if reason is None else reason_view(reason, now_s)
     view["est_start_s"] = state.expected_start_s.get(job.id)
     view["workers"] = workers
@@ -57,15 +58,24 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
 def submitted_view(job: Job, now_s: float) -> Json:
     """A job that was accepted a moment ago."""
     assert isinstance(job.state, Pending), job
-    return {**ended_view(job), "reason": reason_view(job.state.reason, now_s)}
+    return {**_view(job), "reason": reason_view(job.state.reason, now_s)}
 
 
 def word(job: Job) -> str:
     return shown(job.state)
 
 
-def ended_view(job: Job) -> Json:
-    """The view of a job that has ended: nothing but the job itself is needed."""
+def ended_view(job: Job, placed: Sequence[StoredEvent]) -> Json:
+    """The view of a job that has ended. `placed`: its events of places.PLACING, oldest first.
+
+    `workers` are those of its last attempt; `simulated` is true where any of its attempts ran on simulated devices.
+    """
+    workers, simulated = last_places(job, placed)
+    return {**_view(job), "workers": workers, "simulated": simulated}
+
+
+def _view(job: Job) -> Json:
+    """What the job itself says."""
     spec = job.spec
     cause, detail, ended_s = _end(job)
     return {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scheduler.core.explain import Explanation, explain
 from scheduler.core.jobs import EndCause, Job, Pending, shown
 from scheduler.core.reasons import WaitingForJobs, WaitingForVictims
-from scheduler.ports import Json
+from scheduler.ports import Json, StoredEvent
 from scheduler.service.endings import duration_text
 from scheduler.service.planning import queue_of
 from scheduler.service.state import ServiceState, pending_job
@@ -38,12 +40,14 @@ def why_live(state: ServiceState, job: Job, now_s: float) -> Json:
     }
 
 
-def why_ended(job: Job) -> Json:
-    view = ended_view(job)
+def why_ended(job: Job, placed: Sequence[StoredEvent]) -> Json:
+    view = ended_view(job, placed)
     line = f"job {job.id} ({job.spec.name}) has {_ended_word(job)}"
     if view["cause"] not in (None, EndCause.SUCCEEDED.value, EndCause.CANCELLED.value):
         line += f" ({view['cause']})"
     lines = [line] + ([f"  {view['detail']}"] if view["detail"] else [])
+    if view["simulated"]:
+        lines.append("  it ran on simulated devices")
     if job.resume_from is not None:
         lines.append(f"  its last saved work is in {job.resume_from}")
     return {

@@ -252,6 +252,10 @@ class FakeControl:
         view |= {"state": "ready", "drain": None}
         return view
 
+    def close_down(self, by: Principal) -> Json:
+        running = [view for view in self.views.values() if view["state"] in ("starting", "running", "preempting")]
+        return {"running": len(running)}
+
     def read_log(
         self, job_id: str, by: Principal, *, worker: int, attempt: int | None, stream: str, offset: int, limit: int
     ) -> LogChunk:

@@ -73,6 +73,10 @@ class FakeEngine:
         self.masters: dict[RunKey, tuple[str, int]] = {}
         self.bad_checks: dict[str, tuple[str, str]] = {}
         """By node: the field and sentence with which every check there fails."""
+        self.refuses: dict[str, str] = {}
+        """By node: why its launcher does not start anything."""
+        self.deaf: set[str] = set()
+        """Nodes that hear of renewals of their lease alone."""
         self.stubborn: set[str] = set()
         """Jobs whose processes end for SIGKILL alone."""
         self.saves: set[str] = set()
@@ -105,6 +109,8 @@ class FakeEngine:
             there.epoch = command.epoch
             if isinstance(command, RenewLease):
                 there.lease_until_s = self.clock.now_s() + command.lease_s
+                continue
+            if node in self.deaf:
                 continue
             if isinstance(command, Prepare):
                 self._check_placement(command)
@@ -245,6 +251,9 @@ class FakeEngine:
                 passed = attempts.CheckPassed(node.facts.address, node.next_port)
                 self._step(key, attempts.CheckFailed(*bad) if bad else passed)
             case attempts.Launch():
+                if key.node in self.refuses:
+                    self._step(key, attempts.LaunchFailed(self.refuses[key.node]))
+                    return
                 self._check_launch(key, node, output)
                 if not self.silent_starts:
                     self._step(key, attempts.Launched(99, self.clock.now_s()))

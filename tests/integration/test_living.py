@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -14,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 import yaml
 
+from scheduler.cli.demo import example
 from tests.integration.instances import Instance, demand, eventually, python
 
 
@@ -232,3 +234,28 @@ def test_a_second_machine_joins_and_leaves(instance: Instance, tmp_path: Path) -
         within_s=30,
         what="the node is seen to leave",
     )
+
+
+def test_down_lets_a_job_save_its_work_and_the_next_up_goes_on_from_there(
+    own_instance: Instance, tmp_path: Path
+) -> None:
+    """A job that saved on SIGTERM and left with 0 was once taken for finished, and its work was lost."""
+    own_instance.up()
+    job_id = own_instance.submit(
+        {
+            "name": "saves",
+            "kind": "training",
+            "resources": demand(),
+            "time_limit": "10m",
+            "command": [sys.executable, example("spin.py"), "--seconds", "4"],
+            "checkpoint": {"dir": str(tmp_path / "saved"), "grace": "20s"},
+        }
+    )
+    own_instance.in_state(job_id, "running")
+    eventually(lambda: own_instance.suanli("logs", job_id).out, within_s=10, what="it works")
+    own_instance.down()
+    own_instance.up()
+    ended = own_instance.ended(job_id)
+    assert (ended["state"], ended["attempt"], ended["failures"]) == ("succeeded", 2, 0)
+    (result,) = [entry["result"] for entry in ended["results"] if entry["attempt"] == 2]
+    assert result["resumed_from"] > 0

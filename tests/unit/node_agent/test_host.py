@@ -10,19 +10,24 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from node_agent import preparing
 from node_agent.execution.logs import NoSuchLog
 from node_agent.host import AgentConfig, StaleEpoch, with_directories
 from node_agent.messages import (
     Checkpointed,
     Exited,
     Forget,
+    LaunchSpec,
     Prepare,
     Prepared,
     PrepareFailed,
@@ -109,6 +114,105 @@ def test_what_cannot_start_is_said_before_anything_starts(place: Path, changes: 
         failed = await a.until(PrepareFailed)
         assert failed.field == field
         assert [event.kind for event in a.events] == ["prepare_failed"]
+
+    on_agent(place, scene)
+
+
+def test_a_path_that_does_not_answer_is_named_and_holds_up_nobody(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, silent = preparing.check, threading.Event()
+
+    def hanging(what: LaunchSpec, *arguments: Any) -> object:
+        if what.working_dir == "/shared/data":
+            arguments[-1](Path("/shared/data"))
+            silent.wait()
+        return real(what, *arguments)
+
+    monkeypatch.setattr(preparing, "check", hanging)
+    monkeypatch.setattr(preparing, "CHECK_TIMEOUT_S", 2.0)
+
+    async def scene(a: Listener) -> None:
+        running = key("running")
+        await a.host.perform([alone(running, spec(f"echo x; while [ ! -e {place}/go ]; do sleep 0.02; done; exit 4"))])
+        await a.until(Started, running)
+        hung = [key(str(number)) for number in range(40)]
+        await a.host.perform([alone(each, spec("true", working_dir="/shared/data")) for each in hung])
+        (place / "go").touch()
+        assert (await a.until(Exited, running)).code == 4
+        assert (await a.host.read_log("running", 1, 0, "stdout", 0, 9)).data == b"x\n"
+        assert a.count(PrepareFailed, hung[0]) == 0, "that was to happen while the checks hang"
+        failed = [await a.until(PrepareFailed, each) for each in hung]
+        assert {each.field for each in failed} == {"node"}
+        assert failed[0].detail.startswith("/shared/data did not answer within 2 s on node n1")
+        assert "still waits for file systems" in failed[-1].detail
+
+    try:
+        on_agent(place, scene)
+    finally:
+        silent.set()
+
+
+def test_a_check_that_breaks_is_an_answer(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> object:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(preparing, "check", broken)
+
+    async def scene(a: Listener) -> None:
+        await a.host.perform([alone(key(), spec("true"))])
+        failed = await a.until(PrepareFailed)
+        assert failed.field == "node"
+        assert "a bug" in failed.detail
+
+    on_agent(place, scene)
+
+
+def test_a_launch_that_breaks_is_an_end(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> object:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(preparing, "launch_order", broken)
+
+    async def scene(a: Listener) -> None:
+        exited = await a.run(spec("true"))
+        assert exited.how == "never_started"
+        assert exited.detail == "node n1 could not start it: 'a bug'"
+
+    on_agent(place, scene)
+
+
+def test_a_command_that_cannot_be_executed_ends_as_the_jobs_own_fault(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        (place / "plain").write_text("echo hello\n")
+        (place / "plain").chmod(0o755)
+        exited = await a.run(spec(str(place / "plain"), "x"))
+        assert (exited.how, exited.code) == ("exit", 126)
+        assert exited.detail.startswith("cannot be executed: ")
+        assert exited.detail.endswith("give it a #! line or run it by its interpreter")
+        assert [event.kind for event in a.events] == ["prepared", "exited"]
+
+    on_agent(place, scene)
+
+
+def test_a_run_gets_the_devices_that_it_was_prepared_for(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node's devices are enumerated anew between Prepare and Release."""
+
+    async def scene(a: Listener) -> None:
+        node = a.host._nodes["s1"]
+        first, second = node.devices((0, 1))
+        moved, gone = key("1", node="s1"), key("2", node="s1")
+        what = spec("echo $SUANLI_DEVICES", world_size=2)
+        await a.host.perform([Prepare(1, each, what, release=False) for each in (moved, gone)])
+        port = (await a.until(Prepared, moved)).master_port
+        await a.until(Prepared, gone)
+        node._devices = (replace(second, index=0), replace(first, index=1))
+        await a.host.perform([Release(1, moved, "127.0.0.1", port)])
+        await a.until(Exited, moved)
+        assert (await a.host.read_log("1", 1, 0, "stdout", 0, 99)).data.decode() == f"{first.uuid}\n"
+        node._devices = (second,)
+        await a.host.perform([Release(1, gone, "127.0.0.1", port)])
+        exited = await a.until(Exited, gone)
+        assert exited.how == "never_started"
+        assert f"device 0 ({first.uuid}) is not there any more" in exited.detail
 
     on_agent(place, scene)
 
@@ -234,6 +338,48 @@ def test_a_stubborn_run_is_killed_at_the_end_of_its_grace(place: Path) -> None:
         exited = await a.until(Exited)
         assert (exited.how, exited.code, exited.asked) == ("signal", 9, "cancelled")
         assert "SIGKILL" in exited.detail
+
+    on_agent(place, scene)
+
+
+def test_a_later_attempt_finds_what_a_lost_node_had_saved(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        saved = place / "ckpt" / "1" / "attempt-2"
+        saved.mkdir(parents=True)
+        (saved / "weights").touch()
+        what = spec("echo $SUANLI_RESUME_FROM", checkpoint_dir=str(place / "ckpt"), resume_from=f"{place}/attempt-1")
+        await a.run(what, key(attempt=3))
+        assert (await a.host.read_log("1", 3, 0, "stdout", 0, 999)).data.decode() == f"{saved}\n"
+
+    on_agent(place, scene)
+
+
+def test_a_clock_that_is_set_kills_nobody_early(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(a: Listener) -> None:
+        script = f"trap '' TERM; echo x >{place}/up; while [ ! -e {place}/go ]; do sleep 0.02; done; exit 5"
+        await a.host.perform([alone(key(), spec(script))])
+        await condition((place / "up").exists)
+        stop = Stop(1, key(), False, 30.0, "cancelled")
+        await a.host.perform([stop])
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 3600.0)
+        await a.host.perform([stop])  # whatever comes now, the deadlines are looked at again
+        assert not any(isinstance(event, Exited) for event in (await a.host.events(a.seq, 0.3)).events[1:])
+        (place / "go").touch()
+        assert (await a.until(Exited)).code == 5
+
+    on_agent(place, scene)
+
+
+def test_an_acknowledgement_is_a_file(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        ack = place / "state/runs/1/attempt-1/worker-0/checkpoint-ack"
+        script = f"mkdir {ack}; echo x >{place}/up; exec sleep 300"
+        await a.host.perform([alone(key(), spec(script, checkpoint_dir=str(place / "ckpt")))])
+        await condition((place / "up").exists)
+        await a.host.perform([Stop(1, key(), True, 0.5, "preempted")])
+        assert (await a.until(Exited)).asked == "preempted"
+        assert a.count(Checkpointed, key()) == 0
 
     on_agent(place, scene)
 
@@ -419,17 +565,32 @@ def test_a_stop_that_the_dead_launcher_did_not_hear_is_repeated(place: Path) -> 
 
 
 def test_a_silent_service_ends_training_and_not_inference(place: Path) -> None:
-    async def scene() -> None:
-        async with agent(config(place, lease_s=0.6)) as a:
-            train, serve = key("1"), key("2")
-            await a.host.perform([alone(train, spec("exec sleep 300", grace_s=0.5))])
-            await a.host.perform([alone(serve, spec("exec sleep 300", lease_bound=False))])
-            pid = (await a.until(Started, serve)).pid
-            exited = await a.until(Exited, train)
-            assert exited.how == "lease"
-            assert lives(pid)
+    """Silent is also one that only asks how things are, and a launch on its way is no sign of life."""
 
-    play(scene)
+    async def scene(a: Listener) -> None:
+        train, serve = key("1"), key("2")
+        await a.host.perform([RenewLease(1, 2.0)])
+        await a.host.perform([alone(train, spec("exec sleep 300", grace_s=0.5))])
+        await a.host.perform([alone(serve, spec("exec sleep 300", lease_bound=False))])
+        pid = (await a.until(Started, serve)).pid
+        asking = asyncio.create_task(keep_asking(a))
+        exited = await a.until(Exited, train)
+        asking.cancel()
+        assert exited.how == "lease"
+        assert lives(pid)
+        late = await a.run(spec("true"), key("3"))
+        assert late.how == "never_started"
+        assert "lease lapsed" in late.detail
+        await a.host.perform([RenewLease(1, 60.0)])
+        assert (await a.run(spec("true"), key("4"))).code == 0
+
+    on_agent(place, scene)
+
+
+async def keep_asking(a: Listener) -> None:
+    while True:
+        await a.host.hello(1)
+        await asyncio.sleep(0.05)
 
 
 def test_shutdown_leaves_nothing_and_close_leaves_everything(place: Path) -> None:

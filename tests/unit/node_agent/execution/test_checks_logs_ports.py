@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from dataclasses import replace
@@ -46,6 +47,13 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "plain.txt").write_text("")
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "broken.py").write_text("class Net:\n  def\n")
+    (tmp_path / "deep.py").write_text("x = " + "(" * 100_000)
+    (tmp_path / "chain.py").write_text("x = " + "-" * 100_000 + "1")
+    (tmp_path / "zero.py").write_text("class Net: pass\0")
+    (tmp_path / "huge.py").write_text("#" * ((4 << 20) + 1))
+    os.mkfifo(tmp_path / "fifo.py")
+    (tmp_path / "endless.py").symlink_to("/dev/zero")
+    (tmp_path / "link.py").symlink_to("model.py")
     return tmp_path
 
 
@@ -80,6 +88,12 @@ def test_commands_that_can_start(place: Path, argv: tuple[str, ...]) -> None:
         ({"argv": None, "model_path": "absent.py", "model_class": "Net"}, "model", "does not exist on node n1"),
         ({"argv": None, "model_path": "broken.py", "model_class": "Net"}, "model", "line 2 is not valid Python"),
         ({"argv": None, "model_path": "model.py", "model_class": "Nett"}, "model", "has no class Nett"),
+        ({"argv": None, "model_path": "deep.py", "model_class": "Net"}, "model", "deep.py"),
+        ({"argv": None, "model_path": "chain.py", "model_class": "Net"}, "model", "chain.py"),
+        ({"argv": None, "model_path": "zero.py", "model_class": "Net"}, "model", "is not valid Python"),
+        ({"argv": None, "model_path": "huge.py", "model_class": "Net"}, "model", "over 4 MiB"),
+        ({"argv": None, "model_path": "fifo.py", "model_class": "Net"}, "model", "not a regular file"),
+        ({"argv": None, "model_path": "endless.py", "model_class": "Net"}, "model", "not a regular file"),
         ({"argv": None}, "command", "neither a command nor a model"),
     ],
 )
@@ -96,6 +110,26 @@ def test_a_model_is_served_by_our_server(place: Path, class_name: str) -> None:
     model = str(place / "model.py")
     expected = (sys.executable, "-m", "node_agent.serving", "--model", model, "--class", class_name)
     assert found == Startable(expected, place)
+
+
+def test_a_model_may_be_a_link(place: Path) -> None:
+    assert isinstance(ask(place, replace(SPEC, argv=None, model_path="link.py", model_class="Net")), Startable)
+
+
+def test_each_path_is_told_before_it_is_looked_at(place: Path) -> None:
+    told: list[Path] = []
+    spec = replace(SPEC, argv=("./run.sh",), working_dir=str(place), checkpoint_dir=str(place / "c"))
+    check(spec, KEY, place, "/usr/bin", told.append)
+    assert told == [place, place / "c/7/attempt-1", place / "run.sh", place / "c/7"]
+
+
+def test_a_later_attempt_goes_on_from_an_earlier_one(place: Path) -> None:
+    (place / "c/7/attempt-1").mkdir(parents=True)
+    (place / "c/7/attempt-1/weights").touch()
+    spec = replace(SPEC, working_dir=str(place), checkpoint_dir=str(place / "c"))
+    found = check(spec, replace(KEY, attempt=3), place, "/usr/bin:/bin")
+    assert isinstance(found, Startable)
+    assert found.resume_from == str(place / "c/7/attempt-1")
 
 
 def test_a_model_is_parsed_and_never_run(place: Path) -> None:
@@ -187,6 +221,38 @@ def test_a_result_is_text_of_bounded_size(tmp_path: Path) -> None:
     path.write_bytes(b"x" * ((256 << 10) + 1))
     assert read_result(path)[0] is None
     assert "left out" in read_result(path)[1]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no valid JSON"),
+        (b"loss 0.5", "no valid JSON"),
+        (b'{"loss": 0.5', "no valid JSON"),
+        (b'{"loss": NaN}', "NaN is no JSON number"),
+        (b'{"a": "\0"}', "no valid JSON"),
+        (b'"\xff"', "no valid JSON"),
+        (b"[" * 100_000, "nested too deep"),
+    ],
+)
+def test_a_result_that_is_no_json_is_left_out_and_says_so(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "result.json"
+    path.write_bytes(data)
+    result, complaint = read_result(path)
+    assert result is None
+    assert said in complaint
+    assert "SUANLI_RESULT_FILE" in complaint
+
+
+@pytest.mark.timeout(10)
+def test_fifos_are_not_waited_for(logs: RunPaths) -> None:
+    for path in (logs.stderr, logs.result):
+        os.mkfifo(path)
+    assert tail(logs.stderr) == ""
+    assert read_result(logs.result)[0] is None
+    assert "not a regular file" in read_result(logs.result)[1]
+    with pytest.raises(NoSuchLog, match="not a regular file"):
+        read_chunk(logs, "stderr", 0, 10, over=True)
 
 
 def test_keys_go_through_text() -> None:

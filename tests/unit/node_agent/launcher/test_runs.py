@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -68,10 +69,47 @@ def test_a_forgotten_key_stays_used(rig: LauncherRig) -> None:
     assert not rig.ask("launch", order=rig.order("a", "true").to_json())["ok"]
 
 
-def test_what_cannot_be_started_is_an_answer_and_no_event(rig: LauncherRig) -> None:
-    answer = rig.start().ask("launch", order=rig.order("a", "/no/such", "x").to_json())
+def test_what_the_node_cannot_start_is_an_answer_and_no_event(rig: LauncherRig) -> None:
+    answer = rig.start().ask("launch", order=rig.order("a", "true", cwd="/no/such").to_json())
     assert (answer["ok"], answer["kind"]) == (False, "never_started")
     assert "No such file" in answer["error"]
+    rig.launch("b", "true")
+    assert rig.outcome("b") == ("exit", 0)
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def test_a_command_that_cannot_be_executed_ends_with_126_and_says_why(rig: LauncherRig) -> None:
+    executable(rig.directory / "plain", "echo hello\n")
+    executable(rig.directory / "lost", "#!/no/such/interpreter\n")
+    shutil.copy("/bin/true", rig.directory / "busy")
+    (rig.directory / "directory").mkdir()
+    rig.start()
+    with open(rig.directory / "busy", "ab"):
+        for name, said in (
+            ("plain", "Exec format error; give it a #! line or run it by its interpreter"),
+            ("lost", "the interpreter that its #! line names, does not exist"),
+            ("busy", "Text file busy; it is still open for writing"),
+            ("directory", "Permission denied; make it executable"),
+        ):
+            answer = rig.ask("launch", order=rig.order(name, f"./{name}", "x").to_json())
+            assert answer["ok"], answer
+            end = answer["run"]["exit"]
+            assert (answer["run"]["pid"], end["how"], end["code"]) == (None, "exit", 126)
+            assert end["detail"].startswith(f"cannot be executed: ./{name}: ")
+            assert said in end["detail"]
+    rig.kill()
+    assert rig.start().table()["plain"].exit is not None
+
+
+@pytest.mark.timeout(20)
+def test_a_log_that_is_a_fifo_does_not_hold_the_launcher(rig: LauncherRig) -> None:
+    os.mkfifo(rig.directory / "a.out")
+    answer = rig.start().ask("launch", order=rig.order("a", "true").to_json())
+    assert "is not a regular file" in answer["error"]
     rig.launch("b", "true")
     assert rig.outcome("b") == ("exit", 0)
 
@@ -212,10 +250,11 @@ def test_a_lower_epoch_is_refused_also_by_the_next_launcher(rig: LauncherRig) ->
 
 
 def test_a_lapsed_lease_ends_training_and_not_inference(rig: LauncherRig) -> None:
-    rig.start(lease_s=0.5)
+    rig.start()
     rig.launch("gentle", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
     rig.launch("stubborn", "trap '' TERM; while :; do sleep 0.02; done", grace_s=0.2)
     replica = rig.launch("replica", "exec sleep 300", lease_bound=False)
+    assert rig.ask("renew", lease_s=0.3)["ok"]
     assert rig.outcome("gentle")[0] == "lease"
     assert rig.outcome("stubborn") == ("lease", 9)
     assert lives(replica)
@@ -223,8 +262,7 @@ def test_a_lapsed_lease_ends_training_and_not_inference(rig: LauncherRig) -> Non
 
 
 def test_a_renewed_lease_goes_on(rig: LauncherRig) -> None:
-    rig.start(lease_s=0.4)
-    pid = rig.launch("a", "exec sleep 300")
+    pid = rig.start().launch("a", "exec sleep 300")
     until = time.monotonic() + 1.2
     while time.monotonic() < until:
         assert rig.ask("renew", lease_s=0.4)["ok"]
@@ -233,11 +271,84 @@ def test_a_renewed_lease_goes_on(rig: LauncherRig) -> None:
     assert rig.ask("renew", lease_s=60.0)["ok"]
 
 
-def test_a_launcher_that_comes_back_does_not_begin_a_new_lease(rig: LauncherRig) -> None:
-    rig.start(lease_s=1.0).launch("a", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
+def test_launches_do_not_extend_the_lease_and_a_late_one_is_refused(rig: LauncherRig) -> None:
+    rig.start()
+    rig.launch("a", "exec sleep 300")
+    assert rig.ask("renew", lease_s=0.5)["ok"]
+    until = time.monotonic() + 15.0
+    number = 0
+    while (answer := rig.ask("launch", order=rig.order(f"b{number}", "true").to_json()))["ok"]:
+        assert time.monotonic() < until, "launching renewed the lease"
+        time.sleep(0.02)
+        number += 1
+    assert answer["kind"] == "refused"
+    assert "lease lapsed" in answer["error"]
+    assert rig.outcome("a")[0] == "lease"
+    rig.launch("replica", "true", lease_bound=False)
+    assert rig.outcome("replica") == ("exit", 0)
+    assert rig.ask("renew", lease_s=60.0)["ok"]
+    rig.launch(f"b{number}", "exit 4")  # what was refused was not used up
+    assert rig.outcome(f"b{number}") == ("exit", 4)
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_a_launcher_that_comes_back_does_not_begin_a_new_lease(rig: LauncherRig, renewed: bool) -> None:
+    """Not even when the one before had never heard a renewal: its lease began with itself."""
+    rig.start(lease_s=60.0 if renewed else 3.0).launch("a", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
+    if renewed:
+        assert rig.ask("renew", lease_s=1.0)["ok"]
     rig.kill()
     rig.start(lease_s=60.0)
     assert rig.outcome("a")[0] == "lease"
+
+
+# ---- what the kernel denies ------------------------------------------------------------------------------------------
+
+DENIED = """
+import os, sys
+from node_agent.launcher import __main__, supervisor
+sys.stderr = open(os.environ["HERE"] + "/said", "w")
+def denied(*_): raise PermissionError(1, "Operation not permitted")
+os.killpg = denied
+failing = {"reap": 2, "on_time": 2}
+def faulty(name, real):
+    def method(self):
+        if failing[name]:
+            failing[name] -= 1
+            raise OSError(5, "Input/output error")
+        real(self)
+    return method
+for name in failing:
+    setattr(supervisor.Supervisor, name, faulty(name, getattr(supervisor.Supervisor, name)))
+sys.exit(__main__.main())
+"""
+
+
+class Denied(LauncherRig):
+    """A launcher that may not signal any group, and whose first looks fail."""
+
+    def command(self, lease_s: float = 60.0) -> list[str]:
+        return [sys.executable, "-c", DENIED, *super().command(lease_s)[3:]]
+
+
+def test_the_launcher_survives_what_the_kernel_denies(rig: LauncherRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERE", str(rig.directory))
+    denied = Denied(rig.directory)
+    denied.start()
+    try:
+        for number in range(3):
+            denied.launch(f"a{number}", f"exit {number}")
+            assert denied.outcome(f"a{number}") == ("exit", number)
+        denied.launch("b", "echo x >up; exec sleep 300")
+        eventually((rig.directory / "up").exists)
+        assert denied.ask("signal", key="b", signal=int(signal.SIGTERM))["ok"]
+        assert denied.ask("signal", key="b", signal=int(signal.SIGKILL))["ok"]
+        assert denied.outcome("b") == ("signal", 9)
+    finally:
+        denied.close()
+    said = (rig.directory / "said").read_text()
+    assert said.count("no process of a run's group could be signalled") == 1
+    assert "Input/output error" in said
 
 
 # ---- memory ----------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_a_dry_run_of_a_job_that_is_not_in_the_queue() -> None:
         (demand(1, share=0.5, model="A10"), 1, "0.5 of A100"),
         (demand(1, node="n7"), 1, "node n1 (there is no node n7)"),
         (demand(1, site="nort"), 1, "site north (no node is at site nort)"),
-        (demand(1, cpus=65), 1, "64 cpus a worker (the most that one such node has)"),
+        (demand(1, cpus=65), 1, "64 CPUs a worker (the most that one such node has)"),
         (demand(1, memory_gib=600), 1, "512.0 GiB of memory a worker (the most that one such node has)"),
         (demand(2, model="910B"), 1, "2 x 910B with simulated: true (only simulated nodes have it)"),
         (demand(2, model="910B", simulated=True), 4, None),

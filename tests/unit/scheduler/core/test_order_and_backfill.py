@@ -168,7 +168,7 @@ def test_reason_counts_nodes() -> None:
         "3 of 8 devices free": 2,
         "model differs": 2,
         "draining": 1,
-        "simulated": 1,
+        "simulated, which the demand does not allow": 1,
         "vendor differs": 1,
         "no devices": 1,
         "other site": 1,
@@ -179,8 +179,8 @@ def test_reason_counts_nodes() -> None:
 @pytest.mark.parametrize(
     ("wants", "word"),
     [
-        ({"cpus": 60, "share": 0.1}, "cpus"),
-        ({"memory_gib": 33, "share": 0.1}, "memory"),
+        ({"cpus": 60, "share": 0.1}, "under 60 CPUs free"),
+        ({"memory_gib": 33, "share": 0.1}, "under 33 GiB free"),
         ({"share": 0.5}, "0 of 8 devices have 0.5 free"),
         ({"node": "n0", "devices": 8}, "0 of 8 devices free"),
     ],

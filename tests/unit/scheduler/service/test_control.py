@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from scheduler.core.demand import Demand
-from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, SuanliError
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, SuanliError, Unavailable
+from scheduler.service.views import ended_view
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, service_spec, spec
 
@@ -156,6 +158,101 @@ def test_simulated_devices_are_marked_wherever_a_job_is_shown(make: Make) -> Non
     assert world.view(there)["workers"][0]["simulated"] is True
     assert world.view(refused)["simulated"] is None
     assert "simulated" in world.service.why(there, OPERATOR)["text"]
+
+
+def test_an_ended_job_still_says_where_it_ran_and_that_it_was_simulated(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("sim-0", 2, simulated=True))
+    real = world.one(retries=1)
+    gang = world.one(workers=2, alternatives=(Demand(simulated=True, node="sim-0"),))
+    never = world.one(alternatives=(Demand(node="n1"),))
+    world.service.cancel(never, OPERATOR, reason="")
+    world.engine.exit(real, 1)
+    world.run().pass_time(1)
+    for job, workers in ((real, 1), (gang, 2)):
+        for worker in range(workers):
+            world.engine.exit(job, worker=worker)
+    world.run()
+    world.restart()
+    assert world.words(real, gang, never) == "succeeded succeeded cancelled"
+    listed = {view["id"]: view for view in world.service.jobs(OPERATOR, tenant=None, states=None, limit=9)["jobs"]}
+    for job in (real, gang, never):
+        view = world.view(job)
+        assert {name: view[name] for name in VIEW_FIELDS} == listed[job]
+    places = {
+        job: [(w["worker"], w["attempt"], w["node"], w["devices"], w["phase"]) for w in listed[job]["workers"]]
+        for job in listed
+    }
+    assert places == {
+        real: [(0, 2, "n1", [0], "exited")],
+        gang: [(0, 1, "sim-0", [0], "exited"), (1, 1, "sim-0", [1], "exited")],
+        never: [],
+    }
+    assert [listed[job]["simulated"] for job in (real, gang, never)] == [False, True, None]
+    assert [worker["simulated"] for worker in listed[gang]["workers"]] == [True, True]
+    assert "it ran on simulated devices" in world.service.why(gang, OPERATOR)["text"]
+    assert "simulated" not in world.service.why(real, OPERATOR)["text"]
+
+
+def test_a_job_that_once_ran_on_simulated_devices_stays_marked(make: Make) -> None:
+    world = make(node_facts("sim-0", 1, simulated=True), node_facts("n1", 1))
+    world.service.drain("n1", OPERATOR, reason="")
+    job = world.one(retries=1, alternatives=(Demand(simulated=True), Demand()))
+    world.engine.exit(job, 1)
+    world.service.drain("sim-0", OPERATOR, reason="")
+    world.service.resume("n1", OPERATOR)
+    world.run().pass_time(1)
+    world.engine.exit(job)
+    world.run()
+    view = world.view(job)
+    assert (view["state"], [worker["simulated"] for worker in view["workers"]]) == ("succeeded", [False])
+    assert view["simulated"] is True
+
+
+def test_places_that_were_written_without_saying_so_count_as_simulated_where_they_may_be() -> None:
+    world = World(node_facts("sim-0", 1, simulated=True))
+    job = world.one(alternatives=(Demand(simulated=True),))
+    world.engine.exit(job)
+    world.run()
+    events = [
+        replace(event, detail={"attempt": 1, "nodes": {"0": "sim-0"}})
+        for event in world.store.job_events(job)
+        if event.event == "placed"
+    ]
+    assert ended_view(world.job(job), events)["simulated"] is True
+
+
+def test_a_submission_that_is_stored_is_heard_of_whatever_goes_wrong_afterwards(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("scheduler.service.views.submitted_view", lambda job, now_s: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            world.service.submit([spec()], OPERATOR)
+    assert world.run().words("1") == "running"
+
+
+def test_a_store_that_fails_between_two_steps_of_a_submission_leaves_nothing_unheard(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking up the jobs to wait for came after the commit: when it failed the job was stored, and heard of only at
+    the next restart."""
+    first = world.one()
+    asked: list[str] = []
+    real = world.store.job
+
+    def second_fails(job_id: str) -> object:
+        asked.append(job_id)
+        if len(asked) == 2:
+            raise Unavailable("the store cannot be read now")
+        return real(job_id)
+
+    monkeypatch.setattr(world.store, "job", second_fails)
+    with pytest.raises(Unavailable):
+        world.service.submit([spec(after=(first,))], OPERATOR)
+    monkeypatch.undo()
+    stored = [job.id for job in world.store.live_jobs()]
+    world.run()
+    assert sorted(world.service.loop._state.jobs) == stored == [first]
 
 
 def test_why_a_job_waits(world: World) -> None:

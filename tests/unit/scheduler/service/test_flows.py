@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from node_agent.attempts import ProcessExited
-from node_agent.messages import Forget, Prepare, Release, RenewLease, RunKey, Stop
+from node_agent.messages import Checkpointed, Forget, Prepare, Release, RenewLease, RunKey, Stop
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Cancelled, EndCause, Failed, Pending, Running, Starting, Stopping, Succeeded
 from scheduler.core.reasons import BackingOff, Requeued
@@ -103,6 +103,78 @@ def test_ends_that_are_not_the_jobs_fault_use_no_retry(world: World, how: str) -
     assert world.job(job).failures == 0
     assert world.pass_time(1).words(job) == "running"
     assert world.job(job).attempts == 2
+
+
+# ---- attempts that never start -----------------------------------------------------------------------------------
+
+
+def test_a_job_that_no_launcher_starts_backs_off_and_fails_in_the_end(world: World) -> None:
+    world.engine.refuses["n1"] = "exec format error"
+    job = world.one(retries=0)
+    for attempt, wait_s in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0)):
+        state = world.job(job).state
+        assert isinstance(state, Pending)
+        assert isinstance(state.reason, BackingOff)
+        assert (world.job(job).attempts, state.not_before_s) == (attempt, world.clock.now_s() + wait_s)
+        world.pass_time(wait_s)
+    failed = world.job(job).state
+    assert isinstance(failed, Failed)
+    assert failed.cause is EndCause.UNKNOWN
+    assert failed.detail.startswith("worker 0 on node n1 was not started: exec format error. 5 attempts in a row")
+    assert (world.job(job).attempts, world.job(job).failures) == (5, 0)
+    assert world.engine.launched == []
+
+
+def test_a_gang_of_which_one_worker_never_starts_fails_in_the_end(make: Make) -> None:
+    world, job = gang(make)
+    world.engine.refuses["n2"] = "no memory for a process"
+    for key in world.engine.live(job):
+        world.engine.end(key, "unknown", None)
+    world.run().pass_time(60)
+    # Its peer did start each time: something of the job runs, so it is not given up.
+    assert world.words(job) == "pending"
+    world.engine.refuses["n1"] = "no memory for a process"
+    world.pass_time(300)
+    assert world.words(job) == "failed"
+
+
+def test_an_attempt_that_has_started_makes_the_count_begin_again(world: World) -> None:
+    world.engine.refuses["n1"] = "busy"
+    job = world.one()
+    world.pass_time(1).pass_time(2)  # three in vain
+    world.engine.refuses.clear()
+    world.pass_time(4)
+    (key,) = world.engine.live(job)
+    world.engine.end(key, "unknown", None)
+    world.run()
+    assert world.job(job).state.not_before_s == world.clock.now_s() + 8  # type: ignore[union-attr]
+    world.engine.refuses["n1"] = "busy"
+    for wait_s in (8, 16, 32, 60):  # four more in vain
+        world.pass_time(wait_s)
+        assert world.words(job) == "pending"
+    assert world.pass_time(60).words(job) == "failed"
+    assert world.job(job).attempts == 9
+
+
+def test_back_off_counts_unseen_ends_and_not_preemptions(world: World) -> None:
+    job = world.one(devices=4, priority=0)
+    for _ in range(4):
+        urgent = world.one(devices=4, priority=90)
+        world.engine.exit(urgent)
+        world.run()
+    (key,) = world.engine.live(job)
+    world.engine.end(key, "unknown", None)
+    world.run()
+    assert world.job(job).attempts == 5
+    assert world.job(job).state.not_before_s == world.clock.now_s() + 1  # type: ignore[union-attr]
+
+
+def test_a_restart_does_not_make_the_count_begin_again(world: World) -> None:
+    world.engine.refuses["n1"] = "busy"
+    job = world.one()
+    for wait_s in (1.0, 2.0, 4.0):
+        world.pass_time(wait_s).restart()
+    assert world.pass_time(8).words(job) == "failed"
 
 
 # ---- gangs -------------------------------------------------------------------------------------------------------
@@ -275,6 +347,20 @@ def test_a_job_past_its_time_limit_is_stopped_and_fails(world: World, saves: boo
     assert isinstance(state, Failed)
     assert state.cause is EndCause.TIME_LIMIT
     assert says in state.detail
+
+
+def test_only_a_gangs_first_worker_says_that_its_work_is_saved(make: Make) -> None:
+    """A worker of higher rank acknowledges before the first one has written what all of them resume from."""
+    world, job = gang(make, saves=True)
+    saved = f"/ck/{job}/attempt-1"
+    for worker, resume_from in ((1, None), (0, saved)):
+        (key,) = [key for key in world.engine.live(job) if key.worker == worker]
+        world.engine._emit(key.node, Checkpointed(key, world.clock.now_s()))
+        world.run()
+        assert world.job(job).resume_from == resume_from
+        assert world.engine.nodes[key.node].events == []  # acknowledged
+    alone = world.one(alternatives=(Demand(devices=0, share_milli=500),), saves=True)
+    assert world.job(alone).resume_from is None
 
 
 def test_the_time_limit_counts_from_the_start_of_each_attempt(world: World) -> None:

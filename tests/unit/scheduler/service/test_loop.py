@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from node_agent.messages import Prepare, RenewLease
+from node_agent.messages import Forget, Prepare, RenewLease
 from scheduler.core.decisions import Policy
-from scheduler.errors import Conflict, Unavailable
-from scheduler.ports import NodeDown
+from scheduler.errors import Conflict, SuanliError, Unavailable
+from scheduler.ports import Change, NodeDown
 from scheduler.service.control import Service
+from scheduler.service.keeping import Keeping
 from scheduler.service.loop import CAPACITY
+from scheduler.service.outcome import Outcome
 from scheduler.store.sql import open_store
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_engine import FakeEngine, node_facts
 from tests.fakes.fake_gateway import FakeGateway
+from tests.fakes.fake_store import FakeStore
 from tests.fakes.service_world import OPERATOR, SECRET, World, spec
 
 Make = Callable[..., World]
@@ -92,6 +95,110 @@ def test_a_kill_while_the_store_is_full_loses_no_end(world: World) -> None:
     world.store.full = False
     world.start_service().run()
     assert world.words(job) == "failed"
+
+
+# ---- another service -----------------------------------------------------------------------------------------------
+
+
+def test_a_service_whose_store_obeys_another_stops_acting_and_says_so(make: Make) -> None:
+    """No node was there to refuse the old one's epoch, and its commits overwrote those of the new one."""
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    old, sent = world.service, len(world.engine.sent)
+    world.start_service().run()
+    commits = world.store.commits
+    old.loop.post(NodeDown("n1", "gone", True))
+    old.loop.run_once()
+    world.clock.advance(30)
+    old.loop.run_once()
+    assert world.store.commits == commits
+    assert [command for _, command in world.engine.sent[sent:] if command.epoch == 1] == []
+    assert world.words(job) == "running"
+    said = old.status(OPERATOR)["loop"]["store_error"]
+    assert said == "another service (epoch 2) has taken over from this one (epoch 1); ask that one, and stop this one"
+    for refused in (lambda: old.cancel(job, OPERATOR, reason=""), lambda: old.submit([spec()], OPERATOR)):
+        with pytest.raises(Unavailable, match="epoch 2"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda service: service.submit([spec()], OPERATOR),
+        lambda service: service.cancel("1", OPERATOR, reason=""),
+        lambda service: service.drain("n1", OPERATOR, reason="fan"),
+    ],
+    ids=["submit", "cancel", "drain"],
+)
+def test_whatever_is_asked_of_a_replaced_service_is_refused(make: Make, ask: Callable[[Service], object]) -> None:
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    old = world.service
+    world.start_service().run()
+    with pytest.raises((Conflict, Unavailable), match=r"took over|taken over"):
+        ask(old)
+    old.loop.run_once()
+    assert "epoch 2" in old.status(OPERATOR)["loop"]["store_error"]
+    assert world.words(job) == "running"
+    assert world.store.drains() == []
+    assert [each.id for each in world.store.live_jobs()] == [job]
+    assert old.loop.bugs == 0
+
+
+# ---- what cannot be stored -----------------------------------------------------------------------------------------
+
+
+def test_what_can_never_be_stored_is_set_aside_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    bad, good = world.submit(spec(), spec())
+    world.store.poison.add(bad)
+    for job in (bad, good):
+        world.engine.exit(job, result="{}")
+    with caplog.at_level(logging.ERROR):
+        world.run()
+    assert world.words(bad, good) == "running succeeded"
+    assert f"job {bad}: its change (succeeded) cannot be stored" in caplog.text
+    assert "cannot be encoded" in caplog.text
+    loop = world.service.status(OPERATOR)["loop"]
+    assert (loop["bugs"], loop["store_error"]) == (1, None)
+    assert [forget.key.job_id for forget in world.sent(Forget)] == [good]
+    assert world.words(world.one()) == "running"
+    # The node still knows how it ended: a service that can store it finds out.
+    world.store.poison.clear()
+    assert world.restart().words(bad) == "succeeded"
+
+
+def test_nothing_is_started_of_which_the_store_does_not_know() -> None:
+    world = World()
+    world.store.poison.add("1")
+    world.submit(spec(), spec())
+    assert [key.job_id for key in world.engine.launched] == ["2"]
+    assert world.words("1", "2") == "pending running"
+    with pytest.raises(SuanliError, match=r"not all .* could be stored \(job 1\)"):
+        world.service.cancel("1", OPERATOR, reason="")
+
+
+def test_a_disk_that_fills_up_while_pieces_are_stored_alone_repeats_none_of_them() -> None:
+    class Filling(FakeStore):
+        left = 100
+
+        def commit(self, changes: Sequence[Change]) -> None:
+            super().commit(changes)
+            Filling.left -= len(changes)
+            self.full = Filling.left <= 0
+
+    store = Filling()
+    jobs = store.submit([spec()] * 4, at_s=1.0, by="x")
+    store.poison.add(jobs[1].id)
+    keeping = Keeping(Outcome(changes=[Change(job, f"change-{job.id}", 2.0) for job in jobs]))
+    Filling.left = 1
+    with pytest.raises(Unavailable):
+        keeping.keep(store)
+    store.full, Filling.left = False, 100
+    keeping.keep(store)
+    kept = [[event.event for event in store.job_events(job.id)][1:] for job in jobs]
+    assert kept == [["change-1"], [], ["change-3"], ["change-4"]]
+    assert (keeping.bugs, keeping.set_aside) == (1, {"2"})
 
 
 # ---- bugs --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from node_agent.messages import Prepare, Release, RenewLease, Stop
 from scheduler.core.jobs import Pending, Running
 from scheduler.core.reasons import Requeued, WaitingForLease
 from tests.fakes.fake_engine import node_facts
+from tests.fakes.fake_store import FakeStore, Kept
 from tests.fakes.service_world import LEASE_S, OPERATOR, World, spec
 
 Make = Callable[..., World]
@@ -334,8 +335,7 @@ def test_a_node_that_lost_its_records_ends_its_runs_unseen(world: World) -> None
 def test_runs_that_no_job_owns_are_stopped(world: World) -> None:
     job = world.one()
     world.kill_service()
-    world.store.__init__()  # type: ignore[misc]  # somebody put an empty store in its place
-    world.store._epoch = 5
+    world.store = FakeStore(Kept(epoch=5))  # somebody put an empty store in its place
     world.start_service().run()
     assert world.engine.live(job) == []
     assert world.sent(Stop)[-1].cause == "not the current attempt"

@@ -77,6 +77,32 @@ def test_back_off_of_a_replica_doubles_and_retries_run_out(world: World) -> None
     assert world.gateway.tables[-1] == ()
 
 
+def test_a_service_of_which_nothing_ever_starts_fails_in_the_end(world: World) -> None:
+    world.engine.refuses["n1"] = "exec format error"
+    (job,) = world.submit(service_spec(workers=2))
+    for wait_s in (1, 2, 4):
+        assert world.pass_time(wait_s).words(job) == "starting"
+    state = world.pass_time(8).job(job).state
+    assert isinstance(state, Failed)
+    assert state.cause is EndCause.UNKNOWN
+    assert "exec format error. 5 attempts in a row ended before they had started" in state.detail
+    assert world.used_milli() == 0
+
+
+def test_a_replica_that_never_comes_back_does_not_end_those_that_serve(world: World) -> None:
+    job = up(world)
+    world.engine.refuses["n1"] = "busy"
+    world.engine.exit(job, 1, worker=1)
+    world.run().pass_time(300)
+    assert world.words(job) == "running"
+    assert len(world.gateway.addresses("svc")) == 1
+    tried = world.view(job)["attempt"]
+    assert world.pass_time(300).view(job)["attempt"] - tried == 5  # once a minute, no oftener
+    world.engine.refuses.clear()
+    world.pass_time(60)
+    assert len(world.engine.live(job)) == 2
+
+
 def test_a_service_that_is_cancelled_leaves_the_gateway_before_it_stops(world: World) -> None:
     job = up(world)
     world.engine.stubborn.add(job)

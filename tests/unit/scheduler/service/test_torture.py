@@ -124,6 +124,18 @@ class Torture(RuleBasedStateMachine):
         if not self.world.engine.nodes[node].reachable:
             self.world.engine.come_back(node)
 
+    @rule(node=st.sampled_from(NODES))
+    @precondition(lambda self: self.alive)
+    def node_shows_itself(self, node: str) -> None:
+        """It is back for as long as it takes to renew its lease, and hears of nothing else."""
+        if self.world.engine.nodes[node].reachable:
+            return
+        self.world.engine.deaf.add(node)
+        self.world.engine.come_back(node)
+        self.world.once()
+        self.world.engine.vanish(node)
+        self.world.engine.deaf.discard(node)
+
     @rule(full=st.booleans())
     def disk(self, full: bool) -> None:
         self.world.store.full = full
@@ -187,7 +199,7 @@ class Torture(RuleBasedStateMachine):
             state.asked_places,
             state.fenced,
         )
-        within = (state.prepared, state.released, state.own_ends, state.limits, state.dependents)
+        within = (state.prepared, state.released, state.own_ends, state.limits, state.dependents, state.unseen_ends)
         assert [each for each in (*left, *within) if each] == []
         assert world.service.loop.bugs == 0
 

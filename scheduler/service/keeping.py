@@ -1,0 +1,99 @@
+"""How what follows from events gets into the store: together if it can be, else one by one.
+
+A store that cannot take anything now (Unavailable) or obeys another service (Superseded) says so, and the caller sees
+to that. Any other failure is a bug in what was to be stored, and must cost no more than the job that it is about: then
+each piece is written alone, and those that fail are set aside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from node_agent.messages import Command, Forget, Prepare, Release
+from scheduler.errors import SuanliError, Superseded, Unavailable
+from scheduler.ports import Change, Drain, Store
+from scheduler.service.outcome import Outcome, Result, Undrain
+
+log = logging.getLogger(__name__)
+
+Piece = Result | Drain | Undrain | Change
+
+
+@dataclass(slots=True)
+class Keeping:
+    """One outcome on its way into the store; `keep` again after Unavailable goes on where it was."""
+
+    out: Outcome
+    one_by_one: deque[Piece] | None = None
+    """What is left to be written, once writing it together has failed."""
+    set_aside: set[str] = field(default_factory=set)
+    """Jobs whose newest state could not be stored."""
+    bugs: int = 0
+    """How many pieces were set aside."""
+
+    def keep(self, store: Store) -> None:
+        """Results and drains may be written twice without harm, so a retry may repeat them; the changes go last."""
+        if self.one_by_one is None:
+            first: tuple[Piece, ...] = (*self.out.results, *self.out.drains)
+            try:
+                for piece in first:
+                    _write(store, piece)
+                if self.out.changes:
+                    store.commit(self.out.changes)
+                return
+            except (Unavailable, Superseded):
+                raise
+            except Exception as error:
+                log.error("a commit of %d changes failed (%r); each is tried alone now", len(self.out.changes), error)
+                self.one_by_one = deque((*first, *self.out.changes))
+        while self.one_by_one:
+            piece = self.one_by_one[0]
+            try:
+                _write(store, piece)
+            except (Unavailable, Superseded):
+                raise
+            except Exception:
+                self._set_aside(piece)
+            self.one_by_one.popleft()
+
+    def _set_aside(self, piece: Piece) -> None:
+        self.bugs += 1
+        match piece:
+            case Change(job=job, event=event):
+                said = "job %s: its change (%s) cannot be stored; it is known here alone until the service restarts"
+                log.exception(said, job.id, event)
+                self.set_aside.add(job.id)
+            case Result(job_id=job_id, worker=worker):
+                log.exception("job %s: the result of worker %s cannot be stored and is lost", job_id, worker)
+            case Drain(node=node) | Undrain(node=node):
+                log.exception("node %s: what was said of its drain is forgotten when the service restarts", node)
+            case _:
+                assert_never(piece)
+
+    def may_be_sent(self, command: Command) -> bool:
+        """No run is started or forgotten of which the store does not know. To stop one does no harm."""
+        return not (isinstance(command, Prepare | Release | Forget) and command.key.job_id in self.set_aside)
+
+    def answer(self) -> SuanliError | None:
+        """For those who asked for something in it: what went wrong, if anything did."""
+        if not self.bugs:
+            return None
+        jobs = f" (job {', '.join(sorted(self.set_aside)[:10])})" if self.set_aside else ""
+        return SuanliError(f"not all that was decided at that moment could be stored{jobs}; look at the service's log")
+
+
+def _write(store: Store, piece: Piece) -> None:
+    match piece:
+        case Result():
+            store.set_result(piece.job_id, piece.attempt, piece.worker, piece.text)
+        case Drain():
+            store.set_drain(piece)
+        case Undrain():
+            store.clear_drain(piece.node)
+        case Change():
+            store.commit([piece])
+        case _:
+            assert_never(piece)
