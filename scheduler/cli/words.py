@@ -55,10 +55,10 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def place(view: View) -> str:
-    """Where a job stands: `edge-0:0-3`, `h100-0:0,h100-1:0 (simulated)`; nothing when it has no place."""
+    """Where a job stands or, when it has ended, last stood: `edge-0:0-3`, `h100-0:0,h100-1:0 (simulated)`."""
     by_node: dict[str, list[int]] = {}
     for worker in view["workers"]:
-        if worker["phase"] != "exited":
+        if worker["phase"] != "exited" or view["state"] in ENDED:
             by_node.setdefault(worker["node"], []).extend(worker["devices"])
     places = [f"{node}:{ranges(sorted(set(devices)))}" if devices else node for node, devices in by_node.items()]
     if len(places) > MOST_PLACES:

@@ -114,7 +114,7 @@ def _suggestions(planning: Pass, job: PendingJob) -> tuple[str, ...]:
 
 
 def _other_demands(cluster: ClusterState, alternatives: Sequence[Demand]) -> list[tuple[str, tuple[Demand, ...]]]:
-    """Each a change in words and the demands it leads to: other models, fewer devices, no pin, a simulated device."""
+    """Each a change in words and the demands it leads to: other models, fewer devices, no pin; never simulated ones."""
     demand = alternatives[0]
     asked = {alternative.model for alternative in alternatives}
     changes: list[tuple[str, Demand]] = []
@@ -131,8 +131,6 @@ def _other_demands(cluster: ClusterState, alternatives: Sequence[Demand]) -> lis
     if demand.devices > 1:
         half = demand.devices // 2
         changes.append((f"{half} device{'' if half == 1 else 's'} a worker", replace(demand, devices=half)))
-    if not demand.simulated:
-        changes.append(("simulated: true", replace(demand, simulated=True)))
     return [(words, (changed,)) for words, changed in changes]
 
 

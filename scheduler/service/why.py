@@ -84,7 +84,8 @@ def _live_lines(
         return lines
     lines = [f"{head}: {view['reason']['text']}" if view["reason"] else head]
     workers = job.spec.workers_min
-    lines.append(f"  asks for      {workers} worker{'' if workers == 1 else 's'}, each {view['demand']}")
+    allowed = " (simulated devices allowed)" if any(demand.simulated for demand in job.spec.alternatives) else ""
+    lines.append(f"  asks for      {workers} worker{'' if workers == 1 else 's'}, each {view['demand']}{allowed}")
     lines.append(f"  class         {job.spec.priority_class} (priority {job.spec.priority})")
     if explanation is not None:
         for why, count in explanation.nodes_by_reason:
@@ -92,10 +93,15 @@ def _live_lines(
     if blocked_by:
         lines.append(f"  in the way    job {', '.join(blocked_by)}")
         lines += [f"                {line}" for line in _blockers(state, blocked_by[:5])]
+    drained = "draining" in {why for why, _ in explanation.nodes_by_reason} if explanation is not None else False
+    if drained:
+        for drain in state.drains.values():
+            lines.append(f"  drained       {drain.node}: {drain.reason} (by {drain.by})")
     if est_start_s is not None:
         lines.append(f"  could start   in about {duration_text(max(0.0, round(est_start_s - now_s)))}, by time limits")
     elif explanation is not None and explanation.reason is not None:
-        lines.append("  could start   unknown: no time limit bounds the wait")
+        bound = "when a drained node is resumed" if drained else "unknown: no time limit bounds the wait"
+        lines.append(f"  could start   {bound}")
     if explanation is not None:
         lines += [f"  try           {suggestion}" for suggestion in explanation.suggestions]
     if job.resume_from is not None:

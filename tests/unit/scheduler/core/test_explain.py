@@ -44,7 +44,6 @@ def test_at_most_twenty_are_named() -> None:
         ({"devices": 7, "model": "H100 SXM"}, "with device A100 it would start now"),
         ({"devices": 8, "node": "n0"}, "with no node or site named it would start now"),
         ({"devices": 8, "model": "H100 SXM"}, "with 4 devices a worker it would start now"),
-        ({"devices": 8, "model": "910B"}, "with simulated: true it would start now"),
         ({"devices": 2, "model": "H100 SXM", "limit": 500.0}, None),
     ],
 )
