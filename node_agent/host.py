@@ -12,24 +12,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
-import re
 import signal
-import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
 from node_agent import attempts
+from node_agent.clock import SteadyClock
+from node_agent.config import AgentConfig, with_directories
+from node_agent.connection import LauncherConnection
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.event_log import EventLog
-from node_agent.execution.checks import Fault, Startable, check
-from node_agent.execution.environment import RunFacts, checkpoint_dir
 from node_agent.execution.logs import paths_of, read_chunk, run_paths
-from node_agent.execution.order import RunContext, key_from_text, key_text, launch_order
-from node_agent.execution.ports import free_port
-from node_agent.launcher.client import PACKAGE_ROOT, LauncherClient, LauncherGone, LauncherRefused, start_launcher
+from node_agent.execution.order import RunContext, key_from_text, key_text
+from node_agent.execution.slow_files import SlowFiles
+from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
 from node_agent.launcher.records import RunRecord
@@ -51,93 +51,75 @@ from node_agent.messages import (
     Stop,
 )
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
-from node_agent.outcome import exit_facts
+from node_agent.outcome import exit_facts, what_else
+from node_agent.preparing import Preparation, Preparing
+from node_agent.regular_files import is_regular
 from node_agent.watching import ready_address
 
 WATCH_S = 0.05
-RESTART_PAUSE_S = 1.0
 CONNECT_TIMEOUT_S = 20.0
 SHUTDOWN_TIMEOUT_S = 8.0
 SETTLE_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class StaleEpoch(Exception):
     """The caller's epoch is over: a newer service commands this agent. The caller must stop commanding."""
 
 
-__all__ = ["AgentConfig", "AgentHost", "NodeConfig", "SimulatedSpec", "StaleEpoch"]
-
-
-@dataclass(frozen=True, slots=True)
-class AgentConfig:
-    """`state_dir` keeps logs and the journal; `runtime_dir` keeps the socket, is private and has a short path.
-
-    Each host has directories of its own. Both empty: `with_directories` takes them from the agent's environment.
-    """
-
-    host_name: str
-    nodes: tuple[NodeConfig, ...]
-    state_dir: Path | str
-    runtime_dir: Path | str
-    lease_s: float = 60.0
-
-
-STATE_VARIABLE = "SUANLI_NODE_STATE"
-RUNTIME_VARIABLE = "SUANLI_NODE_RUNTIME"
-
-
-def with_directories(config: AgentConfig, environ: Mapping[str, str]) -> AgentConfig:
-    """Fill in directories that are the node's own business. Raises RuntimeError when the node does not say."""
-    if config.state_dir and config.runtime_dir:
-        return config
-    missing = [name for name in (STATE_VARIABLE, RUNTIME_VARIABLE) if not environ.get(name)]
-    if missing:
-        raise RuntimeError(f"{' and '.join(missing)} not set on this node; start it with `suanli up` or `node join`")
-    own = re.sub(r"[^A-Za-z0-9._-]", "_", config.host_name).lstrip(".") or "node"
-    state_dir, runtime_dir = Path(environ[STATE_VARIABLE]) / own, Path(environ[RUNTIME_VARIABLE]) / own
-    return replace(config, state_dir=state_dir, runtime_dir=runtime_dir)
+__all__ = ["AgentConfig", "AgentHost", "NodeConfig", "SimulatedSpec", "StaleEpoch", "with_directories"]
 
 
 @dataclass(slots=True)
 class Tracked:
-    """A run: its state, and what was found out for its launch."""
+    """A run: its state, and what was found out for its launch. `complaint` is about its ready file."""
 
     state: attempts.RunState
     context: RunContext | None = None
-    what: Startable | None = None
+    prepared: Preparation | None = None
     timer: asyncio.TimerHandle | None = None
+    complaint: str = ""
 
 
 class AgentHost:
-    """`await start()` first; `close()` leaves launcher and runs alive, `shutdown()` ends them."""
+    """`await start()` first; `close()` leaves launcher and runs alive, `shutdown()` ends them.
 
-    def __init__(self, config: AgentConfig) -> None:
+    `now_s` is the time of all deadlines, and must not be moved by whoever sets the wall clock.
+    """
+
+    def __init__(self, config: AgentConfig, now_s: Callable[[], float] | None = None) -> None:
         self._config = config
+        self._now_s = now_s or SteadyClock().now_s
         self._state_dir = Path(config.state_dir)
         self._runtime_dir = Path(config.runtime_dir)
         self._nodes: dict[str, NodeAgent] = {}
         self._runs: dict[RunKey, Tracked] = {}
         self._log = EventLog()
         self._epoch = 0
-        self._lease_s = config.lease_s
+        self._slow = SlowFiles()
+        self._preparing = Preparing(self._nodes, self._state_dir, self._slow)
         self._launcher_paths = launcher_paths(self._runtime_dir / SOCKET_NAME)
-        self._launcher: LauncherClient | None = None
-        self._launcher_pid = 0
-        self._connected = asyncio.Event()
-        self._trouble = ""
-        self._closing = False
+        self._launcher = LauncherConnection(
+            self._launcher_paths, self._state_dir, config.lease_s, self._agree, self._on_exit
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
-        self._promised_ports: dict[RunKey, tuple[int, ...]] = {}
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the device sources, and find or start the launcher. Raises when either cannot be had."""
-        await asyncio.to_thread(self._make_directories)
-        for config in self._config.nodes:
-            self._nodes[config.name] = await asyncio.to_thread(NodeAgent, config)
-        await self._connect()
+        """Open the device sources, and find or start the launcher. Raises when either cannot be had; then it is closed,
+        and whoever tries again makes another host.
+        """
+        try:
+            await asyncio.to_thread(self._make_directories)
+            for config in self._config.nodes:
+                self._nodes[config.name] = await asyncio.to_thread(NodeAgent, config)
+            await self._launcher.open()
+        except BaseException:
+            await self.close()
+            raise
 
     def _make_directories(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -145,7 +127,7 @@ class AgentHost:
 
     async def shutdown(self) -> None:
         """End all runs (SIGTERM, SIGKILL after 2 s), stop the launcher, and wait until it is gone."""
-        self._closing = True
+        await self._launcher.give_up(SETTLE_S)
         await self._settle()
         with contextlib.suppress(OSError, ValueError, KeyError):  # no pid file: no launcher
             noted = json.loads(self._launcher_paths.pid.read_text())
@@ -154,10 +136,9 @@ class AgentHost:
 
     async def close(self) -> None:
         """Let go of everything; launcher and runs live on."""
-        self._closing = True
+        await self._launcher.give_up(SETTLE_S)
         await self._settle()
-        if self._launcher is not None:
-            await self._launcher.close()
+        await self._launcher.close()
         if self._watching is not None:
             self._watching.cancel()
         for tracked in self._runs.values():
@@ -178,21 +159,20 @@ class AgentHost:
     # ---- what the service asks -------------------------------------------------------------------------------------
 
     async def hello(self, epoch: int) -> AgentHello:
-        """Who is here, and what runs. A service that says hello lives: the lease begins anew. Raises StaleEpoch."""
+        """Who is here, and what runs. It renews no lease: only RenewLease does. Raises StaleEpoch."""
         if epoch < self._epoch:
             raise StaleEpoch(f"epoch {epoch} is over: epoch {self._epoch} commands this agent")
         self._epoch = epoch
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._connected.wait(), CONNECT_TIMEOUT_S)
+            await asyncio.wait_for(self._launcher.connected.wait(), CONNECT_TIMEOUT_S)
         for node in self._nodes.values():
             if not node.simulated:
                 await asyncio.to_thread(node.refresh)
-        await self._renew(epoch, self._lease_s)
         return AgentHello(
             incarnation=self._log.incarnation,
             pid=os.getpid(),
-            launcher_pid=self._launcher_pid,
-            nodes=tuple(node.report(self._trouble) for node in self._nodes.values()),
+            launcher_pid=self._launcher.launcher_pid,
+            nodes=tuple(node.report(self._launcher.trouble) for node in self._nodes.values()),
             runs=tuple(attempts.report(tracked.state) for tracked in self._runs.values()),
             last_seq=self._log.last_seq,
         )
@@ -207,7 +187,7 @@ class AgentHost:
             self._epoch = command.epoch
             match command:
                 case RenewLease():
-                    self._lease_s = command.lease_s
+                    self._launcher.lease_s = command.lease_s
                     self._spawn(self._renew(command.epoch, command.lease_s))
                 case Prepare() | Release() | Stop() | Forget():
                     self._feed(command.key, command)
@@ -238,7 +218,7 @@ class AgentHost:
         """One step of a run's machine, and what it asks for."""
         tracked = self._runs.get(key)
         before = tracked.state if tracked is not None else None
-        state, outputs = attempts.step(event, before, time.time())
+        state, outputs = attempts.step(event, before, self._now_s())
         if state is not None:
             if tracked is None:
                 tracked = self._runs[key] = Tracked(state)
@@ -252,14 +232,15 @@ class AgentHost:
             tracked.timer = None
         deadline_s = attempts.next_deadline_s(state)
         if deadline_s is not None:
-            wait_s = max(0.0, deadline_s - time.time())
+            wait_s = max(0.0, deadline_s - self._now_s())
             tracked.timer = asyncio.get_running_loop().call_later(wait_s, self._feed, key, attempts.Tick())
         if isinstance(before, attempts.Live) != isinstance(state, attempts.Live):
             self._mark_busy(key.node)
         if isinstance(state, attempts.Ended):
-            self._promised_ports.pop(key, None)
+            self._preparing.take_ports_back(key)
         if self._needs_watch(tracked) and self._watching is None:
             self._watching = asyncio.create_task(self._watch(), name="watch for ready and acknowledged runs")
+            self._watching.add_done_callback(_tell_failure)
 
     def _do(self, key: RunKey, output: attempts.Output) -> None:
         match output:
@@ -276,7 +257,7 @@ class AgentHost:
                 if tracked is not None and tracked.timer is not None:
                     tracked.timer.cancel()
                     tracked.timer = None
-                self._promised_ports.pop(key, None)
+                self._preparing.take_ports_back(key)
                 self._spawn(self._forget(key))
             case _:
                 assert_never(output)
@@ -285,6 +266,7 @@ class AgentHost:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_tell_failure)
 
     def _mark_busy(self, name: str) -> None:
         node = self._nodes.get(name)
@@ -296,79 +278,38 @@ class AgentHost:
     # ---- preparing and launching -----------------------------------------------------------------------------------
 
     async def _check(self, key: RunKey, spec: LaunchSpec) -> None:
-        node = self._nodes.get(key.node)
-        if node is None:
-            self._feed(key, attempts.CheckFailed("node", f"this agent does not stand for node {key.node}"))
-            return
-        try:
-            node.devices(spec.device_indices)
-        except KeyError as error:
-            self._feed(key, attempts.CheckFailed("resources", f"node {key.node} has no device {error}"))
-            return
-        try:
-            found = await asyncio.to_thread(self._look, key, spec)
-            if isinstance(found, Fault):
-                self._feed(key, attempts.CheckFailed(found.field, found.detail))
-                return
-            ports = self._promise_ports(key, node.config.address, 2 if spec.serves else 1)
-        except (OSError, LookupError, ValueError) as error:  # ValueError: a path that no file system can hold
-            self._feed(key, attempts.CheckFailed("node", f"node {key.node} cannot prepare it: {error}"))
-            return
-        directory = checkpoint_dir(spec, key)
+        found = await self._preparing.prepare(key, spec)
         tracked = self._runs.get(key)
         if tracked is None or not isinstance(tracked.state, attempts.Checking):  # stopped meanwhile
-            self._promised_ports.pop(key, None)
-            return
-        tracked.what = found
-        tracked.context = RunContext(
-            address=node.config.address,
-            master_port=ports[0],
-            serves=spec.serves,
-            model=spec.model_path is not None and spec.argv is None,
-            port=ports[1] if spec.serves else None,
-            checkpoint_dir=None if directory is None else str(directory),
-            devices=spec.device_indices,
-        )
-        self._feed(key, attempts.CheckPassed(node.config.address, ports[0]))
-
-    def _look(self, key: RunKey, spec: LaunchSpec) -> Startable | Fault:
-        paths = paths_of(self._state_dir, key)
-        paths.make()
-        return check(spec, key, paths.directory, os.environ.get("PATH", os.defpath))
-
-    def _promise_ports(self, key: RunKey, address: str, count: int) -> tuple[int, ...]:
-        taken = {port for ports in self._promised_ports.values() for port in ports}
-        ports: tuple[int, ...] = ()
-        for _ in range(count):
-            ports += (free_port(address, frozenset(taken | set(ports))),)
-        self._promised_ports[key] = ports
-        return ports
+            self._preparing.take_ports_back(key)
+        elif isinstance(found, attempts.CheckFailed):
+            self._feed(key, found)
+        else:
+            tracked.prepared, tracked.context = found, found.context
+            self._feed(key, attempts.CheckPassed(found.context.address, found.context.master_port))
 
     async def _launch(self, key: RunKey, launch: attempts.Launch) -> None:
         tracked = self._runs[key]
-        node, context, what = self._nodes[key.node], tracked.context, tracked.what
-        assert context is not None, key
-        assert what is not None, key
-        devices = node.devices(context.devices)
-        facts = RunFacts(
-            devices=devices,
-            visibility=node.visibility(devices),
-            simulated=node.simulated,
-            paths=paths_of(self._state_dir, key),
-            master_addr=launch.master_addr,
-            master_port=launch.master_port,
-            port=context.port,
-            address=context.address,
-            python_path="" if not context.model or "site-packages" in PACKAGE_ROOT.parts else str(PACKAGE_ROOT),
-        )
-        order = launch_order(launch, key, what, context, facts, os.environ)
+        assert tracked.prepared is not None, key
         try:
-            record = await self._client().launch(self._epoch, order)
+            order = self._preparing.order(key, launch, tracked.prepared)
+        except Exception as error:  # the launcher has heard nothing of it
+            log.exception("launching %s", key)
+            self._feed(key, attempts.LaunchFailed(f"node {key.node} could not start it: {error}"))
+            return
+        try:
+            record = await self._launcher.client().launch(self._epoch, order)
         except LauncherGone:
             return  # reconciling tells whether it was started, and asks again if not
         except LauncherRefused as error:
             self._note_epoch(key, error)
             self._feed(key, attempts.LaunchFailed(str(error)))
+            return
+        except Exception as error:  # an answer that cannot be read: it may run, and must not run on unknown
+            log.exception("launching %s", key)
+            self._spawn(self._signal(key, signal.SIGKILL))
+            detail = f"node {key.node} does not understand its launcher's answer: {error!r}"
+            self._feed(key, attempts.ProcessExited(None, "unknown", None, detail, self._now_s()))
             return
         self._take_record(key, record)
 
@@ -384,38 +325,35 @@ class AgentHost:
         if tracked is None or isinstance(tracked.state, attempts.Ended):
             return
         directory = tracked.context.checkpoint_dir if tracked.context else None
-        facts = await exit_facts(record, paths_of(self._state_dir, key), directory)
-        if attempts.awaits_ack(tracked.state) and paths_of(self._state_dir, key).checkpoint_ack.exists():
+        paths = paths_of(self._state_dir, key)
+        facts = await exit_facts(record, paths, directory, self._slow)
+        if attempts.awaits_ack(tracked.state) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)
 
     # ---- the launcher ----------------------------------------------------------------------------------------------
 
-    def _client(self) -> LauncherClient:
-        if self._launcher is None:
-            raise LauncherGone("the launcher is being restarted")
-        return self._launcher
-
     async def _signal(self, key: RunKey, number: int) -> None:
         if number == signal.SIGUSR1:  # an acknowledgement from before it was asked for is none
-            paths_of(self._state_dir, key).checkpoint_ack.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not there; or a directory, which is no acknowledgement either
+                paths_of(self._state_dir, key).checkpoint_ack.unlink()
         with contextlib.suppress(LauncherGone):  # repeated when it is back
             try:
-                await self._client().signal(self._epoch, key_text(key), number)
+                await self._launcher.client().signal(self._epoch, key_text(key), number)
             except LauncherRefused as error:
                 self._note_epoch(key, error)
 
     async def _renew(self, epoch: int, lease_s: float) -> None:
         with contextlib.suppress(LauncherGone):  # a new launcher begins with a lease, and the service renews again
             try:
-                await self._client().renew(epoch, lease_s)
+                await self._launcher.client().renew(epoch, lease_s)
             except LauncherRefused as error:
                 self._note_epoch(None, error)
 
     async def _forget(self, key: RunKey) -> None:
         with contextlib.suppress(LauncherGone):  # it is found again when reconciling, and its end told once more
             try:
-                await self._client().forget(self._epoch, key_text(key))
+                await self._launcher.client().forget(self._epoch, key_text(key))
             except LauncherRefused as error:
                 self._note_epoch(key, error)
 
@@ -424,78 +362,51 @@ class AgentHost:
             self._epoch = max(self._epoch, error.epoch)
             self._log.append(Refused(key, self._epoch))
 
-    async def _connect(self) -> None:
-        """To a living launcher, or to one started now; then agree on what runs."""
-        paths = self._launcher_paths
-        try:
-            client = await LauncherClient.connect(paths, self._on_exit, self._on_lost)
-        except OSError:
-            journal, log = self._state_dir / "launcher.journal", self._state_dir / "launcher.log"
-            await start_launcher(paths, journal, self._lease_s, log)
-            client = await LauncherClient.connect(paths, self._on_exit, self._on_lost)
-        table = await client.table()
-        self._launcher, self._launcher_pid = client, table.pid
-        self._epoch = max(self._epoch, table.epoch)
-        await self._reconcile(table.runs)
-        self._trouble = ""
-        self._connected.set()
-
     def _on_exit(self, record: RunRecord) -> None:
         with contextlib.suppress(ValueError):  # a run of another version's agent: nobody here asks for it
             self._spawn(self._ended(key_from_text(record.key), record))
 
-    def _on_lost(self) -> None:
-        self._launcher = None
-        self._connected.clear()
-        if not self._closing:
-            self._spawn(self._reconnect())
-
-    async def _reconnect(self) -> None:
-        while not self._closing:
-            try:
-                await self._connect()
-                return
-            except (OSError, RuntimeError, LauncherGone) as error:
-                self._trouble = f"no job can be started here: {error}"
-                await asyncio.sleep(RESTART_PAUSE_S)
-
-    async def _reconcile(self, records: Sequence[RunRecord]) -> None:
+    def _agree(self, table: LauncherTable) -> None:
+        """With the launcher, on what runs. Nothing waits here: what the ended have left is read afterwards."""
+        self._epoch = max(self._epoch, table.epoch)
         listed: dict[RunKey, RunRecord] = {}
-        for record in records:
+        for record in table.runs:
             with contextlib.suppress(ValueError):  # as in _on_exit
                 listed[key_from_text(record.key)] = record
         for key, record in listed.items():
             if key in self._runs:
                 self._take_record(key, record)
             else:
-                await self._rebuild(key, record)
+                self._rebuild(key, record)
         for key, tracked in list(self._runs.items()):
             if isinstance(tracked.state, attempts.Launching) and key not in listed:
                 self._spawn(self._launch(key, tracked.state.launch))
             elif isinstance(tracked.state, attempts.Live) and key not in listed:
-                detail = "the launcher has no record of it any more"
-                self._feed(key, attempts.ProcessExited(tracked.state.started.pid, "unknown", None, detail, time.time()))
+                pid, detail = tracked.state.started.pid, "the launcher has no record of it any more"
+                self._feed(key, attempts.ProcessExited(pid, "unknown", None, detail, self._now_s()))
             elif (number := attempts.last_signal(tracked.state)) is not None:
                 self._spawn(self._signal(key, number))
 
-    async def _rebuild(self, key: RunKey, record: RunRecord) -> None:
+    def _rebuild(self, key: RunKey, record: RunRecord) -> None:
         """A run that an earlier agent started."""
         try:
             context = RunContext.from_tag(record.tag)
         except ValueError:
             context = None
-        pid, started_s = record.pid or 0, record.started_s or time.time()
+        end = record.exit
+        if end is not None and record.pid is None and end.how in ("never_started", "exit"):
+            exited = Exited(key, end.how, end.code, None, what_else(end, "", ""), end.at_s)
+            self._runs[key] = Tracked(attempts.Ended(key, exited), context)
+            self._log.append(exited)
+            return
+        pid, started_s = record.pid or 0, record.started_s or self._now_s()
         prepared = Prepared(key, context.address if context else "", context.master_port if context else 0)
         self._runs[key] = Tracked(attempts.Live(key, prepared, Started(key, pid, started_s)), context)
-        if record.exit is None:
+        self._mark_busy(key.node)
+        if end is None:
             self._feed(key, attempts.Tick())
-            self._mark_busy(key.node)
-        elif record.exit.how == "never_started":
-            exited = Exited(key, "never_started", None, None, record.exit.detail, record.exit.at_s)
-            self._runs[key].state = attempts.Ended(key, exited)
-            self._log.append(exited)
         else:
-            await self._ended(key, record)
+            self._spawn(self._ended(key, record))
 
     # ---- watching for files and ports ------------------------------------------------------------------------------
 
@@ -508,20 +419,31 @@ class AgentHost:
 
     async def _watch(self) -> None:
         """Looks 20 times a second, and only while a run is expected to become ready or to acknowledge."""
-        while watched := [(key, tracked) for key, tracked in self._runs.items() if self._needs_watch(tracked)]:
-            await asyncio.gather(*(self._look_once(key, tracked) for key, tracked in watched))
-            await asyncio.sleep(WATCH_S)
-        self._watching = None
+        try:
+            while watched := [(key, tracked) for key, tracked in self._runs.items() if self._needs_watch(tracked)]:
+                await asyncio.gather(*(self._look_once(key, tracked) for key, tracked in watched))
+                await asyncio.sleep(WATCH_S)
+        finally:
+            self._watching = None
 
     async def _look_once(self, key: RunKey, tracked: Tracked) -> None:
         paths = paths_of(self._state_dir, key)
         if attempts.awaits_ack(tracked.state):
-            if paths.checkpoint_ack.exists():
+            if is_regular(paths.checkpoint_ack):
                 self._feed(key, attempts.AckSeen())
         elif tracked.context is not None:
-            address = await ready_address(tracked.context, paths)
+            address, complaint = await ready_address(tracked.context, paths)
+            if complaint and complaint != tracked.complaint:
+                log.warning("%s is not ready: %s", key, complaint)
+            tracked.complaint = complaint
             if address is not None and self._runs.get(key) is tracked:
                 self._feed(key, attempts.ReadySeen(address))
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    """A task of the agent's that fails is a bug, and must not fail in silence."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s failed", task.get_name(), exc_info=error)
 
 
 async def _end_process(pid: int, ticks: int) -> None:

@@ -126,7 +126,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class PrepareFailed:
-    """`field` is the job-file field at fault (command, working_dir, checkpoint.dir, model); `detail` a sentence."""
+    """`field` is the job-file field at fault (command, working_dir, checkpoint.dir, model, resources), or "node" when
+    the node could not find out; `detail` is a sentence.
+    """
 
     key: RunKey
     field: str
@@ -165,7 +167,8 @@ class Checkpointed:
 class Exited:
     """The run is over. `how` says how it is known:
 
-    - "exit": `code` is the exit code; "signal": `code` is the signal's number;
+    - "exit": `code` is the exit code; 126 without a Started: the command could not be executed;
+    - "signal": `code` is the signal's number;
     - "out_of_memory": killed for memory (by the kernel or by the agent's watcher); "lease": stopped by the launcher;
     - "unknown": nobody saw the end (`code` is None). Never guessed.
 

@@ -72,6 +72,13 @@ class NodeAgent:
         by_index = {device.index: device for device in self._devices}
         return [by_index[index] for index in indices]
 
+    def require(self, devices: Iterable[Device]) -> None:
+        """Raises LookupError when one of them is not there any more."""
+        there = {device.uuid for device in self._devices}
+        gone = [device for device in devices if device.uuid not in there]
+        if gone:
+            raise LookupError(f"device {gone[0].index} ({gone[0].uuid}) is not there any more")
+
     def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
         return self._source.visibility(devices)
 

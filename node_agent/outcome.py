@@ -3,66 +3,69 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 from node_agent.attempts import ProcessExited
 from node_agent.execution.logs import RunPaths, read_result, tail
 from node_agent.execution.order import has_checkpoint
+from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.records import ExitRecord, RunRecord
 
 READ_TIMEOUT_S = 5.0
 
 
-async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | None) -> ProcessExited:
+async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | None, slow: SlowFiles) -> ProcessExited:
     """The end, with the tail of stderr, the result and the checkpoint. A hanging file system does not hide the end."""
     assert record.exit is not None, record
     end = record.exit
-    reading = asyncio.ensure_future(asyncio.to_thread(_left_behind, paths, checkpoint_dir))
-    done, _ = await asyncio.wait({reading}, timeout=READ_TIMEOUT_S)
-    if done:
-        errors, result, complaint, saved = reading.result()
-    else:
-        errors, result, saved = "", None, False
-        complaint = f"what it left behind could not be read within {READ_TIMEOUT_S:g} s"
+    (errors, result, complaint), (saved, unsure) = await asyncio.gather(
+        _left_behind(paths), _saved(checkpoint_dir, slow)
+    )
     return ProcessExited(
         pid=record.pid,
         how=end.how,
         code=end.code,
-        detail=exit_sentence(end, complaint, errors),
+        detail=what_else(end, "; ".join(part for part in (complaint, unsure) if part), errors),
         at_s=end.at_s,
         result=result,
         checkpoint_dir=checkpoint_dir if saved else None,
     )
 
 
-def _left_behind(paths: RunPaths, checkpoint_dir: str | None) -> tuple[str, str | None, str, bool]:
-    result, complaint = read_result(paths.result)
-    return tail(paths.stderr), result, complaint, has_checkpoint(checkpoint_dir)
+async def _left_behind(paths: RunPaths) -> tuple[str, str | None, str]:
+    """(tail of stderr, result, complaint)"""
+
+    def read() -> tuple[str, str | None, str]:
+        result, complaint = read_result(paths.result)
+        return tail(paths.stderr), result, complaint
+
+    reading = asyncio.ensure_future(asyncio.to_thread(read))
+    done, _ = await asyncio.wait({reading}, timeout=READ_TIMEOUT_S)
+    if not done:
+        return "", None, f"what it left behind could not be read within {READ_TIMEOUT_S:g} s"
+    error = reading.exception()
+    if error is not None:  # whatever it is, the end itself must be told
+        return "", None, f"what it left behind could not be read: {error}"
+    return reading.result()
 
 
-def exit_sentence(end: ExitRecord, complaint: str, errors: str) -> str:
-    """`exit code 1; last lines of stderr: ...`; the tail is left out of a success."""
-    match end.how:
-        case "exit":
-            said = f"exit code {end.code}"
-        case "signal":
-            said = f"ended by {signal_name(end.code)}"
-        case "out_of_memory":
-            said = "killed for memory"
-        case "lease":
-            said = "stopped by its node"
-        case "unknown":
-            said = "its end was not seen"
-        case "never_started":
-            said = "never started"
-    parts = [part for part in (said, end.detail, complaint) if part]
+async def _saved(checkpoint_dir: str | None, slow: SlowFiles) -> tuple[bool, str]:
+    """(whether it saved something, complaint)"""
+    if checkpoint_dir is None:
+        return False, ""
+    try:
+        return await slow.ask(lambda: has_checkpoint(checkpoint_dir), READ_TIMEOUT_S), ""
+    except TimeoutError:
+        return False, f"its checkpoint directory {checkpoint_dir} did not answer within {READ_TIMEOUT_S:g} s"
+    except Exception as error:  # as above
+        return False, f"its checkpoint directory {checkpoint_dir} could not be read: {error}"
+
+
+def what_else(end: ExitRecord, complaint: str, errors: str) -> str:
+    """What is known beside `how` and `code`: `it used more than ...; last lines of stderr: ...`; "" for nothing.
+
+    The tail is left out of a success.
+    """
+    parts = [part for part in (end.detail, complaint) if part]
     if errors and not (end.how == "exit" and end.code == 0):
         parts.append(f"last lines of stderr:\n{errors}")
     return "; ".join(parts)
-
-
-def signal_name(number: int | None) -> str:
-    try:
-        return signal.Signals(number or 0).name
-    except ValueError:
-        return f"signal {number}"

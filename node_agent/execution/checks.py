@@ -1,6 +1,7 @@
 """Could this run start on this node? Asked before anything starts; the answer names the job file's field at fault.
 
-Looks at the file system only. A model file is parsed, never imported: it is a tenant's code.
+Looks at the file system only, which may hang: whoever calls is told of each path before it is looked at. A model file
+is parsed, never imported: it is a tenant's code.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ import ast
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.execution.environment import checkpoint_dir
+from node_agent.execution.resume import resume_from
 from node_agent.messages import LaunchSpec, RunKey
+from node_agent.regular_files import NotRegular, read_bounded
+
+MODEL_BYTES = 4 << 20
+LookingAt = Callable[[Path], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,33 +33,46 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Startable:
-    """What to run, and where: argv complete, cwd absolute."""
+    """What to run, and where: argv complete, cwd absolute. `resume_from` is what SUANLI_RESUME_FROM is to be."""
 
     argv: tuple[str, ...]
     cwd: Path
+    resume_from: str | None = None
 
 
-def check(spec: LaunchSpec, key: RunKey, run_directory: Path, path: str) -> Startable | Fault:
+def _to_nobody(path: Path) -> None:
+    """Nobody asks what is being looked at."""
+
+
+def check(
+    spec: LaunchSpec, key: RunKey, run_directory: Path, path: str, looking_at: LookingAt = _to_nobody
+) -> Startable | Fault:
     """`path` is the PATH the run will have unless it sets its own; `run_directory` its cwd when it names none."""
     cwd = Path(spec.working_dir) if spec.working_dir is not None else run_directory
-    fault = _check_working_dir(spec.working_dir, key.node) or _check_checkpoint_dir(spec, key)
+    fault = _check_working_dir(spec.working_dir, key.node, looking_at) or _check_checkpoint_dir(spec, key, looking_at)
     if fault is not None:
         return fault
     if spec.argv is not None:
-        own_path = dict(spec.env).get("PATH", path)
-        return _check_command(spec.argv, cwd, own_path, key.node) or Startable(spec.argv, cwd)
-    if spec.model_path is None or spec.model_class is None:
+        argv = spec.argv
+        fault = _check_command(argv, cwd, dict(spec.env).get("PATH", path), key.node, looking_at)
+    elif spec.model_path is None or spec.model_class is None:
         return Fault("command", "the job names neither a command nor a model")
-    model = cwd / spec.model_path
-    fault = _check_model(model, spec.model_class, key.node)
-    argv = (sys.executable, "-m", "node_agent.serving", "--model", str(model), "--class", spec.model_class)
-    return fault or Startable(argv, cwd)
+    else:
+        model = cwd / spec.model_path
+        fault = _check_model(model, spec.model_class, key.node, looking_at)
+        argv = (sys.executable, "-m", "node_agent.serving", "--model", str(model), "--class", spec.model_class)
+    if fault is not None:
+        return fault
+    if spec.checkpoint_dir is not None:
+        looking_at(Path(spec.checkpoint_dir) / key.job_id)
+    return Startable(argv, cwd, resume_from(spec, key))
 
 
-def _check_working_dir(working_dir: str | None, node: str) -> Fault | None:
+def _check_working_dir(working_dir: str | None, node: str, looking_at: LookingAt) -> Fault | None:
     if working_dir is None:
         return None
     directory = Path(working_dir)
+    looking_at(directory)
     if not directory.is_absolute():
         return Fault("working_dir", f"{working_dir} is not an absolute path")
     if not directory.exists():
@@ -64,13 +84,14 @@ def _check_working_dir(working_dir: str | None, node: str) -> Fault | None:
     return None
 
 
-def _check_checkpoint_dir(spec: LaunchSpec, key: RunKey) -> Fault | None:
+def _check_checkpoint_dir(spec: LaunchSpec, key: RunKey, looking_at: LookingAt) -> Fault | None:
     """Make the attempt's directory and write into it: a checkpoint that cannot be saved is found out too late."""
     directory = checkpoint_dir(spec, key)
     if directory is None:
         return None
     if not directory.is_absolute():
         return Fault("checkpoint.dir", f"{spec.checkpoint_dir} is not an absolute path")
+    looking_at(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -81,7 +102,7 @@ def _check_checkpoint_dir(spec: LaunchSpec, key: RunKey) -> Fault | None:
     return None
 
 
-def _check_command(argv: tuple[str, ...], cwd: Path, path: str, node: str) -> Fault | None:
+def _check_command(argv: tuple[str, ...], cwd: Path, path: str, node: str, looking_at: LookingAt) -> Fault | None:
     if not argv or not argv[0]:
         return Fault("command", "the command is empty")
     if any("\0" in part for part in argv):
@@ -91,7 +112,11 @@ def _check_command(argv: tuple[str, ...], cwd: Path, path: str, node: str) -> Fa
         candidates = [cwd / name]
     else:
         candidates = [cwd / directory / name for directory in path.split(os.pathsep) if directory]
-    present = [candidate for candidate in candidates if candidate.is_file()]
+    present: list[Path] = []
+    for candidate in candidates:
+        looking_at(candidate)
+        if candidate.is_file():
+            present.append(candidate)
     if not present:
         where = f"under {cwd}" if "/" in name and not name.startswith("/") else "" if "/" in name else f"on PATH {path}"
         return Fault("command", f"{name} does not exist {where and where + ' '}on node {node}")
@@ -100,17 +125,26 @@ def _check_command(argv: tuple[str, ...], cwd: Path, path: str, node: str) -> Fa
     return None
 
 
-def _check_model(model: Path, class_name: str, node: str) -> Fault | None:
+def _check_model(model: Path, class_name: str, node: str, looking_at: LookingAt) -> Fault | None:
+    looking_at(model)
     try:
-        tree = ast.parse(model.read_bytes(), filename=str(model))
+        source = read_bounded(model, MODEL_BYTES + 1, follow=True)
     except FileNotFoundError:
         return Fault("model", f"{model} does not exist on node {node}")
+    except NotRegular:
+        return Fault("model", f"{model} on node {node} is not a regular file; name a Python file")
     except OSError as error:
         return Fault("model", f"{model} cannot be read on node {node}: {error.strerror or error}")
+    if len(source) > MODEL_BYTES:
+        return Fault("model", f"{model} is over {MODEL_BYTES >> 20} MiB; name the Python file, not the weights")
+    try:
+        tree = ast.parse(source, filename=str(model))
     except (SyntaxError, ValueError) as error:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         message = error.msg if isinstance(error, SyntaxError) else str(error)
         return Fault("model", f"{model}{line} is not valid Python: {message}")
+    except (MemoryError, RecursionError):  # what the parser says of thousands of brackets in one another
+        return Fault("model", f"{model} cannot be parsed: it is nested too deep")
     if class_name not in _bound_names(tree):
         classes = [statement.name for statement in tree.body if isinstance(statement, ast.ClassDef)]
         known = f"it defines {', '.join(classes)}" if classes else "it defines no class"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from node_agent.attempts import Launch
@@ -60,7 +60,7 @@ def launch_order(
     launch: Launch, key: RunKey, what: Startable, context: RunContext, facts: RunFacts, agent: Mapping[str, str]
 ) -> LaunchOrder:
     """`agent` is the agent's own environment, of which the run gets what environment.py lets through."""
-    spec = launch.spec
+    spec = replace(launch.spec, resume_from=what.resume_from)
     return LaunchOrder(
         key=key_text(key),
         argv=what.argv,

@@ -1,8 +1,8 @@
 """How does one ask a file system that may never answer, without being held up with it?
 
-Shared paths (working directories, checkpoints, models) hang when their server is away, and a thread that asks cannot be
-called back. So each question has a thread of its own, a time limit, and one of a bounded number of places; the pool that
-reads logs and results is never touched by them. The threads are daemons: they do not keep the agent from ending.
+Shared paths (working directories, checkpoints, models) hang when their server is away, and a thread that asks cannot
+be called back. So each question has a thread of its own, a time limit, and one of a bounded number of places; the pool
+that reads logs and results is never touched by them. The threads are daemons: they do not keep the agent from ending.
 """
 
 from __future__ import annotations

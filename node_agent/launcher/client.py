@@ -73,6 +73,10 @@ class LauncherClient:
         reader, writer = await asyncio.open_unix_connection(str(paths.socket), limit=LINE_BYTES)
         return LauncherClient(reader, writer, on_exit, on_lost)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     async def table(self) -> LauncherTable:
         answer = await self._ask("table")
         runs = tuple(RunRecord.from_json(run) for run in answer["runs"])

@@ -13,6 +13,8 @@ from typing import Any, Literal, cast
 How = Literal["exit", "signal", "out_of_memory", "lease", "unknown", "never_started"]
 HOWS = ("exit", "signal", "out_of_memory", "lease", "unknown", "never_started")
 
+CANNOT_EXECUTE = 126  # the exit code that a shell gives for a command that is there and cannot be executed
+
 Json = dict[str, Any]  # only between a line of the socket or the journal and a dataclass
 
 

@@ -14,20 +14,23 @@ import selectors
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from node_agent.clock import boottime_s
 from node_agent.launcher.journal import Journal
 from node_agent.launcher.records import BadRecord, Json, LaunchOrder, RunRecord
-from node_agent.launcher.supervisor import Rejected, Supervisor, boottime_s
+from node_agent.launcher.supervisor import Rejected, Supervisor
 
 REQUESTS_A_TURN = 16
 LINE_BYTES = 4 << 20
 UNSENT_BYTES = 64 << 20
 CONNECTIONS = 16
 CLOSING_GRACE_S = 2.0
+TROUBLE_PAUSE_S = 0.05
 CLOSING_LIMIT_S = 5.0  # a process that even SIGKILL does not end (stuck in a driver) must not keep the launcher
 
 
@@ -57,6 +60,8 @@ class Server:
         self._listener = listener
         self._connections: dict[int, Connection] = {}
         self._close_by: float | None = None
+        self._reap_again = False
+        self._trouble = ""
         self._wake, wakeup = socket.socketpair()
         self._wake.setblocking(False)
         wakeup.setblocking(False)
@@ -77,19 +82,34 @@ class Server:
     def run(self) -> None:
         while not self._closed:
             for key, mask in self._selector.select(self._timeout_s()):
-                key.data(mask)
-            self._serve()
-            self._supervisor.on_time()
+                self._survive(key.data, mask)
+            if self._reap_again:
+                self._reap_again = False
+                self._survive(self._supervisor.reap)
+            self._survive(self._serve)
+            self._survive(self._supervisor.on_time)
             self._flush()
-        self._supervisor.kill_leftovers()
+        self._survive(self._supervisor.kill_leftovers)
         self._flush()
+
+    def _survive(self, work: Callable[..., None], *arguments: int) -> None:
+        """The launcher is all that watches the runs: what the kernel denies it once, it says and tries again."""
+        try:
+            work(*arguments)
+        except OSError as error:
+            trouble = f"{getattr(work, '__qualname__', work)}: {error!r}"
+            if trouble != self._trouble:
+                print(trouble, file=sys.stderr, flush=True)
+                self._trouble = trouble
+            self._reap_again = True  # the news of an end may have been lost with it
+            time.sleep(TROUBLE_PAUSE_S)  # the cause may last: it must not keep a core busy
 
     @property
     def _closed(self) -> bool:
         return self._close_by is not None and (self._supervisor.empty or boottime_s() >= self._close_by)
 
     def _timeout_s(self) -> float | None:
-        if any(connection.requests for connection in self._connections.values()):
+        if self._reap_again or any(connection.requests for connection in self._connections.values()):
             return 0.0
         deadlines = [at for at in (self._supervisor.next_deadline(), self._close_by) if at is not None]
         return max(0.0, min(deadlines) - boottime_s()) if deadlines else None
@@ -201,7 +221,12 @@ class Server:
     def _launch(self, connection: Connection, launches: list[tuple[Any, LaunchOrder]]) -> None:
         if not launches:
             return
-        answers = self._supervisor.launch([order for _, order in launches])
+        try:
+            answers = self._supervisor.launch([order for _, order in launches])
+        except OSError as error:  # what was started is in the table, for which an agent asks when it comes back
+            print(f"launching: {error!r}; its connection is closed", file=sys.stderr, flush=True)
+            self._drop(connection)
+            return
         for (number, _), answer in zip(launches, answers, strict=True):
             if isinstance(answer, Rejected):
                 self._reject(connection, number, answer)

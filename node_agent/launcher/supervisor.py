@@ -7,23 +7,23 @@ Deadlines are seconds of CLOCK_BOOTTIME, which no clock adjustment moves and whi
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import hashlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from node_agent.clock import SteadyClock, boottime_s
 from node_agent.launcher import procfs
+from node_agent.launcher.forking import CannotExecute, fork
 from node_agent.launcher.journal import Journal, Run
-from node_agent.launcher.records import ExitRecord, How, LaunchOrder, RunRecord
+from node_agent.launcher.records import CANNOT_EXECUTE, ExitRecord, How, LaunchOrder, RunRecord
+from node_agent.launcher.signals import ask, kill, kill_group, send
 
 MARK_VARIABLE = "SUANLI_RESULT_FILE"  # a path that no other run has
 MEMORY_WATCH_S = 0.25
-ASK_AGAIN_S = 0.1
 SWEEP_AGAIN_S = 0.2
 ADOPTED_POLL_S = 0.05
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -37,14 +37,14 @@ class Rejected(Exception):
         self.kind = kind
 
 
-def boottime_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Supervisor:
     """The table of runs. `on_exit` is called with each run's end, as soon as it is known and journalled.
 
-    `watch` and `unwatch` are told of descriptors that become readable when an adopted process ends.
+    `watch` and `unwatch` are told of descriptors that become readable when an adopted process ends. `now_s` is the time
+    of day of the stamps.
+
+    The lease begins with the launcher, or goes on where its predecessor's was, and only the service's renewals extend
+    it: a launch that was long on its way shows nothing about whether the service still lives.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Supervisor:
         on_exit: Callable[[RunRecord], None],
         watch: Callable[[int, Callable[[], None]], None],
         unwatch: Callable[[int], None],
+        now_s: Callable[[], float] | None = None,
     ) -> None:
         self._journal = journal
         self._runs = journal.kept.runs
@@ -68,10 +69,13 @@ class Supervisor:
         self._sweep_at: float | None = None
         self._poll_at: float | None = None
         self._closing = False
+        self._now_s = now_s or SteadyClock().now_s
         self._lease_s = lease_s
         now = boottime_s()
         self._lease_until = min(now + lease_s, journal.kept.lease_until or now + lease_s)
         self._lease_lapsed = False
+        if journal.kept.lease_until is None:  # so that a successor does not begin a new one
+            self._note_lease()
         self._inherit_orphans()
         self._take_over()
 
@@ -110,7 +114,7 @@ class Supervisor:
                 continue
             for mark, run in marks.items():
                 if procfs.has_in_environment(found.pid, mark):
-                    run.pid, run.start_ticks, run.started_s = found.pid, found.start_ticks, time.time()
+                    run.pid, run.start_ticks, run.started_s = found.pid, found.start_ticks, self._now_s()
                     self._journal.started(run)
 
     def _adopt(self, run: Run) -> None:
@@ -146,7 +150,7 @@ class Supervisor:
         for found in procfs.processes():
             in_session = ours and run.pid is not None and found.session == run.pid
             if in_session or (mark and procfs.has_in_environment(found.pid, mark)):
-                _kill(found.pid, signal.SIGKILL)
+                kill(found.pid, signal.SIGKILL)
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
@@ -164,22 +168,26 @@ class Supervisor:
         """Start each; a key that is known already is answered with its run and not started. Answers are in order."""
         answers: list[RunRecord | Rejected] = []
         fresh: dict[str, Run] = {}
+        refused: dict[str, str] = {}
         kills_before = procfs.out_of_memory_kills()
         for order in orders:
-            if order.key not in self._runs and order.key not in fresh and order.key not in self._journal.kept.forgotten:
+            if order.key in self._runs or order.key in fresh:
+                continue
+            refusal = self._refusal(order)
+            if refusal:
+                refused[order.key] = refusal
+            else:
                 fresh[order.key] = _new_run(order, kills_before)
-        refusal = "this launcher is shutting down" if self._closing else ""
-        if fresh and not refusal:
+        if fresh:
             try:
                 self._journal.intents(fresh.values())
             except OSError as error:
-                refusal = f"the launcher's journal cannot be written: {error}; free space on the node's state directory"
-        if fresh and not refusal:
-            self._extend_lease()
+                said = f"the launcher's journal cannot be written: {error}; free space on the node's state directory"
+                refused.update(dict.fromkeys(fresh, said))
         for order in orders:
             run = self._runs.get(order.key)
             if run is None:
-                answers.append(Rejected("refused", refusal or "this run was started before, and is over and forgotten"))
+                answers.append(Rejected("refused", refused[order.key]))
                 continue
             if fresh.pop(order.key, None) is not None:
                 self._start(run, order)
@@ -190,32 +198,31 @@ class Supervisor:
         self._schedule_memory(boottime_s())
         return answers
 
+    def _refusal(self, order: LaunchOrder) -> str:
+        """Why it is not to be started; empty: it is."""
+        if order.key in self._journal.kept.forgotten:
+            return "this run was started before, and is over and forgotten"
+        if self._closing:
+            return "this launcher is shutting down"
+        silent_s = boottime_s() - self._lease_until
+        if order.lease_bound and silent_s >= 0:
+            return f"the node's lease lapsed {silent_s:.1f} s ago: nothing starts here until the service renews it"
+        return ""
+
     def _start(self, run: Run, order: LaunchOrder) -> None:
-        """Fork. An exec that fails is the end of the run, without an event: the answer says it."""
+        """Fork. When nothing comes of it that is the end of the run, without an event: the answer says it."""
         try:
-            with contextlib.ExitStack() as files:
-                outputs = [_open_log(path) for path in (order.stdout, order.stderr)]
-                for output in outputs:
-                    files.callback(os.close, output)
-                child = subprocess.Popen(
-                    order.argv,
-                    cwd=order.cwd,
-                    env=dict(order.env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=outputs[0],
-                    stderr=outputs[1],
-                    start_new_session=True,
-                    close_fds=True,
-                )
+            run.pid = fork(order)
+        except CannotExecute as error:
+            run.exit = ExitRecord("exit", CANNOT_EXECUTE, self._now_s(), str(error))
         except (OSError, ValueError) as error:
-            run.exit = ExitRecord("never_started", None, time.time(), f"it could not be started: {error}")
+            run.exit = ExitRecord("never_started", None, self._now_s(), f"it could not be started: {error}")
+        if run.pid is None:
             self._note_end(run)
             return
-        # Children are reaped here, by pid. Without a return code Popen would wait for the child itself, later on.
-        child.returncode = 0
-        run.pid, run.started_s = child.pid, time.time()
-        run.start_ticks = procfs.start_ticks(child.pid)
-        self._by_pid[child.pid] = run
+        run.started_s = self._now_s()
+        run.start_ticks = procfs.start_ticks(run.pid)
+        self._by_pid[run.pid] = run
         try:
             self._journal.started(run)
         except OSError as error:  # the intent is on the disk: a successor finds the process by its mark
@@ -231,15 +238,18 @@ class Supervisor:
         if run is None or not run.live:
             return False
         if number == signal.SIGUSR1:
-            self._ask(run)
+            ask(run)
             return True
         run.asks_at = None
-        self._send(run, signal.Signals(number))
+        send(run, signal.Signals(number))
         return True
 
     def renew(self, lease_s: float) -> None:
+        """The service lives: lease-bound runs may go on for `lease_s` from now."""
         self._lease_s = lease_s
-        self._extend_lease()
+        self._lease_until = boottime_s() + lease_s
+        self._lease_lapsed = False
+        self._note_lease()
 
     def forget(self, key: str) -> None:
         run = self._runs.get(key)
@@ -253,10 +263,7 @@ class Supervisor:
 
     # ---- lease -----------------------------------------------------------------------------------------------------
 
-    def _extend_lease(self) -> None:
-        """A renewal, or a launch: both show that the service lives."""
-        self._lease_until = boottime_s() + self._lease_s
-        self._lease_lapsed = False
+    def _note_lease(self) -> None:
         try:
             self._journal.lease(self._lease_until)
         except OSError as error:  # a successor then begins with an earlier deadline, which is the safe side
@@ -264,12 +271,13 @@ class Supervisor:
 
     def _lapse(self, now: float) -> None:
         self._lease_lapsed = True
-        for run in self._live():
-            if run.lease_bound and run.stopped_for is None:
-                run.stopped_for = "lease"
-                run.asks_at = None
-                run.kill_at = now + run.grace_s
-                self._send(run, signal.SIGTERM)
+        lapsed = [run for run in self._live() if run.lease_bound and run.stopped_for is None]
+        for run in lapsed:  # all of them first: a signal that cannot be sent must not spare the others
+            run.stopped_for = "lease"
+            run.asks_at = None
+            run.kill_at = now + run.grace_s
+        for run in lapsed:
+            send(run, signal.SIGTERM)
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
@@ -286,7 +294,7 @@ class Supervisor:
                 break
             run = self._by_pid.get(ended.si_pid)
             if run is not None:
-                _kill_group(ended.si_pid, signal.SIGKILL)
+                kill_group(ended.si_pid, signal.SIGKILL)
             os.waitpid(ended.si_pid, 0)
             reaped = True
             if run is not None:
@@ -299,10 +307,10 @@ class Supervisor:
     def _how(self, run: Run, code: int, status: int) -> tuple[How, int | None, str]:
         if run.stopped_for == "lease":
             return "lease", status, f"the service was silent for {self._lease_s:g} s, so its lease lapsed"
-        if run.stopped_for == "shutdown" and not (code == os.CLD_EXITED and status == 0):
+        if run.stopped_for == "shutdown":  # whatever its code: a run that was told to go has not finished
             return "lease", status, "its node was taken down"
         if run.stopped_for == "memory":
-            return "out_of_memory", status, f"it used more than its {run.memory_bytes} bytes of memory"
+            return "out_of_memory", status, f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
         if code == os.CLD_EXITED:
             return "exit", status, ""
         if status == signal.SIGKILL and not run.kill_sent and procfs.out_of_memory_kills() > run.kills_before:
@@ -313,8 +321,8 @@ class Supervisor:
         if run.stopped_for == "lease" and how == "unknown":
             how, detail = "lease", "the service was silent, so its lease lapsed"
         elif run.stopped_for == "memory" and how == "unknown":
-            how, detail = "out_of_memory", f"it used more than its {run.memory_bytes} bytes of memory"
-        run.exit = ExitRecord(how, code, time.time(), detail)
+            how, detail = "out_of_memory", f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
+        run.exit = ExitRecord(how, code, self._now_s(), detail)
         self._note_end(run)
         self._on_exit(run.record())
 
@@ -345,7 +353,7 @@ class Supervisor:
             if marks is None:
                 marks = {run.mark.encode() for run in self._live() if run.mark}
             if not any(procfs.has_in_environment(pid, mark) for mark in marks):
-                _kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
 
     # ---- time ------------------------------------------------------------------------------------------------------
 
@@ -367,9 +375,9 @@ class Supervisor:
         for run in self._live():
             if run.kill_at is not None and now >= run.kill_at:
                 run.kill_at = None
-                self._send(run, signal.SIGKILL)
+                send(run, signal.SIGKILL)
             elif run.asks_at is not None and now >= run.asks_at:
-                self._ask(run)
+                ask(run)
         if self._memory_at is not None and now >= self._memory_at:
             self._watch_memory()
             self._schedule_memory(now)
@@ -399,35 +407,10 @@ class Supervisor:
                 continue
             if sum(map(procfs.pss_bytes, pids)) > run.memory_bytes:
                 run.stopped_for = "memory"
-                self._send(run, signal.SIGKILL)
-
-    # ---- signals ---------------------------------------------------------------------------------------------------
+                send(run, signal.SIGKILL)
 
     def _live(self) -> list[Run]:
         return list(self._by_pid.values())
-
-    def _send(self, run: Run, number: signal.Signals) -> None:
-        """To the run's process group; SIGKILL to its whole session. The pid is its own until it is reaped."""
-        assert run.pid is not None, run
-        if number == signal.SIGKILL:
-            run.kill_sent = True
-            for found in procfs.processes():
-                if found.session == run.pid:
-                    _kill(found.pid, number)
-        _kill_group(run.pid, number)
-
-    def _ask(self, run: Run) -> None:
-        """A process that catches SIGUSR1 is asked at once. One that blocks it may do so for a moment only (a shell that
-        is just starting a command does) and then die of it, so it is asked when it blocks it at the next look too.
-        """
-        members = [found.pid for found in procfs.processes() if found.session == run.pid]
-        awaited = {pid: procfs.awaits(pid, signal.SIGUSR1) for pid in members}
-        blocking = {pid for pid, how in awaited.items() if how == "blocked"}
-        ready = [pid for pid, how in awaited.items() if how == "caught"] or sorted(blocking & run.blocking)
-        for pid in ready:
-            _kill(pid, signal.SIGUSR1)
-        run.blocking = blocking
-        run.asks_at = None if ready else boottime_s() + ASK_AGAIN_S
 
     # ---- the end of the launcher -----------------------------------------------------------------------------------
 
@@ -442,7 +425,7 @@ class Supervisor:
             run.kill_at = kill_at if run.kill_at is None else min(run.kill_at, kill_at)
             if run.stopped_for is None:
                 run.stopped_for = "shutdown"
-            self._send(run, signal.SIGTERM)
+            send(run, signal.SIGTERM)
 
     @property
     def empty(self) -> bool:
@@ -457,7 +440,7 @@ class Supervisor:
             if not left:
                 return
             for pid in left:
-                _kill(pid, signal.SIGKILL)
+                kill(pid, signal.SIGKILL)
             time.sleep(0.005)
 
 
@@ -473,17 +456,3 @@ def _new_run(order: LaunchOrder, kills_before: int) -> Run:
         tag=order.tag,
         kills_before=kills_before,
     )
-
-
-def _open_log(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _kill(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):  # it has gone by itself
-        os.kill(pid, number)
-
-
-def _kill_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, number)

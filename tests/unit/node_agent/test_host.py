@@ -86,7 +86,7 @@ def test_from_prepare_to_exited(place: Path) -> None:
         assert (exited.how, exited.code, exited.asked) == ("exit", 3, None)
         assert exited.result is not None
         assert json.loads(exited.result) == {"loss": 0.5}
-        assert exited.detail == "exit code 3; last lines of stderr:\nwhy"
+        assert exited.detail == "last lines of stderr:\nwhy"
         assert time.time() - exited.at_s < 5.0
         chunk = await a.host.read_log("1", 1, 0, "stdout", 0, 100)
         assert (chunk.data, chunk.end) == (b"hello\n", True)
@@ -337,7 +337,6 @@ def test_a_stubborn_run_is_killed_at_the_end_of_its_grace(place: Path) -> None:
         await a.host.perform([Stop(1, key(), False, 0.3, "cancelled")])
         exited = await a.until(Exited)
         assert (exited.how, exited.code, exited.asked) == ("signal", 9, "cancelled")
-        assert "SIGKILL" in exited.detail
 
     on_agent(place, scene)
 

@@ -364,7 +364,7 @@ def test_a_run_over_its_memory_is_ended_and_its_neighbour_is_not(rig: LauncherRi
     rig.launch("greedy", *eat(200), memory_bytes=64 << 20)
     how, _ = rig.outcome("greedy")
     assert how == "out_of_memory"
-    assert "67108864 bytes" in rig.ended("greedy").detail
+    assert "64 MiB" in rig.ended("greedy").detail
     assert lives(frugal)
 
 

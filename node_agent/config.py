@@ -1,0 +1,39 @@
+"""What an agent is told of itself: the nodes it stands for, and its directories."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from node_agent.nodes import NodeConfig
+
+STATE_VARIABLE = "SUANLI_NODE_STATE"
+RUNTIME_VARIABLE = "SUANLI_NODE_RUNTIME"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """`state_dir` keeps logs and the journal; `runtime_dir` keeps the socket, is private and has a short path.
+
+    Each host has directories of its own. Both empty: `with_directories` takes them from the agent's environment.
+    """
+
+    host_name: str
+    nodes: tuple[NodeConfig, ...]
+    state_dir: Path | str
+    runtime_dir: Path | str
+    lease_s: float = 60.0
+
+
+def with_directories(config: AgentConfig, environ: Mapping[str, str]) -> AgentConfig:
+    """Fill in directories that are the node's own business. Raises RuntimeError when the node does not say."""
+    if config.state_dir and config.runtime_dir:
+        return config
+    missing = [name for name in (STATE_VARIABLE, RUNTIME_VARIABLE) if not environ.get(name)]
+    if missing:
+        raise RuntimeError(f"{' and '.join(missing)} not set on this node; start it with `suanli up` or `node join`")
+    own = re.sub(r"[^A-Za-z0-9._-]", "_", config.host_name).lstrip(".") or "node"
+    state_dir, runtime_dir = Path(environ[STATE_VARIABLE]) / own, Path(environ[RUNTIME_VARIABLE]) / own
+    return replace(config, state_dir=state_dir, runtime_dir=runtime_dir)

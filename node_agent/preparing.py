@@ -1,0 +1,126 @@
+"""Can this node start a run, and with what? Everything that is found out between Prepare and its answer.
+
+What is found out is kept until the launch: a node whose devices are enumerated anew meanwhile gives a run the devices
+that it was prepared for, or none.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from node_agent.attempts import CheckFailed, Launch
+from node_agent.devices.source import Device
+from node_agent.execution.checks import Fault, LookingAt, Startable, check
+from node_agent.execution.environment import RunFacts, checkpoint_dir
+from node_agent.execution.logs import paths_of
+from node_agent.execution.order import RunContext, launch_order
+from node_agent.execution.ports import free_port
+from node_agent.execution.slow_files import SlowFiles
+from node_agent.launcher.client import PACKAGE_ROOT
+from node_agent.launcher.records import LaunchOrder
+from node_agent.messages import LaunchSpec, RunKey
+from node_agent.nodes import NodeAgent
+
+CHECK_TIMEOUT_S = 20.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    what: Startable
+    context: RunContext
+    devices: tuple[Device, ...]
+
+
+class Preparing:
+    """Checks runs, and remembers which ports were promised to those that have not bound them yet."""
+
+    def __init__(self, nodes: Mapping[str, NodeAgent], state_dir: Path, slow: SlowFiles) -> None:
+        self._nodes = nodes
+        self._state_dir = state_dir
+        self._slow = slow
+        self._promised_ports: dict[RunKey, tuple[int, ...]] = {}
+
+    async def prepare(self, key: RunKey, spec: LaunchSpec) -> Preparation | CheckFailed:
+        """Never raises: whatever goes wrong is an answer."""
+        node = self._nodes.get(key.node)
+        if node is None:
+            return CheckFailed("node", f"this agent does not stand for node {key.node}")
+        try:
+            devices = tuple(node.devices(spec.device_indices))
+        except KeyError as error:
+            return CheckFailed("resources", f"node {key.node} has no device {error}")
+        try:
+            found = await self._look(key, spec)
+            if isinstance(found, Fault):
+                return CheckFailed(found.field, found.detail)
+            ports = self._promise_ports(key, node.config.address, 2 if spec.serves else 1)
+            return Preparation(found, _context(key, spec, node.config.address, ports), devices)
+        except (OSError, LookupError, ValueError) as error:  # ValueError: a path that no file system can hold
+            return CheckFailed("node", f"node {key.node} cannot prepare it: {error}")
+        except Exception as error:
+            log.exception("preparing %s", key)
+            return CheckFailed("node", f"node {key.node} cannot prepare it: {error!r}; its agent's log says more")
+
+    async def _look(self, key: RunKey, spec: LaunchSpec) -> Startable | Fault:
+        path: list[Path] = []
+        try:
+            return await self._slow.ask(lambda: self._check(key, spec, path.append), CHECK_TIMEOUT_S)
+        except TimeoutError:
+            if path:
+                said = f"{path[-1]} did not answer within {CHECK_TIMEOUT_S:g} s on node {key.node}"
+                return Fault("node", f"{said}; is its file system's server there?")
+            said = f"node {key.node} still waits for file systems that do not answer, so it could not look at this job"
+            return Fault("node", f"{said} within {CHECK_TIMEOUT_S:g} s")
+
+    def _check(self, key: RunKey, spec: LaunchSpec, looking_at: LookingAt) -> Startable | Fault:
+        paths = paths_of(self._state_dir, key)
+        looking_at(paths.directory)
+        paths.make()
+        return check(spec, key, paths.directory, os.environ.get("PATH", os.defpath), looking_at)
+
+    def _promise_ports(self, key: RunKey, address: str, count: int) -> tuple[int, ...]:
+        taken = {port for ports in self._promised_ports.values() for port in ports}
+        ports: tuple[int, ...] = ()
+        for _ in range(count):
+            ports += (free_port(address, frozenset(taken | set(ports))),)
+        self._promised_ports[key] = ports
+        return ports
+
+    def take_ports_back(self, key: RunKey) -> None:
+        self._promised_ports.pop(key, None)
+
+    def order(self, key: RunKey, launch: Launch, prepared: Preparation) -> LaunchOrder:
+        """Raises LookupError when a device that it was prepared for has gone."""
+        node, context = self._nodes[key.node], prepared.context
+        node.require(prepared.devices)
+        facts = RunFacts(
+            devices=prepared.devices,
+            visibility=node.visibility(prepared.devices),
+            simulated=node.simulated,
+            paths=paths_of(self._state_dir, key),
+            master_addr=launch.master_addr,
+            master_port=launch.master_port,
+            port=context.port,
+            address=context.address,
+            python_path="" if not context.model or "site-packages" in PACKAGE_ROOT.parts else str(PACKAGE_ROOT),
+        )
+        return launch_order(launch, key, prepared.what, context, facts, os.environ)
+
+
+def _context(key: RunKey, spec: LaunchSpec, address: str, ports: tuple[int, ...]) -> RunContext:
+    directory = checkpoint_dir(spec, key)
+    return RunContext(
+        address=address,
+        master_port=ports[0],
+        serves=spec.serves,
+        model=spec.model_path is not None and spec.argv is None,
+        port=ports[1] if spec.serves else None,
+        checkpoint_dir=None if directory is None else str(directory),
+        devices=spec.device_indices,
+    )
