@@ -17,7 +17,6 @@ from benchmarks.workloads.http_load import LoadResult, run_load
 from scheduler.ports import Replica, Route
 from tests.unit.scheduler.gateway.conftest import Gateway
 
-
 CLIENTS = 4
 
 
