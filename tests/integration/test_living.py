@@ -242,7 +242,12 @@ def test_a_second_machine_joins_and_leaves(instance: Instance, tmp_path: Path) -
         assert "second" in instance.suanli("logs", job_id).out
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # it must not outlive the test that fails here
+            process.communicate(timeout=30)
+            raise
     eventually(
         lambda: all(n["state"] == "down" for n in instance.get("/v1/nodes")["nodes"] if n["name"] == "second"),
         within_s=30,
