@@ -196,7 +196,7 @@ class DrainView(Shape):
 class NodeView(Shape):
     name: str
     site: str
-    state: Literal["ready", "draining", "down"]
+    state: Literal["ready", "draining", "drained", "down"] = Field(description="drained: nothing runs there any more")
     simulated: bool
     address: str
     devices: list[DeviceView]

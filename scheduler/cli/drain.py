@@ -19,7 +19,7 @@ def drain(node: str, reason: str, output: str) -> None:
     if output == "json":
         show_json("drain", answer)
     else:
-        click.echo(f"node {node} is draining: nothing new starts there; `suanli resume {node}` takes it back")
+        click.echo(f"node {node} is {answer['state']}: nothing new starts there; `suanli resume {node}` takes it back")
 
 
 @click.command()

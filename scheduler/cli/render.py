@@ -29,6 +29,7 @@ STATE_STYLES: Mapping[str, str] = {
     "cancelled": "dim",
     "ready": "green",
     "draining": "yellow",
+    "drained": "yellow",
     "down": "bold red",
     "ok": "green",
     "note": "yellow",

@@ -176,7 +176,8 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json) -> Json:
     facts = status.facts
     assert facts is not None, status
     drain = state.drains.get(status.name)
-    word = "down" if not status.up else "draining" if drain is not None else "ready"
+    busy = bool(state.cluster.jobs_on(status.name)) or bool(state.strays.get(status.name))
+    word = "down" if not status.up else "ready" if drain is None else "draining" if busy else "drained"
     notes = list(status.notes)
     if not status.up and status.detail:
         notes.append(status.detail)

@@ -242,7 +242,11 @@ class FakeControl:
 
     def drain(self, node: str, by: Principal, *, reason: str) -> Json:
         view = self._node(node)
-        view |= {"state": "draining", "drain": {"reason": reason, "by": by.name, "at_s": time.time()}}
+        busy = any(device["jobs"] for device in view["devices"])
+        view |= {
+            "state": "draining" if busy else "drained",
+            "drain": {"reason": reason, "by": by.name, "at_s": time.time()},
+        }
         return view
 
     def resume(self, node: str, by: Principal) -> Json:

@@ -158,11 +158,11 @@ def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
 
 
 def test_drain_and_resume(shell: Shell) -> None:
-    assert "edge-0 is draining" in shell.out("drain", "edge-0", "--reason", "fan noise")
+    assert "edge-0 is drained" in shell.out("drain", "edge-0", "--reason", "fan noise")
     shell.control.node_views["edge-0"]["drain"]["at_s"] -= 150
     assert rows(shell.out("nodes", "--reasons")) == [
         ["NODE", "STATE", "REASON", "BY", "SINCE"],
-        ["edge-0", "draining", "fan noise", "olga", "2m"],
+        ["edge-0", "drained", "fan noise", "olga", "2m"],
     ]
     assert rows(shell.out("nodes"))[1][-1] == "drained: fan noise"
     assert "takes jobs again" in shell.out("resume", "edge-0")

@@ -449,8 +449,12 @@ def test_a_drained_node_gets_nothing_new_and_keeps_what_it_has(make: Make) -> No
     assert "1 node: draining" in world.view(waiting)["reason"]["text"]
     world.restart()
     assert world.words(job, waiting) == "running pending"
+    world.engine.exit(job)
+    world.run()
+    (node,) = [view for view in world.service.nodes(OPERATOR)["nodes"] if view["name"] == "n1"]
+    assert node["state"] == "drained"  # now it may be opened
     assert world.service.resume("n1", OPERATOR)["state"] == "ready"
-    assert world.run().words(job, waiting) == "running running"
+    assert world.run().words(job, waiting) == "succeeded running"
     assert world.store.drains() == []
 
 
