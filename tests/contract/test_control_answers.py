@@ -101,7 +101,10 @@ def test_submitting_dry_runs_and_cancelling(side: Side) -> None:
 def test_the_site(side: Side) -> None:
     checked(models.NodesAnswer, side.control.nodes(OPERATOR))
     checked(models.StatusAnswer, side.control.status(OPERATOR))
-    assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] in ("draining", "drained")
+    assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] in (
+        "draining",
+        "drained",
+    )
     assert checked(models.NodeAnswer, side.control.resume("n1", OPERATOR))["state"] == "ready"
 
 

@@ -84,6 +84,15 @@ def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance:
     base = {"kind": "training", "workers": 2, "resources": demand(), "time_limit": "5m", "command": python(script)}
     running = own_instance.submit({**base, "name": "running", "env": {"LASTS": "6"}})
     own_instance.in_state(running, "running")
+    training = own_instance.submit(
+        {
+            **base,
+            "name": "train-bytes",
+            "command": [sys.executable, example("train_bytes.py"), "--steps", "30", "--checkpoint-every", "10"],
+            "checkpoint": {"dir": str(tmp_path / "checkpoints"), "grace": "20s"},
+        }
+    )
+    own_instance.in_state(training, "running")
     short = own_instance.submit({**base, "name": "ends-meanwhile", "env": {"LASTS": "0.5"}})
     waiting = own_instance.submit({**base, "name": "waiting", "workers": 8, "env": {"LASTS": "0"}})
     eventually(lambda: len([*marks.glob(f"{short}-*")]) == 2, within_s=30, what="the short job has started")
@@ -91,10 +100,15 @@ def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance:
     pids = {mark.name for mark in marks.iterdir()}
     assert own_instance.suanli("queue").code == 6
     own_instance.up()
-    for job_id in (running, short, waiting):
+    for job_id in (training, running, short, waiting):
         ended = own_instance.ended(job_id)
         assert ended["state"] == "succeeded", ended
         assert ended["attempt"] == 1
+    trained = own_instance.job(training)
+    assert [event["event"] for event in trained["events"]].count("started") == 1
+    (result,) = [entry["result"] for entry in trained["results"] if entry["worker"] == 0]
+    assert result["steps"] == 30
+    assert result["resumed_from_step"] in (None, 0)  # it was never begun again
     started = sorted(mark.name.rsplit("-", 1)[0] for mark in marks.iterdir())
     expected = [f"{j}-{r}" for j, n in ((running, 2), (short, 2), (waiting, 8)) for r in range(n)]
     assert started == sorted(expected)
