@@ -70,7 +70,9 @@ def serve(home: Home, started: Started) -> None:
         engine,
         gateway,
         SystemClock(),
-        policy=Policy(),
+        policy=Policy(
+            non_preempting=frozenset(c.priority for c in site.priority_classes.values() if not c.may_preempt)
+        ),
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),

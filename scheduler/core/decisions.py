@@ -56,13 +56,17 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Settings of the planner. `tie_seed` draws the one recorded node order that breaks every tie."""
+    """Settings of the planner. `tie_seed` draws the one recorded node order that breaks every tie.
+
+    `non_preempting` holds the priorities of the classes whose jobs never preempt, whatever runs below them.
+    """
 
     tie_seed: int = 0
     packing: str = "best-fit"
     preemption: bool = True
     backfill: bool = True
     min_run_before_preemption_s: float = 0.0
+    non_preempting: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

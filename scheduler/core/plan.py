@@ -216,7 +216,7 @@ class Pass:
         return None
 
     def _preempt(self, job: PendingJob, kind: _Class) -> Reason | None:
-        if not (self.policy.preemption and job.may_preempt):
+        if not (self.policy.preemption and job.may_preempt) or job.priority in self.policy.non_preempting:
             return None
         if kind.hopeless_priority is not None and job.priority <= kind.hopeless_priority:
             return None

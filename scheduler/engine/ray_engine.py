@@ -291,7 +291,7 @@ class RayEngine:
         try:
             return ray.get_actor(name, namespace=NAMESPACE)
         except ValueError:
-            pass
+            pass  # no such actor yet, or no more
         return AgentActor.options(
             name=name,
             namespace=NAMESPACE,

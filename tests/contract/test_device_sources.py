@@ -74,7 +74,7 @@ def test_a_process_can_be_shown_no_device(source: DeviceSource) -> None:
 
 def test_closing_twice_is_closing(source: DeviceSource) -> None:
     source.close()
-    source.close()
+    source.close()  # the second must not raise: an agent closes what a failed start may have closed
 
 
 def test_an_unavailable_reading_is_no_number() -> None:

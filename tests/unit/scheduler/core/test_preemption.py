@@ -30,7 +30,12 @@ def test_nobody_goes_where_the_whole_gang_would_not_fit() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"may_preempt": False}, {"policy": {"preemption": False}}, {"policy": {"min_run_before_preemption_s": 11.0}}],
+    [
+        {"may_preempt": False},
+        {"policy": {"preemption": False}},
+        {"policy": {"non_preempting": frozenset({9})}},
+        {"policy": {"min_run_before_preemption_s": 11.0}},
+    ],
 )
 def test_preemption_can_be_off(change: dict[str, object]) -> None:
     table = cluster(nodes=1).run("r", "n0", 8, started_ago=10.0)
