@@ -218,12 +218,19 @@ class EventBatch:
 
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
+    """`island` names the devices that this one reaches over NVLink or the like; `mig_profile` is set for an instance of
+    a partitioned card. None: not known, or none.
+    """
+
     index: int
     uuid: str
     model: str
     vendor: str
     memory_bytes: int
     simulated: bool
+    island: str | None = None
+    mig_profile: str | None = None
+    labels: tuple[tuple[str, str], ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +246,7 @@ class NodeReport:
     simulated: bool
     labels: tuple[tuple[str, str], ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
+    rack: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class NodeConfig:
     cpus_milli: int | None = None
     memory_bytes: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    rack: str | None = None
 
 
 class NodeAgent:
@@ -105,13 +106,15 @@ class NodeAgent:
             site=config.site,
             address=config.address,
             devices=tuple(
-                DeviceReport(d.index, d.uuid, d.model, d.vendor, d.memory_bytes, d.simulated) for d in self._devices
+                DeviceReport(d.index, d.uuid, d.model, d.vendor, d.memory_bytes, d.simulated, d.island, d.mig_profile)
+                for d in self._devices
             ),
             cpus_milli=cpus_milli,
             memory_bytes=memory,
             simulated=self.simulated,
             labels=config.labels,
             notes=self._notes() if not trouble else (trouble, *self._notes()),
+            rack=config.rack,
         )
 
     def _notes(self) -> tuple[str, ...]:

@@ -50,6 +50,29 @@ class Drain:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Nodes kept free from `start_s` to `end_s` for jobs that name it; with `every_s` again and again, so often, until
+    it is cancelled. `by` made it, at `made_s`."""
+
+    name: str
+    nodes: tuple[str, ...]
+    start_s: float
+    end_s: float
+    reason: str
+    by: str
+    made_s: float
+    every_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Each fair-share account's decayed average of its dominant share, as it was at `at_s`."""
+
+    averages: Mapping[str, float]
+    at_s: float
+
+
 class Store(Protocol):
     """Durable when a call returns. Raises scheduler.errors.Unavailable when it cannot be (disk full, locked, gone):
     then nothing of that call was kept.
@@ -103,6 +126,22 @@ class Store(Protocol):
     def set_drain(self, drain: Drain) -> None: ...
 
     def clear_drain(self, node: str) -> None: ...
+
+    def reservations(self) -> Sequence[Reservation]:
+        """By name."""
+        ...
+
+    def set_reservation(self, reservation: Reservation) -> None: ...
+
+    def clear_reservation(self, name: str) -> None: ...
+
+    def usage(self) -> Usage | None:
+        """None: nothing was kept, or nobody had used anything."""
+        ...
+
+    def set_usage(self, usage: Usage) -> None:
+        """In place of what was kept before."""
+        ...
 
     def close(self) -> None: ...
 
@@ -187,12 +226,16 @@ def node_facts(report: NodeReport) -> NodeFacts:
         site=report.site,
         address=report.address,
         devices=tuple(
-            DeviceFacts(d.index, d.uuid, d.model, d.vendor, d.memory_bytes, d.simulated) for d in report.devices
+            DeviceFacts(
+                d.index, d.uuid, d.model, d.vendor, d.memory_bytes, d.simulated, d.island, d.mig_profile, d.labels
+            )
+            for d in report.devices
         ),
         cpus_milli=report.cpus_milli,
         memory_bytes=report.memory_bytes,
         simulated=report.simulated,
-        labels=report.labels,
+        labels=tuple(sorted(report.labels)),
+        rack=report.rack,
     )
 
 
@@ -251,6 +294,20 @@ class Principal:
     max_priority_class: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReservationRequest:
+    """`nodes` by name, or (none named) `count` nodes that carry `device`, chosen by the service. Epoch seconds."""
+
+    name: str
+    nodes: tuple[str, ...]
+    count: int
+    device: str | None
+    start_s: float
+    end_s: float
+    reason: str
+    every_s: float | None = None
+
+
 class ServiceControl(Protocol):
     """What the API asks of the service. Thread-safe; each answer is ready to be JSON, documented in api/models.py.
 
@@ -282,11 +339,27 @@ class ServiceControl(Protocol):
 
     def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json: ...
 
+    def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
+        """The job view. BadInput beyond the bounds of the job file, Conflict for what is no service."""
+        ...
+
     def nodes(self, by: Principal) -> Json: ...
 
     def drain(self, node: str, by: Principal, *, reason: str) -> Json: ...
 
     def resume(self, node: str, by: Principal) -> Json: ...
+
+    def reservations(self, by: Principal) -> Json:
+        """{"reservations": [...]}, the next one first."""
+        ...
+
+    def reserve(self, wanted: ReservationRequest, by: Principal) -> Json:
+        """The reservation as it was made. Conflict where its nodes or its name are taken."""
+        ...
+
+    def cancel_reservation(self, name: str, by: Principal) -> Json:
+        """The reservation as it was."""
+        ...
 
     def close_down(self, by: Principal) -> Json:
         """Start nothing more, and ask everything that runs to save its work and go; it is requeued, not ended.

@@ -8,6 +8,7 @@ real one.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,17 +23,24 @@ IDLE_MEGAHERTZ = 345.0
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSpec:
-    """`count` cards of one model. `seed` varies their readings; two nodes may share a spec."""
+    """`count` cards of one model. `seed` varies their readings; two nodes may share a spec.
+
+    Each `devices_per_island` cards are joined as by NVLink (0: none are). `mig_profiles`: every card is partitioned
+    into instances of these, and the devices are the instances.
+    """
 
     model: str
     vendor: str
     count: int
     memory_bytes: int
     seed: int = 0
+    devices_per_island: int = 0
+    mig_profiles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.count >= 0, self
         assert self.memory_bytes >= 0, self
+        assert self.devices_per_island >= 0, self
 
 
 class SimulatedDevices:
@@ -42,8 +50,11 @@ class SimulatedDevices:
         self._spec = spec
         self._node = node
         self._busy: frozenset[int] = frozenset()
-        self._uuids = tuple(f"sim-{self._digest('uuid', index)[:20]}" for index in range(spec.count))
-        self._joules = [0.0] * spec.count
+        profiles: tuple[str | None, ...] = spec.mig_profiles or (None,)
+        # By device: its card, and the profile of the instance that it is.
+        self._parts = tuple((card, profile) for card in range(spec.count) for profile in profiles)
+        self._uuids = tuple(f"sim-{self._digest('uuid', index)[:20]}" for index in range(len(self._parts)))
+        self._joules = [0.0] * len(self._parts)
         self._read_at_s: float | None = None
 
     @property
@@ -53,9 +64,25 @@ class SimulatedDevices:
     def enumerate(self) -> Sequence[Device]:
         spec = self._spec
         return [
-            Device(index, uuid, spec.model, spec.vendor, spec.memory_bytes, True, uuid)
-            for index, uuid in enumerate(self._uuids)
+            Device(
+                index,
+                uuid,
+                spec.model,
+                spec.vendor,
+                self._memory_bytes(index),
+                True,
+                uuid,
+                island=f"{self._node}/{card // spec.devices_per_island}" if spec.devices_per_island else None,
+                mig_profile=profile,
+            )
+            for index, (uuid, (card, profile)) in enumerate(zip(self._uuids, self._parts, strict=True))
         ]
+
+    def _memory_bytes(self, index: int) -> int:
+        """A profile says what its instances have: `1g.10gb`, 10 GB."""
+        _, profile = self._parts[index]
+        found = None if profile is None else re.search(r"(\d+)gb", profile)
+        return self._spec.memory_bytes if found is None else int(found[1]) * 10**9
 
     def set_busy(self, indices: Iterable[int]) -> None:
         """Which devices have a run on them from now on."""
@@ -72,7 +99,8 @@ class SimulatedDevices:
         ripple = self._ripple(index, int(now_s))
         watts = (BUSY_WATTS if busy else IDLE_WATTS) * (1.0 + 0.05 * ripple)
         self._joules[index] += watts * passed_s
-        used_bytes = int(self._spec.memory_bytes * ((0.6 + 0.05 * ripple) if busy else 0.005))
+        memory_bytes = self._memory_bytes(index)
+        used_bytes = int(memory_bytes * ((0.6 + 0.05 * ripple) if busy else 0.005))
 
         def simulated(value: float, unit: str) -> Reading:
             return Reading(value, unit, now_s, Quality.SIMULATED)
@@ -80,7 +108,7 @@ class SimulatedDevices:
         return {
             Quantity.UTILISATION_PERCENT: simulated(round(92.0 + 6.0 * ripple, 1) if busy else 0.0, "percent"),
             Quantity.MEMORY_USED_BYTES: simulated(float(used_bytes), "bytes"),
-            Quantity.MEMORY_TOTAL_BYTES: simulated(float(self._spec.memory_bytes), "bytes"),
+            Quantity.MEMORY_TOTAL_BYTES: simulated(float(memory_bytes), "bytes"),
             Quantity.POWER_WATTS: simulated(round(watts, 1), "watts"),
             Quantity.ENERGY_JOULES: simulated(round(self._joules[index], 1), "joules"),
             Quantity.TEMPERATURE_CELSIUS: simulated(round((64.0 if busy else 33.0) + 3.0 * ripple, 1), "celsius"),

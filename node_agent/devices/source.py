@@ -52,7 +52,11 @@ class Quantity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device as enumerated. `index` is stable on its node; `visible_id` is what the vendor's variable takes."""
+    """One device as enumerated. `index` is stable on its node; `visible_id` is what the vendor's variable takes.
+
+    `island` names the devices that this one reaches over NVLink or the like, `mig_profile` is that of an instance of a
+    partitioned card; None: not known, or none.
+    """
 
     index: int
     uuid: str
@@ -61,6 +65,8 @@ class Device:
     memory_bytes: int
     simulated: bool
     visible_id: str
+    island: str | None = None
+    mig_profile: str | None = None
 
 
 class DeviceSourceError(Exception):

@@ -55,7 +55,7 @@ async def submitter_of(request: Request) -> Principal:
 async def operator_of(request: Request) -> Principal:
     principal = await caller_of(request)
     if principal.role != "operator":
-        raise Forbidden(f"{principal.name} is a {principal.role}: nodes are drained and resumed by operators")
+        raise Forbidden(f"{principal.name} is a {principal.role}: nodes are drained, resumed and reserved by operators")
     return principal
 
 

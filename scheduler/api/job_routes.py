@@ -18,6 +18,7 @@ from scheduler.api.models import (
     JobsAnswer,
     JobStateWord,
     JobViewAnswer,
+    ScaleRequest,
     SubmitRequest,
     WhyAnswer,
 )
@@ -114,6 +115,16 @@ async def cancel(job_id: JobId, by: Submitter, context: Context, request: Cancel
 
     def work() -> bytes:
         return encoded("cancel", context.control.cancel(job_id, by, reason=reason))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/{job_id}/scale", response_model=JobViewAnswer)
+async def scale(job_id: JobId, request: ScaleRequest, by: Submitter, context: Context) -> Response:
+    """Give a service more replicas, or fewer. Those that are too many are told to go; new ones wait in the queue."""
+
+    def work() -> bytes:
+        return encoded("scale", context.control.scale(job_id, by, replicas=request.replicas))
 
     return answer(await context.rooms.commands.call(work))
 

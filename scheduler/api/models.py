@@ -44,6 +44,39 @@ class CancelRequest(Shape):
     reason: str = Field(default="", max_length=500)
 
 
+class ScaleRequest(Shape):
+    """How many replicas a service is to have, within the bounds of its job file."""
+
+    replicas: int = Field(ge=0, le=100_000)
+
+
+class ReserveRequest(Shape):
+    """Nodes by name, or `count` nodes that carry `device` (a model; none: any), chosen by the service."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    nodes: list[str] | None = Field(default=None, min_length=1, max_length=10_000)
+    count: int | None = Field(default=None, ge=1, le=10_000)
+    device: str | None = Field(default=None, max_length=100)
+    start_s: float = Field(gt=0, lt=1e11, allow_inf_nan=False, description="epoch seconds")
+    end_s: float = Field(gt=0, lt=1e11, allow_inf_nan=False, description="epoch seconds")
+    every_s: float | None = Field(
+        default=None,
+        ge=60,
+        le=366 * 86_400,
+        allow_inf_nan=False,
+        description="it comes again so often, until cancelled",
+    )
+    reason: str = Field(min_length=1, max_length=500)
+
+    @model_validator(mode="after")
+    def _which_nodes(self) -> ReserveRequest:
+        if (self.nodes is None) == (self.count is None):
+            raise ValueError("exactly one of `nodes` and `count` is expected")
+        if self.nodes is not None and self.device is not None:
+            raise ValueError("`device` goes with `count`; nodes are named by themselves")
+        return self
+
+
 class DrainRequest(Shape):
     reason: str = Field(min_length=1, max_length=500)
 
@@ -88,6 +121,15 @@ class ReasonView(BaseModel):
     text: str
 
 
+class ConstraintsView(Shape):
+    """What holds between a job's workers, and between it and others: levels are island, node, rack, site."""
+
+    within: str | None
+    spread: str | None
+    one_per: str | None
+    apart_from: list[str]
+
+
 class JobView(Shape):
     id: str
     seq: int
@@ -114,6 +156,11 @@ class JobView(Shape):
     array_index: int | None
     after: list[str]
     time_limit_s: float | None
+    deadline_s: float | None
+    constraints: ConstraintsView
+    reservation: str | None
+    preemptions: int = Field(description="how often it had to make room for another job")
+    workers_wanted: int | None = Field(description="how many replicas it was last scaled to")
 
 
 class EventView(Shape):
@@ -167,12 +214,32 @@ class DryRunAnswer(Answer):
     suggestions: list[str]
 
 
+class TenantUseView(Shape):
+    """Thousandths of devices that a tenant holds, against its quota."""
+
+    tenant: str
+    used_milli: int
+    guaranteed_milli: int
+    maximum_milli: int | None
+    borrowed_milli: int = Field(description="held above the guarantee")
+    simulated: bool = Field(description="of the jobs that allow simulated devices, which are counted apart")
+
+
+class ChangeView(Shape):
+    kind: str = Field(description="workers, device, devices, time_limit, pin, constraint, resume or reclaim")
+    text: str
+
+
 class WhyAnswer(Answer):
     job: JobView
     reason: ReasonView | None
     nodes_by_reason: list[tuple[str, int]]
     blocked_by: list[str]
     est_start_s: float | None
+    quota: TenantUseView | None = Field(description="of the job's own tenant, where it waits in the queue")
+    borrowers: list[TenantUseView] = Field(description="tenants that hold more than their guarantee")
+    preempts: list[str] = Field(description="jobs that would be asked to go for it in this pass")
+    changes: list[ChangeView] = Field(description="each alone would start it now, the smallest first")
     text: str = Field(description="several lines for a person")
 
 
@@ -185,12 +252,24 @@ class DeviceView(Shape):
     simulated: bool
     used_milli: int
     jobs: list[str]
+    island: str | None = Field(description="the devices that it reaches over NVLink or the like")
+    mig_profile: str | None = Field(description="set for an instance of a partitioned card")
+    labels: dict[str, str]
 
 
 class DrainView(Shape):
     reason: str
     by: str
     at_s: float
+
+
+class NodeReservationView(Shape):
+    """Its present or next time."""
+
+    name: str
+    start_s: float
+    end_s: float
+    reason: str
 
 
 class NodeView(Shape):
@@ -209,14 +288,56 @@ class NodeView(Shape):
     readings: dict[str, dict[str, dict[str, Any]]] = Field(
         description='by device uuid and quantity: {"value","unit","at_s","quality"} or {"unavailable": reason}'
     )
+    rack: str | None
+    labels: dict[str, str]
+    reservations: list[NodeReservationView]
+
+
+class StrandedView(Shape):
+    """Of the idle parts of devices, what typical work could not use, in thousandths; `share` is None while nothing is
+    idle or no work is known."""
+
+    idle_milli: int
+    stranded_milli: int
+    share: float | None
+
+
+class FragmentationView(Shape):
+    real: StrandedView
+    simulated: StrandedView
 
 
 class NodesAnswer(Answer):
     nodes: list[NodeView]
+    fragmentation: FragmentationView
 
 
 class NodeAnswer(NodeView, Answer):
     pass
+
+
+class ReservationView(Shape):
+    """`start_s` and `end_s` are those of its present or next time."""
+
+    name: str
+    nodes: list[str]
+    state: Literal["upcoming", "active", "over"]
+    start_s: float
+    end_s: float
+    every_s: float | None
+    reason: str
+    by: str
+    made_s: float
+    jobs: list[str] = Field(description="live jobs that name it")
+    running_past_start: list[str] = Field(description="jobs on its nodes that may still run when it starts")
+
+
+class ReservationAnswer(ReservationView, Answer):
+    pass
+
+
+class ReservationsAnswer(Answer):
+    reservations: list[ReservationView]
 
 
 class AgentView(Shape):
@@ -243,6 +364,7 @@ class StatusAnswer(Answer):
     epoch: int
     agents: list[AgentView]
     jobs: dict[str, int] = Field(description="live jobs by state")
+    fragmentation: FragmentationView
     store: str
     loop: LoopView
 

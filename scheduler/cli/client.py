@@ -106,6 +106,10 @@ class Client:
         """POST of a JSON object. Sent once: when the answer is lost, so is the knowledge of what was done."""
         return self._json(self._ask("POST", path, json.dumps(body).encode(), ANSWER_TIMEOUT_S))
 
+    def delete(self, path: str) -> Json:
+        """DELETE, sent once like `post`."""
+        return self._json(self._ask("DELETE", path, None, ANSWER_TIMEOUT_S))
+
     def wait_for_job(self, job_id: str, *, timeout_s: float | None = None, patience_s: float = 60.0) -> Json:
         """The job's view when it has ended, or as it is after `timeout_s` (None: no limit).
 

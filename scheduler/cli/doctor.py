@@ -61,6 +61,7 @@ def examine(home: Home, config: Path | None) -> list[Finding]:
         ("nvml", _nvml),
         ("disk", lambda: _disk(home)),
         ("ports", lambda: _ports(home, config)),
+        ("quotas", lambda: _quotas(home)),
         ("clock", _clock),
         ("isolation", _isolation),
     ]
@@ -163,6 +164,28 @@ def _ports(home: Home, config: Path | None) -> list[Finding]:
         except SuanliError as error:
             findings.append(Finding("ports", "bad", error.message, f"free it, or `suanli up --{door}-port 0`"))
     return findings
+
+
+def _quotas(home: Home) -> list[Finding]:
+    """Guarantees are compared with what a running instance has; without one there is nothing to compare."""
+    from scheduler.cli import guarantees
+    from scheduler.cli.client import Client
+    from scheduler.errors import SuanliError
+    from scheduler.schema.load import load_site
+
+    started = home.started() if home.path.exists() else None
+    if started is None or "service" not in started.living():
+        return []
+    try:
+        found = guarantees.warnings(
+            load_site(Path(started.config)), Client.from_home(home.path).get("/v1/nodes")["nodes"]
+        )
+    except SuanliError as error:
+        return [Finding("quotas", "note", f"cannot be checked: {error.message}", "see `suanli status`")]
+    mend = "lower guaranteed in tenants.yaml, or bring the missing nodes back"
+    return [Finding("quotas", "note", said, mend) for said in found] or [
+        Finding("quotas", "ok", "guarantees can be kept")
+    ]
 
 
 def _clock() -> list[Finding]:

@@ -74,11 +74,17 @@ def nodes_table(found: Sequence[Node]) -> Table:
 
 def devices_text(node: Node) -> str:
     """`8 x H100 SXM (simulated)`: what is installed, and never a word that could pass for a real card."""
-    counts = Counter((device["model"], device["simulated"]) for device in node["devices"])
-    parts = [f"{count} x {model}{' (simulated)' if simulated else ''}" for (model, simulated), count in counts.items()]
+    counts = Counter(device_text(device) for device in node["devices"])
+    parts = [f"{count} x {text}" for text, count in counts.items()]
     if not parts and node["simulated"]:
         return "none (simulated)"
     return ", ".join(parts) or "none"
+
+
+def device_text(device: Node) -> str:
+    """`H100 SXM (simulated)`, `MIG 1g.10gb of H100 SXM`."""
+    part = f"MIG {device['mig_profile']} of " if device["mig_profile"] else ""
+    return f"{part}{device['model']}{' (simulated)' if device['simulated'] else ''}"
 
 
 def jobs_on(node: Node) -> list[str]:
@@ -101,6 +107,8 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
         if drain is not None:
             since = words.duration(now_s - drain["at_s"])
             table.add(node["name"], node["state"], drain["reason"], drain["by"], since)
+        for reservation in node["reservations"]:
+            table.add(node["name"], "reserved", reserved_text(reservation), "", "")
         if node["state"] == "down":
             table.add(node["name"], node["state"], "; ".join(node["notes"]) or "its agent does not answer", "", "")
     noted: dict[str, list[str]] = {}
@@ -113,13 +121,22 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
 
 
 def _why_not_ready(node: Node) -> list[str]:
-    """The drain, and for a node that is down what is known of it; standing notes are in --reasons."""
+    """The drain, reservations, and for a node that is down what is known of it; standing notes are in --reasons."""
     return _notes(node) if node["state"] == "down" else _notes({**node, "notes": []})
 
 
 def _notes(node: Node) -> list[str]:
     drained = [f"drained: {node['drain']['reason']}"] if node["drain"] is not None else []
-    return drained + list(node["notes"])
+    return drained + [reserved_text(each) for each in node["reservations"]] + list(node["notes"])
+
+
+def reserved_text(reservation: Mapping[str, Any]) -> str:
+    until = f"{words.moment(reservation['start_s'])} to {words.moment(reservation['end_s'])}"
+    return f"reserved for {reservation['name']}, {until}: {reservation['reason']}"
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in labels.items())
 
 
 def _show_one(node: Node) -> None:
@@ -127,6 +144,8 @@ def _show_one(node: Node) -> None:
         [
             ("node", node["name"] + (" (simulated)" if node["simulated"] else "")),
             ("site", node["site"]),
+            ("rack", node["rack"]),
+            ("labels", labels_text(node["labels"])),
             ("state", node["state"]),
             ("address", node["address"]),
             ("CPUs", f"{words.milli(node['cpus_free_milli'])} of {words.milli(node['cpus_milli'])} free"),
@@ -148,7 +167,7 @@ def _show_one(node: Node) -> None:
     for device in node["devices"]:
         table.add(
             device["index"],
-            device["model"] + (" (simulated)" if device["simulated"] else ""),
+            device_text(device),
             words.size(device["memory_bytes"]),
             words.milli(device["used_milli"]),
             " ".join(device["jobs"]),

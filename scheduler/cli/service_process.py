@@ -45,12 +45,13 @@ def serve(home: Home, started: Started) -> None:
 
     from scheduler import __version__
     from scheduler.api.app import create_app
-    from scheduler.core.decisions import Policy
     from scheduler.engine.ray_engine import RayEngine
     from scheduler.gateway.control import HttpGatewayControl
     from scheduler.ports import Principal
     from scheduler.schema.jobfile import job_from_mapping
-    from scheduler.schema.load import load_site, to_json
+    from scheduler.schema.load import load_site
+    from scheduler.schema.policy import planner_policy
+    from scheduler.schema.site_json import to_json
     from scheduler.service.control import Service
     from scheduler.store.sql import open_store
     from scheduler.tokens import TokenTable
@@ -70,9 +71,8 @@ def serve(home: Home, started: Started) -> None:
         engine,
         gateway,
         SystemClock(),
-        policy=Policy(
-            non_preempting=frozenset(c.priority for c in site.priority_classes.values() if not c.may_preempt)
-        ),
+        policy=planner_policy(site),
+        half_life_s=site.policy.fair_share_half_life_s,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
@@ -115,42 +115,10 @@ def serve(home: Home, started: Started) -> None:
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:
-    """This machine's node and its simulated ones, as the engine is to start them."""
-    import socket
-
-    from node_agent.devices.simulated import SimulatedSpec
-    from node_agent.nodes import NodeConfig
+    from scheduler.cli.site_nodes import own_node, simulated_nodes
     from scheduler.engine.ray_engine import LocalNodes
 
-    real = NodeConfig(
-        name=site.node_name or socket.gethostname(),
-        site=site.node_site,
-        address=site.ray.address,
-        source=site.device_sources,
-        cpus_milli=None,
-        memory_bytes=None,
-        labels=(),
-    )
-    simulated = tuple(
-        NodeConfig(
-            name=f"{group.prefix}-{index}",
-            site=group.site,
-            address=site.ray.address,
-            source=SimulatedSpec(
-                model=group.model,
-                vendor=group.vendor,
-                count=group.devices,
-                memory_bytes=group.device_memory_bytes,
-                seed=index,
-            ),
-            cpus_milli=group.cpus_milli,
-            memory_bytes=group.memory_bytes,
-            labels=(),
-        )
-        for group in site.simulated_nodes
-        for index in range(group.count)
-    )
-    return LocalNodes(real=real, simulated=simulated)
+    return LocalNodes(real=own_node(site), simulated=simulated_nodes(site))
 
 
 if __name__ == "__main__":

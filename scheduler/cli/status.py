@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from scheduler.cli import words
 from scheduler.cli.client import Client
 from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
 from scheduler.cli.render import Table, show_json, show_pairs, show_table
+
+
+def stranded(fragmentation: Mapping[str, Any]) -> str:
+    """`12% of 3.5 idle devices`: what is idle and typical work could not use. Nothing where nothing is idle."""
+    told = []
+    for kind, figure in fragmentation.items():
+        if figure["share"] is not None:
+            what = "idle simulated devices" if kind == "simulated" else "idle devices"
+            told.append(f"{figure['share']:.0%} of {words.milli(figure['idle_milli'])} {what}")
+    return ", ".join(told)
 
 
 @click.command()
@@ -28,6 +42,7 @@ def status(output: str) -> None:
             ("Ray", answer["ray_address"]),
             ("store", answer["store"]),
             ("jobs", counts or "none waits or runs"),
+            ("stranded", stranded(answer["fragmentation"])),
             ("cannot keep", answer["loop"]["store_error"]),
             ("bugs met", f"{answer['loop']['bugs']}: see the service's log" if answer["loop"]["bugs"] else ""),
         ]

@@ -61,6 +61,17 @@ def _job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--working-dir", metavar="DIR", help="Where it runs; here by default."),
         click.option("--array", metavar="N", help="N jobs that differ in SUANLI_ARRAY_INDEX."),
         click.option("--after", metavar="ID", multiple=True, help="Only when that job has succeeded; may be repeated."),
+        click.option("--deadline", metavar="TIME", help="When it should be done: 6h from now, 2026-12-01T02:00+08:00."),
+        click.option("--within", metavar="LEVEL", help="All its workers in one island, node, rack or site."),
+        click.option("--spread", metavar="LEVEL", help="Its workers evenly over islands, nodes, racks or sites."),
+        click.option("--one-per", metavar="LEVEL", help="At most one worker in each island, node, rack or site."),
+        click.option("--apart-from", metavar="NAME", multiple=True, help="On no node with that job; may be repeated."),
+        click.option("--reservation", metavar="NAME", help="Within that reservation (`suanli reserve list`)."),
+        click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label its nodes must carry."),
+        click.option(
+            "--device-label", "device_labels", metavar="NAME=VALUE", multiple=True, help="One its devices must carry."
+        ),
+        click.option("--mig", metavar="PROFILE", help="MIG instances of that profile, such as 1g.10gb."),
         click.option("--slo-p99-ms", "p99_ms", metavar="MS", help="A service's latency objective."),
     ]
     for flag in reversed(flags):

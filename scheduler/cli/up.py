@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from scheduler.cli import guarantees
 from scheduler.cli.instance import (
     INSTANCE_VARIABLE,
     RUNTIME_VARIABLE,
@@ -89,7 +90,8 @@ def bring_up(config: Path, api_port: int | None, gateway_port: int | None, annou
             home.record(started)
             started = _start_missing(home, site, started, announce)
             home.record_client(started)
-            _wait_until_ready(home, started, site, announce)
+            for warning in guarantees.warnings(site, _wait_until_ready(home, started, site, announce)):
+                announce(f"note: {warning}")
         except BaseException as error:
             if fresh and started is not None:
                 announce("taking back what was started")
@@ -243,8 +245,11 @@ def start_detached(argv: list[str], environment: Mapping[str, str], log: Path) -
     return process
 
 
-def _wait_until_ready(home: Home, started: Started, site: SiteConfig, announce: Callable[[str], None]) -> None:
-    """Until the API answers and every node that should be there is. A process that dies meanwhile ends the wait."""
+def _wait_until_ready(
+    home: Home, started: Started, site: SiteConfig, announce: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """The nodes' views, when the API answers and every node that should be there is. A process that dies meanwhile ends
+    the wait."""
     from scheduler.cli.client import Client
 
     announce("waiting for the service")
@@ -262,7 +267,7 @@ def _wait_until_ready(home: Home, started: Started, site: SiteConfig, announce: 
                 shown = len(nodes)
                 announce(f"{shown} of {expected} nodes answer")
             if shown >= expected:
-                return
+                return nodes
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"the instance is not ready after {START_DEADLINE_S:.0f} s ({max(shown, 0)} of {expected} nodes "

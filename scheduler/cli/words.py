@@ -69,14 +69,29 @@ def place(view: View) -> str:
 
 
 def workers(view: View) -> str:
-    """`2/4`: placed of wanted; `1/1-4` for an elastic job; what was wanted for one that has ended."""
+    """`2/4`: placed of wanted (what a service was last scaled to); `1/1-4` for an elastic job; what was wanted for one
+    that has ended."""
     wanted = str(view["workers_min"])
-    if view["workers_max"] != view["workers_min"]:
+    if view["workers_wanted"] is not None:
+        wanted = str(view["workers_wanted"])
+    elif view["workers_max"] != view["workers_min"]:
         wanted += f"-{view['workers_max']}"
     if view["state"] in ENDED:
         return wanted
     placed = sum(1 for worker in view["workers"] if worker["phase"] != "exited")
     return f"{placed}/{wanted}"
+
+
+def constraints(view: View) -> str:
+    """`within one rack, spread over nodes`: what the job file says of where its workers stand."""
+    near = view["constraints"]
+    said = [
+        f"within one {near['within']}" if near["within"] else "",
+        f"spread over {near['spread']}s" if near["spread"] else "",
+        f"at most one in each {near['one_per']}" if near["one_per"] else "",
+        f"on no node with {', '.join(near['apart_from'])}" if near["apart_from"] else "",
+    ]
+    return ", ".join(filter(None, said))
 
 
 def reason(view: View) -> str:

@@ -5,6 +5,10 @@
 jobs' entries, so that a node that rejoins under its name finds its devices still held, and giving back is right in any
 order. Taking on a node that has not joined yet (a service that restarts) is kept in the books and counts when it joins.
 
+It also keeps what the planner makes of the nodes and needs again in the next pass: pools, packing scores, totals. These
+are caches of pure functions and never change an answer; the typical shapes of work, which packing keeps room for, are
+told by the owner (`set_shapes`).
+
 Not thread-safe. The planner never changes one: it copies `free`.
 """
 
@@ -16,8 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
+from scheduler.core.fair_share import Totals
 from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.node_columns import Bools, NodeColumns
+from scheduler.core.packing.policies import packing_named
+from scheduler.core.packing.rows import NodeKinds
+from scheduler.core.packing.shapes import TypicalShapes
+from scheduler.core.packing.stranding import Stranding
+from scheduler.core.packing_choice import PackingChoice
+from scheduler.core.placement import Packing, Pools
+
+_LOOKS_AT_SHAPES = frozenset({"default", "fgd"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +42,49 @@ class DeviceUse:
     jobs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FragmentationFigure:
+    """Of all devices' idle thousandths, those that a typical worker which wants devices could not use, in the
+    mean over typical work: `share` = stranded / idle, 0 to 1; None where nothing is idle or no work is known yet."""
+
+    idle_milli: int
+    stranded_milli: int
+    share: float | None
+
+
 class ClusterState:
     """Nodes, free capacity and books. Names of nodes are unique; rows may move when a node leaves."""
 
-    __slots__ = ("_held", "_on_node", "_unschedulable", "free", "nodes", "schedulable")
+    __slots__ = (
+        "_choices",
+        "_held",
+        "_on_node",
+        "_pools",
+        "_stranding",
+        "_totals",
+        "_unschedulable",
+        "free",
+        "nodes",
+        "schedulable",
+        "shapes",
+    )
 
     def __init__(self, nodes: Iterable[NodeFacts] = ()) -> None:
-        self.nodes = NodeColumns()
+        self.nodes = NodeColumns().with_nodes(tuple({facts.name: facts for facts in nodes}.values()))
         self.free = FreeColumns.empty(self.nodes)
-        self.schedulable: Bools = np.zeros(0, np.bool_)
+        self.schedulable: Bools = np.ones(len(self.nodes), np.bool_)
         self._unschedulable: dict[str, str] = {}
         self._held: dict[str, tuple[Placement, ...]] = {}
         self._on_node: dict[str, tuple[tuple[str, Placement], ...]] = {}
-        for facts in nodes:
-            self.add_node(facts)
+        self.shapes = TypicalShapes()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was made of the nodes holds no more."""
+        self._totals: Totals | None = None
+        self._stranding: Stranding | None = None
+        self._choices: dict[tuple[str, int], Packing | None] = {}
+        self._pools: dict[tuple[str, int], Pools] = {}
 
     def copy(self) -> ClusterState:
         """An independent state: columns and the books' outer dictionaries are copied, their immutable values shared."""
@@ -53,6 +95,8 @@ class ClusterState:
         new._unschedulable = self._unschedulable.copy()
         new._held = self._held.copy()
         new._on_node = self._on_node.copy()
+        new.shapes = self.shapes
+        new._forget()
         return new
 
     # ---- nodes ---------------------------------------------------------------------------------------------------
@@ -80,6 +124,7 @@ class ClusterState:
         self.nodes = self.nodes.with_node(facts)
         self.free = self.free.with_row_of(self.nodes)
         self.schedulable = np.append(self.schedulable, reason is None)
+        self._forget()
         if reason is not None:
             self._unschedulable[facts.name] = reason
         self.free.take(Claim.of(self.nodes, [placement for _, placement in self._on_node.get(facts.name, ())]))
@@ -91,10 +136,12 @@ class ClusterState:
         self.free = self.free.without_row(row)
         self.schedulable = np.delete(self.schedulable, row)
         self._unschedulable.pop(name, None)
+        self._forget()
 
     def set_schedulable(self, name: str, reason: str | None) -> None:
         """None: may be given work. Otherwise why not: "down", or "draining: disk swap". Raises KeyError if unknown."""
         self.schedulable[self.nodes.row_of[name]] = reason is None
+        self._pools.clear()
         if reason is None:
             self._unschedulable.pop(name, None)
         else:
@@ -160,6 +207,66 @@ class ClusterState:
     def jobs_on(self, name: str) -> tuple[str, ...]:
         """Ids of the jobs with a worker on that node, each once, also where the node is not here (any more)."""
         return tuple(dict.fromkeys(job_id for job_id, _ in self._on_node.get(name, ())))
+
+    # ---- what the planner makes of it ----------------------------------------------------------------------------
+
+    def set_shapes(self, shapes: TypicalShapes) -> None:
+        """What kinds of work the cluster typically sees: what packing keeps room for from now on."""
+        if shapes != self.shapes:
+            self.shapes = shapes
+            self._stranding = None
+            self._choices.clear()
+            self._pools.clear()
+
+    def pools(self, packing: str, tie_seed: int) -> Pools:
+        """The nodes by demand, and the packing policy over them, kept until something of it changes. Raises ValueError
+        for a policy that does not exist."""
+        found = self._pools.get((packing, tie_seed))
+        if found is None:
+            choice = self._choice(packing, tie_seed)
+            found = Pools(self.nodes, self.schedulable.copy(), self.nodes.tie_rank(tie_seed), choice)
+            self._pools[packing, tie_seed] = found
+        return found
+
+    def plain_pools(self, tie_seed: int) -> Pools:
+        """The same with placement's own best fit."""
+        return self.pools("best-fit", tie_seed)
+
+    def _choice(self, packing: str, tie_seed: int) -> Packing | None:
+        """None: placement's own best fit, also where a policy looks at typical work and none is known yet."""
+        if (packing, tie_seed) not in self._choices:
+            packing_named(packing)
+            own = packing == "best-fit" or (packing in _LOOKS_AT_SHAPES and not self.shapes.shapes)
+            tie_rank = self.nodes.tie_rank(tie_seed)
+            choice = None if own else PackingChoice(packing, self.nodes, self.shapes, tie_rank)
+            self._choices[packing, tie_seed] = choice
+        return self._choices[packing, tie_seed]
+
+    @property
+    def totals(self) -> Totals:
+        """What is installed, real and in all."""
+        if self._totals is None:
+            self._totals = Totals.of(self.nodes.facts)
+        return self._totals
+
+    def stranding(self) -> Stranding:
+        if self._stranding is None:
+            self._stranding = Stranding(self.shapes, NodeKinds.of(self.nodes), self.nodes.max_devices)
+        return self._stranding
+
+    def harm(self, free: FreeColumns) -> float:
+        """Of what would be idle then, the thousandths of devices that typical work could not use."""
+        return self.stranding().milli(free)
+
+    def fragmentation(self, *, simulated: bool = False) -> FragmentationFigure:
+        """The live figure, over the real (or the simulated) nodes that may be given work."""
+        rows = self.schedulable & (self.nodes.simulated == simulated)
+        stranding = self.stranding()
+        idle = int(np.maximum(self.free.milli, 0)[rows].sum())
+        if not idle or not stranding.known:
+            return FragmentationFigure(idle, 0, None)
+        stranded = stranding.milli(self.free, rows)
+        return FragmentationFigure(idle, round(stranded), min(1.0, stranded / idle))
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

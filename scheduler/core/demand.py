@@ -6,8 +6,21 @@ Units: shares and CPUs in thousandths (`_milli`), memory in bytes. A share is a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 WHOLE_DEVICE_MILLI = 1000
+
+Labels = tuple[tuple[str, str], ...]
+"""Names and values, sorted by name, each name once."""
+
+
+class Level(StrEnum):
+    """How near two devices are, nearest first: within one NVLink (HCCS, ...) island, node, rack, site."""
+
+    ISLAND = "island"
+    NODE = "node"
+    RACK = "rack"
+    SITE = "site"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +30,9 @@ class Demand:
     `model` and `vendor` are catalogue names; both None means any device. Exactly one of `devices` (whole devices)
     and `share_milli` (1..999, a part of one device) is positive, or both are zero for a CPU-only worker.
     `simulated=True` lets the worker land on a simulated device; without it a simulated node is never considered.
-    `node` and `site` pin the worker to a named node or site.
+    `node` and `site` pin the worker to a named node or site. `node_labels` and `device_labels` must all be carried by
+    the node and by each device. `mig_profile` asks for MIG instances of that profile (`1g.10gb`); without it a MIG
+    instance is never considered, also not by a demand for any device.
     """
 
     vendor: str | None = None
@@ -29,6 +44,14 @@ class Demand:
     simulated: bool = False
     node: str | None = None
     site: str | None = None
+    mig_profile: str | None = None
+    node_labels: Labels = ()
+    device_labels: Labels = ()
+
+    @property
+    def milli(self) -> int:
+        """Thousandths of devices that one worker takes, over all its devices."""
+        return self.devices * WHOLE_DEVICE_MILLI + self.share_milli
 
     def __post_init__(self) -> None:
         assert self.devices >= 0, self
@@ -39,6 +62,8 @@ class Demand:
     def device_text(self) -> str:
         """`2 x H100 SXM`, `0.25 of any device`, `4 CPUs, 2 GiB and no device`: for messages."""
         name = self.model or (f"any {self.vendor} device" if self.vendor else "any device")
+        if self.mig_profile is not None:
+            name = f"MIG {self.mig_profile} of {name}"
         if self.share_milli:
             return f"{self.share_milli / WHOLE_DEVICE_MILLI:g} of {name}"
         if self.devices:
@@ -49,7 +74,12 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
-    """One installed (or simulated) device. `index` is its position on its node, 0-based and stable."""
+    """One installed (or simulated) device. `index` is its position on its node, 0-based and stable.
+
+    A card that is partitioned by MIG is listed as its instances, each with `mig_profile` (`1g.10gb`). `island` names
+    the set of devices that it reaches over NVLink or the like; the same name on several nodes is one island over them.
+    None: not known, or none.
+    """
 
     index: int
     uuid: str
@@ -57,6 +87,9 @@ class DeviceFacts:
     vendor: str
     memory_bytes: int
     simulated: bool
+    island: str | None = None
+    mig_profile: str | None = None
+    labels: Labels = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +103,26 @@ class NodeFacts:
     cpus_milli: int
     memory_bytes: int
     simulated: bool
-    labels: tuple[tuple[str, str], ...] = field(default=())
+    labels: Labels = field(default=())
+    rack: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What holds between the workers of one job, and between it and others.
+
+    `within`: all workers in one island, node, rack or site. `spread`: as evenly over the islands, nodes, racks or sites
+    as there is room. `one_per`: at most one worker in each. `apart_from`: names of jobs of the same tenant that must
+    share no node with it; it holds both ways.
+    """
+
+    within: Level | None = None
+    spread: Level | None = None
+    one_per: Level | None = None
+    apart_from: tuple[str, ...] = ()
+
+
+UNCONSTRAINED = Constraints()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,63 +1,177 @@
-"""What running jobs hold, and when it comes free: the running part of the queue turned into columns once a pass.
+"""What running jobs hold, and when it comes free, as one planning pass sees it: columns, no loop over jobs.
 
-It answers what needs every running job at once without a loop over them: what would be free if these jobs were gone
-(preemption), and what will be free at a time (`timeline.py`, for reservations).
+It answers what needs every running job at once: what would be free if these jobs were gone (preemption), and what will
+be free at a time (`timeline.py`, for reservations). It is a view of `running_columns.py`, made for nothing and good
+until the next job comes or goes.
 
-Times are epoch seconds; infinity stands for "no limit".
+Jobs are numbered by *slot*. Slot 0 is nobody's, and so are those of jobs that went: not `alive`, holding nothing, and
+gone already, so that what is left of them delays nothing. Times are epoch seconds; infinity stands for "no limit".
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.decisions import RunningJob
-from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import Claim
-from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
 Floats = npt.NDArray[np.float64]
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotColumns:
+    """One entry a slot. `tenant` numbers names; `milli` and `cpus_milli` are what the job holds on all its nodes;
+    `id_hash` orders jobs that are equal in all else, the same way whatever order they came in."""
+
+    alive: Bools
+    priority: Ints
+    tenant: Ints
+    started_s: Floats
+    ends_s: Floats
+    saved_s: Floats
+    stopping: Bools
+    simulated: Bools
+    preemptions: Ints
+    milli: Ints
+    cpus_milli: Ints
+    id_hash: Hashes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """Who stands where: one *pair* a job and node that it has workers on. `slices` and `workers` are positions in the
+    holdings' claim, with the pair that each belongs to beside them."""
+
+    job: Ints
+    row: Ints
+    slices: Ints
+    slice_pair: Ints
+    workers: Ints
+    worker_pair: Ints
+
+    def __len__(self) -> int:
+        return len(self.job)
+
+    def of(self, which: Bools) -> Standing:
+        """Only those jobs (bool[slots])."""
+        kept = which[self.job]
+        number = np.cumsum(kept) - 1
+        slices, workers = kept[self.slice_pair], kept[self.worker_pair]
+        return Standing(
+            self.job[kept],
+            self.row[kept],
+            self.slices[slices],
+            number[self.slice_pair[slices]],
+            self.workers[workers],
+            number[self.worker_pair[workers]],
+        )
 
 
 class Holdings:
-    """Slices and workers of all running jobs, with the index of their job in `jobs` beside them."""
+    """Slices and workers of all running jobs (`claim`), with the slot of their job beside each.
 
-    __slots__ = ("claim", "jobs", "leaves_s", "slice_job", "worker_job")
+    `leaves_s` is this view's own: when each job is gone, at the soonest now. A job that is stopping, or past its
+    limit, is on its way out: what it holds is coming.
+    """
 
-    def __init__(self, nodes: NodeColumns, running: Sequence[RunningJob], *, now_s: float) -> None:
-        self.jobs = running
-        slices: list[int] = []  # four numbers a slice, three a worker: flat lists become arrays fastest
-        workers: list[int] = []
-        row_of = nodes.row_of
-        for index, job in enumerate(running):
-            for placement in job.placements:
-                row = row_of.get(placement.node)
-                if row is None:
-                    continue
-                workers += (index, row, placement.cpus_milli, placement.memory_bytes)
-                milli = placement.share_milli or WHOLE_DEVICE_MILLI
-                for device in placement.devices:
-                    slices += (index, row, device, milli)
-        by_slice = np.array(slices, np.int64).reshape(-1, 4)
-        by_slice = by_slice[by_slice[:, 2] < nodes.max_devices]
-        by_slice = by_slice[nodes.device_model[by_slice[:, 1], by_slice[:, 2]] != ABSENT]
-        by_worker = np.array(workers, np.int64).reshape(-1, 4)
-        self.slice_job: Ints = by_slice[:, 0]
-        self.worker_job: Ints = by_worker[:, 0]
-        self.claim = Claim(by_slice[:, 1], by_slice[:, 2], by_slice[:, 3], *by_worker[:, 1:].T)
-        # A job that is stopping, or past its limit, is on its way out: what it holds is coming.
-        ends = [now_s if job.stopping else math.inf if job.ends_by_s is None else job.ends_by_s for job in running]
-        self.leaves_s: Floats = np.maximum(np.array(ends, np.float64), now_s)
+    __slots__ = ("_jobs", "_tenants", "claim", "leaves_s", "slice_job", "slots", "worker_job")
+
+    def __init__(
+        self,
+        slots: SlotColumns,
+        claim: Claim,
+        slice_job: Ints,
+        worker_job: Ints,
+        jobs: Sequence[RunningJob | None],
+        tenants: Mapping[str, int],
+        *,
+        now_s: float,
+    ) -> None:
+        self.slots = slots
+        self.claim = claim
+        self.slice_job = slice_job
+        self.worker_job = worker_job
+        self.leaves_s: Floats = np.maximum(np.where(slots.stopping, now_s, slots.ends_s), now_s)
+        self._jobs = jobs
+        self._tenants = tenants
+
+    def __len__(self) -> int:
+        """How many slots there are, dead ones among them: the length of every bool[slots]."""
+        return len(self.leaves_s)
+
+    def job(self, slot: int) -> RunningJob:
+        job = self._jobs[slot]
+        assert job is not None, f"slot {slot} is nobody's"
+        return job
+
+    def ids(self, which: Bools) -> tuple[str, ...]:
+        """Ids of these jobs, the longest running first (then in an order of their own, whenever they came)."""
+        chosen = np.flatnonzero(which)
+        order = np.lexsort((self.slots.id_hash[chosen], self.slots.started_s[chosen]))
+        return tuple(self.job(slot).job_id for slot in chosen[order].tolist())
+
+    def tenant_number(self, name: str) -> int:
+        """What `slots.tenant` says for that tenant; -1, and so no job's, for one that runs nothing."""
+        return self._tenants.get(name, -1)
 
     def of(self, which: Bools) -> Claim:
-        """What the jobs with True in `which` (bool[jobs]) hold together."""
-        return self.claim.where(which[self.slice_job], which[self.worker_job])
+        """What the jobs with True in `which` (bool[slots]) hold together."""
+        return taken_from(self.claim, np.flatnonzero(which[self.slice_job]), np.flatnonzero(which[self.worker_job]))
 
     def standing_on(self, nodes: Bools) -> Bools:
-        """bool[jobs]: those with a worker on any of these nodes."""
-        standing = np.zeros(len(self.jobs), np.bool_)
+        """bool[slots]: those with a worker on any of these nodes."""
+        standing = np.zeros(len(self), np.bool_)
         standing[self.worker_job[nodes[self.claim.worker_rows]]] = True
-        return standing
+        return standing & self.slots.alive
+
+    def nodes_of(self, which: Bools, count: int) -> Bools:
+        """bool[count]: the nodes that these jobs stand on."""
+        nodes = np.zeros(count, np.bool_)
+        nodes[self.claim.worker_rows[which[self.worker_job]]] = True
+        return nodes
+
+    def standing(self, which: Bools, nodes: Bools) -> Standing:
+        """Where those jobs (bool[slots]) stand, of those nodes."""
+        claim, span = self.claim, len(nodes)
+        workers = np.flatnonzero(which[self.worker_job] & nodes[claim.worker_rows])
+        slices = np.flatnonzero(which[self.slice_job] & nodes[claim.rows])
+        job, row = self.worker_job[workers], claim.worker_rows[workers]
+        # Most jobs have a single worker, so that the job says it all; the others are told apart by search.
+        single = np.bincount(job, minlength=len(self))[job] == 1
+        singles = int(single.sum())
+        pair_of_job = np.full(len(self), -1, np.int64)
+        pair_of_job[job[single]] = np.arange(singles)
+        keys, _ = distinct((job * span + row)[~single])
+
+        def pair_of(jobs: Ints, rows: Ints) -> Ints:
+            pair: Ints = pair_of_job[jobs]
+            several = np.flatnonzero(pair < 0)
+            pair[several] = singles + np.searchsorted(keys, jobs[several] * span + rows[several])
+            return pair
+
+        return Standing(
+            np.append(job[single], keys // span),
+            np.append(row[single], keys % span),
+            slices,
+            pair_of(self.slice_job[slices], claim.rows[slices]),
+            workers,
+            pair_of(job, row),
+        )
+
+
+def taken_from(claim: Claim, slices: Ints, workers: Ints) -> Claim:
+    """The entries of the claim at these positions."""
+    return Claim(
+        claim.rows[slices],
+        claim.devices[slices],
+        claim.milli[slices],
+        claim.worker_rows[workers],
+        claim.cpus_milli[workers],
+        claim.memory_bytes[workers],
+    )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, assert_never
 
-from scheduler.core.demand import Demand, Placement
+from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Placement
 from scheduler.core.reasons import Reason
 
 
@@ -43,7 +43,9 @@ class JobSpec:
     Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic;
     for inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array.
     `after` holds ids of jobs that must succeed first. `tenant`, `priority_class` and `priority` come from the token's
-    rights and the configuration, never from the job file alone.
+    rights and the configuration, never from the job file alone. At most one of `deadline_after_s` (seconds from its
+    submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to. `reservation` names
+    the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be scaled to nothing.
     """
 
     name: str
@@ -64,6 +66,10 @@ class JobSpec:
     working_dir: str | None = None
     array_size: int = 0
     after: tuple[str, ...] = field(default=())
+    deadline_after_s: float | None = None
+    deadline_at_s: float | None = None
+    constraints: Constraints = UNCONSTRAINED
+    reservation: str | None = None
 
 
 # ---- why an attempt or a job ended -------------------------------------------------------------------------------
@@ -79,6 +85,7 @@ class EndCause(StrEnum):
     TIME_LIMIT = "time limit"
     CANCELLED = "cancelled"
     PREEMPTED = "preempted"
+    RESIZED = "resized"
     SITE_DOWN = "site taken down"
     NODE_LOST = "node lost"
     PREPARE_FAILED = "prepare failed"
@@ -90,7 +97,14 @@ class EndCause(StrEnum):
 
 # Ends that are not the job's own fault: they do not use up its retries.
 NOT_THE_JOBS_FAULT = frozenset(
-    {EndCause.PREEMPTED, EndCause.SITE_DOWN, EndCause.NODE_LOST, EndCause.LEASE_LAPSED, EndCause.UNKNOWN}
+    {
+        EndCause.PREEMPTED,
+        EndCause.RESIZED,
+        EndCause.SITE_DOWN,
+        EndCause.NODE_LOST,
+        EndCause.LEASE_LAPSED,
+        EndCause.UNKNOWN,
+    }
 )
 
 
@@ -144,7 +158,7 @@ class Running:
 @dataclass(frozen=True, slots=True)
 class Stopping:
     """Being asked to go: checkpoint, SIGTERM, SIGKILL. What it becomes when the last worker is gone depends on `cause`:
-    PREEMPTED and the like requeue it, CANCELLED cancels, the rest fail or retry.
+    PREEMPTED, RESIZED and the like requeue it, CANCELLED cancels, the rest fail or retry.
 
     `by` names the preemptor job, the operator, or the worker that brought the gang down.
     """
@@ -190,6 +204,8 @@ class Job:
 
     `attempts` counts attempts so far (the newest attempt's number); `failures` counts those that used up a retry.
     `resume_from` is the checkpoint directory of the attempt to resume from, None before the first checkpoint.
+    `preemptions` counts how often it had to make room for another job. `workers_wanted`: how many replicas a service
+    was last scaled to; None: as many as its job file allows.
     """
 
     id: str
@@ -202,12 +218,21 @@ class Job:
     resume_from: str | None = None
     array_index: int | None = None
     first_started_s: float | None = None
+    preemptions: int = 0
+    workers_wanted: int | None = None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Epoch seconds; None for a job without a deadline."""
+        if self.spec.deadline_after_s is not None:
+            return self.submitted_s + self.spec.deadline_after_s
+        return self.spec.deadline_at_s
 
 
 def shown(state: JobState) -> str:
     """The state's word for operators: pending, starting, running, preempting, succeeded, failed, cancelled."""
     match state:
-        case Stopping(cause=EndCause.PREEMPTED):
+        case Stopping(cause=EndCause.PREEMPTED | EndCause.RESIZED):
             return "preempting"
         case Stopping():
             return "running"

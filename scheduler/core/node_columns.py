@@ -9,19 +9,31 @@ Units: CPUs in thousandths, memory in bytes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter
+from typing import Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-from scheduler.core.demand import Demand, NodeFacts
+from scheduler.core.arrays import ABSENT as ABSENT
+from scheduler.core.arrays import Bools as Bools
+from scheduler.core.arrays import Ints as Ints
+from scheduler.core.arrays import Milli as Milli
+from scheduler.core.arrays import count_true as count_true
+from scheduler.core.arrays import distinct as distinct
+from scheduler.core.arrays import widened as widened
+from scheduler.core.demand import Demand, DeviceFacts, Labels, NodeFacts
+from scheduler.core.topology import NO_ISLAND, Topology
 
-Ints = npt.NDArray[np.int64]
-Milli = npt.NDArray[np.int32]
-Bools = npt.NDArray[np.bool_]
-
-ABSENT = -1  # in a device matrix: the node has no such device
+NO_PROFILE = 0  # the number of a whole device among MIG profiles
+_Name = TypeVar("_Name", bound=Hashable)
 _CACHED_POOLS = 512  # demands pinned to single nodes could otherwise grow the cache without bound
+_CACHED_ANSWERS = 512
+_NODE_COLUMNS = ("site", "rack", "simulated", "cpus_milli", "memory_bytes", "device_count", "node_labels")
+_DEVICE_COLUMNS = ("device_model", "device_vendor", "device_island", "device_profile", "device_labels")
+_what_a_device_is = attrgetter("index", "model", "vendor", "island", "mig_profile", "labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,51 +48,89 @@ class Pool:
 
 
 @dataclass(slots=True)
-class _Ids:
+class _Ids(Generic[_Name]):
     """Small numbers for names, append-only, so that a name keeps its number over all versions of the columns."""
 
-    of: dict[str, int]
+    of: dict[_Name, int] = field(default_factory=dict)
 
-    def number(self, name: str) -> int:
-        return self.of.setdefault(name, len(self.of))
+    def __len__(self) -> int:
+        return len(self.of)
 
-    def known(self, name: str) -> int:
+    def numbers(self, names: Sequence[_Name]) -> list[int]:
+        for name in dict.fromkeys(names):
+            self.of.setdefault(name, len(self.of))
+        return list(map(self.of.__getitem__, names))
+
+    def known(self, name: _Name) -> int:
         return self.of.get(name, -2)  # equal to no row's number
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """All numbers of names, shared by every version of the columns. A rack is named within its site."""
+
+    sites: _Ids[str] = field(default_factory=_Ids)
+    racks: _Ids[tuple[str, str]] = field(default_factory=_Ids)
+    models: _Ids[str] = field(default_factory=_Ids)
+    vendors: _Ids[str] = field(default_factory=_Ids)
+    islands: _Ids[str] = field(default_factory=_Ids)
+    profiles: _Ids[str | None] = field(default_factory=lambda: _Ids({None: NO_PROFILE}))
+    labels: _Ids[Labels] = field(default_factory=_Ids)
+
+
 class NodeColumns:
-    """Rows of nodes, never changed in place. `with_node` and `without_node` give the next version."""
+    """Rows of nodes, never changed in place. `with_nodes` and `without_node` give the next version.
+
+    int64[nodes]: `site`, `rack` (ABSENT: in none), `cpus_milli`, `memory_bytes`, `device_count`, `node_labels` (the
+    number of the node's whole set of labels); bool[nodes]: `simulated`. int32[nodes, max_devices], ABSENT where there
+    is no device: `device_model`, `device_vendor`, `device_island` (NO_ISLAND: none known), `device_profile` (of a MIG
+    instance; NO_PROFILE: a whole device), `device_labels`. `answers` keeps what others worked out from the nodes alone.
+    """
 
     __slots__ = (
         "_pools",
         "_tie_ranks",
+        "_topology",
+        "answers",
         "cpus_milli",
         "device_count",
+        "device_island",
+        "device_labels",
         "device_model",
+        "device_profile",
         "device_vendor",
         "facts",
         "memory_bytes",
-        "models",
+        "names",
+        "node_labels",
+        "numbers",
+        "rack",
         "row_of",
         "simulated",
         "site",
-        "sites",
-        "vendors",
     )
 
     def __init__(self) -> None:
         self.facts: tuple[NodeFacts, ...] = ()
+        self.names: tuple[str, ...] = ()
         self.row_of: dict[str, int] = {}
-        self.sites, self.models, self.vendors = _Ids({}), _Ids({}), _Ids({})
+        self.numbers = _Names()
         self.site: Ints = np.zeros(0, np.int64)
+        self.rack: Ints = np.zeros(0, np.int64)
         self.simulated: Bools = np.zeros(0, np.bool_)
         self.cpus_milli: Ints = np.zeros(0, np.int64)
         self.memory_bytes: Ints = np.zeros(0, np.int64)
         self.device_count: Ints = np.zeros(0, np.int64)
+        self.node_labels: Ints = np.zeros(0, np.int64)
         self.device_model: Milli = np.zeros((0, 0), np.int32)
         self.device_vendor: Milli = np.zeros((0, 0), np.int32)
+        self.device_island: Milli = np.zeros((0, 0), np.int32)
+        self.device_profile: Milli = np.zeros((0, 0), np.int32)
+        self.device_labels: Milli = np.zeros((0, 0), np.int32)
+        self.answers: dict[Hashable, object] = {}
         self._pools: dict[tuple[object, ...], Pool] = {}
         self._tie_ranks: dict[int, Ints] = {}
+        self._topology: Topology | None = None
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -93,60 +143,124 @@ class NodeColumns:
 
     def with_node(self, facts: NodeFacts) -> NodeColumns:
         """The columns with one more row, the last. The name must be new."""
-        assert facts.name not in self.row_of, f"node {facts.name} is already here"
-        width = 1 + max((device.index for device in facts.devices), default=-1)
-        models = np.full((1, max(width, self.max_devices)), ABSENT, np.int32)
-        vendors = models.copy()
-        for device in facts.devices:
-            models[0, device.index] = self.models.number(device.model)
-            vendors[0, device.index] = self.vendors.number(device.vendor)
+        return self.with_nodes((facts,))
+
+    def with_nodes(self, joining: Sequence[NodeFacts]) -> NodeColumns:
+        """The columns with a row for each of these at the end, in order. Their names must be new, each once."""
+        rows = range(len(self), len(self) + len(joining))
         new = self._next()
-        new.facts = (*self.facts, facts)
-        new.row_of = {**self.row_of, facts.name: len(self.facts)}
-        new.site = np.append(self.site, self.sites.number(facts.site))
-        new.simulated = np.append(self.simulated, facts.simulated)
-        new.cpus_milli = np.append(self.cpus_milli, facts.cpus_milli)
-        new.memory_bytes = np.append(self.memory_bytes, facts.memory_bytes)
-        new.device_count = np.append(self.device_count, len(facts.devices))
-        new.device_model = np.concatenate((widened(self.device_model, models.shape[1]), models))
-        new.device_vendor = np.concatenate((widened(self.device_vendor, vendors.shape[1]), vendors))
+        new.facts = (*self.facts, *joining)
+        new.names = tuple([facts.name for facts in new.facts])
+        new.row_of = {**self.row_of, **dict(zip(new.names[len(self) :], rows, strict=True))}
+        assert len(new.row_of) == len(new), f"a node of {new.names[len(self) :]} is already here"
+        numbers = self.numbers
+        racks = [None if facts.rack is None else (facts.site, facts.rack) for facts in joining]
+        in_rack = [rack is not None for rack in racks]
+        rack = np.full(len(joining), ABSENT, np.int64)
+        rack[in_rack] = numbers.racks.numbers([rack for rack in racks if rack is not None])
+        columns = {
+            "site": numbers.sites.numbers([facts.site for facts in joining]),
+            "rack": rack,
+            "simulated": [facts.simulated for facts in joining],
+            "cpus_milli": [facts.cpus_milli for facts in joining],
+            "memory_bytes": [facts.memory_bytes for facts in joining],
+            "device_count": [len(facts.devices) for facts in joining],
+            "node_labels": numbers.labels.numbers([facts.labels for facts in joining]),
+        }
+        for name in _NODE_COLUMNS:
+            old = getattr(self, name)
+            setattr(new, name, np.append(old, np.array(columns[name], old.dtype)))
+        devices = self._device_matrices(joining)
+        for name in _DEVICE_COLUMNS:
+            setattr(new, name, np.concatenate((widened(getattr(self, name), devices[name].shape[1]), devices[name])))
         return new
+
+    def _device_matrices(self, joining: Sequence[NodeFacts]) -> dict[str, Milli]:
+        numbers = self.numbers
+        counts = [len(facts.devices) for facts in joining]
+        devices: Iterable[DeviceFacts] = chain.from_iterable(facts.devices for facts in joining)
+        columns = list(zip(*map(_what_a_device_is, devices), strict=True)) or [()] * 6
+        index, model, vendor, island, profile, labels = columns
+        width = max(self.max_devices, 1 + max(index, default=-1))
+        named = np.array([name is not None for name in island], np.bool_)
+        islands = np.full(len(index), NO_ISLAND, np.int32)
+        islands[named] = numbers.islands.numbers([name for name in island if name is not None])
+        values: dict[str, Sequence[int] | Milli] = {
+            "device_model": numbers.models.numbers(model),
+            "device_vendor": numbers.vendors.numbers(vendor),
+            "device_island": islands,
+            "device_profile": numbers.profiles.numbers(profile),
+            "device_labels": numbers.labels.numbers(labels),
+        }
+        at = np.repeat(np.arange(len(joining)) * width, counts) + np.array(index, np.int64)
+        matrices: dict[str, Milli] = {}
+        for name in _DEVICE_COLUMNS:
+            matrices[name] = np.full((len(joining), width), ABSENT, np.int32)
+            matrices[name].reshape(-1)[at] = np.asarray(values[name], np.int32)
+        return matrices
 
     def without_node(self, name: str) -> NodeColumns:
         """The columns without that row; later rows move up by one."""
         row = self.row_of[name]
         new = self._next()
         new.facts = self.facts[:row] + self.facts[row + 1 :]
-        new.row_of = {facts.name: i for i, facts in enumerate(new.facts)}
-        new.site = np.delete(self.site, row)
-        new.simulated = np.delete(self.simulated, row)
-        new.cpus_milli = np.delete(self.cpus_milli, row)
-        new.memory_bytes = np.delete(self.memory_bytes, row)
-        new.device_count = np.delete(self.device_count, row)
-        new.device_model = np.delete(self.device_model, row, axis=0)
-        new.device_vendor = np.delete(self.device_vendor, row, axis=0)
+        new.names = self.names[:row] + self.names[row + 1 :]
+        new.row_of = {name: i for i, name in enumerate(new.names)}
+        for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
+            setattr(new, column, np.delete(getattr(self, column), row, axis=0))
         return new
 
     def _next(self) -> NodeColumns:
         new = NodeColumns()
-        new.sites, new.models, new.vendors = self.sites, self.models, self.vendors
+        new.numbers = self.numbers
         return new
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
-    def device_match(self, demand: Demand) -> Bools:
-        """bool[nodes, max_devices]: devices of the demanded model and vendor."""
+    @property
+    def topology(self) -> Topology:
+        """Which of these nodes and devices are near each other, worked out when first asked for."""
+        if self._topology is None:
+            numbers = self.numbers
+            self._topology = Topology(
+                self.device_island,
+                len(numbers.islands),
+                self.rack,
+                len(numbers.racks),
+                self.site,
+                len(numbers.sites),
+            )
+        return self._topology
+
+    def label_match(self, wanted: Labels, carried: Ints | Milli) -> Bools:
+        """Which of these sets of labels (their numbers; ABSENT never) have all that are wanted."""
+        wants = set(wanted)
+        has = np.array([wants.issubset(labels) for labels in self.numbers.labels.of], np.bool_)
+        match: Bools = has[carried] & (carried != ABSENT)
+        return match
+
+    def kind_match(self, vendor: str | None, model: str | None) -> Bools:
+        """bool[nodes, max_devices]: devices and MIG instances of that vendor and model (None: of any)."""
         match: Bools = self.device_model != ABSENT
-        if demand.model is not None:
-            match &= self.device_model == self.models.known(demand.model)
-        if demand.vendor is not None:
-            match &= self.device_vendor == self.vendors.known(demand.vendor)
+        if model is not None:
+            match &= self.device_model == self.numbers.models.known(model)
+        if vendor is not None:
+            match &= self.device_vendor == self.numbers.vendors.known(vendor)
+        return match
+
+    def device_match(self, demand: Demand) -> Bools:
+        """bool[nodes, max_devices]: devices of the demanded model, vendor, MIG profile (or none) and labels."""
+        match = self.kind_match(demand.vendor, demand.model)
+        match &= self.device_profile == self.numbers.profiles.known(demand.mig_profile)
+        if demand.device_labels:
+            match &= self.label_match(demand.device_labels, self.device_labels)
         return match
 
     def pool(self, demand: Demand) -> Pool:
         """Nodes and devices that serve the demand, busy, drained or not. Sizes are not looked at."""
         wants_device = bool(demand.devices or demand.share_milli)
-        key = (demand.vendor, demand.model, wants_device, demand.simulated, demand.node, demand.site)
+        kind = (demand.vendor, demand.model, demand.mig_profile, demand.device_labels) if wants_device else None
+        key = (kind, demand.simulated, demand.node, demand.site, demand.node_labels)
         found = self._pools.get(key)
         if found is not None:
             return found
@@ -154,13 +268,15 @@ class NodeColumns:
         if not demand.simulated:
             nodes &= ~self.simulated
         if demand.site is not None:
-            nodes &= self.site == self.sites.known(demand.site)
+            nodes &= self.site == self.numbers.sites.known(demand.site)
         if demand.node is not None:
             nodes &= np.arange(len(self)) == self.row_of.get(demand.node, -1)
+        if demand.node_labels:
+            nodes &= self.label_match(demand.node_labels, self.node_labels)
         devices: Bools | None = None
         if wants_device:
             match = self.device_match(demand)
-            matching = match.sum(axis=1)
+            matching = count_true(match)
             nodes &= matching > 0
             if bool((matching[nodes] != self.device_count[nodes]).any()):
                 devices = match
@@ -168,6 +284,12 @@ class NodeColumns:
             self._pools.clear()
         pool = self._pools[key] = Pool(nodes, devices)
         return pool
+
+    def remember(self, question: Hashable, answer: object) -> None:
+        """Keep an answer that follows from these nodes alone, in `answers`; old ones go when there are too many."""
+        if len(self.answers) >= _CACHED_ANSWERS:
+            self.answers.clear()
+        self.answers[question] = answer
 
     def tie_rank(self, seed: int) -> Ints:
         """A permutation of 0..nodes-1 that breaks every tie between nodes, drawn once from the seed.
@@ -179,25 +301,9 @@ class NodeColumns:
         found = self._tie_ranks.get(seed)
         if found is None:
             key = seed.to_bytes(16, "little", signed=True)
-            digests = [hashlib.blake2b(f.name.encode(), key=key, digest_size=8).digest() for f in self.facts]
+            digests = [hashlib.blake2b(name.encode(), key=key, digest_size=8).digest() for name in self.names]
             order = sorted(range(len(digests)), key=digests.__getitem__)
             found = np.empty(len(order), np.int64)
             found[order] = np.arange(len(order))
             self._tie_ranks[seed] = found
         return found
-
-
-def distinct(values: Ints) -> tuple[Ints, Ints]:
-    """The different values in order, and how often each comes. (NumPy's own loads a module at its first call, and the
-    planner reads no file.)"""
-    ordered = np.sort(values)
-    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
-    return ordered[first], np.diff(np.append(first, len(ordered)))
-
-
-def widened(matrix: Milli, width: int) -> Milli:
-    """The matrix with columns of ABSENT added on the right up to `width`."""
-    missing = width - matrix.shape[1]
-    if missing <= 0:
-        return matrix
-    return np.pad(matrix, ((0, 0), (0, missing)), constant_values=ABSENT)

@@ -1,29 +1,217 @@
-"""In which order waiting jobs are considered: priority class first, then (a hook) fair share, then submission.
+"""In which order waiting jobs are considered.
 
-Source: multifactor job priority as in Slurm's priority/multifactor plugin (Yoo, Jette, Grondona: "SLURM: Simple Linux
-Utility for Resource Management", JSSPP 2003), reduced to a strict lexicographic order so that an operator can predict
-it: a class never waits for a lower one, and nothing but age decides within a class and a share.
+By class first, the higher before the lower. Within a class: jobs that wait longer than `starve_after_s`, in the order
+of submission and whoever's they are; then the account with the lowest standing (see `fair_share.py`), whose use in the
+past and starts in this very pass both count; then the earliest deadline, of those that have one; then submission.
+
+The factors are those of Slurm's multifactor priority (Yoo, Jette, Grondona, "SLURM: Simple Linux Utility for Resource
+Management", JSSPP 2003), but compared one after the other instead of weighed against each other, so that an operator
+can tell the order: a class never waits for a lower one, and no factor is outvoted by the sum of others. That needs a
+word against starvation, since a tenant that used much could wait for ever behind one that submits little but always:
+hence the fixed age from which submission alone counts. Earliest deadline first is Liu and Layland's rule ("Scheduling
+Algorithms for Multiprogramming in a Hard-Real-Time Environment", JACM 20(1), 1973).
+
+`Line` walks in this order and looks at no more jobs than the pass does; `in_order` is the same order in plain words,
+for the checks and for showing it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterable, Mapping
+from heapq import heapify, heappop, heapreplace
 
-import numpy as np
+from scheduler.core.decisions import PendingJob, Policy
+from scheduler.core.fair_share import account, standing
+from scheduler.core.quotas import is_simulated
+from scheduler.core.waiting import Kind, WaitingLine, age, turn
 
-from scheduler.core.decisions import PendingJob
-
-FairShare = Callable[[str], float]
-"""A tenant's standing between its jobs' class and their age: lower goes first (its decayed use over its weight)."""
+_NOTHING: Mapping[str, float] = {}
 
 
-def in_order(pending: Sequence[PendingJob], fair_share: FairShare | None = None) -> list[PendingJob]:
-    """The jobs, first to be considered first. Without `fair_share` tenants are not told apart."""
-    count = len(pending)
-    seq = np.fromiter((job.seq for job in pending), np.int64, count)
-    priority = np.fromiter((job.priority for job in pending), np.int64, count)
-    keys: tuple[np.ndarray, ...] = (seq, -priority)
-    if fair_share is not None:
-        standing = {tenant: fair_share(tenant) for tenant in sorted({job.tenant for job in pending})}
-        keys = (seq, np.fromiter((standing[job.tenant] for job in pending), np.float64, count), -priority)
-    return [pending[i] for i in np.lexsort(keys).tolist()]
+def in_order(
+    pending: Iterable[PendingJob],
+    policy: Policy | None = None,
+    usage: Mapping[str, float] = _NOTHING,
+    held_share: Mapping[str, float] = _NOTHING,
+    now_s: float = -math.inf,
+) -> list[PendingJob]:
+    """The jobs, first to be considered first, as long as none of them starts. `usage` and `held_share`: by account,
+    the decayed average and the present dominant share. Without `now_s` nothing has waited too long. Sorts all of them:
+    not for a pass."""
+    policy = policy or Policy()
+
+    def place(job: PendingJob) -> tuple[object, ...]:
+        if is_starved(job, policy, now_s):
+            return (-job.priority, 0, *age(job))
+        name = account(job.tenant, is_simulated(job.alternatives))
+        weight = policy.tenant(job.tenant).weight
+        return (-job.priority, 1, standing(usage.get(name, 0.0), held_share.get(name, 0.0), weight), *turn(job))
+
+    return sorted(pending, key=place)
+
+
+def is_starved(job: PendingJob, policy: Policy, now_s: float) -> bool:
+    """Whether it waits for so long that fair share no longer holds it back within its class."""
+    return now_s - job.submitted_s > policy.starve_after_s
+
+
+class Line:
+    """One pass's walk through what waits. The line itself must not change meanwhile.
+
+    `next()` names a job; one of `started`, `passed` and `blocked` then says what became of it, and so on until `next()`
+    says None. Each kind is looked at only as far as the walk gets in it: the cost is that of the kinds plus that of the
+    jobs named, with the logarithm of the number of kinds.
+    """
+
+    __slots__ = (
+        "_accounts",
+        "_aged",
+        "_blocked",
+        "_class",
+        "_classes",
+        "_held",
+        "_lined_up",
+        "_now_s",
+        "_out",
+        "_policy",
+        "_starved",
+        "_turns",
+        "_usage",
+    )
+
+    def __init__(
+        self,
+        waiting: WaitingLine,
+        policy: Policy,
+        usage: Mapping[str, float],
+        held_share: Mapping[str, float],
+        now_s: float,
+    ) -> None:
+        """`usage` and `held_share`: by fair-share account, the decayed average and the dominant share held now."""
+        self._policy = policy
+        self._usage = usage
+        self._held = dict(held_share)
+        self._now_s = now_s
+        classes: dict[int, list[Kind]] = {}
+        for kind in waiting.kinds():
+            classes.setdefault(kind.priority, []).append(kind)
+        self._classes = sorted(classes.items())  # the highest class is last, and taken first
+        self._class: list[Kind] = []  # of the class under way, not lined up by account yet
+        self._starved: list[tuple[float, int, str, Kind]] = []  # a heap by age: each kind's oldest not named yet
+        self._aged: dict[Kind, int] = {}  # how many of a kind's oldest were named
+        self._accounts: list[tuple[float, float, int, str, str]] = []  # a heap: standing, its first job's turn, account
+        self._lined_up: dict[str, list[tuple[float, int, str, Kind]]] = {}  # account -> a heap by turn, one a kind
+        self._turns: dict[Kind, int] = {}  # how many of a kind, in turn, were named or skipped
+        self._blocked: set[Kind] = set()
+        self._out: Kind | None = None
+
+    def next(self) -> tuple[PendingJob, Kind] | None:
+        """The job whose turn it is; None at the end."""
+        assert self._out is None, f"what became of the job before? {self._out}"
+        while True:
+            if self._starved:
+                kind = self._out = self._starved[0][-1]
+                return kind.by_age(self._aged[kind]), kind
+            if self._class:
+                self._line_up()
+            if self._accounts:
+                kind = self._out = self._lined_up[self._accounts[0][-1]][0][-1]
+                return kind.in_turn(self._turns[kind]), kind
+            if not self._classes:
+                return None
+            self._open_class()
+
+    def started(self, job: PendingJob, share: float) -> None:
+        """The job named last starts, and raises its account's dominant share by `share`: others of it wait longer."""
+        kind = self._named_last(job)
+        assert share >= 0, (job.job_id, share)
+        self._held[kind.account] = self._held.get(kind.account, 0.0) + share
+        self._go_on(kind, 1)
+
+    def passed(self, job: PendingJob) -> None:
+        """The job named last waits; the next of its kind may be tried all the same."""
+        self._go_on(self._named_last(job), 1)
+
+    def blocked(self, kind: Kind) -> None:
+        """The job named last waits, and no other of its kind will be named in this pass."""
+        assert kind is self._out, f"{kind} was not named last, but {self._out}"
+        self._blocked.add(kind)
+        self._go_on(kind, len(kind))
+
+    # ---- how -----------------------------------------------------------------------------------------------------
+
+    def _named_last(self, job: PendingJob) -> Kind:
+        kind = self._out
+        assert kind is not None, f"nothing was named before job {job.job_id}"
+        named = kind.by_age(self._aged[kind]) if self._starved else kind.in_turn(self._turns[kind])
+        assert named.job_id == job.job_id, f"job {named.job_id} was named last, not {job.job_id}"
+        return kind
+
+    def _go_on(self, kind: Kind, by: int) -> None:
+        self._out = None
+        if self._starved:
+            self._aged[kind] += by
+            replaced = self._first_starved(kind)
+            if replaced is None:
+                heappop(self._starved)
+            else:
+                heapreplace(self._starved, replaced)
+            return
+        line = self._lined_up[kind.account]
+        self._turns[kind] += by
+        following = self._first_in_turn(kind)
+        if following is None:
+            heappop(line)
+        else:
+            heapreplace(line, following)
+        if line:
+            heapreplace(self._accounts, self._entry(line[0]))
+        else:
+            heappop(self._accounts)
+
+    def _open_class(self) -> None:
+        _, self._class = self._classes.pop()
+        self._aged = dict.fromkeys(self._class, 0)
+        starved = (self._first_starved(kind) for kind in self._class)
+        self._starved = [entry for entry in starved if entry is not None]
+        heapify(self._starved)
+
+    def _line_up(self) -> None:
+        """Once the starved have had their turn, since what of theirs started counts for the standing."""
+        self._turns = dict.fromkeys(self._class, 0)
+        self._lined_up = {}
+        for kind in self._class:
+            first = None if kind in self._blocked else self._first_in_turn(kind)
+            if first is not None:
+                self._lined_up.setdefault(kind.account, []).append(first)
+        self._class = []
+        for line in self._lined_up.values():
+            heapify(line)
+        self._accounts = [self._entry(line[0]) for line in self._lined_up.values()]
+        heapify(self._accounts)
+
+    def _entry(self, first: tuple[float, int, str, Kind]) -> tuple[float, float, int, str, str]:
+        deadline_s, seq, job_id, kind = first
+        name = kind.account
+        weight = self._policy.tenant(kind.tenant).weight
+        return (standing(self._usage.get(name, 0.0), self._held.get(name, 0.0), weight), deadline_s, seq, job_id, name)
+
+    def _first_starved(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
+        position = self._aged[kind]
+        if position < len(kind):
+            job = kind.by_age(position)
+            if is_starved(job, self._policy, self._now_s):
+                return (*age(job), kind)
+        return None
+
+    def _first_in_turn(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
+        """The starved ones had their turn before: they are skipped, and no more of them than were named then."""
+        position, count = self._turns[kind], len(kind)
+        while position < count:
+            job = kind.in_turn(position)
+            if not (self._aged[kind] and is_starved(job, self._policy, self._now_s)):
+                self._turns[kind] = position
+                return (*turn(job), kind)
+            position += 1
+        return None

@@ -1,29 +1,52 @@
 """Where the workers of one job would stand, given what is free: all of the gang, or nothing.
 
-Policy "best-fit" (Johnson, "Near-optimal bin packing algorithms", MIT 1973, applied to devices): a gang stands on as
-few nodes as possible, the last of them being the one left with fewest free devices; a share goes to the device left
-with least; work without devices goes where fewest devices lie idle. Ties are broken by the recorded seeded node order.
-
 Alternatives are tried in order for each worker, so that a gang mixes them only when a worker finds no room under an
 earlier one. A demand that allows simulated nodes is served from those first, so that such work does not sit on real
-devices. Nothing here loops over nodes: every step is over columns.
+devices. `group_choice.py` places the workers of one alternative: near each other, and as constraints say.
 
-Units: shares and CPUs in thousandths, memory in bytes.
+`within` (hard) holds for all workers, whatever their alternative: domains are tried in the order of how many workers
+they could hold, how many of them under the first alternative, how near these would be, and how tight they are. For one
+alternative the first try succeeds or none would. A gang that must mix alternatives inside one domain is placed greedily
+there, so it may miss a place that exists, and after some domains the search gives up.
+
+`free` is never changed. Nothing here loops over nodes: every step is over columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import repeat
 
 import numpy as np
 
-from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, Placement
+from scheduler.core.arrays import Bools, Ints
+from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Level, Placement
 from scheduler.core.free_columns import Claim, FreeColumns
-from scheduler.core.node_columns import Bools, Ints, NodeColumns, Pool
+from scheduler.core.group_choice import (
+    Company,
+    Group,
+    open_units,
+    place_group,
+    place_one,
+    restricted,
+    room_of_domains,
+    units_for,
+    with_constraints,
+)
+from scheduler.core.node_columns import Pool
+from scheduler.core.pools import Packing as Packing
+from scheduler.core.pools import Pools as Pools
+from scheduler.core.pools import capacity as capacity
+from scheduler.core.pools import has_room
+from scheduler.core.topology import LEVELS
 
-_NEVER = np.iinfo(np.int64).max
-_CPU_KEY_BITS = 31
+_DOMAINS_TRIED = 64
+_MANY = 64
+_SET_FIELDS = tuple(getattr(Placement, each.name).__set__ for each in fields(Placement))
+
+_Tries = list[tuple[int, Demand, Pool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,209 +57,257 @@ class Fit:
     claim: Claim
 
 
-@dataclass(frozen=True, slots=True)
-class _Workers:
-    """`counts[i]` workers of one alternative on node `rows[i]`, with their devices: int[workers, devices each]."""
+def place(
+    pools: Pools,
+    free: FreeColumns,
+    alternatives: Sequence[Demand],
+    *,
+    wanted: int,
+    at_least: int,
+    constraints: Constraints = UNCONSTRAINED,
+    beside: Sequence[str] = (),
+    excluded: Bools | None = None,
+    only: Bools | None = None,
+) -> Fit | None:
+    """A place for `wanted` workers or as many as fit, if those are `at_least`.
 
-    alternative: int
-    demand: Demand
-    worker_rows: Ints
-    devices: Ints
-
-    def claim(self) -> Claim:
-        workers, each = self.devices.shape
-        milli = self.demand.share_milli or WHOLE_DEVICE_MILLI
-        return Claim(
-            rows=np.repeat(self.worker_rows, each),
-            devices=self.devices.ravel(),
-            milli=np.full(workers * each, milli, np.int64),
-            worker_rows=self.worker_rows,
-            cpus_milli=np.full(workers, self.demand.cpus_milli, np.int64),
-            memory_bytes=np.full(workers, self.demand.memory_bytes, np.int64),
-        )
-
-
-class Pools:
-    """Which nodes serve which demand in one planning pass: the cluster's nodes, less those that may not be given work,
-    and the order that breaks ties."""
-
-    __slots__ = ("_of", "nodes", "schedulable", "tie_rank")
-
-    def __init__(self, nodes: NodeColumns, schedulable: Bools, tie_rank: Ints) -> None:
-        self.nodes = nodes
-        self.schedulable = schedulable
-        self.tie_rank = tie_rank
-        self._of: dict[Demand, tuple[Pool, ...]] = {}
-
-    def of(self, demand: Demand) -> tuple[Pool, ...]:
-        """The demand's pool in the order of preference: simulated nodes before real ones where it allows both."""
-        found = self._of.get(demand)
-        if found is None:
-            pool = self.nodes.pool(demand)
-            up = pool.nodes & self.schedulable
-            parts = (up & self.nodes.simulated, up & ~self.nodes.simulated) if demand.simulated else (up,)
-            found = self._of[demand] = tuple(Pool(part, pool.devices) for part in parts if part.any())
-        return found
-
-    def nodes_of(self, alternatives: Sequence[Demand]) -> Bools:
-        """All nodes that serve any of the alternatives and may be given work."""
-        nodes: Bools = np.zeros(len(self.nodes), np.bool_)
-        for demand in alternatives:
-            nodes |= self.nodes.pool(demand).nodes
-        return nodes & self.schedulable
-
-
-def capacity(pool: Pool, free: FreeColumns, demand: Demand, limit: int) -> Ints:
-    """How many workers of this demand each node could take, at most `limit`: int64[nodes]."""
-    if demand.devices:
-        room = free.whole_of(pool.devices) // demand.devices
-    elif demand.share_milli:
-        slots = np.maximum(free.milli, 0) // demand.share_milli
-        room = (slots if pool.devices is None else slots * pool.devices).sum(axis=1, dtype=np.int64)
-    else:
-        room = np.full(len(pool.nodes), limit, np.int64)
-    if demand.cpus_milli:
-        room = np.minimum(room, free.cpus_milli // demand.cpus_milli)
-    if demand.memory_bytes:
-        room = np.minimum(room, free.memory_bytes // demand.memory_bytes)
-    return np.clip(room, 0, limit) * pool.nodes
-
-
-def place(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], *, wanted: int, at_least: int) -> Fit | None:
-    """A place for `wanted` workers or as many as fit, if those are `at_least`. `free` is not changed."""
-    workers = _assign(pools, free, alternatives, wanted, at_least)
-    if workers is None:
+    `beside`: nodes where siblings stand already, once a sibling: `spread` and `one_per` count them, and `within` means
+    their domain. Names of nodes that are not here are passed over. `excluded` and `only`, bool[nodes]: nodes that are
+    not to be used, and the only ones that are. `apart_from` is not looked at: it belongs in `excluded`.
+    """
+    search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
+    groups = search.run(wanted, max(1, at_least))
+    if groups is None:
         return None
     placements: list[Placement] = []
-    for group in workers:
-        demand = group.demand
-        facts = pools.nodes.facts
-        for row, devices in zip(group.worker_rows.tolist(), group.devices.tolist(), strict=True):
-            placements.append(
-                Placement(
-                    worker=len(placements),
-                    node=facts[row].name,
-                    devices=tuple(devices),
-                    share_milli=demand.share_milli,
-                    cpus_milli=demand.cpus_milli,
-                    memory_bytes=demand.memory_bytes,
-                    alternative=group.alternative,
-                )
-            )
-    return Fit(tuple(placements), Claim.joined([group.claim() for group in workers]))
+    for group in groups:
+        placements += _placements(pools, group, len(placements))
+    return Fit(tuple(placements), Claim.joined([group.claim() for group in groups]))
 
 
-def fits(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], workers: int) -> bool:
+def fits(
+    pools: Pools,
+    free: FreeColumns,
+    alternatives: Sequence[Demand],
+    workers: int,
+    *,
+    constraints: Constraints = UNCONSTRAINED,
+    beside: Sequence[str] = (),
+    excluded: Bools | None = None,
+    only: Bools | None = None,
+) -> bool:
     """Whether place() would find room for that many."""
-    return how_many(pools, free, alternatives, workers) >= workers
+    if workers == 1 and not with_constraints(constraints):
+        search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
+        return any(bool(has_room(part, free, demand).any()) for _, demand, part in search.tries(0))
+    found = how_many(
+        pools, free, alternatives, workers, constraints=constraints, beside=beside, excluded=excluded, only=only
+    )
+    return found >= workers
 
 
-def how_many(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], wanted: int) -> int:
+def how_many(
+    pools: Pools,
+    free: FreeColumns,
+    alternatives: Sequence[Demand],
+    wanted: int,
+    *,
+    constraints: Constraints = UNCONSTRAINED,
+    beside: Sequence[str] = (),
+    excluded: Bools | None = None,
+    only: Bools | None = None,
+) -> int:
     """How many workers would find room, at most `wanted`."""
-    if len(alternatives) == 1:
-        parts = pools.of(alternatives[0])
-        total = sum(int(capacity(part, free, alternatives[0], wanted).sum()) for part in parts)
+    search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
+    if len(alternatives) == 1 and not search.constrained:
+        total = sum(int(capacity(part, free, demand, wanted).sum()) for _, demand, part in search.tries(0))
         return min(wanted, total)  # the parts are different nodes, so they do not compete
-    best = 0
-    for first in range(len(alternatives)):
-        placed = _assign_from(pools, free, alternatives, first, wanted)
-        best = max(best, sum(len(group.worker_rows) for group in placed))
-        if best == wanted:
-            break
-    return best
+    return search.most(wanted)
 
 
-def _assign(
-    pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], wanted: int, at_least: int
-) -> list[_Workers] | None:
-    """Groups of placed workers. Where the first alternative used up what more workers would have fitted into under a
-    later one, it starts again from that later one."""
-    for first in range(len(alternatives)):
-        groups = _assign_from(pools, free, alternatives, first, wanted)
-        if sum(len(group.worker_rows) for group in groups) >= max(1, at_least):
-            return groups
-    return None
+def _placements(pools: Pools, group: Group, first: int) -> list[Placement]:
+    demand = group.demand
+    names = pools.nodes.names
+    devices = group.devices
+    same = len(devices) > 1 and bool((devices == devices[0]).all())
+    columns: tuple[Iterable[object], ...] = (
+        range(first, first + len(group)),
+        [names[row] for row in group.worker_rows.tolist()],
+        repeat(tuple(devices[0].tolist())) if same else map(tuple, devices.tolist()),
+        repeat(demand.share_milli),
+        repeat(demand.cpus_milli),
+        repeat(demand.memory_bytes),
+        repeat(group.alternative),
+    )
+    if len(group) < _MANY:
+        return list(map(Placement, *columns))
+    # A frozen dataclass sets its fields one by one from Python, which would be most of the time that it takes to place
+    # a gang of a thousand workers; through the slots a whole column is set at once.
+    made = list(map(object.__new__, repeat(Placement, len(group))))
+    for set_field, column in zip(_SET_FIELDS, columns, strict=True):
+        deque(map(set_field, made, column), maxlen=0)
+    return made
 
 
-def _assign_from(
-    pools: Pools, free: FreeColumns, alternatives: Sequence[Demand], first: int, wanted: int
-) -> list[_Workers]:
-    groups: list[_Workers] = []
-    left = wanted
-    changed = False
-    tries = [(i, demand, part) for i, demand in enumerate(alternatives) if i >= first for part in pools.of(demand)]
-    for position, (alternative, demand, part) in enumerate(tries):
-        room = capacity(part, free, demand, left)
-        total = int(room.sum())
-        if total == 0:
-            continue
-        rows, counts = _choose(pools, part, free, demand, room, min(left, total))
-        devices = _pick_devices(part, free, demand, rows, counts)
-        group = _Workers(alternative, demand, np.repeat(rows, counts), devices)
-        groups.append(group)
-        left -= len(group.worker_rows)
-        if left == 0:
-            break
-        if position + 1 < len(tries):
-            if not changed:
-                free, changed = free.copy(), True
-            free.take(group.claim())
-    return groups
+class _Search:
+    """One search for one job: what it may use, and what it may do there."""
 
+    __slots__ = ("alternatives", "constrained", "constraints", "free", "mask", "pools", "siblings")
 
-def _choose(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, room: Ints, wanted: int) -> tuple[Ints, Ints]:
-    """Nodes for `wanted` workers (no more than there is room for), and how many on each: as few nodes as possible,
-    the largest rooms first, and the last, partly used one by best fit."""
-    if int(room.max()) >= wanted:
-        row = _best(pools, pool, free, demand, room, wanted)
-        return np.array([row], np.int64), np.array([wanted], np.int64)
-    candidates = np.flatnonzero(room)
-    room_of = room[candidates]
-    tight = free.whole_of(pool.devices)[candidates] - room_of * demand.devices
-    order = candidates[np.lexsort((pools.tie_rank[candidates], tight, -room_of))]
-    filled = np.cumsum(room[order])
-    full = int(np.searchsorted(filled, wanted, side="right"))  # nodes that are used up
-    rows, counts = order[:full], room[order[:full]]
-    rest = wanted - int(filled[full - 1])
-    if rest:
-        others = room.copy()
-        others[rows] = 0
-        rows = np.append(rows, _best(pools, pool, free, demand, others, rest))
-        counts = np.append(counts, rest)
-    return rows, counts
+    def __init__(
+        self,
+        pools: Pools,
+        free: FreeColumns,
+        alternatives: Sequence[Demand],
+        constraints: Constraints,
+        beside: Sequence[str],
+        excluded: Bools | None,
+        only: Bools | None,
+    ) -> None:
+        self.pools = pools
+        self.free = free
+        self.alternatives = alternatives
+        self.constraints = constraints
+        self.constrained = with_constraints(constraints)
+        self.siblings: Ints | None = None
+        if self.constrained:
+            row_of = pools.nodes.row_of
+            self.siblings = np.array([row_of[name] for name in beside if name in row_of], np.int64)
+        self.mask = only if excluded is None else ~excluded if only is None else only & ~excluded
 
+    def tries(self, first: int) -> _Tries:
+        """Alternatives from `first` on, each with the parts of its pool, in the order of preference."""
+        found: _Tries = []
+        for alternative in range(first, len(self.alternatives)):
+            demand = self.alternatives[alternative]
+            for part in self.pools.of(demand):
+                usable = part if self.mask is None else Pool(part.nodes & self.mask, part.devices)
+                found.append((alternative, demand, usable))
+        return found
 
-def _best(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, room: Ints, workers: int) -> int:
-    """The node with room for all `workers` that they leave tightest; ties by the seeded order."""
-    whole = free.whole_of(pool.devices)
-    if demand.devices:
-        key = whole
-    elif demand.share_milli and workers == 1:
-        milli = free.milli if pool.devices is None else np.where(pool.devices, free.milli, -1)
-        tightest = np.where(milli >= demand.share_milli, milli, 2 * WHOLE_DEVICE_MILLI).min(axis=1)
-        key = tightest.astype(np.int64) * (free.milli.shape[1] + 1) + whole
-    elif demand.share_milli:
-        milli = np.maximum(free.milli, 0)
-        key = (milli if pool.devices is None else milli * pool.devices).sum(axis=1, dtype=np.int64)
-    else:
-        key = (whole << _CPU_KEY_BITS) + np.clip(free.cpus_milli, 0, (1 << _CPU_KEY_BITS) - 1)
-    ranked = np.where(room >= workers, key * len(room) + pools.tie_rank, _NEVER)
-    return int(ranked.argmin())
+    def run(self, wanted: int, at_least: int) -> list[Group] | None:
+        """Groups of placed workers. Where the first alternative used up what more workers would have fitted into under
+        a later one, it starts again from that later one."""
+        for first in range(len(self.alternatives)):
+            groups = self._from(first, wanted, at_least)
+            if sum(map(len, groups)) >= at_least:
+                return groups
+        return None
 
+    def most(self, wanted: int) -> int:
+        best = 0
+        for first in range(len(self.alternatives)):
+            best = max(best, sum(map(len, self._from(first, wanted, 1))))
+            if best == wanted:
+                break
+        return best
 
-def _pick_devices(pool: Pool, free: FreeColumns, demand: Demand, rows: Ints, counts: Ints) -> Ints:
-    """Device indices for each worker, workers in the order of `rows` repeated by `counts`: int[workers, each]."""
-    workers = int(counts.sum())
-    milli = free.milli[rows]
-    usable = milli >= 0 if pool.devices is None else pool.devices[rows]
-    if demand.devices:
-        idle = (milli == WHOLE_DEVICE_MILLI) & usable
-        picked = idle & (np.cumsum(idle, axis=1) <= (counts * demand.devices)[:, None])
-        return np.nonzero(picked)[1].reshape(workers, demand.devices)
-    if not demand.share_milli:
-        return np.zeros((workers, 0), np.int64)
-    slots = np.where(usable, np.maximum(milli, 0) // demand.share_milli, 0)
-    order = np.argsort(np.where(slots > 0, milli, 2 * WHOLE_DEVICE_MILLI), axis=1, kind="stable")  # tightest first
-    slots = np.take_along_axis(slots, order, axis=1)
-    given = np.clip(counts[:, None] - (np.cumsum(slots, axis=1) - slots), 0, slots)
-    return np.repeat(order.ravel(), given.ravel()).reshape(workers, 1)
+    def _from(self, first: int, wanted: int, at_least: int) -> list[Group]:
+        tries = self.tries(first)
+        if wanted == 1 and not self.constrained:
+            for alternative, demand, part in tries:
+                group = place_one(self.pools, part, self.free, demand, alternative)
+                if group is not None:
+                    return [group]
+            return []
+        if self.constraints.within is None:
+            return self._greedily(tries, wanted)
+        return self._within(self.constraints.within, tries, wanted, at_least)
+
+    def _company(self) -> Company:
+        siblings = np.zeros(0, np.int64) if self.siblings is None else self.siblings
+        return Company(self.pools, self.constraints, siblings)
+
+    def _greedily(self, tries: _Tries, wanted: int) -> list[Group]:
+        groups: list[Group] = []
+        free, company = self.free, self._company()
+        for position, (alternative, demand, part) in enumerate(tries):
+            group = place_group(self.pools, part, free, demand, alternative, wanted, company)
+            if group is None:
+                continue
+            groups.append(group)
+            wanted -= len(group)
+            if wanted == 0:
+                break
+            if position + 1 < len(tries):
+                if free is self.free:
+                    free = free.copy()
+                free.take(group.claim())
+        return groups
+
+    # ---- all in one domain -----------------------------------------------------------------------------------------
+
+    def _within(self, level: Level, tries: _Tries, wanted: int, at_least: int) -> list[Group]:
+        best: list[Group] = []
+        for domain, bound in self._candidates(level, tries, wanted, at_least):
+            if bound <= sum(map(len, best)):
+                break
+            inside = [(i, demand, restricted(self.pools, part, demand, level, domain)) for i, demand, part in tries]
+            groups = self._greedily(inside, wanted)
+            if sum(map(len, groups)) > sum(map(len, best)):
+                best = groups
+        return best
+
+    def _candidates(self, level: Level, tries: _Tries, wanted: int, at_least: int) -> list[tuple[int, int]]:
+        """Domains that might hold the gang, the best first, each with a bound on how many workers it can hold."""
+        pools, company = self.pools, self._company()
+        size = pools.nodes.topology.count[level]
+        held = np.zeros(size, np.int64)
+        held_first = held
+        for position, (_, demand, part) in enumerate(tries):
+            held = held + self._rooms(level, demand, part, wanted, company)
+            if position == 0:
+                held_first = np.minimum(held, wanted)
+        room, held = held, np.minimum(held, wanted)
+        allowed = held >= at_least
+        if self.siblings is not None and self.siblings.size:
+            allowed &= pools.nodes.topology.siblings(self.siblings, level) > 0
+        domains = np.flatnonzero(allowed)
+        if not domains.size:
+            return []
+        _, demand, part = tries[0]
+        distance, tight = self._nearness(level, demand, part, int(held.max()), company, room)
+        order = np.lexsort(
+            (
+                pools.domain_rank(level)[domains],
+                tight[domains],
+                distance[domains],
+                -held_first[domains],
+                -held[domains],
+            )
+        )[:_DOMAINS_TRIED]
+        return list(zip(domains[order].tolist(), held[domains[order]].tolist(), strict=True))
+
+    def _rooms(self, level: Level, demand: Demand, part: Pool, wanted: int, company: Company) -> Ints:
+        constraints = self.constraints
+        units = units_for(self.pools, demand, (level, constraints.one_per))
+        together = level is not Level.ISLAND
+        room = open_units(self.pools, part, self.free, demand, units, wanted, company, together=together)
+        return room_of_domains(self.pools.nodes.topology, units, room, level, constraints.one_per)
+
+    def _nearness(
+        self, level: Level, demand: Demand, part: Pool, workers: int, company: Company, room: Ints
+    ) -> tuple[Ints, Ints]:
+        """For each domain: how near its nearest domain that holds the whole gang is (0 the nearest; one without any
+        counts as farthest), and how much room that has. With `spread`, which wants distance: the more domains to
+        spread over, the better. Levels of which neither lies in the other are passed over."""
+        topology, spread = self.pools.nodes.topology, self.constraints.spread
+        distance, tight = np.full(len(room), len(LEVELS), np.int64), room.copy()
+        if spread is not None:
+            rooms, parent = self._rooms(spread, demand, part, workers, company), topology.parent(spread, level)
+            if parent is not None:
+                distance = -np.minimum(np.bincount(parent[np.flatnonzero(rooms)], minlength=len(room)), workers)
+            return distance, tight
+        for step, inner in enumerate(topology.ladder):
+            parent = topology.parent(inner, level)
+            if inner is level or LEVELS.index(inner) > LEVELS.index(level):
+                break
+            if parent is None:
+                continue
+            rooms = self._rooms(inner, demand, part, workers, company)
+            enough = np.flatnonzero(rooms >= workers)
+            enough = enough[distance[parent[enough]] == len(LEVELS)]
+            tight[parent[enough]] = int(room.max(initial=0))
+            np.minimum.at(tight, parent[enough], rooms[enough])
+            distance[parent[enough]] = step
+        return distance, tight

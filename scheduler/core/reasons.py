@@ -90,6 +90,56 @@ class Requeued:
     kind: Literal["requeued"] = "requeued"
 
 
+@dataclass(frozen=True, slots=True)
+class QuotaReached:
+    """The tenant may not hold more: `used_milli` of `maximum_milli` thousandths of devices, and it wants more."""
+
+    tenant: str
+    used_milli: int
+    maximum_milli: int
+    wanted_milli: int
+    simulated: bool = False
+    kind: Literal["quota_reached"] = "quota_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimitReached:
+    """The tenant runs as many jobs at a time as it may."""
+
+    tenant: str
+    running: int
+    maximum: int
+    kind: Literal["job_limit_reached"] = "job_limit_reached"
+
+
+@dataclass(frozen=True, slots=True)
+class NodesReserved:
+    """It would fit, but on nodes that are reserved (`name`) from `start_s`, before it would be over."""
+
+    name: str
+    start_s: float
+    end_s: float
+    kind: Literal["nodes_reserved"] = "nodes_reserved"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingForReservation:
+    """It belongs to the reservation `name`, which begins at `start_s`; None: there is none of that name (any more)."""
+
+    name: str
+    start_s: float | None
+    kind: Literal["waiting_for_reservation"] = "waiting_for_reservation"
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationTooShort:
+    """It belongs to the reservation `name`, but would not be over when that ends, at `end_s`."""
+
+    name: str
+    end_s: float
+    kind: Literal["reservation_too_short"] = "reservation_too_short"
+
+
 Reason = (
     NotConsidered
     | WaitingForJobs
@@ -100,6 +150,11 @@ Reason = (
     | WaitingForLease
     | Unsatisfiable
     | Requeued
+    | QuotaReached
+    | JobLimitReached
+    | NodesReserved
+    | WaitingForReservation
+    | ReservationTooShort
 )
 
 
@@ -127,5 +182,22 @@ def text(reason: Reason, *, now_s: float) -> str:
             return f"no node can ever take {reason.demand}; nearest: {reason.nearest}"
         case Requeued(cause=cause):
             return f"requeued: {cause}"
+        case QuotaReached():
+            kind = "simulated devices" if reason.simulated else "devices"
+            return (
+                f"tenant {reason.tenant} holds {reason.used_milli / 1000:g} of at most {reason.maximum_milli / 1000:g} "
+                f"{kind}; this needs {reason.wanted_milli / 1000:g} more"
+            )
+        case JobLimitReached():
+            return f"tenant {reason.tenant} runs {reason.running} jobs, as many as it may at a time"
+        case NodesReserved():
+            return f"its nodes are reserved for {reason.name} in {max(0.0, reason.start_s - now_s):.0f} s"
+        case WaitingForReservation(name=name, start_s=start_s):
+            if start_s is None:
+                return f"there is no reservation {name}"
+            return f"reservation {name} begins in {max(0.0, start_s - now_s):.0f} s"
+        case ReservationTooShort():
+            left_s = max(0.0, reason.end_s - now_s)
+            return f"reservation {reason.name} ends in {left_s:.0f} s, before this would be over"
         case _:
             assert_never(reason)

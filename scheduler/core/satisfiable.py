@@ -1,41 +1,79 @@
 """Could the cluster ever take this demand, were it empty and every node up? If not: what comes nearest, in words.
 
-Drained and silent nodes count as existing. The answer depends on the nodes alone, so a pass asks once a demand.
+Drained and silent nodes count as existing, and what runs as gone (also siblings). The answer depends on the nodes alone
+and is kept with them.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from scheduler.core.demand import Demand
+from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Labels, Level, NodeFacts
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.node_columns import Bools, NodeColumns
+from scheduler.core.group_choice import with_constraints
+from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Pools, capacity, how_many
 
 
-def demand_text(alternatives: Sequence[Demand], workers: int) -> str:
-    """`4 workers of 8 x H100 SXM or 8 x A100 on node gpu-3`, `1 worker of 2 CPUs and no device`: for messages."""
+def demand_text(alternatives: Sequence[Demand], workers: int, constraints: Constraints = UNCONSTRAINED) -> str:
+    """`4 workers of 8 x H100 SXM or 8 x A100 on node gpu-3, all in one rack`, `1 worker of 2 CPUs and no device`: for
+    messages."""
     kinds = " or ".join(
         dict.fromkeys(demand.device_text() + _beside(demand) + _where(demand) for demand in alternatives)
     )
-    return f"{_workers(workers)} of {kinds}"
+    return f"{_workers(workers)} of {kinds}{_together(constraints, workers)}"
 
 
-def nearest_possible(nodes: NodeColumns, alternatives: Sequence[Demand], workers: int) -> str | None:
+def nearest_possible(
+    nodes: NodeColumns, alternatives: Sequence[Demand], workers: int, constraints: Constraints = UNCONSTRAINED
+) -> str | None:
     """None if the empty cluster could take `workers` workers; otherwise the nearest demand that it could take."""
+    question = (nearest_possible, tuple(alternatives), workers, constraints)
+    if question in nodes.answers:
+        known = nodes.answers[question]
+        assert known is None or isinstance(known, str)
+        return known
+    answer = _nearest(nodes, alternatives, workers, constraints)
+    nodes.remember(question, answer)
+    return answer
+
+
+def _nearest(nodes: NodeColumns, alternatives: Sequence[Demand], workers: int, constraints: Constraints) -> str | None:
     pools = Pools(nodes, np.ones(len(nodes), np.bool_), np.arange(len(nodes)))
     empty = FreeColumns.empty(nodes)
-    possible = how_many(pools, empty, alternatives, workers)
+    possible = how_many(pools, empty, alternatives, workers, constraints=constraints)
     if possible >= workers:
         return None
     if not len(nodes):
         return "nothing: the cluster has no nodes"
-    if possible > 0:
-        return demand_text(alternatives, possible)
-    return _nearest_worker(pools, empty, alternatives[0])
+    if not with_constraints(constraints):
+        return demand_text(alternatives, possible) if possible else _nearest_worker(pools, empty, alternatives[0])
+    unconstrained = how_many(pools, empty, alternatives, workers)
+    if unconstrained < workers and unconstrained == possible:  # the constraints are not what is in the way
+        return demand_text(alternatives, possible) if possible else _nearest_worker(pools, empty, alternatives[0])
+    return _nearest_constrained(pools, empty, alternatives, possible, constraints)
+
+
+def _nearest_constrained(
+    pools: Pools, empty: FreeColumns, alternatives: Sequence[Demand], possible: int, constraints: Constraints
+) -> str:
+    """Of a gang that its constraints keep out: what they let stand together; of a worker larger than any island, what
+    an island takes."""
+    demand = alternatives[0]
+    if not possible:
+        for devices in range(demand.devices - 1, 0, -1):
+            smaller = replace(demand, devices=devices)
+            if how_many(pools, empty, (smaller,), 1, constraints=constraints):
+                return f"{smaller.device_text()} a worker (the most that one island has)"
+        return demand_text(alternatives, 1)
+    if constraints.within is not None and constraints.one_per is None and demand.devices and len(alternatives) == 1:
+        all_together = replace(demand, devices=demand.devices * possible).device_text()
+        return f"{all_together} in one {constraints.within} ({_workers(possible)})"
+    return demand_text(alternatives, possible, constraints)
 
 
 def _nearest_worker(pools: Pools, empty: FreeColumns, demand: Demand) -> str:
@@ -53,7 +91,7 @@ def _nearest_worker(pools: Pools, empty: FreeColumns, demand: Demand) -> str:
     fits_devices = capacity(pool, empty, _only_devices(demand), 1) > 0 if wants_devices else here
     if not fits_devices.any():
         most = int(empty.whole_of(pool.devices)[here].max())
-        name = Demand(vendor=demand.vendor, model=demand.model, devices=most).device_text()
+        name = replace(demand, devices=most).device_text()
         return f"{name} a worker (the most that one node has)"
     cpus = int(nodes.cpus_milli[fits_devices].max())
     if cpus < demand.cpus_milli:
@@ -64,31 +102,68 @@ def _nearest_worker(pools: Pools, empty: FreeColumns, demand: Demand) -> str:
 
 def _nearest_kind(nodes: NodeColumns, demand: Demand) -> str:
     """No node serves the demand's kind of device in its place and reality: the nearest kind that one does."""
-    allowed = [
-        facts
-        for facts in nodes.facts
-        if (demand.simulated or not facts.simulated)
-        and demand.node in (None, facts.name)
-        and demand.site in (None, facts.site)
-    ]
-    match: Bools = np.any(nodes.device_match(demand), axis=1)
-    if not demand.simulated and bool((match & nodes.simulated).any()):
+    unlabelled = replace(demand, node_labels=(), device_labels=())
+    if nodes.pool(unlabelled).nodes.any():
+        return _nearest_labels(nodes, demand)
+    demand = unlabelled
+    if not demand.simulated and nodes.pool(replace(demand, simulated=True)).nodes.any():
         return f"{demand.device_text()} with simulated: true (only simulated nodes have it)"
-    elsewhere = next((facts for facts, has in zip(nodes.facts, match.tolist(), strict=True) if has), None)
-    if elsewhere is not None:
-        return f"{demand.device_text()} on node {elsewhere.name} at site {elsewhere.site}"
+    elsewhere = np.flatnonzero(nodes.pool(replace(demand, node=None, site=None)).nodes)
+    if elsewhere.size:
+        facts = nodes.facts[int(elsewhere[0])]
+        return f"{demand.device_text()} on node {facts.name} at site {facts.site}"
+    place = nodes.pool(Demand(devices=0, simulated=demand.simulated, node=demand.node, site=demand.site))
+    allowed = [nodes.facts[row] for row in np.flatnonzero(place.nodes).tolist()]
     if not allowed:
         return "the same with simulated: true (every such node is simulated)"
-    models = sorted({device.model for facts in allowed for device in facts.devices})
-    if not models:
+    profile = _nearest_profile(allowed, demand)
+    if profile is not None:
+        return profile
+    devices = [device for facts in allowed for device in facts.devices if device.mig_profile == demand.mig_profile]
+    if not devices:
         return "a demand without devices (no such node has any)"
     if demand.model is None:
-        return f"vendor {_closest(demand.vendor or '', (d.vendor for f in allowed for d in f.devices))}"
-    same_vendor = {d.model for f in allowed for d in f.devices if demand.vendor in (None, d.vendor)}
-    model = _closest(demand.model, same_vendor or models)
+        return f"vendor {_closest(demand.vendor or '', (device.vendor for device in devices))}"
+    same_vendor = {device.model for device in devices if demand.vendor in (None, device.vendor)}
+    model = _closest(demand.model, same_vendor or {device.model for device in devices})
     most = max(sum(device.model == model for device in facts.devices) for facts in allowed)
-    devices = min(demand.devices, most)
-    return Demand(model=model, devices=devices, share_milli=demand.share_milli).device_text()
+    return replace(demand, vendor=None, model=model, devices=min(demand.devices, most)).device_text()
+
+
+def _nearest_labels(nodes: NodeColumns, demand: Demand) -> str:
+    """All is well but for labels: the values that there are of the first one that is not, or the demand without it."""
+    of_node = not nodes.pool(replace(demand, device_labels=())).nodes.any()
+    wanted = demand.node_labels if of_node else demand.device_labels
+    serves = nodes.pool(replace(demand, node_labels=(), device_labels=()))
+    some = [nodes.facts[row] for row in np.flatnonzero(serves.nodes).tolist()]
+    carried = {label for facts in some for label in (facts.labels if of_node else _labels_of_devices(facts))}
+    what = "node" if of_node else "device"
+    for name, value in wanted:
+        if (name, value) not in carried:
+            values = [other for key, other in carried if key == name]
+            instead = f"with {name}={_closest(value, values)}" if values else f"without label {name}"
+            return f"the same {instead} (no such {what} is labelled {name}={value})"
+    return f"the same with fewer labels (no such {what} has all of them)"
+
+
+def _labels_of_devices(facts: NodeFacts) -> Labels:
+    return tuple(label for device in facts.devices for label in device.labels)
+
+
+def _nearest_profile(allowed: Sequence[NodeFacts], demand: Demand) -> str | None:
+    """Where the model and vendor are there, but not as the MIG instances, or the whole devices, that are asked for."""
+    kind = [
+        device
+        for facts in allowed
+        for device in facts.devices
+        if demand.vendor in (None, device.vendor) and demand.model in (None, device.model)
+    ]
+    profiles = {device.mig_profile for device in kind}
+    named = [profile for profile in profiles if profile is not None]
+    if not kind or demand.mig_profile in profiles:
+        return None
+    nearest = _closest(demand.mig_profile or "", named) if named else None
+    return replace(demand, mig_profile=nearest, devices=min(demand.devices, 1)).device_text()
 
 
 def _closest(name: str, known: Iterable[str]) -> str:
@@ -117,4 +192,13 @@ def _beside(demand: Demand) -> str:
 def _where(demand: Demand) -> str:
     pins = [f"on node {demand.node}"] if demand.node is not None else []
     pins += [f"at site {demand.site}"] if demand.site is not None else []
+    pins += [f"with {name}={value}" for name, value in (*demand.node_labels, *demand.device_labels)]
     return "".join(f" {pin}" for pin in pins)
+
+
+def _together(constraints: Constraints, workers: int) -> str:
+    if workers == 1 and constraints.within is not Level.ISLAND:
+        return ""
+    said = [f"all in one {constraints.within}"] if constraints.within is not None else []
+    said += [f"at most one in each {constraints.one_per}"] if constraints.one_per is not None else []
+    return "".join(f", {each}" for each in said)

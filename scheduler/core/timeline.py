@@ -13,20 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from scheduler.core.arrays import Bools
 from scheduler.core.demand import Demand
 from scheduler.core.free_columns import Claim, FreeColumns
-from scheduler.core.holdings import Floats, Holdings
-from scheduler.core.node_columns import Bools
-from scheduler.core.placement import Fit, Pools, fits, place
-
-
-@dataclass(frozen=True, slots=True)
-class _Releases:
-    claim: Claim
-    slice_until_s: Floats
-    worker_until_s: Floats
+from scheduler.core.gang import ANYWHERE, Gang, Where
+from scheduler.core.holdings import Holdings
+from scheduler.core.late_devices import with_late_devices
+from scheduler.core.placement import Fit, Pools
+from scheduler.core.release_order import ReleaseOrder, Releases
+from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,79 +36,83 @@ class Slot:
 class Timeline:
     """What is free from a time on, as far as time limits tell.
 
-    `base` is what is free now less everything promised: it goes below zero where a promise is on a device that is
-    still busy. So a promise counts from now on, though its job starts later: an estimate made here is never too early
-    because of it, and adding time only ever adds capacity, which makes a binary search right.
+    A promise counts from now on, though its job starts later: what is free goes below zero where a promise is on a
+    device that is still busy. So an estimate made here is never too early because of it, promises may be made one
+    after the other, and adding time only ever adds capacity, but for advance reservations: a job keeps off their nodes
+    where it would run in their time.
     """
 
-    __slots__ = ("_merged", "_now_s", "_releases", "base", "holdings")
+    __slots__ = ("_now", "_now_s", "_occupied", "_order", "_reserved", "_start", "holdings")
 
-    def __init__(self, free: FreeColumns, holdings: Holdings, *, now_s: float) -> None:
-        self.base = free.copy()
+    def __init__(
+        self,
+        free: FreeColumns,
+        holdings: Holdings,
+        *,
+        now_s: float,
+        reserved: ReservedNodes = NOTHING_RESERVED,
+    ) -> None:
         self.holdings = holdings
+        self._start = free
         self._now_s = now_s
-        self._releases: list[tuple[float, Claim]] = []
-        self._merged: _Releases | None = None
+        self._reserved = reserved
+        self._occupied: list[tuple[Claim, float]] = []
+        self._order: ReleaseOrder | None = None
+        self._now: FreeColumns | None = None
 
     def occupy(self, claim: Claim, *, until_s: float) -> None:
         """From now to `until_s` this is taken or promised."""
-        self.base.take(claim)
-        self._releases.append((until_s, claim))
-        self._merged = None
+        self._occupied.append((claim, until_s))
+        self._now = None
+        if self._order is not None:
+            self._order.occupy(claim, until_s)
 
     def evict(self, which: Bools) -> None:
-        """These running jobs (bool[jobs]) are asked to leave now."""
+        """These running jobs (bool[slots]) are asked to leave now."""
         self.holdings.leaves_s[which] = self._now_s
+        self._order = self._now = None
 
     @property
     def something_leaves_now(self) -> bool:
-        return bool((self.holdings.leaves_s <= self._now_s).any())
+        return bool((self.holdings.slots.alive & (self.holdings.leaves_s <= self._now_s)).any())
+
+    def now(self) -> FreeColumns:
+        """What is free once what is leaving has left, promises kept. Not to be changed by the caller."""
+        if self._now is None:
+            self._now = self.at(self._now_s)
+        return self._now
 
     def at(self, time_s: float) -> FreeColumns:
         """What is free at that time, promises kept."""
-        return self._later(self.base, -math.inf, time_s)
+        return self._releases().until(time_s)
 
-    def first_slot(self, pools: Pools, alternatives: Sequence[Demand], workers: int) -> Slot | None:
+    def first_slot(
+        self,
+        pools: Pools,
+        alternatives: Sequence[Demand],
+        workers: int,
+        *,
+        limit_s: float = math.inf,
+        exempt: str | None = None,
+        where: Where = ANYWHERE,
+    ) -> Slot | None:
         """When that many workers fit first, at the soonest now; at infinity where it takes the end of a job without a
-        limit; None where even that does not help."""
-        ends = np.array([until_s for until_s, _ in self._releases])
-        times = np.sort(np.concatenate((self.holdings.leaves_s, ends, [self._now_s, math.inf])))
-        before, before_s = self.base, -math.inf
-        low, high = int(np.searchsorted(times, self._now_s, side="right")) - 1, len(times) - 1
-        if not fits(pools, self.at(math.inf), alternatives, workers):
-            return None
-        while low < high:
-            middle = (low + high) // 2
-            free = self._later(before, before_s, times[middle])
-            if fits(pools, free, alternatives, workers):
-                high = middle
-            else:
-                low, before, before_s = middle + 1, free, times[middle]
-        free = self._later(before, before_s, times[low])
-        fit = place(pools, free, alternatives, wanted=workers, at_least=workers)
-        return None if fit is None else Slot(float(times[low]), free, fit)
+        limit; None where even that does not help. `limit_s` is how long they would run, `exempt` the advance
+        reservation that they name, if any: within it or never."""
+        gang = Gang(pools, alternatives, workers, where)
+        order = self._releases()
+        for window in self._reserved.windows(self._now_s, limit_s, exempt=exempt):
+            point = order.first(gang.keeping_off(window.blocked), since=window.since_s, until=window.until_s)
+            if point is not None:
+                fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
+                return Slot(point.key, point.free, fit)
+        return None
 
-    def _later(self, before: FreeColumns, before_s: float, time_s: float) -> FreeColumns:
-        """What is free at `time_s`, from what is free at the earlier `before_s`."""
-        free = before.copy()
-        leaves_s = self.holdings.leaves_s
-        free.give(self.holdings.of((leaves_s > before_s) & (leaves_s <= time_s)))
-        releases = self._all_releases()
-        if releases is not None:
-            slices, workers = releases.slice_until_s, releases.worker_until_s
-            free.give(
-                releases.claim.where(
-                    (slices > before_s) & (slices <= time_s), (workers > before_s) & (workers <= time_s)
-                )
-            )
-        return free
-
-    def _all_releases(self) -> _Releases | None:
-        if self._merged is None and self._releases:
-            until_s = np.array([time_s for time_s, _ in self._releases])
-            self._merged = _Releases(
-                Claim.joined([claim for _, claim in self._releases]),
-                np.repeat(until_s, [len(claim.rows) for _, claim in self._releases]),
-                np.repeat(until_s, [len(claim.worker_rows) for _, claim in self._releases]),
-            )
-        return self._merged
+    def _releases(self) -> ReleaseOrder:
+        if self._order is None:
+            held, leaves_s = self.holdings, self.holdings.leaves_s
+            releases = Releases(held.claim, leaves_s[held.slice_job], leaves_s[held.worker_job])
+            self._order = ReleaseOrder(self._start.copy(), releases)
+            for claim, until_s in self._occupied:
+                self._order.occupy(claim, until_s)
+        return self._order

@@ -24,6 +24,7 @@ from node_agent.execution.logs import NoSuchLog
 from node_agent.host import AgentConfig
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from node_agent.nodes import NodeConfig
+from scheduler.engine.joining import joined_node
 from scheduler.errors import NotFound, Unavailable
 from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
 
@@ -236,15 +237,7 @@ class RayEngine:
             if self._local.simulated:
                 agents.append(("simulated", self._local.simulated))
         else:
-            joined = NodeConfig(
-                name=labels["suanli-node"],
-                site=labels["suanli-site"],
-                address=row["NodeManagerAddress"],
-                source=("nvml", "cpu"),
-                cpus_milli=None,
-                memory_bytes=None,
-                labels=(),
-            )
+            joined = joined_node(labels, row["NodeManagerAddress"])
             agents = [(joined.name, (joined,))]
         # The directories are the node's own business: its agent takes them from its environment.
         return [

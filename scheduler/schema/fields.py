@@ -7,13 +7,14 @@ Durations come out in seconds (float), sizes in bytes (int), CPUs in thousandths
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Annotated, Final
 
-from pydantic import PlainValidator
+from pydantic import BeforeValidator, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from scheduler.errors import BadInput
@@ -22,6 +23,8 @@ MAX_TEXT_CHARS: Final = 4096
 MAX_NESTING: Final = 40
 MAX_DURATION_S: Final = 366 * 86400.0
 DURATION_WORDS: Final = 'a duration: seconds (90) or text such as "90s", "15m", "2h30m", "3d"'
+MOMENT_WORDS: Final = 'a time with its zone, such as "2026-12-01T02:00+08:00"'
+MAX_LABELS: Final = 64
 SIZE_WORDS: Final = 'a size: bytes (1073741824) or text such as "512MiB", "2GiB", "100MB"'
 
 _DURATION: Final = re.compile(
@@ -175,6 +178,30 @@ def _seconds(value: object) -> float | None:
     return math.fsum(float(part) * _SECONDS[unit] for unit, part in match.groupdict().items() if part)
 
 
+def as_moment_s(value: object) -> float:
+    """Epoch seconds from ISO 8601 with a zone. One without a zone would mean another moment on every machine."""
+    moment = None
+    if isinstance(value, str):
+        try:
+            moment = datetime.datetime.fromisoformat(value.strip())
+        except ValueError:
+            pass  # said below, in words
+    if moment is None or moment.tzinfo is None:
+        raise expected(MOMENT_WORDS)
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError):  # the first and last day of the calendar, in a zone beyond it
+        raise expected(MOMENT_WORDS) from None
+
+
+def as_label_mapping(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise expected("a mapping of labels (NAME: text)")
+    if len(value) > MAX_LABELS:
+        raise expected(f"at most {MAX_LABELS} labels")
+    return value
+
+
 def as_size_bytes(value: object) -> int:
     """Bytes, at least one, from 1073741824, "1GiB", "1.5 GiB", "100MB" (powers of ten). "2G" is refused: ambiguous."""
     size = as_size_or_zero_bytes(value)
@@ -211,6 +238,30 @@ ConfigName = Annotated[
     str,
     PlainValidator(
         matching(r"[a-z0-9][a-z0-9-]{0,62}", "a name: lower-case letters, digits and hyphens, at most 63 characters")
+    ),
+]
+
+LabelName = Annotated[
+    str,
+    PlainValidator(
+        matching(
+            r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?",
+            "a label's name: letters, digits, dots, hyphens, underscores and slashes, at most 63, "
+            "first and last a letter or digit",
+        )
+    ),
+]
+LabelValue = Annotated[
+    str,
+    PlainValidator(
+        matching(r"[A-Za-z0-9._/+-]{1,63}", "a label's value: text of 1 to 63 letters, digits and ._/+- (4 in quotes)")
+    ),
+]
+LabelMap = Annotated[dict[LabelName, LabelValue], BeforeValidator(as_label_mapping)]
+MigProfile = Annotated[
+    str,
+    PlainValidator(
+        matching(r"(?:\d{1,2}c\.)?\d{1,2}g\.\d{1,3}gb(?:\+[a-z0-9.]{1,12})?", 'a MIG profile such as "1g.10gb"')
     ),
 ]
 

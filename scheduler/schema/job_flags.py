@@ -46,14 +46,23 @@ def mapping_from_flags(
     working_dir: str | None = None,
     array: str | int | None = None,
     after: Sequence[str] = (),
+    deadline: str | float | None = None,
+    within: str | None = None,
+    spread: str | None = None,
+    one_per: str | None = None,
+    apart_from: Sequence[str] = (),
+    reservation: str | None = None,
+    labels: Sequence[str] = (),
+    device_labels: Sequence[str] = (),
+    mig: str | None = None,
     defaults: bool = True,
     source: str = "flags",
 ) -> dict[str, Any]:
     """A job file's mapping with the fields whose flags were given. `command` is argv, `shell` a shell string.
 
-    `workers` and `replicas` are N or MIN-MAX, `env` items NAME=VALUE, `after` job ids. With `defaults` (no job file
-    beside the flags) a missing kind is inference for a model or replicas and batch otherwise, and a missing name is
-    taken from the command or model.
+    `workers` and `replicas` are N or MIN-MAX, `env` and labels NAME=VALUE, `after` job ids. With `defaults` (no job
+    file beside the flags) a missing kind is inference for a model or replicas and batch otherwise, and a missing name
+    is taken from the command or model.
     """
     problems = Problems(source)
     if command and shell is not None:
@@ -76,6 +85,9 @@ def mapping_from_flags(
             simulated=simulated,
             node=node,
             site=site,
+            labels=_variables(labels, problems, field="resources.labels"),
+            device_labels=_variables(device_labels, problems, field="resources.device_labels"),
+            mig=mig,
         ),
         "time_limit": _number(time_limit),
         "retries": _number(retries),
@@ -85,6 +97,12 @@ def mapping_from_flags(
         "working_dir": working_dir,
         "array": _number(array),
         "after": list(after) or None,
+        "deadline": _number(deadline),
+        "within": within,
+        "spread": spread,
+        "one_per": one_per,
+        "apart_from": list(apart_from) or None,
+        "reservation": reservation,
     }
     problems.raise_if_any()
     job = {field: value for field, value in job.items() if value is not None}
@@ -159,14 +177,14 @@ def _bounds(value: str | int | None) -> Any:
     return _number(value)
 
 
-def _variables(items: Sequence[str], problems: Problems) -> dict[str, str] | None:
+def _variables(items: Sequence[str], problems: Problems, *, field: str = "env") -> dict[str, str] | None:
     variables: dict[str, str] = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
-            problems.expected("env", "NAME=VALUE", item)
+            problems.expected(field, "NAME=VALUE", item)
         elif name in variables:
-            problems.add(f"env.{name}", "is given twice; keep one")
+            problems.add(f"{field}.{name}", "is given twice; keep one")
         variables[name] = value
     return variables or None
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic_core import PydanticCustomError
 
+from scheduler.core.demand import Level
 from scheduler.core.jobs import JobKind, ModelRef
 from scheduler.schema.fields import (
+    ConfigName,
     CpusMilli,
     Flag,
+    LabelMap,
+    MigProfile,
     ShareMilli,
     SizeOrZeroBytes,
     Text,
+    as_moment_s,
     duration,
     expected,
     finite_number,
@@ -37,6 +44,7 @@ MAX_GRACE_S: Final = 3600.0
 DEFAULT_GRACE_S: Final = 30.0
 MAX_ARGUMENTS: Final = 4096
 MAX_ARGUMENT_BYTES: Final = 128 << 10  # Linux refuses a longer single argument (MAX_ARG_STRLEN)
+MAX_APART_FROM: Final = 64
 MAX_ENV: Final = 256
 MAX_ENV_CHARS: Final = 32_768
 
@@ -47,6 +55,8 @@ RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _MODEL: Final = re.compile(r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)")
+_JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_DATE_START: Final = re.compile(r"\s*\d{4}-")
 _JOB_ID: Final = re.compile(r"[1-9]\d{0,17}(?:\.\d{1,5})?", re.ASCII)
 
 
@@ -136,6 +146,33 @@ def _as_after(value: object) -> tuple[str, ...]:
     return tuple(ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Exactly one of the two: seconds from submission, or epoch seconds."""
+
+    after_s: float | None = None
+    at_s: float | None = None
+
+
+def _as_deadline(value: object) -> Deadline:
+    if isinstance(value, str) and _DATE_START.match(value):
+        return Deadline(at_s=as_moment_s(value))
+    try:
+        return Deadline(after_s=duration()(value))
+    except PydanticCustomError:
+        raise expected('a duration from submission ("6h") or a time with its zone ("2026-12-01T02:00+08:00")') from None
+
+
+def _as_apart_from(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    if not 1 <= len(items) <= MAX_APART_FROM:
+        raise expected(f"a list of 1 to {MAX_APART_FROM} names of jobs")
+    for item in items:
+        if not isinstance(item, str) or not _JOB_NAME.fullmatch(item):
+            raise expected("a list of names of jobs, such as [db-a, db-b] (names, not ids)")
+    return tuple(dict.fromkeys(items))
+
+
 def _as_bounds(value: object) -> object:
     """A plain count N stands for {min: N, max: N}."""
     if isinstance(value, Mapping):
@@ -154,9 +191,18 @@ def _as_list(value: object) -> object:
     return list(value)
 
 
+Near = Annotated[str, PlainValidator(one_of(*(level.value for level in Level)))]
+
+
 class Bounds(Shape):
     min: Annotated[int, PlainValidator(whole(1, MAX_WORKERS))]
     max: Annotated[int, PlainValidator(whole(1, MAX_WORKERS))]
+
+
+class ReplicaBounds(Bounds):
+    """`min: 0` for a service that may be scaled to nothing."""
+
+    min: Annotated[int, PlainValidator(whole(0, MAX_WORKERS))]
 
 
 class ResourcesShape(Shape):
@@ -168,6 +214,9 @@ class ResourcesShape(Shape):
     simulated: Flag = False
     node: Text | None = None
     site: Text | None = None
+    labels: LabelMap = Field(default_factory=dict)
+    device_labels: LabelMap = Field(default_factory=dict)
+    mig: MigProfile | None = None
 
 
 class CheckpointShape(Shape):
@@ -186,7 +235,7 @@ class JobShape(Shape):
         str,
         PlainValidator(
             matching(
-                r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+                _JOB_NAME.pattern,
                 "a name of ASCII letters, digits, dots, hyphens and underscores, at most 100, first a letter or digit",
             )
         ),
@@ -197,7 +246,9 @@ class JobShape(Shape):
     command: Annotated[tuple[str, ...] | None, PlainValidator(_as_command)] = None
     model: Annotated[ModelRef | None, PlainValidator(_as_model)] = None
     workers: Annotated[Bounds, BeforeValidator(_as_bounds)] = Field(default_factory=lambda: Bounds(min=1, max=1))
-    replicas: Annotated[Bounds, BeforeValidator(_as_bounds)] = Field(default_factory=lambda: Bounds(min=1, max=1))
+    replicas: Annotated[ReplicaBounds, BeforeValidator(_as_bounds)] = Field(
+        default_factory=lambda: ReplicaBounds(min=1, max=1)
+    )
     resources: Annotated[list[ResourcesShape], BeforeValidator(_as_list)] = Field(
         default_factory=lambda: [ResourcesShape()]
     )
@@ -212,3 +263,9 @@ class JobShape(Shape):
     working_dir: Text | None = None
     array: Annotated[int, PlainValidator(whole(1, MAX_ARRAY))] = 0
     after: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
+    deadline: Annotated[Deadline | None, PlainValidator(_as_deadline)] = None
+    within: Near | None = None
+    spread: Near | None = None
+    one_per: Near | None = None
+    apart_from: Annotated[tuple[str, ...], PlainValidator(_as_apart_from)] = ()
+    reservation: ConfigName | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scheduler.core.demand import Demand
+from scheduler.core.demand import Constraints, Demand, Labels, Level
 from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
 from scheduler.errors import Forbidden
 from scheduler.ports import Principal
@@ -101,6 +101,8 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add("workers", "kind inference counts replicas; write replicas instead of workers")
         if "array" in data:
             problems.add("array", "kind inference cannot be an array; use replicas")
+        if "deadline" in data:
+            problems.add("deadline", "kind inference has no end to reach; leave it out")
     elif isinstance(kind, str) and kind in set(JobKind):
         if "time_limit" not in data:
             problems.add(
@@ -116,6 +118,25 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
         _check_bounds(field, data.get(field), problems)
     for field, demand in _demands(data):
         _check_demand(field, demand, problems)
+    _check_nearness(data, problems)
+    apart_from = data.get("apart_from")
+    if data.get("name") in (apart_from if isinstance(apart_from, list | tuple) else [apart_from]) and apart_from:
+        problems.add("apart_from", "names the job itself; to keep its own workers apart write one_per: node")
+
+
+def _check_nearness(data: Mapping[str, Any], problems: Problems) -> None:
+    """Workers that stand within one node are not one a node, nor spread over racks. An island may reach over nodes."""
+    levels = [level.value for level in Level]
+    within = data.get("within")
+    if not isinstance(within, str) or within not in levels:
+        return
+    for field in ("spread", "one_per"):
+        other = data.get(field)
+        if not isinstance(other, str) or other not in levels:
+            continue
+        if other == within or (within != Level.ISLAND and levels.index(other) > levels.index(within)):
+            said = "at most one worker in each" if field == "one_per" else "spread over several"
+            problems.add(field, f"{said} {other} contradicts within: {within}; leave one of them out")
 
 
 def _check_bounds(field: str, bounds: object, problems: Problems) -> None:
@@ -140,7 +161,7 @@ def _check_demand(field: str, demand: Mapping[str, Any], problems: Problems) -> 
     if "count" in demand and "share" in demand:
         problems.add(f"{field}.share", "expected either count (whole devices) or share (a part of one); keep one")
     if demand.get("device") == NO_DEVICE:
-        for name in ("count", "share"):
+        for name in ("count", "share", "mig", "device_labels"):
             if name in demand:
                 problems.add(f"{field}.{name}", "device none asks for no device; leave it out")
 
@@ -296,7 +317,19 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
         working_dir=working_dir,
         array_size=job.array,
         after=job.after,
+        deadline_after_s=None if job.deadline is None else job.deadline.after_s,
+        deadline_at_s=None if job.deadline is None else job.deadline.at_s,
+        constraints=Constraints(_level(job.within), _level(job.spread), _level(job.one_per), job.apart_from),
+        reservation=job.reservation,
     )
+
+
+def _level(word: str | None) -> Level | None:
+    return None if word is None else Level(word)
+
+
+def _labels(written: Mapping[str, str]) -> Labels:
+    return tuple(sorted(written.items()))
 
 
 def _demand(written: ResourcesShape, site: SiteConfig) -> Demand:
@@ -312,6 +345,9 @@ def _demand(written: ResourcesShape, site: SiteConfig) -> Demand:
         simulated=written.simulated,
         node=written.node,
         site=written.site,
+        mig_profile=written.mig,
+        node_labels=_labels(written.labels),
+        device_labels=_labels(written.device_labels),
     )
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, cast
 
+from scheduler.core.decisions import Backfill
 from scheduler.errors import BadInput
 from scheduler.schema.catalogue import read_catalogue
 from scheduler.schema.fields import without_nulls
@@ -18,12 +19,14 @@ from scheduler.schema.model import (
     Card,
     Goal,
     Listen,
+    PolicySettings,
     PriorityClass,
     RaySettings,
     SimulatedNodes,
     Site,
     SiteConfig,
     Tenant,
+    TenantShare,
     Tls,
 )
 from scheduler.schema.problems import Problems, ShapeT, nearest, raise_together, validated
@@ -31,8 +34,10 @@ from scheduler.schema.site_models import (
     MAX_SIMULATED_NODES,
     RAY_LEAST_OBJECT_STORE_BYTES,
     LocalShape,
+    PolicyShape,
     PriorityClassesShape,
     SitesShape,
+    TenantShape,
     TenantsShape,
 )
 from scheduler.schema.yaml_source import read_yaml
@@ -63,6 +68,9 @@ def load_site(path: Path) -> SiteConfig:
     )
     tenants_file = reading.yaml(here / local.include.tenants, TenantsShape, main, "include.tenants")
     catalogue = reading.catalogue(here / local.include.hardware_catalogue, main)
+    policy_file: PolicyShape | None = PolicyShape()
+    if local.include.policy is not None:
+        policy_file = reading.yaml(here / local.include.policy, PolicyShape, main, "include.policy")
     # A name is checked only against a file that could be read: its absence is then the one fault to mend.
     if sites_file:
         _check_sites(local, sites_file, main, reading.of(here / local.include.sites))
@@ -83,7 +91,8 @@ def load_site(path: Path) -> SiteConfig:
     assert sites_file is not None
     assert classes_file is not None
     assert tenants_file is not None
-    return _site_config(path, local, sites_file, classes_file, tenants_file, catalogue)
+    assert policy_file is not None
+    return _site_config(path, local, sites_file, classes_file, tenants_file, catalogue, policy_file)
 
 
 class _Reading:
@@ -191,6 +200,11 @@ def _check_tenants(file: TenantsShape, classes: PriorityClassesShape, own: Probl
             own.unknown_name(
                 f"tenants.{name}.max_priority_class", list(classes.priority_classes), tenant.max_priority_class
             )
+        guaranteed, maximum = tenant.quota.guaranteed, tenant.quota.maximum
+        if maximum is not None and maximum < guaranteed:
+            own.expected(
+                f"tenants.{name}.quota.maximum", f"at least guaranteed, which is {guaranteed / 1000:g}", maximum / 1000
+            )
 
 
 def _check_simulated(local: LocalShape, catalogue: Mapping[str, Card], main: Problems) -> None:
@@ -202,6 +216,8 @@ def _check_simulated(local: LocalShape, catalogue: Mapping[str, Card], main: Pro
             main.expected(f"{field}.model", "a model of the hardware catalogue", group.model, names=names)
         elif group.device_memory is None and card.memory_bytes is None:
             main.add(f"{field}.device_memory", f"required, because the catalogue gives no memory for {group.model}")
+        if group.island is not None and group.devices % group.island:
+            main.expected(f"{field}.island", f"devices of one island, a part of the {group.devices}", group.island)
 
 
 def _check_names_of_nodes(local: LocalShape, main: Problems) -> None:
@@ -275,6 +291,7 @@ def _site_config(
     classes: PriorityClassesShape,
     tenants: TenantsShape,
     catalogue: Mapping[str, Card],
+    policy: PolicyShape,
 ) -> SiteConfig:
     ordered = sorted(classes.priority_classes.items(), key=lambda item: -item[1].priority)
     return SiteConfig(
@@ -318,9 +335,38 @@ def _site_config(
             for name, entry in ordered
         },
         tenants={
-            name: Tenant(name, tenant.title_en, tenant.title_zh, tenant.max_priority_class, tenant.unix_user)
+            name: Tenant(
+                name, tenant.title_en, tenant.title_zh, tenant.max_priority_class, tenant.unix_user, _share(tenant)
+            )
             for name, tenant in tenants.tenants.items()
         },
+        policy=_policy(policy),
+        node_rack=local.node.rack,
+        node_labels=tuple(sorted(local.node.labels.items())),
+    )
+
+
+def _share(tenant: TenantShape) -> TenantShare:
+    return TenantShare(
+        weight=tenant.weight,
+        guaranteed_milli=tenant.quota.guaranteed,
+        maximum_milli=tenant.quota.maximum,
+        max_running_jobs=tenant.limits.running_jobs,
+        max_queued_jobs=tenant.limits.queued_jobs,
+        max_queued_milli=tenant.limits.queued_devices,
+    )
+
+
+def _policy(file: PolicyShape) -> PolicySettings:
+    return PolicySettings(
+        packing=file.packing,
+        backfill=cast(Backfill, file.backfill),
+        tie_seed=file.tie_seed,
+        starve_after_s=file.starve_after,
+        fair_share_half_life_s=file.fair_share_half_life,
+        min_run_before_preemption_s=file.min_run_before_preemption,
+        min_run_before_growth_s=file.min_run_before_growth,
+        reservation_depth=file.reservation_depth,
     )
 
 
@@ -341,62 +387,10 @@ def _simulated(local: LocalShape, catalogue: Mapping[str, Card]) -> list[Simulat
                 device_memory_bytes=memory_bytes,
                 cpus_milli=group.cpus,
                 memory_bytes=group.memory,
+                racks=tuple(group.rack),
+                labels=tuple(sorted(group.labels.items())),
+                devices_per_island=group.island or 0,
+                mig_profiles=tuple(group.mig),
             )
         )
     return groups
-
-
-def to_json(site: SiteConfig) -> dict[str, Any]:
-    """What GET /v1/config shows: names, titles and goals. No paths, no database URL, no Unix users."""
-    return {
-        "name": site.name,
-        "sites": [{"name": s.name, "title_en": s.title_en, "title_zh": s.title_zh} for s in site.sites.values()],
-        "goals": [
-            {
-                "name": goal.name,
-                "title_en": goal.title_en,
-                "title_zh": goal.title_zh,
-                "sites": list(goal.sites),
-                "goal_pflops": goal.goal_pflops,
-                "precision": goal.precision,
-                "due": goal.due,
-                "source": goal.source,
-                "is_context": goal.is_context,
-            }
-            for goal in site.goals
-        ],
-        "priority_classes": [
-            {
-                "name": c.name,
-                "priority": c.priority,
-                "may_preempt": c.may_preempt,
-                "title_en": c.title_en,
-                "title_zh": c.title_zh,
-            }
-            for c in site.priority_classes.values()
-        ],
-        "tenants": [
-            {
-                "name": t.name,
-                "title_en": t.title_en,
-                "title_zh": t.title_zh,
-                "max_priority_class": t.max_priority_class,
-            }
-            for t in site.tenants.values()
-        ],
-        "catalogue": [_card_json(card) for card in site.catalogue.values()],
-    }
-
-
-def _card_json(card: Card) -> dict[str, Any]:
-    """With its figures: a report is to use the site's own catalogue, not another that happens to lie near."""
-    return {
-        "model": card.model,
-        "vendor": card.vendor,
-        "memory_bytes": card.memory_bytes,
-        "peak_tflops": dict(card.peak_tflops),
-        "memory_bandwidth_tbps": card.memory_bandwidth_tbps,
-        "achieved_tflops": dict(card.achieved_tflops),
-        "confidence": card.confidence,
-        "source": card.source,
-    }

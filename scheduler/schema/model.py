@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from scheduler.core.decisions import Backfill
+
 
 @dataclass(frozen=True, slots=True)
 class Listen:
@@ -77,6 +79,22 @@ class PriorityClass:
 
 
 @dataclass(frozen=True, slots=True)
+class TenantShare:
+    """What a tenant is due of the devices, and how much it may ask for at a time. None: no bound.
+
+    `weight`: of its fair share. In thousandths of devices: `guaranteed_milli` it gets back from borrowers whenever it
+    asks, and up to `maximum_milli` it may borrow what lies idle; `max_queued_milli` may wait.
+    """
+
+    weight: float = 1.0
+    guaranteed_milli: int = 0
+    maximum_milli: int | None = None
+    max_running_jobs: int | None = None
+    max_queued_jobs: int | None = None
+    max_queued_milli: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """`max_priority_class` is the highest class its tokens may use; `unix_user` runs its jobs where we are root."""
 
@@ -85,11 +103,33 @@ class Tenant:
     title_zh: str
     max_priority_class: str
     unix_user: str | None
+    share: TenantShare = TenantShare()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySettings:
+    """How the planner decides; what each means is in scheduler.core.decisions.Policy.
+
+    `fair_share_half_life_s`: after so long, what a tenant used counts half.
+    """
+
+    packing: str = "default"
+    backfill: Backfill = "easy"
+    tie_seed: int = 0
+    starve_after_s: float = 86_400.0
+    fair_share_half_life_s: float = 7 * 86_400.0
+    min_run_before_preemption_s: float = 600.0
+    min_run_before_growth_s: float = 600.0
+    reservation_depth: int = 64
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedNodes:
-    """`count` nodes `PREFIX-0`.. of `devices` simulated cards each. Everything they report is marked simulated."""
+    """`count` nodes `PREFIX-0`.. of `devices` simulated cards each. Everything they report is marked simulated.
+
+    `racks`: the nodes stand in them in turn. Each `devices_per_island` cards are one NVLink (or the like) island; 0: no
+    islands. `mig_profiles`: every card is partitioned into these, and its devices are the instances.
+    """
 
     prefix: str
     count: int
@@ -100,6 +140,10 @@ class SimulatedNodes:
     device_memory_bytes: int
     cpus_milli: int
     memory_bytes: int
+    racks: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    devices_per_island: int = 0
+    mig_profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +182,6 @@ class SiteConfig:
     catalogue: Mapping[str, Card]
     priority_classes: Mapping[str, PriorityClass]
     tenants: Mapping[str, Tenant]
+    policy: PolicySettings = PolicySettings()
+    node_rack: str | None = None
+    node_labels: tuple[tuple[str, str], ...] = ()

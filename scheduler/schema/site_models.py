@@ -11,6 +11,8 @@ from scheduler.schema.fields import (
     ConfigName,
     CpusMilli,
     Flag,
+    LabelMap,
+    MigProfile,
     SizeBytes,
     Text,
     duration,
@@ -18,13 +20,19 @@ from scheduler.schema.fields import (
     matching,
     one_of,
     positive,
+    thousandths,
     whole,
 )
+from scheduler.schema.model import PolicySettings
 from scheduler.schema.problems import Shape
 
+DEFAULTS: Final = PolicySettings()
 DEVICE_SOURCES: Final = ("nvml", "cpu")
 PRECISIONS: Final = ("dense 16-bit", "dense fp8", "dense fp64")
+PACKINGS: Final = ("default", "fgd", "best-fit", "dot-product", "gpu-packing", "random")  # those of core.packing
+BACKFILLS: Final = ("easy", "conservative", "none")
 MAX_SIMULATED_NODES: Final = 2000
+MAX_DEVICES_MILLI: Final = 1_000_000_000
 RAY_LEAST_OBJECT_STORE_BYTES: Final = 75 << 20  # Ray refuses to start with less
 
 Port = Annotated[int, PlainValidator(whole(0, 65535))]
@@ -56,6 +64,28 @@ def _as_store_url(value: object) -> str:
     return value
 
 
+def _as_devices_milli(value: object) -> int:
+    milli = thousandths(value)
+    if milli is None or not 0 <= milli <= MAX_DEVICES_MILLI:
+        raise expected("a number of devices from 0 to 1000000, in steps of 0.001")
+    return milli
+
+
+def _as_racks(value: object) -> object:
+    """One rack stands for a list of one."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        raise expected("a rack's name, or a list of names in which the nodes stand in turn")
+    return value
+
+
+def _as_profiles(value: object) -> object:
+    if not isinstance(value, list) or not 1 <= len(value) <= 7:
+        raise expected("a list of 1 to 7 MIG profiles, the instances of each card, such as [3g.40gb, 3g.40gb]")
+    return value
+
+
 def _as_nodes(value: object) -> object:
     if not isinstance(value, list):
         raise expected("a list of groups of simulated nodes (prefix, count, site, model, devices)")
@@ -77,12 +107,15 @@ class IncludeShape(Shape):
     priority_classes: Text
     tenants: Text
     hardware_catalogue: Text
+    policy: Text | None = None
 
 
 class NodeShape(Shape):
     site: Text
     name: ConfigName | None = None
     devices: Annotated[tuple[str, ...], PlainValidator(_as_sources)] = DEVICE_SOURCES
+    rack: ConfigName | None = None
+    labels: LabelMap = Field(default_factory=dict)
 
 
 class HealthCheckShape(Shape):
@@ -107,6 +140,10 @@ class SimulatedShape(Shape):
     device_memory: SizeBytes | None = None
     cpus: CpusMilli
     memory: SizeBytes
+    rack: Annotated[list[ConfigName], BeforeValidator(_as_racks)] = Field(default_factory=list)
+    labels: LabelMap = Field(default_factory=dict)
+    island: Annotated[int, PlainValidator(whole(1, 64))] | None = None
+    mig: Annotated[list[MigProfile], BeforeValidator(_as_profiles)] = Field(default_factory=list)
 
 
 class LocalShape(Shape):
@@ -157,6 +194,20 @@ class PriorityClassesShape(Shape):
     priority_classes: dict[ConfigName, PriorityClassShape]
 
 
+DevicesMilli = Annotated[int, PlainValidator(_as_devices_milli)]
+
+
+class QuotaShape(Shape):
+    guaranteed: DevicesMilli = 0
+    maximum: DevicesMilli | None = None
+
+
+class LimitsShape(Shape):
+    running_jobs: Annotated[int, PlainValidator(whole(1, 1_000_000))] | None = None
+    queued_jobs: Annotated[int, PlainValidator(whole(1, 1_000_000))] | None = None
+    queued_devices: DevicesMilli | None = None
+
+
 class TenantShape(Shape):
     title_en: Text
     title_zh: Text
@@ -170,7 +221,28 @@ class TenantShape(Shape):
         ]
         | None
     ) = None
+    weight: Annotated[float, PlainValidator(positive(1e6, "a weight: a number"))] = 1.0
+    quota: QuotaShape = Field(default_factory=QuotaShape)
+    limits: LimitsShape = Field(default_factory=LimitsShape)
 
 
 class TenantsShape(Shape):
     tenants: dict[ConfigName, TenantShape]
+
+
+def _as_pause_s(value: object) -> float:
+    """A duration that may be 0."""
+    return 0.0 if value == 0 and not isinstance(value, bool) else duration()(value)
+
+
+class PolicyShape(Shape):
+    """policy.yaml. Every field has a default: those of scheduler.schema.model.PolicySettings."""
+
+    packing: Annotated[str, PlainValidator(one_of(*PACKINGS))] = DEFAULTS.packing
+    backfill: Annotated[str, PlainValidator(one_of(*BACKFILLS))] = DEFAULTS.backfill
+    tie_seed: Annotated[int, PlainValidator(whole(0, 2**31 - 1))] = DEFAULTS.tie_seed
+    starve_after: Annotated[float, PlainValidator(duration(low_s=60.0))] = DEFAULTS.starve_after_s
+    fair_share_half_life: Annotated[float, PlainValidator(duration(low_s=60.0))] = DEFAULTS.fair_share_half_life_s
+    min_run_before_preemption: Annotated[float, PlainValidator(_as_pause_s)] = DEFAULTS.min_run_before_preemption_s
+    min_run_before_growth: Annotated[float, PlainValidator(_as_pause_s)] = DEFAULTS.min_run_before_growth_s
+    reservation_depth: Annotated[int, PlainValidator(whole(1, 10_000))] = DEFAULTS.reservation_depth

@@ -7,6 +7,7 @@ ended ones from the store.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,26 +15,41 @@ from dataclasses import replace
 from node_agent.messages import LogChunk
 from scheduler.core import transitions
 from scheduler.core.decisions import Policy
-from scheduler.core.explain import explain, nearest_possible
-from scheduler.core.jobs import ON_NODES, Job, JobSpec
-from scheduler.core.satisfiable import demand_text
+from scheduler.core.explain import explain
+from scheduler.core.jobs import Job, JobSpec
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
-from scheduler.ports import Clock, Drain, Engine, GatewayControl, Json, Principal, Store, StoredEvent
-from scheduler.service import views
-from scheduler.service.loop import CAPACITY, ServiceLoop, superseded_text
+from scheduler.ports import (
+    Clock,
+    Drain,
+    Engine,
+    GatewayControl,
+    Json,
+    Principal,
+    Reservation,
+    ReservationRequest,
+    Store,
+    StoredEvent,
+)
+from scheduler.service import fairness, reserving, views
+from scheduler.service.admission import admit
+from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.outcome import (
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
     JobsSubmitted,
+    ReserveRequested,
     ResumeRequested,
+    ScaleRequested,
     SupersededBy,
+    UnreserveRequested,
 )
 from scheduler.service.places import PLACING
-from scheduler.service.planning import queue_of
-from scheduler.service.recovery import ended_before, recover
-from scheduler.service.state import ServiceState, ended_well, pending_job
+from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, ended_before, recover
+from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
 from scheduler.service.why import dry_run_view, why_ended, why_live
+
+log = logging.getLogger(__name__)
 
 MAX_LIVE_JOBS = 100_000
 ENDED_STATES = ("succeeded", "failed", "cancelled")
@@ -45,7 +61,7 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class Service:
         secret: bytes,
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
+        half_life_s: float = DEFAULT_HALF_LIFE_S,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -72,6 +89,7 @@ class Service:
         self._secret = secret
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
+        self._half_life_s = half_life_s
         self._loop: ServiceLoop | None = None
         # Between the store's taking a submission and the loop's hearing of it; ids must reach the loop in order.
         self._submitting = threading.Lock()
@@ -94,6 +112,7 @@ class Service:
             secret=self._secret,
             policy=self._policy,
             now_s=self._clock.now_s(),
+            half_life_s=self._half_life_s,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)
@@ -104,18 +123,23 @@ class Service:
 
     def close(self) -> None:
         """Stop deciding. The engine, the gateway and the store are closed by who opened them."""
-        if self._loop is not None:
-            self._loop.close()
+        if self._loop is None:
+            return
+        self._loop.close()
+        state = self._loop.call_closed(lambda state: state)
+        try:
+            self._store.set_usage(fairness.snapshot(state, self._clock.now_s()))
+        except (Unavailable, Superseded) as error:  # the last minute of what tenants used is forgotten, no more
+            log.warning("what tenants used since %.0f is not kept: %s", state.usage_kept_s, error.message)
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
         _may_change(by)
         wanted = [self._accepted(spec, by) for spec in specs]
-        tasks = sum(max(1, spec.array_size) for spec in wanted)
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        self.loop.call(lambda state: self._admit(state, wanted, tasks))
+        self.loop.call(lambda state: self._admit(state, wanted))
         with self._submitting:
             now_s = self._clock.now_s()
             # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
@@ -139,10 +163,10 @@ class Service:
         wanted = self._accepted(spec, by)
 
         def ask(state: ServiceState) -> Json:
-            self._admit(state, [wanted], 1)
+            self._admit(state, [wanted])
             now_s = self._clock.now_s()
             job = replace(pending_job(_unsubmitted(wanted, now_s)), job_id=_DRY_RUN_ID)
-            answer = explain(state.cluster, queue_of(state, now_s), state.policy, job, now_s=now_s)
+            answer = explain(state.cluster, state.queue, state.policy, job, now_s=now_s)
             return dry_run_view(answer, state, now_s)
 
         return self.loop.call(ask)
@@ -164,25 +188,9 @@ class Service:
             after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
         return replace(spec, after=tuple(dict.fromkeys(after)))
 
-    def _admit(self, state: ServiceState, specs: Sequence[JobSpec], tasks: int) -> None:
-        """In the loop's thread: is there room in the queue, and could the cluster ever run these?"""
-        if state.superseded_by is not None:
-            raise Unavailable(superseded_text(state))
-        if len(state.jobs) + tasks > self._max_live_jobs:
-            raise Overloaded(
-                f"{len(state.jobs)} jobs are waiting or running and at most {self._max_live_jobs} may be;"
-                " submit again when some have ended"
-            )
-        if not state.cluster.node_names or any(status.facts is None for status in state.nodes.values()):
-            return  # after a restart, until every node that carries a job has said what it has
-        for spec in specs:
-            nearest = nearest_possible(state.cluster, spec.alternatives, spec.workers_min)
-            if nearest is not None:
-                raise BadInput(
-                    f"no node of this cluster can ever take {demand_text(spec.alternatives, spec.workers_min)};"
-                    f" the nearest possible is {nearest}",
-                    field="resources",
-                )
+    def _admit(self, state: ServiceState, specs: Sequence[JobSpec]) -> None:
+        """In the loop's thread."""
+        admit(state, specs, max_live_jobs=self._max_live_jobs, now_s=self._clock.now_s())
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -196,7 +204,7 @@ class Service:
             now_s = self._clock.now_s()
             found = [job for job in state.jobs.values() if tenant in (None, job.spec.tenant)]
             wanted = [job for job in found if states is None or views.word(job) in states]
-            return [views.job_view(state, job, now_s) for job in views.in_queue_order(wanted)[:limit]]
+            return [views.job_view(state, job, now_s) for job in views.in_queue_order(state, wanted, now_s)[:limit]]
 
         shown = self.loop.call(live)
         ended = [word for word in ENDED_STATES if states is None or word in states]
@@ -269,6 +277,12 @@ class Service:
         self.loop.request(CancelRequested(job.id, by.name, reason))
         return self._view(job)
 
+    def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
+        _may_change(by)
+        job = self._find(job_id, by)
+        self.loop.request(ScaleRequested(job.id, replicas, by.name))
+        return self._view(job)
+
     def drain(self, node: str, by: Principal, *, reason: str) -> Json:
         _operator(by, "drain nodes")
         self.loop.request(DrainRequested(Drain(node, reason, by.name, self._clock.now_s())))
@@ -279,29 +293,61 @@ class Service:
         self.loop.request(ResumeRequested(node))
         return self._node(node)
 
+    # -- reservations ----------------------------------------------------------------------------------------------
+
+    def reservations(self, by: Principal) -> Json:
+        tenant = by.tenant if by.role == "tenant" else None
+        now_s = self._clock.now_s()
+        return {"reservations": self.loop.call(lambda state: views.reservation_views(state, now_s, tenant=tenant))}
+
+    def reserve(self, wanted: ReservationRequest, by: Principal) -> Json:
+        _operator(by, "reserve nodes")
+        now_s = self._clock.now_s()
+        reserving.check_times(wanted.start_s, wanted.end_s, wanted.every_s, now_s)
+        nodes = self.loop.call(lambda state: reserving.chosen_nodes(state, wanted))
+        made = Reservation(
+            wanted.name, nodes, wanted.start_s, wanted.end_s, wanted.reason, by.name, now_s, wanted.every_s
+        )
+        self.loop.request(ReserveRequested(made))
+        return self.loop.call(lambda state: views.reservation_view(state, made, now_s))
+
+    def cancel_reservation(self, name: str, by: Principal) -> Json:
+        _operator(by, "cancel reservations")
+        now_s = self._clock.now_s()
+
+        def ask(state: ServiceState) -> Json | None:
+            found = state.reservations.get(name)
+            return None if found is None else views.reservation_view(state, found, now_s)
+
+        was = self.loop.call(ask)
+        self.loop.request(UnreserveRequested(name))
+        assert was is not None, name
+        return was
+
     def close_down(self, by: Principal) -> Json:
         _operator(by, "take the site down")
         self.loop.request(CloseDownRequested(by.name))
-        return {"running": self.loop.call(lambda s: sum(isinstance(job.state, ON_NODES) for job in s.jobs.values()))}
+        return {"running": self.loop.call(lambda state: sum(bool(workers_of(job)) for job in state.jobs.values()))}
 
     # -- the site --------------------------------------------------------------------------------------------------
 
     def nodes(self, by: Principal) -> Json:
         readings = self._engine.readings()
 
-        def ask(state: ServiceState) -> list[Json]:
-            shown = views.node_views(state, readings)
+        def ask(state: ServiceState) -> Json:
+            shown = views.node_views(state, readings, self._clock.now_s())
             if by.role == "tenant":
                 _hide_others(shown, state, by.tenant)
-            return shown
+            return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
 
-        return {"nodes": self.loop.call(ask)}
+        return self.loop.call(ask)
 
     def status(self, by: Principal) -> Json:
         loop = self.loop
 
         def ask(state: ServiceState) -> Json:
-            return {"epoch": state.epoch, "jobs": views.counts(state)}
+            fragmentation = views.fragmentation_view(state)
+            return {"epoch": state.epoch, "jobs": views.counts(state), "fragmentation": fragmentation}
 
         return {
             **self._status_extra,
@@ -346,7 +392,8 @@ class Service:
 
     def _node(self, node: str) -> Json:
         readings = self._engine.readings().get(node, {})
-        return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings))
+        now_s = self._clock.now_s()
+        return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings, now_s))
 
 
 # ---- rights ------------------------------------------------------------------------------------------------------

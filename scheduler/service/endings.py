@@ -71,7 +71,7 @@ def stop(
     if not alive(job):
         conclude(state, out, stopping, cause, by=by, detail=detail, now_s=now_s)
         return
-    event = "preempting" if cause is EndCause.PREEMPTED else "stopping"
+    event = {EndCause.PREEMPTED: "preempting", EndCause.RESIZED: "resizing"}.get(cause, "stopping")
     state.put(out, stopping, event, now_s, {"cause": cause.value, "by": by, "detail": detail})
     for run in alive(stopping):
         out.send(run.placement.node, dispatch.stop(state.epoch, job, run, cause))
@@ -115,7 +115,7 @@ def conclude(
         state.prepared.pop(dispatch.key_of(job, run), None)
         state.restarts.pop((job.id, run.placement.worker), None)
         state.unseen_ends.pop(replica_name(job.id, run.placement.worker), None)
-        state.asked_places.discard((job.id, run.placement.worker))
+        state.leaving.discard((job.id, run.placement.worker))
     match cause:
         case EndCause.SUCCEEDED:
             state.put(out, transitions.succeed(job, now_s), "succeeded", now_s)
@@ -133,11 +133,13 @@ def conclude(
             else:
                 state.unseen_ends.pop(job.id, None)
                 _requeue(state, out, counted, cause, detail, back_off_s(counted.failures), now_s)
-        case EndCause.PREEMPTED | EndCause.NODE_LOST:
+        case EndCause.PREEMPTED | EndCause.NODE_LOST | EndCause.RESIZED:
             if had_started(job):
                 state.unseen_ends.pop(job.id, None)
-            why = f"preempted by job {by}" if cause is EndCause.PREEMPTED else f"node {by} was lost"
-            _requeue(state, out, job, cause, why, 0.0, now_s)
+            if cause is EndCause.PREEMPTED:
+                job = replace(job, preemptions=job.preemptions + 1)
+            why = {EndCause.PREEMPTED: f"preempted by job {by}", EndCause.NODE_LOST: f"node {by} was lost"}
+            _requeue(state, out, job, cause, why.get(cause, f"resized, {detail}"), 0.0, now_s)
         case EndCause.SITE_DOWN:
             _requeue(state, out, job, cause, "the site was taken down", 0.0, now_s)
         case EndCause.LEASE_LAPSED | EndCause.UNKNOWN:

@@ -14,12 +14,12 @@ from typing import assert_never
 
 from node_agent.messages import Command, Forget, Prepare, Release
 from scheduler.errors import SuanliError, Superseded, Unavailable
-from scheduler.ports import Change, Drain, Store
-from scheduler.service.outcome import Outcome, Result, Undrain
+from scheduler.ports import Change, Drain, Reservation, Store, Usage
+from scheduler.service.outcome import Outcome, Result, Undrain, Unreserve
 
 log = logging.getLogger(__name__)
 
-Piece = Result | Drain | Undrain | Change
+Piece = Result | Drain | Undrain | Reservation | Unreserve | Usage | Change
 
 
 @dataclass(slots=True)
@@ -35,9 +35,11 @@ class Keeping:
     """How many pieces were set aside."""
 
     def keep(self, store: Store) -> None:
-        """Results and drains may be written twice without harm, so a retry may repeat them; the changes go last."""
+        """The changes go last: all the rest may be written twice without harm, so that a retry may repeat it."""
         if self.one_by_one is None:
-            first: tuple[Piece, ...] = (*self.out.results, *self.out.drains)
+            out = self.out
+            usage = () if out.usage is None else (out.usage,)
+            first: tuple[Piece, ...] = (*out.results, *out.drains, *out.reservations, *usage)
             try:
                 for piece in first:
                     _write(store, piece)
@@ -70,6 +72,10 @@ class Keeping:
                 log.exception("job %s: the result of worker %s cannot be stored and is lost", job_id, worker)
             case Drain(node=node) | Undrain(node=node):
                 log.exception("node %s: what was said of its drain is forgotten when the service restarts", node)
+            case Reservation(name=name) | Unreserve(name=name):
+                log.exception("reservation %s: what was said of it is forgotten when the service restarts", name)
+            case Usage():
+                log.exception("what tenants have used is known here alone until it can be stored")
             case _:
                 assert_never(piece)
 
@@ -93,6 +99,12 @@ def _write(store: Store, piece: Piece) -> None:
             store.set_drain(piece)
         case Undrain():
             store.clear_drain(piece.node)
+        case Reservation():
+            store.set_reservation(piece)
+        case Unreserve():
+            store.clear_reservation(piece.name)
+        case Usage():
+            store.set_usage(piece)
         case Change():
             store.commit([piece])
         case _:

@@ -122,6 +122,11 @@ class ServiceLoop:
         self._ask(_Call(run))
         return self._await(answer)
 
+    def call_closed(self, question: Callable[[ServiceState], T]) -> T:
+        """Answer a question about the state of a loop that was closed, in the caller's thread."""
+        assert self._closing
+        return question(self._state)
+
     def on_end(self, state: ServiceState, job_id: str) -> Future[None]:
         """Done when the job's end is committed. To be called from a question, for a job that lives."""
         assert job_id in state.jobs, job_id

@@ -14,7 +14,7 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import fencing, nodes
+from scheduler.service import fairness, fencing, nodes, reserving, scaling, typical_work
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelRequested,
@@ -23,15 +23,18 @@ from scheduler.service.outcome import (
     Event,
     JobsSubmitted,
     Outcome,
+    ReserveRequested,
     ResumeRequested,
+    ScaleRequested,
     SupersededBy,
     Tick,
     Undrain,
+    UnreserveRequested,
 )
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
 from scheduler.service.runs import on_run_event
-from scheduler.service.state import ServiceState, time_limit_due_s
+from scheduler.service.state import ServiceState, time_limit_due_s, workers_of
 from scheduler.service.timers import Timer
 
 
@@ -51,6 +54,14 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
                 _submitted(state, out, job, event, now_s)
         case CancelRequested():
             _cancel(state, out, event, now_s)
+        case ScaleRequested():
+            scaling.scale(state, out, event, now_s)
+        case ReserveRequested(reservation=reservation):
+            for node in reservation.nodes:
+                _known_node(state, node)
+            reserving.reserve(state, out, reservation, now_s)
+        case UnreserveRequested(name=name):
+            reserving.unreserve(state, out, name)
         case DrainRequested(drain=drain):
             _known_node(state, drain.node)
             state.drains[drain.node] = drain
@@ -89,6 +100,7 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
         plan_now(state, out, now_s)
     while state.just_ended:
         _settle_dependents(state, out, state.just_ended.pop(), now_s)
+    fairness.keep(state, out, now_s)
     table = routes(state)
     if table != state.published:
         out.routes = state.published = table
@@ -100,6 +112,7 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
 def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted, now_s: float) -> None:
     if job.id in state.jobs or job.id in state.ended:
         return  # heard before
+    typical_work.saw(state, [job])
     state.keep(job, now_s)
     ended = {before: state.ended[before] for before in job.spec.after if before in state.ended}
     ended |= {before: event.ended[before] for before in job.spec.after if before in event.ended}
@@ -146,7 +159,7 @@ def _close_down(state: ServiceState, out: Outcome, by: str, now_s: float) -> Non
     """As if everything were preempted at once, by nobody in particular. A repeated request asks what came up since."""
     state.closing_down = True
     for job in list(state.jobs.values()):
-        if isinstance(job.state, Starting | Running):
+        if isinstance(job.state, Starting | Running) and workers_of(job):
             detail = "the site is being taken down"
             stop(state, out, job, EndCause.SITE_DOWN, by=by, detail=detail, now_s=now_s)
 
@@ -192,7 +205,7 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
             over = job is not None and isinstance(job.state, Pending) and job.state.not_before_s <= now_s
             if job is not None and over and not fencing.push_out(state, out, job.id, now_s):
                 state.keep(job, now_s)
-        case "replica":
+        case "replica" | "reservation":
             pass  # planning looks at what is due
         case "silence":
             nodes.silence_over(state, out, timer.subject, now_s)

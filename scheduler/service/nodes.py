@@ -10,7 +10,7 @@ from __future__ import annotations
 from node_agent.messages import Exited, RenewLease, RunReport, Stop
 from scheduler.core.jobs import ON_NODES, Job, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
-from scheduler.service import dispatch, fencing, runs
+from scheduler.service import dispatch, fencing, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
@@ -56,6 +56,8 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
     job, run = found
     if isinstance(job.state, Stopping):
         out.send(key.node, dispatch.stop(state.epoch, job, run, job.state.cause))
+    elif (job.id, key.worker) in state.leaving:
+        out.send(key.node, scaling.stop_command(state, job, run))
     elif report.phase in ("prepared", "exited"):
         # Asked again, it answers again: with the port that a gang needs, or with what is wrong with the job.
         _prepare_again(state, out, job, run)
@@ -71,7 +73,8 @@ def _reconcile_unknown(state: ServiceState, out: Outcome, job_id: str, run: Work
     if job is None or run not in alive(job):
         return  # ended by what another of its workers did
     key = dispatch.key_of(job, run)
-    if not isinstance(job.state, Stopping) and run.phase in runs.UNSTARTED:
+    leaving = (job.id, key.worker) in state.leaving
+    if not isinstance(job.state, Stopping) and not leaving and run.phase in runs.UNSTARTED:
         _prepare_again(state, out, job, run)
         return
     asked = job.state.cause.value if isinstance(job.state, Stopping) else None

@@ -1,7 +1,7 @@
 """What can happen to the service, and what follows from it: the events that `machine.step` takes and its Outcome.
 
-An Outcome is not performed by who makes it: the loop commits `changes`, `results` and `drains` first, and only then
-sends `commands`, acknowledges events, publishes `routes` and answers whoever waits.
+An Outcome is not performed by who makes it: the loop commits `changes`, `results`, `drains` and the like first, and
+only then sends `commands`, acknowledges events, publishes `routes` and answers whoever waits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 
 from node_agent.messages import Command, RunKey
 from scheduler.core.jobs import Job
-from scheduler.ports import Change, Drain, NodeDown, NodeUp, Route, RunEvent
+from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Usage
 
 # ---- events ------------------------------------------------------------------------------------------------------
 
@@ -36,6 +36,30 @@ class CancelRequested:
     by: str
     reason: str
     kind: Literal["cancel_requested"] = "cancel_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleRequested:
+    """A service is to have so many replicas. Raises Conflict or BadInput, see `scaling.scale`."""
+
+    job_id: str
+    replicas: int
+    by: str
+    kind: Literal["scale_requested"] = "scale_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveRequested:
+    """Raises Conflict where its name or its nodes are taken."""
+
+    reservation: Reservation
+    kind: Literal["reserve_requested"] = "reserve_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreserveRequested:
+    name: str
+    kind: Literal["unreserve_requested"] = "unreserve_requested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,9 @@ class SupersededBy:
 Event = (
     JobsSubmitted
     | CancelRequested
+    | ScaleRequested
+    | ReserveRequested
+    | UnreserveRequested
     | DrainRequested
     | ResumeRequested
     | CloseDownRequested
@@ -104,15 +131,23 @@ class Undrain:
     node: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unreserve:
+    name: str
+
+
 @dataclass(slots=True)
 class Outcome:
-    """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change."""
+    """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change, `usage`
+    when it need not be kept now."""
 
     changes: list[Change] = field(default_factory=list)
     commands: dict[str, list[Command]] = field(default_factory=dict)
     acks: dict[str, int] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     drains: list[Drain | Undrain] = field(default_factory=list)
+    reservations: list[Reservation | Unreserve] = field(default_factory=list)
+    usage: Usage | None = None
     routes: tuple[Route, ...] | None = None
 
     def send(self, node: str, command: Command) -> None:
@@ -127,4 +162,4 @@ class Outcome:
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
-        return bool(self.changes or self.results or self.drains)
+        return bool(self.changes or self.results or self.drains or self.reservations)

@@ -12,7 +12,7 @@ from scheduler.core.jobs import Job, WorkerPhase, WorkerRun
 from scheduler.ports import Json, StoredEvent
 from scheduler.service.state import ServiceState
 
-PLACING = ("placed", "replica_restarted")
+PLACING = ("placed", "replica_restarted", "replica_added")
 """The events that say where workers are to run."""
 
 

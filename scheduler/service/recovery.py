@@ -19,7 +19,7 @@ from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import Drain, Store
-from scheduler.service import fencing, machine, replicas
+from scheduler.service import fairness, fencing, machine, replicas, typical_work
 from scheduler.service.dispatch import is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
@@ -27,15 +27,28 @@ from scheduler.service.state import NodeStatus, Released, ServiceState, UnseenEn
 from scheduler.service.timers import Timer
 
 FIRST_CONTACT_S = 30.0
+DEFAULT_HALF_LIFE_S = 7 * 86_400.0
 
 
 def recover(
-    store: Store, *, epoch: int, lease_s: float, secret: bytes, policy: Policy, now_s: float
+    store: Store,
+    *,
+    epoch: int,
+    lease_s: float,
+    secret: bytes,
+    policy: Policy,
+    now_s: float,
+    half_life_s: float = DEFAULT_HALF_LIFE_S,
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
+    state.usage = fairness.restored(store.usage(), half_life_s, now_s)
+    state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()
     waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.after]
+    heard_below = {job.id for job in waiting}
+    recent = store.recent_jobs(tenant=None, states=None, limit=typical_work.LOOKED_BACK_JOBS)
+    typical_work.saw(state, (job for job in reversed(recent) if job.id not in heard_below))
     released = {job.id: found for job in jobs if (found := _released(store, job)) is not None}
     out = Outcome()
     _take_in(state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.after)))

@@ -1,7 +1,7 @@
 """Replicas of a service live and die one by one: one that ends is started again while the others go on.
 
 It comes back at its own place after a back-off. Where that place is on a node that is away or drained, it asks the
-planner for another one, as a waiting job of one worker would.
+planner for another one, as a waiting job of one worker would. So does each replica that a service is to have more.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scheduler.core import transitions
-from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
-from scheduler.service import dispatch
+from scheduler.service import dispatch, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
     back_off_s,
@@ -23,7 +22,7 @@ from scheduler.service.endings import (
 )
 from scheduler.service.outcome import Outcome
 from scheduler.service.places import places_detail
-from scheduler.service.state import ServiceState, pending_job, replica_name, serves, workers_of
+from scheduler.service.state import Asked, ServiceState, pending_job, replica_name, serves, workers_of
 from scheduler.service.timers import Timer
 
 
@@ -32,6 +31,9 @@ def replica_ended(
 ) -> None:
     """`job` has the replica as EXITED already and is not yet committed so."""
     worker = run.placement.worker
+    if (job.id, worker) in state.leaving or scaling.too_many(state, job) > 0:
+        scaling.gone(state, out, job, worker, now_s)
+        return
     if cause is EndCause.SUCCEEDED:
         cause, sentence = EndCause.EXIT_CODE, f"{sentence}, although a service is to go on until it is cancelled"
     name = replica_name(job.id, worker)
@@ -66,7 +68,7 @@ def ask_restart(state: ServiceState, job_id: str, worker: int, due_s: float) -> 
 
 
 def restart_due(state: ServiceState, out: Outcome, now_s: float) -> None:
-    """Start again what is due and whose place can be used; the rest asks for another place (see `homeless`)."""
+    """Start again what is due and whose place can be used; the rest asks for another place (`ask_places`)."""
     for (job_id, worker), due_s in list(state.restarts.items()):
         job = state.jobs.get(job_id)
         if job is None or not serves(job):
@@ -75,21 +77,38 @@ def restart_due(state: ServiceState, out: Outcome, now_s: float) -> None:
             node = _run(job, worker).placement.node
             if state.is_up(node) and node not in state.drains:
                 start_again(state, out, job, worker, None, now_s)
-            else:
-                state.needs_plan |= (job_id, worker) not in state.asked_places
-                state.asked_places.add((job_id, worker))
 
 
-def homeless(state: ServiceState, now_s: float) -> dict[str, tuple[PendingJob, Job, int]]:
-    """Replicas that need another place, as the planner is asked for it: under ids of their own."""
-    found: dict[str, tuple[PendingJob, Job, int]] = {}
+def ask_places(state: ServiceState, now_s: float) -> None:
+    """Put into the queue the single replicas that need a place, and take out those that do not any more."""
+    wanted: dict[str, Asked] = {}
     for (job_id, worker), due_s in state.restarts.items():
         if due_s <= now_s:
-            job = state.jobs[job_id]
-            name = replica_name(job_id, worker)
-            asked = replace(pending_job(job), job_id=name, workers_min=1, workers_max=1)
-            found[name] = (asked, job, worker)
-    return found
+            _ask(state, wanted, state.jobs[job_id], worker)
+    for job_id in sorted(state.scaled):
+        for worker in scaling.missing(state, state.jobs[job_id]):
+            _ask(state, wanted, state.jobs[job_id], worker)
+    for name in state.asked.keys() - wanted.keys():
+        state.queue.withdraw(name)
+    for name, asked in wanted.items():
+        if state.asked.get(name) != asked:
+            state.queue.submit(asked.pending)
+            state.needs_plan = True
+    state.asked = wanted
+
+
+def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int) -> None:
+    name = replica_name(job.id, worker)
+    beside = sorted({run.placement.node for run in scaling.staying(state, job) if run.placement.worker != worker})
+    pending = replace(
+        pending_job(job),
+        job_id=name,
+        workers_min=1,
+        workers_max=1,
+        holds_slo=job.spec.slo_p99_ms is not None,
+        beside=tuple(beside),
+    )
+    wanted[name] = Asked(pending, job.id, worker)
 
 
 def start_again(
@@ -97,7 +116,6 @@ def start_again(
 ) -> None:
     """A new attempt of one replica, at its own place or (`place`) another."""
     state.restarts.pop((job.id, worker), None)
-    state.asked_places.discard((job.id, worker))
     job = transitions.restart_replica(job, worker, place=place)
     run = _run(job, worker)
     detail = {"worker": worker, "attempt": run.attempt, **places_detail(state, job, [run])}

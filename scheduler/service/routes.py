@@ -17,7 +17,10 @@ def _route(state: ServiceState, job: Job) -> Route:
     replicas = tuple(
         Replica(job.id, run.placement.worker, run.attempt, run.address, state.simulated(job, run.placement))
         for run in (workers_of(job) if serves(job) else ())
-        if run.phase is WorkerPhase.READY and run.address is not None
+        if run.phase is WorkerPhase.READY
+        and run.address is not None
+        # Before a replica is told to go for good, nothing is sent to it any more.
+        and (job.id, run.placement.worker) not in state.leaving
     )
     spec = job.spec
     return Route(spec.name, spec.tenant, spec.priority, spec.slo_p99_ms, replicas, replica_secret(state.secret, job.id))

@@ -17,12 +17,14 @@ from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, RunningJob
 from scheduler.core.demand import NodeFacts, Placement
+from scheduler.core.fair_share import DecayedUsage
 from scheduler.core.jobs import (
     ON_NODES,
     Cancelled,
     EndCause,
     Failed,
     Job,
+    JobKind,
     Pending,
     Running,
     Starting,
@@ -31,14 +33,18 @@ from scheduler.core.jobs import (
     WorkerPhase,
     WorkerRun,
 )
+from scheduler.core.packing.shapes import ShapeHistory
+from scheduler.core.queue import Queue
+from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
-from scheduler.ports import Change, Drain, Route
+from scheduler.ports import Change, Drain, Reservation, Route
 from scheduler.service.dispatch import is_service
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
 
 # How many jobs that ended are remembered by whether they succeeded, for those that are submitted to wait for them.
 ENDED_REMEMBERED = 10_000
+WORK_HALF_LIFE_S = 7 * 86_400.0
 
 
 @dataclass(slots=True)
@@ -91,6 +97,15 @@ def replica_name(job_id: str, worker: int) -> str:
     return f"{job_id}/replica-{worker}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A single replica that the planner is asked a place for, under a name of its own (`replica_name`)."""
+
+    pending: PendingJob
+    job_id: str
+    worker: int
+
+
 @dataclass(slots=True)
 class ServiceState:
     epoch: int
@@ -106,12 +121,30 @@ class ServiceState:
     lease_due_s: float = 0.0
 
     # What the planner is asked about, kept as the jobs change.
-    queue: dict[str, PendingJob] = field(default_factory=dict)
-    running: dict[str, RunningJob] = field(default_factory=dict)
+    queue: Queue = field(default_factory=Queue)
+    parked: dict[str, set[str]] = field(default_factory=dict)
+    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease)."""
     services: set[str] = field(default_factory=set)
+    scaled: set[str] = field(default_factory=set)
+    """Of these, the ones that were told how many replicas to have."""
     needs_plan: bool = False
-    reasons: dict[str, Reason] = field(default_factory=dict)
-    expected_start_s: dict[str, float] = field(default_factory=dict)
+    planned_s: float = 0.0
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
+    """The last pass's. It may be made as it is looked into: not to be copied."""
+    expected_start_s: Mapping[str, float] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    policy_at_s: float = 0.0
+    """When the policy was last told what is reserved."""
+
+    # Whose turn it is.
+    usage: DecayedUsage = field(default_factory=lambda: DecayedUsage(7 * 86_400.0))
+    held_shares: Mapping[str, float] = field(default_factory=dict)
+    """By fair-share account: what is held since `usage` was last advanced."""
+    usage_kept_s: float = 0.0
+
+    work: ShapeHistory = field(default_factory=lambda: ShapeHistory(WORK_HALF_LIFE_S))
+    """What kinds of work were submitted of late."""
+    work_told_s: float = 0.0
 
     # Within an attempt.
     prepared: dict[RunKey, tuple[str, int]] = field(default_factory=dict)
@@ -122,8 +155,10 @@ class ServiceState:
     """Runs that ended well before they heard that they should stop."""
     restarts: dict[tuple[str, int], float] = field(default_factory=dict)
     """(job, worker) of replicas that ended, and when each may start again."""
-    asked_places: set[tuple[str, int]] = field(default_factory=set)
-    """Of these, the ones that the planner was asked for another place for."""
+    asked: dict[str, Asked] = field(default_factory=dict)
+    """Single replicas in the queue: those whose own place cannot be used, and those that a service is to have more."""
+    leaving: set[tuple[str, int]] = field(default_factory=set)
+    """(job, worker) of replicas that were told to go for good."""
     fenced: dict[str, Fenced] = field(default_factory=dict)
     """Jobs that wait for a lease."""
     unseen_ends: dict[str, UnseenEnds] = field(default_factory=dict)
@@ -153,6 +188,7 @@ class ServiceState:
         if isinstance(job.state, Succeeded | Failed | Cancelled):
             self.jobs.pop(job.id, None)
             self.services.discard(job.id)
+            self.scaled.discard(job.id)
             self.unseen_ends.pop(job.id, None)
             self.just_ended.append(job.id)
             self.ended[job.id] = isinstance(job.state, Succeeded)
@@ -162,6 +198,8 @@ class ServiceState:
             self.jobs[job.id] = job
             if is_service(job):
                 self.services.add(job.id)
+                if job.workers_wanted is not None:
+                    self.scaled.add(job.id)
         if not (isinstance(job.state, Pending) and isinstance(job.state.reason, WaitingForLease)):
             self.fenced.pop(job.id, None)
         self._index(job, now_s)
@@ -170,24 +208,30 @@ class ServiceState:
     def _index(self, job: Job, now_s: float) -> None:
         """Where the planner sees it: in the queue, among the running, or nowhere."""
         state = job.state
-        was_queued = self.queue.pop(job.id, None) is not None
         if not (isinstance(state, Pending) and state.not_before_s > now_s):
             self.timers.drop("not_before", job.id)
+        queued = parked = False
         match state:
             case Pending(reason=WaitingForJobs()):
-                pass
+                parked = True
             case Pending(not_before_s=not_before_s) if not_before_s > now_s:
                 self.timers.add(Timer(not_before_s, "not_before", job.id))
+                parked = True
             case Pending():
-                self.queue[job.id] = pending_job(job)
-                self.needs_plan |= not was_queued
+                queued = True
             case _:
                 pass
-        if not isinstance(state, Pending):
-            self.reasons.pop(job.id, None)
-            self.expected_start_s.pop(job.id, None)
-        if not isinstance(state, Starting | Running | Stopping):
-            self.running.pop(job.id, None)
+        self._park(job, parked)
+        if queued:
+            asked = pending_job(job)
+            before = self.queue.pending_job(job.id)
+            if before != asked:
+                self.queue.submit(asked)
+                self.needs_plan = True
+        elif self.queue.pending_job(job.id) is not None:
+            self.queue.withdraw(job.id)
+        if not isinstance(state, ON_NODES):
+            self.queue.end(job.id)
             self.released.pop(job.id, None)
             if self.limits.pop(job.id, None) is not None:
                 self.timers.drop("time_limit", job.id)
@@ -196,7 +240,21 @@ class ServiceState:
         if due_s is not None and self.limits.get(job.id) != due_s:
             self.limits[job.id] = due_s
             self.timers.add(Timer(due_s, "time_limit", job.id))
-        self.running[job.id] = running_job(job)
+        if state.workers:
+            running = running_job(job, is_leaving=any(leaving == job.id for leaving, _ in self.leaving))
+            if self.queue.running_job(job.id) != running:  # most news of a worker changes nothing that is planned with
+                self.queue.run(running)
+        else:
+            self.queue.end(job.id)  # a service that was scaled to nothing holds nothing
+
+    def _park(self, job: Job, parked: bool) -> None:
+        there = self.parked.get(job.spec.tenant)
+        if parked:
+            self.parked.setdefault(job.spec.tenant, set()).add(job.id)
+        elif there is not None:
+            there.discard(job.id)
+            if not there:
+                del self.parked[job.spec.tenant]
 
     def find_run(self, key: RunKey) -> tuple[Job, WorkerRun] | None:
         """The worker that the key names, if it is the current attempt's."""
@@ -258,36 +316,53 @@ class ServiceState:
 
 def pending_job(job: Job) -> PendingJob:
     spec = job.spec
+    wanted = spec.workers_max if job.workers_wanted is None else job.workers_wanted
     return PendingJob(
         job_id=job.id,
         seq=job.seq,
         tenant=spec.tenant,
         priority=spec.priority,
         submitted_s=job.submitted_s,
-        workers_min=spec.workers_min,
-        workers_max=spec.workers_max,
+        # A service that may be scaled to nothing waits for its first replica like any other.
+        workers_min=max(1, min(spec.workers_min, wanted)),
+        workers_max=max(1, wanted),
         alternatives=spec.alternatives,
         time_limit_s=spec.time_limit_s,
+        name=spec.name,
+        deadline_s=job.deadline_s,
+        constraints=spec.constraints,
+        reservation=spec.reservation,
     )
 
 
-def running_job(job: Job) -> RunningJob:
-    state = job.state
+def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
+    """`is_leaving`: some of its replicas were told to go. Until they have gone it is asked to give up no others."""
+    spec, state = job.spec, job.state
     assert isinstance(state, ON_NODES), job
-    limit_s = job.spec.time_limit_s
+    limit_s = spec.time_limit_s
     stopping = isinstance(state, Stopping)
     started_s = min((run.started_s for run in state.workers if run.started_s is not None), default=state.since_s)
     preempted = isinstance(state, Stopping) and state.cause is EndCause.PREEMPTED
+    grows = spec.kind is JobKind.TRAINING and spec.checkpoint is not None and spec.workers_max > spec.workers_min
+    too_many = job.workers_wanted is not None and len(state.workers) > job.workers_wanted
     return RunningJob(
         job_id=job.id,
-        tenant=job.spec.tenant,
-        priority=job.spec.priority,
+        tenant=spec.tenant,
+        priority=spec.priority,
         started_s=started_s if stopping else state.since_s,
         ends_by_s=None if limit_s is None else (started_s if stopping else state.since_s) + limit_s,
         saved_s=started_s,
         placements=tuple(run.placement for run in state.workers),
         stopping=stopping,
         stopping_for=state.by if preempted and isinstance(state, Stopping) else None,
+        name=spec.name,
+        apart_from=spec.constraints.apart_from,
+        preemptions=job.preemptions,
+        simulated=is_simulated(spec.alternatives),
+        workers_max=spec.workers_max if grows else None,
+        alternatives=spec.alternatives if grows else (),
+        constraints=spec.constraints,
+        workers_wanted=job.workers_wanted if too_many and not stopping and not is_leaving else None,
     )
 
 

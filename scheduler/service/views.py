@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+from scheduler.core.demand import Constraints
 from scheduler.core.jobs import (
     Cancelled,
     EndCause,
@@ -23,10 +24,15 @@ from scheduler.core.jobs import (
     WorkerRun,
     shown,
 )
+from scheduler.core.order import in_order
 from scheduler.core.reasons import NotConsidered, Reason, Requeued, text
-from scheduler.ports import Json, StoredEvent
+from scheduler.ports import Json, Reservation, StoredEvent
+from scheduler.service import reserving
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
+
+# Beyond so many waiting jobs a list shows them by submission: to order them all would hold up the service.
+MOST_ORDERED = 20_000
 
 
 def reason_view(reason: Reason, now_s: float) -> Json:
@@ -37,7 +43,7 @@ def shown_reason(state: ServiceState, job: Job) -> Reason | None:
     """The planner's newest word on a job in its queue; else what its state says. None when it does not wait."""
     if not isinstance(job.state, Pending):
         return None
-    if isinstance(job.state.reason, NotConsidered | Requeued) or job.id in state.queue:
+    if isinstance(job.state.reason, NotConsidered | Requeued) or state.queue.pending_job(job.id) is not None:
         return state.reasons.get(job.id, job.state.reason)
     return job.state.reason
 
@@ -104,6 +110,20 @@ def _view(job: Job) -> Json:
         "array_index": job.array_index,
         "after": list(spec.after),
         "time_limit_s": spec.time_limit_s,
+        "deadline_s": job.deadline_s,
+        "constraints": constraints_view(spec.constraints),
+        "reservation": spec.reservation,
+        "preemptions": job.preemptions,
+        "workers_wanted": job.workers_wanted,
+    }
+
+
+def constraints_view(constraints: Constraints) -> Json:
+    return {
+        "within": None if constraints.within is None else constraints.within.value,
+        "spread": None if constraints.spread is None else constraints.spread.value,
+        "one_per": None if constraints.one_per is None else constraints.one_per.value,
+        "apart_from": list(constraints.apart_from),
     }
 
 
@@ -167,12 +187,12 @@ def result_views(results: Mapping[tuple[int, int], str]) -> list[Json]:
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
-def node_views(state: ServiceState, readings: Mapping[str, Json]) -> list[Json]:
-    known = [status for status in state.nodes.values() if status.facts is not None]
-    return [node_view(state, status, readings.get(status.name, {})) for status in sorted(known, key=lambda s: s.name)]
+def node_views(state: ServiceState, readings: Mapping[str, Json], now_s: float) -> list[Json]:
+    known = sorted((status for status in state.nodes.values() if status.facts is not None), key=lambda s: s.name)
+    return [node_view(state, status, readings.get(status.name, {}), now_s) for status in known]
 
 
-def node_view(state: ServiceState, status: NodeStatus, readings: Json) -> Json:
+def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: float) -> Json:
     facts = status.facts
     assert facts is not None, status
     drain = state.drains.get(status.name)
@@ -200,6 +220,9 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json) -> Json:
                 "simulated": device.simulated,
                 "used_milli": used.used_milli,
                 "jobs": list(used.jobs),
+                "island": device.island,
+                "mig_profile": device.mig_profile,
+                "labels": dict(device.labels),
             }
             for device, used in zip(facts.devices, use, strict=True)
         ],
@@ -210,6 +233,54 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json) -> Json:
         "notes": notes,
         "drain": None if drain is None else {"reason": drain.reason, "by": drain.by, "at_s": drain.at_s},
         "readings": readings,
+        "rack": facts.rack,
+        "labels": dict(facts.labels),
+        "reservations": [
+            {"name": reservation.name, "start_s": start_s, "end_s": end_s, "reason": reservation.reason}
+            for reservation, (start_s, end_s) in _upcoming(state, now_s)
+            if status.name in reservation.nodes
+        ],
+    }
+
+
+def _upcoming(state: ServiceState, now_s: float) -> list[tuple[Reservation, tuple[float, float]]]:
+    """Reservations with their present or next time, the next one first."""
+    found = [(each, when) for each in state.reservations.values() if (when := reserving.window(each, now_s))]
+    return sorted(found, key=lambda pair: (pair[1][0], pair[0].name))
+
+
+def reservation_views(state: ServiceState, now_s: float, *, tenant: str | None) -> list[Json]:
+    """The next one first. A tenant sees of the jobs its own alone."""
+    shown = [reservation_view(state, reservation, now_s) for reservation, _ in _upcoming(state, now_s)]
+    for view in shown if tenant is not None else ():
+        for field in ("jobs", "running_past_start"):
+            view[field] = [i for i in view[field] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
+    return shown
+
+
+def reservation_view(state: ServiceState, reservation: Reservation, now_s: float) -> Json:
+    start_s, end_s = reserving.window(reservation, now_s) or (reservation.start_s, reservation.end_s)
+    return {
+        "name": reservation.name,
+        "nodes": list(reservation.nodes),
+        "state": "over" if end_s <= now_s else "active" if start_s <= now_s else "upcoming",
+        "start_s": start_s,
+        "end_s": end_s,
+        "every_s": reservation.every_s,
+        "reason": reservation.reason,
+        "by": reservation.by,
+        "made_s": reservation.made_s,
+        "jobs": [job.id for job in state.jobs.values() if job.spec.reservation == reservation.name],
+        "running_past_start": reserving.running_past(state, reservation, start_s) if start_s > now_s else [],
+    }
+
+
+def fragmentation_view(state: ServiceState) -> Json:
+    """How much of what is idle typical work could not use, on real and on simulated devices."""
+    figures = {name: state.cluster.fragmentation(simulated=name == "simulated") for name in ("real", "simulated")}
+    return {
+        name: {"idle_milli": figure.idle_milli, "stranded_milli": figure.stranded_milli, "share": figure.share}
+        for name, figure in figures.items()
     }
 
 
@@ -221,5 +292,18 @@ def counts(state: ServiceState) -> dict[str, int]:
     return found
 
 
-def in_queue_order(jobs: Sequence[Job]) -> list[Job]:
-    return sorted(jobs, key=lambda job: (-job.spec.priority, job.seq))
+def in_queue_order(state: ServiceState, jobs: Sequence[Job], now_s: float) -> list[Job]:
+    """By class; within it those that hold devices, then the queue as the planner will look at it, then those that wait
+    for something else."""
+    waiting = [asked for job in jobs if (asked := state.queue.pending_job(job.id)) is not None]
+    if len(waiting) > MOST_ORDERED:
+        return sorted(jobs, key=lambda job: (-job.spec.priority, job.seq))
+    usage, held = state.queue.usage, state.held_shares
+    turn = {asked.job_id: i for i, asked in enumerate(in_order(waiting, state.policy, usage, held, now_s))}
+
+    def place(job: Job) -> tuple[int, int, int]:
+        if job.id in turn:
+            return (-job.spec.priority, 1, turn[job.id])
+        return (-job.spec.priority, 2 if isinstance(job.state, Pending) else 0, job.seq)
+
+    return sorted(jobs, key=place)

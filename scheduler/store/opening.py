@@ -1,4 +1,7 @@
-"""How a store is opened: file and permissions, connection settings, and the check of its schema's version."""
+"""How a store is opened: file and permissions, connection settings, and bringing its schema up to date.
+
+A store that an older Suanli wrote is changed in place, in the transaction that opens it: all steps, or none.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.exc import NoSuchModuleError
 
 from scheduler.errors import BadInput, Conflict, Unavailable
@@ -64,7 +67,8 @@ def _begin(connection: Connection) -> None:
 
 
 def prepare_schema(connection: Connection, shown_url: str) -> None:
-    """Create the tables in an empty database; refuse one that a newer Suanli wrote (Conflict)."""
+    """Create the tables in an empty database, bring older ones up to date; refuse one that a newer Suanli wrote
+    (Conflict)."""
     present: Any = inspect(connection).get_table_names()
     if "meta" not in present:
         if present:
@@ -78,10 +82,26 @@ def prepare_schema(connection: Connection, shown_url: str) -> None:
             [{"id": 1, "schema_version": tables.SCHEMA_VERSION, "epoch": 0, "next_number": 1, "next_seq": 1}],
         )
         return
-    found = connection.execute(select(tables.meta.c.schema_version)).scalar_one()
+    # Held until the commit, so that of two that open an old store one brings it up to date and the other finds it so.
+    found = connection.execute(select(tables.meta.c.schema_version).with_for_update()).scalar_one()
     if found > tables.SCHEMA_VERSION:
         raise Conflict(
             f"the store {shown_url} has schema version {found}, and this Suanli knows versions up to"
             f" {tables.SCHEMA_VERSION}: it was written by a newer one. Install that newer Suanli again, or point"
             " store_url at another store. Nothing was changed."
         )
+    for version in range(found, tables.SCHEMA_VERSION):
+        _STEPS[version](connection)
+    if found < tables.SCHEMA_VERSION:
+        connection.execute(update(tables.meta).values(schema_version=tables.SCHEMA_VERSION))
+
+
+def _from_1(connection: Connection) -> None:
+    """Jobs count their preemptions and remember what they were scaled to; reservations and usage are kept."""
+    connection.execute(text("ALTER TABLE jobs ADD COLUMN preemptions INTEGER DEFAULT 0 NOT NULL"))
+    connection.execute(text("ALTER TABLE jobs ADD COLUMN workers_wanted INTEGER"))
+    tables.metadata.create_all(connection, tables=[tables.reservations, tables.usage])
+
+
+# By the version that a step starts from. A step says what was new then: later ones may change it again.
+_STEPS = {1: _from_1}

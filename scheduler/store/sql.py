@@ -9,6 +9,7 @@ that started later has taken over, and is refused if one has.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.errors import BadInput, Superseded, Unavailable
-from scheduler.ports import Change, Drain, StoredEvent
+from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
 from scheduler.store import encoding, tables
 from scheduler.store.opening import connect, prepare_schema
 
@@ -172,6 +173,33 @@ class SqlStore:
         with self._write_of_epoch() as connection:
             connection.execute(delete(tables.drains).where(tables.drains.c.node == node))
 
+    def set_reservation(self, reservation: Reservation) -> None:
+        table = tables.reservations
+        row = {
+            "name": reservation.name,
+            "nodes_json": json.dumps(reservation.nodes),
+            "start_s": reservation.start_s,
+            "end_s": reservation.end_s,
+            "every_s": reservation.every_s,
+            "reason": encoding.plain_text(reservation.reason),
+            "by": encoding.plain_text(reservation.by),
+            "made_s": reservation.made_s,
+        }
+        with self._write_of_epoch() as connection:
+            connection.execute(delete(table).where(table.c.name == reservation.name))
+            connection.execute(insert(table), [row])
+
+    def clear_reservation(self, name: str) -> None:
+        with self._write_of_epoch() as connection:
+            connection.execute(delete(tables.reservations).where(tables.reservations.c.name == name))
+
+    def set_usage(self, usage: Usage) -> None:
+        rows = [{"account": name, "average": value, "at_s": usage.at_s} for name, value in usage.averages.items()]
+        with self._write_of_epoch() as connection:
+            connection.execute(delete(tables.usage))
+            if rows:
+                connection.execute(insert(tables.usage), rows)
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job | None:
@@ -228,6 +256,28 @@ class SqlStore:
             rows = connection.execute(select(tables.drains).order_by(tables.drains.c.node)).all()
         return [Drain(row.node, row.reason, row.by, row.at_s) for row in rows]
 
+    def reservations(self) -> Sequence[Reservation]:
+        with self._read() as connection:
+            rows = connection.execute(select(tables.reservations).order_by(tables.reservations.c.name)).all()
+        return [
+            Reservation(
+                name=row.name,
+                nodes=tuple(json.loads(row.nodes_json)),
+                start_s=row.start_s,
+                end_s=row.end_s,
+                reason=row.reason,
+                by=row.by,
+                made_s=row.made_s,
+                every_s=row.every_s,
+            )
+            for row in rows
+        ]
+
+    def usage(self) -> Usage | None:
+        with self._read() as connection:
+            rows = connection.execute(select(tables.usage)).all()
+        return Usage({row.account: row.average for row in rows}, rows[0].at_s) if rows else None
+
     def event_count(self) -> int:
         """How many state changes are kept, for measurements of the store itself."""
         with self._read() as connection:
@@ -267,6 +317,8 @@ _UPDATE_JOB = (
                 "failures",
                 "resume_from",
                 "first_started_s",
+                "preemptions",
+                "workers_wanted",
             )
         }
     )
@@ -286,6 +338,8 @@ def _changed_row(change: Change) -> dict[str, Any]:
         "failures": job.failures,
         "resume_from": None if job.resume_from is None else encoding.plain_text(job.resume_from),
         "first_started_s": job.first_started_s,
+        "preemptions": job.preemptions,
+        "workers_wanted": job.workers_wanted,
     }
 
 
@@ -313,6 +367,8 @@ def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "resume_from": job.resume_from,
                 "array_index": job.array_index,
                 "first_started_s": job.first_started_s,
+                "preemptions": job.preemptions,
+                "workers_wanted": job.workers_wanted,
             }
         )
     return rows
@@ -345,4 +401,6 @@ def _job(row: Row[Any]) -> Job:
         resume_from=row.resume_from,
         array_index=row.array_index,
         first_started_s=row.first_started_s,
+        preemptions=row.preemptions,
+        workers_wanted=row.workers_wanted,
     )

@@ -18,9 +18,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 
-SCHEMA_VERSION = 1
+# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. opening.py brings older stores up to this.
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -58,6 +60,8 @@ jobs = Table(
     Column("resume_from", Text),
     Column("array_index", Integer),
     Column("first_started_s", Float(53)),
+    Column("preemptions", Integer, nullable=False, server_default=text("0")),
+    Column("workers_wanted", Integer),
     Index("jobs_live", "live", "seq"),
     Index("jobs_tenant", "tenant", "seq"),
     Index("jobs_state", "state", "seq"),
@@ -91,5 +95,28 @@ drains = Table(
     Column("node", String(255), primary_key=True),
     Column("reason", Text, nullable=False),
     Column("by", Text, nullable=False),
+    Column("at_s", Float(53), nullable=False),
+)
+
+# `nodes_json` is a list of names; `every_s` is null for a reservation that does not come again.
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("nodes_json", Text, nullable=False),
+    Column("start_s", Float(53), nullable=False),
+    Column("end_s", Float(53), nullable=False),
+    Column("every_s", Float(53)),
+    Column("reason", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("made_s", Float(53), nullable=False),
+)
+
+# What fair share remembers: all rows are of the same moment, and replaced together.
+usage = Table(
+    "usage",
+    metadata,
+    Column("account", String(255), primary_key=True),
+    Column("average", Float(53), nullable=False),
     Column("at_s", Float(53), nullable=False),
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.demand import Demand, Placement
+from scheduler.core.demand import Constraints, Demand, Level, Placement
 from scheduler.core.jobs import (
     Cancelled,
     Checkpoint,
@@ -36,17 +36,21 @@ from scheduler.core.jobs import (
 from scheduler.core.reasons import (
     BackingOff,
     BehindReservation,
+    JobLimitReached,
+    NodesReserved,
     NoFit,
     NotConsidered,
+    QuotaReached,
     Reason,
     Requeued,
     Unsatisfiable,
     WaitingForJobs,
     WaitingForLease,
+    WaitingForReservation,
     WaitingForVictims,
 )
 from scheduler.errors import BadInput, Conflict, Unavailable
-from scheduler.ports import Change, Drain, Store
+from scheduler.ports import Change, Drain, Reservation, Store, Usage
 from scheduler.store.sql import SqlStore, open_store
 from tests.fakes.fake_store import FakeStore
 
@@ -65,6 +69,9 @@ SPEC = JobSpec(
     retries=2,
     checkpoint=Checkpoint("/data/ck", 30.0),
     env=(("A", "1"), ("B", "")),
+    deadline_at_s=1e9,
+    constraints=Constraints(within=Level.RACK, one_per=Level.NODE, apart_from=("db",)),
+    reservation="night",
 )
 SERVICE = replace(
     SPEC, name="serve", kind=JobKind.INFERENCE, command=None, model=ModelRef("m.py", "M"), time_limit_s=None
@@ -154,6 +161,11 @@ REASONS: list[Reason] = [
     BehindReservation("7"),
     WaitingForVictims(("3",)),
     BackingOff(99.5, "exit code 1"),
+    QuotaReached("studio", 2_000, 2_500, 1_000, simulated=True),
+    JobLimitReached("studio", 3, 3),
+    NodesReserved("night", 5.0, 6.5),
+    WaitingForReservation("night", 5.0),
+    WaitingForReservation("gone", None),
     WaitingForLease("n1", 65.0),
     Unsatisfiable("9 x H100 SXM", "8 x H100 SXM"),
     Requeued("preempted by job 7"),
@@ -163,6 +175,8 @@ STATES: list[JobState] = [
     Starting((RUN,), 2.0),
     Running((RUN, replace(RUN, phase=WorkerPhase.EXITED, exit_code=-9)), 2.0),
     Stopping((RUN,), 3.0, EndCause.PREEMPTED, "7", "why"),
+    Stopping((RUN,), 3.0, EndCause.RESIZED, "the planner", "to go on with 4 workers"),
+    Running((), 4.0),
     Succeeded(4.0),
     Failed(4.0, EndCause.SIGNAL, "worker 0 on n1 was killed by SIGSEGV"),
     Cancelled(4.0, "li", "not needed 不用了"),
@@ -246,8 +260,14 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
         lambda store, job: store.set_result(job.id, 1, 0, "{}"),
         lambda store, job: store.set_drain(Drain("n1", "fan", "wang", 2.0)),
         lambda store, job: store.clear_drain("n2"),
+        lambda store, job: store.set_reservation(NIGHT),
+        lambda store, job: store.clear_reservation("other"),
+        lambda store, job: store.set_usage(Usage({"studio": 0.5}, 2.0)),
     ],
-    ids=["submit", "commit", "set_result", "set_drain", "clear_drain"],
+    ids=[
+        *("submit", "commit", "set_result", "set_drain", "clear_drain"),
+        *("set_reservation", "clear_reservation", "set_usage"),
+    ],
 )
 def test_a_service_that_was_replaced_writes_nothing_any_more(
     two: tuple[Store, Store], write: Callable[[Store, Job], object]
@@ -263,8 +283,42 @@ def test_a_service_that_was_replaced_writes_nothing_any_more(
     assert new.job(job.id) == job
     assert new.results(job.id) == {}
     assert [drain.node for drain in new.drains()] == ["n2"]
+    assert (new.reservations(), new.usage()) == ([], None)
     assert old.job(job.id) == job  # it may still look
     write(new, job)
+
+
+NIGHT = Reservation("night", ("n1", "n2"), 100.0, 200.0, "nightly benchmark 夜间", "wang", 1.0, 86_400.0)
+
+
+def test_reservations_are_kept_by_name(reopen: Open) -> None:
+    store = reopen()
+    store.set_reservation(NIGHT)
+    once = Reservation("fan", ("n3",), 5.0, 6.5, "a\0b", "wang", 2.0)
+    store.set_reservation(once)
+    moved = replace(NIGHT, start_s=150.0)
+    store.set_reservation(moved)
+    assert reopen().reservations() == [replace(once, reason="a\\u0000b"), moved]
+    store.clear_reservation("fan")
+    store.clear_reservation("nobody")
+    assert reopen().reservations() == [moved]
+
+
+def test_usage_is_replaced_as_a_whole(reopen: Open) -> None:
+    store = reopen()
+    assert store.usage() is None
+    store.set_usage(Usage({"studio": 0.25, "studio/simulated": 1e-9}, 10.0))
+    store.set_usage(Usage({"hospital": 0.125}, 20.5))
+    assert reopen().usage() == Usage({"hospital": 0.125}, 20.5)
+    store.set_usage(Usage({}, 30.0))
+    assert reopen().usage() is None
+
+
+def test_preemptions_and_what_a_service_was_scaled_to_are_kept(store: Store) -> None:
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    changed = replace(job, preemptions=3, workers_wanted=0)
+    store.commit([Change(changed, "scaled", 2.0)])
+    assert store.job(job.id) == changed
 
 
 def test_what_no_database_takes_in_a_text_is_spelled_out(store: Store) -> None:
@@ -433,7 +487,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
     raw.execute("UPDATE meta SET schema_version = 7")
     raw.commit()
     raw.close()
-    with pytest.raises(Conflict, match=r"schema version 7.*up to 1.*[Ii]nstall"):
+    with pytest.raises(Conflict, match=r"schema version 7.*up to 2.*[Ii]nstall"):
         open_store(f"sqlite:///{path}")
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(7, 0)]

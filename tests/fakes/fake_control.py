@@ -15,10 +15,15 @@ from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind, JobSpec
 from scheduler.errors import BadInput, Conflict, NotFound
-from scheduler.ports import Json, Principal
+from scheduler.ports import Json, Principal, ReservationRequest
 
 ENDED = ("succeeded", "failed", "cancelled")
 GIB = 1024**3
+
+FRAGMENTATION = {
+    "real": {"idle_milli": 3_500, "stranded_milli": 420, "share": 0.12},
+    "simulated": {"idle_milli": 0, "stranded_milli": 0, "share": None},
+}
 
 OPERATOR = Principal("olga", "site", "operator", "emergency")
 TENANT = Principal("film", "film-studio", "tenant", "production")
@@ -89,6 +94,11 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "array_index": None,
         "after": [],
         "time_limit_s": 60.0,
+        "deadline_s": None,
+        "constraints": {"within": None, "spread": None, "one_per": None, "apart_from": []},
+        "reservation": None,
+        "preemptions": 0,
+        "workers_wanted": None,
     } | more
 
 
@@ -110,6 +120,9 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
                 "simulated": simulated,
                 "used_milli": 0,
                 "jobs": [],
+                "island": None,
+                "mig_profile": None,
+                "labels": {},
             }
             for i in range(devices)
         ],
@@ -120,6 +133,9 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
         "notes": [],
         "drain": None,
         "readings": {},
+        "rack": None,
+        "labels": {},
+        "reservations": [],
     } | more
 
 
@@ -133,6 +149,7 @@ class FakeControl:
         self.views: dict[str, Json] = {}
         self.specs: dict[str, JobSpec] = {}
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
+        self.reserved: dict[str, Json] = {}
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
         self.broken: Exception | None = None  # raised by the next call of `jobs`
         self.waiting = 0
@@ -216,6 +233,10 @@ class FakeControl:
             "nodes_by_reason": [["0 of 2 devices free", 1]],
             "blocked_by": [],
             "est_start_s": view["est_start_s"],
+            "quota": None,
+            "borrowers": [],
+            "preempts": [],
+            "changes": [],
             "text": f"job {view['id']} ({view['name']}) is {view['state']}\n  1 node: 0 of 2 devices free\n",
         }
 
@@ -237,8 +258,51 @@ class FakeControl:
         )
         return view
 
+    def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
+        view = self._view(job_id, by)
+        if view["kind"] != "inference":
+            raise Conflict(
+                f"job {view['id']} is of kind {view['kind']}: only an inference service has replicas to scale"
+            )
+        if not view["workers_min"] <= replicas <= view["workers_max"]:
+            bounds = f"{view['workers_min']} to {view['workers_max']}"
+            raise BadInput(f"job {view['id']} may have {bounds} replicas, not {replicas}", field="replicas")
+        view["workers_wanted"] = replicas
+        return view
+
+    def reservations(self, by: Principal) -> Json:
+        return {"reservations": sorted(self.reserved.values(), key=lambda view: view["start_s"])}
+
+    def reserve(self, wanted: ReservationRequest, by: Principal) -> Json:
+        if wanted.name in self.reserved:
+            raise Conflict(f"there is a reservation {wanted.name} already")
+        nodes = wanted.nodes or tuple(self.node_views)[: wanted.count]
+        for node in nodes:
+            self._node(node)
+        now_s = time.time()
+        view: Json = {
+            "name": wanted.name,
+            "nodes": list(nodes),
+            "state": "active" if wanted.start_s <= now_s else "upcoming",
+            "start_s": wanted.start_s,
+            "end_s": wanted.end_s,
+            "every_s": wanted.every_s,
+            "reason": wanted.reason,
+            "by": by.name,
+            "made_s": now_s,
+            "jobs": [],
+            "running_past_start": [],
+        }
+        self.reserved[wanted.name] = view
+        return view
+
+    def cancel_reservation(self, name: str, by: Principal) -> Json:
+        if name not in self.reserved:
+            raise NotFound(f"there is no reservation {name}", field="name")
+        return self.reserved.pop(name)
+
     def nodes(self, by: Principal) -> Json:
-        return {"nodes": list(self.node_views.values())}
+        return {"nodes": list(self.node_views.values()), "fragmentation": FRAGMENTATION}
 
     def drain(self, node: str, by: Principal, *, reason: str) -> Json:
         view = self._node(node)
@@ -287,6 +351,7 @@ class FakeControl:
             "epoch": 5,
             "agents": [{"node": "edge-0", "pid": 11, "launcher_pid": 12, "nodes": ["edge-0"]}],
             "jobs": counts,
+            "fragmentation": FRAGMENTATION,
             "store": "sqlite:///store.db",
             "loop": {"bugs": 0, "store_error": None, "backlog": 0},
         }

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.errors import Superseded, Unavailable
-from scheduler.ports import Change, Drain, StoredEvent
+from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
 from scheduler.store.encoding import plain_text
 
 
@@ -31,6 +31,8 @@ class Kept:
     events: list[StoredEvent] = field(default_factory=list)
     results: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
     drains: dict[str, Drain] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    usage: Usage | None = None
 
 
 class FakeStore:
@@ -169,6 +171,28 @@ class FakeStore:
         with self._lock:
             self._check()
             self._drains.pop(node, None)
+
+    def reservations(self) -> Sequence[Reservation]:
+        return [self.kept.reservations[name] for name in sorted(self.kept.reservations)]
+
+    def set_reservation(self, reservation: Reservation) -> None:
+        with self._lock:
+            self._check()
+            told = replace(reservation, reason=plain_text(reservation.reason), by=plain_text(reservation.by))
+            self.kept.reservations[reservation.name] = told
+
+    def clear_reservation(self, name: str) -> None:
+        with self._lock:
+            self._check()
+            self.kept.reservations.pop(name, None)
+
+    def usage(self) -> Usage | None:
+        return self.kept.usage
+
+    def set_usage(self, usage: Usage) -> None:
+        with self._lock:
+            self._check()
+            self.kept.usage = replace(usage, averages=dict(usage.averages)) if usage.averages else None
 
     def close(self) -> None:
         pass

@@ -57,12 +57,16 @@ def service_spec(**given: Any) -> JobSpec:
 
 
 class World:
-    def __init__(self, *nodes: NodeFacts, max_live_jobs: int = 1_000) -> None:
+    def __init__(
+        self, *nodes: NodeFacts, max_live_jobs: int = 1_000, policy: Policy | None = None, half_life_s: float = 3_600.0
+    ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore()
         self.gateway = FakeGateway()
         self.engine = FakeEngine(self.clock, *(nodes or (node_facts("n1"),)))
         self.max_live_jobs = max_live_jobs
+        self.policy = policy or Policy()
+        self.half_life_s = half_life_s
         self.service = self._new_service()
         self.run()
 
@@ -72,12 +76,13 @@ class World:
             self.engine,
             self.gateway,
             self.clock,
-            policy=Policy(),
+            policy=self.policy,
             priority_classes={name: priority for priority, name in CLASS_OF.items()},
             lease_s=LEASE_S,
             secret=SECRET,
             status_extra={"version": "test"},
             max_live_jobs=self.max_live_jobs,
+            half_life_s=self.half_life_s,
         )
         service.start(thread=False)
         return service

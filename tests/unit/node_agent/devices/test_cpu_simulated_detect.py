@@ -133,3 +133,15 @@ def test_none_and_unknown_are_said() -> None:
         probe(("a",), openers)
     with pytest.raises(DeviceSourceError, match="unknown device source 'b'; known are a"):
         probe(("a", "b"), openers)
+
+
+def test_readings_of_a_partitioned_card_are_of_its_instances() -> None:
+    source = SimulatedDevices(
+        SimulatedSpec("H100 SXM", "nvidia", 1, 80 * 10**9, mig_profiles=("3g.40gb", "1g.10gb")), "n"
+    )
+    source.set_busy([1])
+    read = [source.read(1.0)[device.uuid] for device in source.enumerate()]
+    totals = [fields[Quantity.MEMORY_TOTAL_BYTES] for fields in read]
+    busy = [fields[Quantity.UTILISATION_PERCENT] for fields in read]
+    assert [total.value for total in totals if isinstance(total, Reading)] == [40e9, 10e9]
+    assert [reading.value > 0 for reading in busy if isinstance(reading, Reading)] == [False, True]

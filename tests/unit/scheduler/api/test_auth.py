@@ -12,6 +12,8 @@ JOB = {"job": {"name": "x"}}
 CALLERS = ("nobody", "stranger", "viewer", "tenant", "other", "operator")
 
 # What each caller gets. "other" is a tenant that does not own job 1.
+NIGHT = {"name": "night", "nodes": ["edge-0"], "start_s": 1e9, "end_s": 2e9, "reason": "bench"}
+
 TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("POST", "/v1/jobs", JOB, (401, 401, 403, 201, 201, 201)),
     ("POST", "/v1/jobs/dry-run", JOB, (401, 401, 403, 200, 200, 200)),
@@ -21,6 +23,10 @@ TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("GET", "/v1/jobs/1/wait?timeout_s=0", None, (401, 401, 200, 200, 404, 200)),
     ("GET", "/v1/jobs/1/log?attempt=1", None, (401, 401, 200, 200, 404, 200)),
     ("POST", "/v1/jobs/1/cancel", {"reason": "r"}, (401, 401, 403, 200, 404, 200)),
+    ("POST", "/v1/jobs/1/scale", {"replicas": 1}, (401, 401, 403, 200, 404, 200)),
+    ("GET", "/v1/reservations", None, (401, 401, 200, 200, 200, 200)),
+    ("POST", "/v1/reservations", NIGHT, (401, 401, 403, 403, 403, 201)),
+    ("DELETE", "/v1/reservations/night", None, (401, 401, 403, 403, 403, 200)),
     ("GET", "/v1/nodes", None, (401, 401, 200, 200, 200, 200)),
     ("POST", "/v1/nodes/edge-0/drain", {"reason": "r"}, (401, 401, 403, 403, 403, 200)),
     ("POST", "/v1/nodes/edge-0/resume", {}, (401, 401, 403, 403, 403, 200)),
@@ -45,7 +51,7 @@ def test_every_route_by_every_caller(site: Site, caller: str) -> None:
     expected = {}
     for method, path, body, statuses in TABLE:
         if path.endswith("/cancel"):
-            site.control.set_state("1", "pending")
+            site.control.set_state("1", "pending", kind="inference")
         response = site.http.request(method, f"http://testserver{path}", json=body, headers=site.bearers[caller])
         found[f"{method} {path}"] = response.status_code
         expected[f"{method} {path}"] = statuses[CALLERS.index(caller)]
@@ -59,7 +65,13 @@ def test_the_table_covers_every_route(site: Site) -> None:
         for method in operations
     }
     tried = {
-        (method, path.partition("?")[0].replace("jobs/1", "jobs/{job_id}").replace("edge-0", "{node}"))
+        (
+            method,
+            path.partition("?")[0]
+            .replace("jobs/1", "jobs/{job_id}")
+            .replace("edge-0", "{node}")
+            .replace("s/night", "s/{name}"),
+        )
         for method, path, _, _ in TABLE
     }
     assert documented <= tried
@@ -105,7 +117,7 @@ def test_a_token_file_that_others_can_read_lets_nobody_in_and_tells_strangers_no
 def test_a_role_that_does_not_reach_is_told_which_one_it_is(site: Site) -> None:
     response = site.http.post("/v1/nodes/edge-0/drain", json={"reason": "r"}, headers=site.bearers["tenant"])
     assert response.json()["error"] == {
-        "message": "film is a tenant: nodes are drained and resumed by operators",
+        "message": "film is a tenant: nodes are drained, resumed and reserved by operators",
         "field": None,
         "type": "forbidden",
     }

@@ -42,6 +42,7 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
         ("/v1/jobs/last", models.JobAnswer, "suanli/job/1"),
         ("/v1/jobs/1/why", models.WhyAnswer, "suanli/why/1"),
         ("/v1/jobs/1/wait?timeout_s=0", models.JobViewAnswer, "suanli/wait/1"),
+        ("/v1/reservations", models.ReservationsAnswer, "suanli/reservations/1"),
         ("/v1/nodes", models.NodesAnswer, "suanli/nodes/1"),
         ("/v1/status", models.StatusAnswer, "suanli/status/1"),
         ("/v1/config", models.ConfigAnswer, "suanli/config/1"),
@@ -54,6 +55,52 @@ def test_answers_have_the_documented_shape(site: Site, path: str, model: Any, sc
     assert response.status_code == 200
     assert response.json()["schema"] == schema
     model.model_validate(response.json())
+
+
+NIGHT = {"name": "night", "nodes": ["edge-0"], "start_s": 1e9, "end_s": 2e9, "reason": "bench"}
+
+
+def test_a_reservation_is_made_listed_and_taken_back(site: Site) -> None:
+    made = post(site, "/v1/reservations", NIGHT | {"every_s": 86_400})
+    assert (made.status_code, made.json()["schema"]) == (201, "suanli/reservation/1")
+    models.ReservationAnswer.model_validate(made.json())
+    (listed,) = get(site, "/v1/reservations").json()["reservations"]
+    assert (listed["name"], listed["nodes"], listed["every_s"], listed["by"]) == ("night", ["edge-0"], 86_400, "olga")
+    assert post(site, "/v1/reservations", NIGHT).status_code == 409
+    gone = site.http.delete("/v1/reservations/night", headers=site.bearers["operator"])
+    assert (gone.status_code, gone.json()["name"]) == (200, "night")
+    assert get(site, "/v1/reservations").json()["reservations"] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "said"),
+    [
+        ({"nodes": None}, None, "exactly one of `nodes` and `count` is expected"),
+        ({"count": 2}, None, "exactly one of `nodes` and `count` is expected"),
+        ({"device": "H100 SXM"}, None, "`device` goes with `count`"),
+        ({"nodes": []}, "nodes", "nodes: List should have at least 1 item"),
+        ({"name": "Night!"}, "name", "name: String should match pattern"),
+        ({"start_s": "soon"}, "start_s", "start_s: Input should be a valid number"),
+        ({"every_s": 1}, "every_s", "every_s: Input should be greater than or equal to 60"),
+        ({"reason": ""}, "reason", "reason: String should have at least 1 character"),
+    ],
+)
+def test_a_bad_reservation_names_its_field(site: Site, change: dict[str, Any], field: str | None, said: str) -> None:
+    body = {key: value for key, value in (NIGHT | change).items() if value is not None}
+    response = post(site, "/v1/reservations", body)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == field
+    assert said in response.json()["error"]["message"]
+
+
+def test_a_service_is_scaled(site: Site) -> None:
+    site.control.put(job_view("2", kind="inference", workers_min=0, workers_max=4))
+    answered = post(site, "/v1/jobs/2/scale", {"replicas": 0}, who="tenant")
+    assert (answered.status_code, answered.json()["workers_wanted"]) == (200, 0)
+    assert answered.json()["schema"] == "suanli/scale/1"
+    assert post(site, "/v1/jobs/2/scale", {"replicas": 5}).status_code == 422
+    assert post(site, "/v1/jobs/2/scale", {"replicas": -1}).status_code == 422
+    assert post(site, "/v1/jobs/1/scale", {"replicas": 1}).status_code == 409
 
 
 def test_submitting_answers_with_the_views(site: Site) -> None:

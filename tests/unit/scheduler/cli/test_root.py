@@ -73,7 +73,22 @@ def test_every_verb_leads_somewhere_and_is_listed() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["submit", "queue", "show", "why", "logs", "wait", "cancel", "nodes", "drain", "resume", "status", "token"]
+    "name",
+    [
+        "submit",
+        "queue",
+        "show",
+        "why",
+        "logs",
+        "wait",
+        "cancel",
+        "nodes",
+        "drain",
+        "resume",
+        "status",
+        "token",
+        "scale",
+    ],
 )
 def test_verbs_explain_themselves(name: str) -> None:
     shown = CliRunner().invoke(root.root, [name, "--help"], prog_name="suanli")

@@ -170,6 +170,102 @@ def test_drain_and_resume(shell: Shell) -> None:
     assert shell.run("drain", "edge-0").exit_code == 2  # no reason given
 
 
+def test_reservations_are_made_listed_and_cancelled(shell: Shell) -> None:
+    said = shell.out("reserve", "fans", "--nodes", "edge-0", "--start", "in 2h", "--for", "90m", "--reason", "new fans")
+    assert said.startswith("reserved edge-0 for fans: ")
+    (made,) = shell.control.reserved.values()
+    assert made["end_s"] - made["start_s"] == 5400
+    assert abs(made["start_s"] - time.time() - 7200) < 60
+    night = (
+        "--count",
+        "1",
+        "--start",
+        "2036-12-01T02:00+08:00",
+        "--for",
+        "3600",
+        "--every",
+        "day",
+        "--reason",
+        "bench",
+    )
+    assert shell.out("reserve", "night", *night).endswith(", again every 1d0h\n")
+    assert shell.control.reserved["night"]["start_s"] == 2_111_680_800
+    header, first, second = rows(shell.out("reserve", "list"))
+    assert header == ["NAME", "STATE", "START", "END", "EVERY", "NODES", "JOBS", "BY", "REASON"]
+    assert (first[0], first[1], first[-1]) == ("fans", "upcoming", "new fans")
+    assert (second[0], second[4], second[5]) == ("night", "1d0h", "edge-0")
+    assert (
+        shell.run("reserve", "fans", "--nodes", "edge-0", "--start", "now", "--for", "1h", "--reason", "x").exit_code
+        == 5
+    )
+    shell.control.reserved["fans"]["jobs"] = ["7"]
+    assert shell.out("reserve", "cancel", "fans") == (
+        "reservation fans is cancelled: edge-0 take any job again\n"
+        "  job 7 still waits for it: cancel it, or reserve anew under that name\n"
+    )
+    assert shell.run("reserve", "cancel", "fans").exit_code == 4
+
+
+def test_what_may_be_in_the_way_of_a_reservation_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = shell.control.reserve
+    monkeypatch.setattr(
+        shell.control, "reserve", lambda wanted, by: make(wanted, by) | {"running_past_start": ["7", "9"]}
+    )
+    said = shell.out("reserve", "fans", "--nodes", "edge-0", "--start", "in 2h", "--for", "1h", "--reason", "x")
+    assert "job 7, 9 may still run there when it starts" in said
+
+
+@pytest.mark.parametrize(
+    ("start", "lasts", "said"),
+    [
+        ("2026-12-01T02:00", "1h", '--start: expected a time with its zone such as "2026-12-01T02:00+08:00", "in 2h"'),
+        ("in 2 weeks", "1h", "--start in: expected a duration"),
+        ("now", "long", "--for: expected a duration: seconds (90) or text such as"),
+    ],
+)
+def test_times_of_a_reservation_that_are_none(shell: Shell, start: str, lasts: str, said: str) -> None:
+    argv = ("reserve", "x", "--nodes", "edge-0", "--start", start, "--for", lasts, "--reason", "r")
+    result = shell.run(*argv)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_nodes_show_their_reservations_labels_and_partitions(shell: Shell) -> None:
+    night = {"name": "night", "start_s": 2e9, "end_s": 2e9 + 3600, "reason": "bench"}
+    view = node_view("edge-0", simulated=True, rack="r1", labels={"tier": "gold"}, reservations=[night])
+    view["devices"][1]["mig_profile"] = "1g.10gb"
+    shell.control.node_views["edge-0"] = view
+    row = rows(shell.out("nodes"))[1]
+    assert row[3] == "1 x H100 SXM (simulated), 1 x MIG 1g.10gb of H100 SXM (simulated)"
+    assert row[-1].startswith("reserved for night, 2033-05-1")
+    assert row[-1].endswith(": bench")
+    one = shell.out("nodes", "edge-0")
+    assert "rack:    r1" in one
+    assert "labels:  tier=gold" in one
+    assert rows(shell.out("nodes", "--reasons"))[1][:2] == ["edge-0", "reserved"]
+
+
+def test_a_service_is_scaled_within_its_bounds(shell: Shell) -> None:
+    shell.control.put(job_view("2", name="svc", kind="inference", state="running", workers_min=0, workers_max=4))
+    shell.control.views["2"]["workers"] = [worker_view(phase="ready")]
+    assert shell.out("scale", "2", "--replicas", "3") == "job 2 (svc) is to have 3: 1/3 placed now\n"
+    assert rows(shell.out("queue"))[2][6] == "1/3"
+    assert "scaled to:" in shell.out("show", "2")
+    assert shell.run("scale", "2", "--replicas", "5").exit_code == 2
+    assert shell.run("scale", "2", "--replicas", "-1").exit_code == 2
+    assert shell.run("scale", "1", "--replicas", "1").exit_code == 5
+
+
+def test_show_says_where_and_when(shell: Shell) -> None:
+    near = {"within": "rack", "spread": "node", "one_per": None, "apart_from": ["db"]}
+    shell.control.put(job_view("1", constraints=near, reservation="night", deadline_s=2e9, preemptions=2))
+    text = shell.out("show", "1")
+    assert re.search(r"placed: +within one rack, spread over nodes, on no node with db\n", text)
+    assert re.search(r"reservation: +night\n", text)
+    assert re.search(r"deadline: +2033-05-1", text)
+    assert re.search(r"preempted: +2 times\n", text)
+
+
 # ---- submit ------------------------------------------------------------------------------------------------------
 
 
@@ -400,8 +496,9 @@ def test_tokens_are_made_shown_once_and_revoked(shell: Shell, monkeypatch: pytes
 
 def test_status(shell: Shell) -> None:
     text = shell.out("status")
-    assert "service: pid 4711, epoch 5" in text
-    assert "jobs:    1 pending" in text
+    assert re.search(r"service: +pid 4711, epoch 5\n", text)
+    assert re.search(r"jobs: +1 pending\n", text)
+    assert re.search(r"stranded: +12% of 3\.5 idle devices\n", text)
     assert rows(text)[-1] == ["edge-0", "11", "12", "edge-0"]
 
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.cluster import ClusterState, DeviceUse
-from scheduler.core.demand import Placement
+from scheduler.core.demand import Demand, Level, NodeFacts, Placement
+from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.node_columns import NodeColumns
 from tests.fakes.cluster_table import GIB, node_facts
 
 
@@ -214,3 +216,105 @@ def test_the_free_columns_always_are_what_the_books_leave(story: list[tuple[str,
             state.add_node(fact)
     assert (state.free.milli == 1000).all()
     assert (state.free.cpus_milli == 6000).all()
+
+
+# ---- many nodes at once ------------------------------------------------------------------------------------------
+
+
+def assorted(count: int) -> list[NodeFacts]:
+    return [
+        node_facts(
+            f"n{i}",
+            i % 5,
+            model=["H100", "A100", "910B", "H100", "A100"][: i % 5],
+            site="north" if i % 3 else "south",
+            rack=[None, "a", "b"][i % 3],
+            island=[None, "x", f"n{i}"][i % 3],
+            mig=[None, "1g.10gb", None, None, "1g.10gb"][: i % 5],
+            simulated=i % 7 == 0,
+            labels={"driver": str(i % 2)},
+            cpus=i,
+        )
+        for i in range(count)
+    ]
+
+
+def test_nodes_that_join_together_are_what_they_are_one_by_one() -> None:
+    facts = assorted(30)
+    together = NodeColumns().with_nodes(facts[:20]).with_nodes(facts[20:])
+    one_by_one = NodeColumns()
+    for each in facts:
+        one_by_one = one_by_one.with_node(each)
+    for columns in (together, ClusterState(facts).nodes):
+        for name in NodeColumns.__slots__:
+            value = getattr(columns, name)
+            if isinstance(value, np.ndarray):
+                assert value.tolist() == getattr(one_by_one, name).tolist(), name
+                assert value.dtype == getattr(one_by_one, name).dtype
+        assert (columns.names, columns.row_of) == (one_by_one.names, one_by_one.row_of)
+
+
+def test_without_a_node_the_columns_are_those_of_the_others() -> None:
+    facts = assorted(10)
+    less = NodeColumns().with_nodes(facts).without_node("n4")
+    others = NodeColumns().with_nodes(facts[:4] + facts[5:])
+    for level in Level:
+        mine, theirs = (each.topology.cells.domains[level] for each in (less, others))
+        assert [a == b for a in mine for b in mine] == [a == b for a in theirs for b in theirs]
+    for wants in (Demand(model="H100"), Demand(mig_profile="1g.10gb"), Demand(node_labels=(("driver", "1"),))):
+        assert less.pool(wants).nodes.tolist() == others.pool(wants).nodes.tolist()
+
+
+def test_a_name_joins_once() -> None:
+    with pytest.raises(AssertionError, match="already here"):
+        NodeColumns().with_nodes([node_facts("n0"), node_facts("n0")])
+    assert len(ClusterState([node_facts("n0", 2), node_facts("n0", 4)]).nodes) == 1
+
+
+# ---- stamps ------------------------------------------------------------------------------------------------------
+
+
+def test_equal_stamps_are_equal_rows_over_copies_and_what_is_made_from_them() -> None:
+    state = two_nodes()
+    nodes = state.nodes
+    seen: dict[int, tuple[object, ...]] = {}
+
+    def look(free: FreeColumns) -> list[int]:
+        for row, stamp in enumerate(free.stamps.tolist()):
+            content = (row, free.milli[row].tolist(), int(free.cpus_milli[row]), int(free.memory_bytes[row]))
+            assert seen.setdefault(stamp, content) == content
+        assert free.whole.tolist() == (free.milli == 1000).sum(axis=1).tolist()
+        return free.stamps.tolist()
+
+    one = Claim.of(nodes, [whole(0, "n0", 1)])
+    cpu_only = Claim.of(nodes, [Placement(0, "n1", (), 0, 500, 0, 0)])
+    free, copy = state.free, state.free.copy()
+    before = look(free)
+    free.take(one)
+    copy.take(one)
+    assert look(free)[1] == look(copy)[1] == before[1]
+    assert free.stamps[0] != copy.stamps[0]
+    copy.take(cpu_only)
+    assert look(copy)[1] != before[1]
+    least = free.lesser(copy)
+    assert look(least)[0] == free.stamps[0]
+    assert least.stamps[1] not in (free.stamps[1], copy.stamps[1])
+    free.give(one)
+    assert look(free)[0] not in before
+    assert (
+        look(least.replaced(free.milli.copy(), least.cpus_milli.copy(), least.memory_bytes.copy()))[1]
+        == least.stamps[1]
+    )
+    look(free.with_row_of(nodes.with_node(node_facts("n2", 1))))
+    assert free.without_row(0).stamps.tolist() == [free.stamps[1]]
+
+
+def test_claims_of_placements_that_are_not_there() -> None:
+    nodes = two_nodes().nodes
+    claim = Claim.of(nodes, [whole(0, "n0", 1, 3), whole(1, "gone", 0), share(2, "n1", 2, 250), whole(3, "n1")])
+    assert claim.rows.tolist() == [0, 1]
+    assert claim.devices.tolist() == [1, 2]
+    assert claim.milli.tolist() == [1000, 250]
+    assert claim.worker_rows.tolist() == [0, 1, 1]
+    assert claim.cpus_milli.tolist() == [1000, 500, 1000]
+    assert len(Claim.of(nodes, []).rows) == len(Claim.of(nodes, []).worker_rows) == 0

@@ -5,10 +5,19 @@ from __future__ import annotations
 import pytest
 
 from scheduler.core.decisions import PendingJob
-from scheduler.core.demand import Demand
-from scheduler.core.explain import explain, nearest_possible
-from scheduler.core.reasons import BehindReservation, NoFit, Unsatisfiable, WaitingForVictims, text
-from tests.fakes.cluster_table import NOW_S, cluster, demand
+from scheduler.core.demand import Demand, Level
+from scheduler.core.explain import TenantUse, explain, nearest_possible
+from scheduler.core.reasons import (
+    BehindReservation,
+    NodesReserved,
+    NoFit,
+    QuotaReached,
+    Unsatisfiable,
+    WaitingForVictims,
+    text,
+)
+from scheduler.core.what_if import Change
+from tests.fakes.cluster_table import NOW_S, cluster, demand, node_facts
 
 
 def test_a_job_that_would_start() -> None:
@@ -66,6 +75,86 @@ def test_a_shorter_time_limit_would_slip_past_the_promise() -> None:
     assert answer.expected_start_s == NOW_S + 200.0
 
 
+@pytest.mark.parametrize(
+    ("asks", "change"),
+    [
+        ({"workers": 12}, Change("workers", "with 8 workers it would start now")),
+        ({"labels": {"disk": "nvme"}, "devices": 2}, Change("pin", "with no labels asked for it would start now")),
+        ({"site": "south", "devices": 2}, Change("pin", "with no node or site named it would start now")),
+        (
+            {"workers": 2, "devices": 4, "within": Level.NODE},
+            Change("constraint", "with within a rack it would start now"),
+        ),
+        (
+            {"workers": 3, "devices": 2, "one_per": Level.NODE},
+            Change("constraint", "with no `one_per` it would start now"),
+        ),
+        (
+            {"apart_from": ("web",), "devices": 2},
+            Change("constraint", "with no `apart_from` it would start now"),
+        ),
+        (
+            {"workers": 3, "devices": 3},
+            Change("resume", "if node n2 (draining: fan) were resumed it would start now"),
+        ),
+    ],
+)
+def test_each_kind_of_small_change(asks: dict[str, object], change: Change) -> None:
+    """n0 and n1, of one rack, have 4 of 8 devices free and the tenant's "web" on them; n2 is drained; a0 is at south,
+    labelled nvme, and full."""
+    table = cluster(nodes=2, rack="r0").nodes(1, 8, "a", site="south", labels={"disk": "nvme"})
+    table.run("full", "a0", 8, ends_in=None)
+    table.state.add_node(node_facts("n2"))
+    table.unschedulable("n2", "draining: fan")
+    for i in range(2):
+        table.run(f"w{i}", f"n{i}", 4, name="web", ends_in=None)
+    answer = table.submit("j", may_preempt=False, limit=None, **asks).explain("j")  # type: ignore[arg-type]
+    assert change in answer.changes
+    assert change.text in answer.suggestions
+    assert answer.suggestions == tuple(each.text for each in answer.changes)
+
+
+def test_what_others_borrowed_is_named() -> None:
+    table = cluster(nodes=2).tenant("lab", guaranteed=4).tenant("bulk", guaranteed=4).tenant("t", maximum=12)
+    table.run("a", "n0", 8, tenant="bulk", ends_in=None).run("b", "n1", 4, tenant="lab").run("c", "n1", [4, 5, 6, 7])
+    answer = table.submit("j", devices=8).explain("j")
+    assert answer.quota == TenantUse("t", 4_000, 0, 12_000, 4_000, simulated=False)
+    assert answer.borrowers == (TenantUse("bulk", 8_000, 4_000, None, 4_000, simulated=False),)
+    assert sorted(answer.blocked_by) == ["a", "b", "c"]
+    assert Change("reclaim", "if tenant bulk's borrowed 8 devices were reclaimed it would start now") in answer.changes
+
+
+def test_a_quota_is_the_reason_and_no_other_demand_would_help() -> None:
+    answer = cluster(nodes=1).tenant("t", maximum=2).run("r", "n0", 1).submit("j", devices=2).explain("j")
+    assert answer.reason == QuotaReached("t", 1_000, 2_000, 2_000)
+    assert answer.changes == ()
+    assert answer.quota is not None
+    assert (answer.quota.used_milli, answer.quota.maximum_milli) == (1_000, 2_000)
+
+
+def test_a_reservation_is_the_reason() -> None:
+    table = cluster(nodes=1).reserve("night", "n0", 30.0, 60.0).submit("j", limit=100.0)
+    answer = table.explain("j")
+    assert answer.reason == NodesReserved("night", NOW_S + 30.0, NOW_S + 90.0)
+    assert answer.expected_start_s == NOW_S + 90.0
+    assert "with time_limit up to 30 s it would start now, by backfill" in answer.suggestions
+    assert text(answer.reason, now_s=NOW_S) == "its nodes are reserved for night in 30 s"
+
+
+@pytest.mark.parametrize("job_id", [f"t{i}" for i in range(6)])
+def test_any_job_of_an_array_can_be_asked_for(job_id: str) -> None:
+    table = cluster(nodes=1).run("r", "n0", 4, ends_in=50.0)
+    for i in range(6):
+        table.submit(f"t{i}", devices=2, limit=80.0)
+    made = table.plan()
+    answer = table.explain(job_id)
+    assert (answer.reason is None) == (job_id in ("t0", "t1"))
+    assert answer.reason == made.reasons.get(job_id)
+    assert answer.expected_start_s == {"t2": NOW_S + 50.0, "t3": NOW_S + 50.0, "t4": NOW_S + 80.0}.get(
+        job_id, NOW_S if answer.reason is None else answer.expected_start_s
+    )
+
+
 def test_victims_are_named() -> None:
     answer = cluster(nodes=1).run("r", "n0", 8).submit("a", priority=9).explain("a")
     assert answer.reason == WaitingForVictims(("r",))
@@ -87,9 +176,9 @@ def test_the_answer_is_that_of_the_plan() -> None:
 def test_a_dry_run_of_a_job_that_is_not_in_the_queue() -> None:
     table = cluster(nodes=1).submit("a", devices=8)
     job = PendingJob("new", 99, "t", 0, NOW_S, 1, 1, (demand(8),), 60.0)
-    answer = explain(table.state, table.queue, table.settings, job, now_s=NOW_S)
+    answer = explain(table.state, table.kept, table.settings, job, now_s=NOW_S)
     assert isinstance(answer.reason, NoFit)
-    assert list(table.pending) == ["a"]
+    assert [job.job_id for job in table.kept.pending] == ["a"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_fair_share_comes_between_class_and_age() -> None:
     jobs = [job("a", 1, "greedy", 0), job("b", 2, "modest", 0), job("c", 3, "greedy", 5)]
     used = {"greedy": 0.9, "modest": 0.1}
     assert [j.job_id for j in in_order(jobs)] == ["c", "a", "b"]
-    assert [j.job_id for j in in_order(jobs, used.__getitem__)] == ["c", "b", "a"]
+    assert [j.job_id for j in in_order(jobs, usage=used)] == ["c", "b", "a"]
     assert in_order([]) == []
 
 
@@ -102,7 +102,7 @@ def test_only_the_first_blocked_job_of_a_pool_has_a_promise() -> None:
 
 
 def test_without_backfill_nothing_passes_the_first_blocked_job_of_its_pool() -> None:
-    table = cluster(nodes=1).nodes(1, 8, "a", model="A100").policy(backfill=False).run("r", "n0", 6)
+    table = cluster(nodes=1).nodes(1, 8, "a", model="A100").policy(backfill="none").run("r", "n0", 6)
     table.submit("first", devices=8, model="H100 SXM").submit("short", model="H100 SXM", limit=1.0)
     table.submit("other", model="A100").submit("cpu", devices=0)
     table.expect(started="other cpu", waiting="first short")

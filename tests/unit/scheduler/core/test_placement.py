@@ -92,6 +92,49 @@ def test_node_of_mixed_models_gives_only_the_right_devices() -> None:
     assert sorted(table.expect(started="a").where("a")["n0"]) == [1, 1, 3, 3]
 
 
+@pytest.mark.parametrize(
+    ("wants", "stands"),
+    [
+        ({"labels": {"gpu-driver": "550"}}, {"new0": [0]}),
+        ({"labels": {"gpu-driver": "550", "zone": "7"}}, None),
+        ({"labels": {"gpu-driver": "560"}}, None),
+        ({"device_labels": {"cooling": "liquid"}}, {"wet0": [0]}),
+        ({"labels": {"zone": "7"}, "device_labels": {"cooling": "liquid"}}, {"wet0": [0]}),
+        ({"device_labels": {"cooling": "liquid"}, "share": 0.5}, {"wet0": [0]}),
+        ({"labels": {"gpu-driver": "550"}, "devices": 0}, {"new0": []}),
+        ({"device_labels": {"cooling": "liquid"}, "devices": 0, "labels": {"gpu-driver": "550"}}, {"new0": []}),
+    ],
+)
+def test_labels(wants: dict[str, object], stands: dict[str, list[int]] | None) -> None:
+    table = cluster(1, 1, "old", labels={"gpu-driver": "535"}).nodes(1, 2, "new", labels={"gpu-driver": "550"})
+    table.nodes(1, 3, "wet", labels={"zone": "7"}, device_labels={"cooling": "liquid"}).submit("a", **wants)
+    table.expect(started=0 if stands is None else 1)
+    if stands is not None:
+        assert table.where("a") == stands
+
+
+@pytest.mark.parametrize(
+    ("wants", "workers", "stands"),
+    [
+        ({"mig": "1g.10gb"}, 2, {"n0": [1, 3]}),
+        ({"mig": "1g.10gb"}, 3, None),
+        ({"mig": "3g.40gb", "model": "H100 SXM"}, 1, {"n0": [2]}),
+        ({"mig": "3g.40gb", "model": "A100"}, 1, None),
+        ({"mig": "1g.10gb", "share": 0.5}, 4, {"n0": [1, 1, 3, 3]}),
+        ({}, 2, {"n0": [0, 4]}),
+        ({}, 3, None),
+        ({"share": 0.5}, 5, None),
+    ],
+)
+def test_mig_instances_serve_those_that_ask_for_their_profile_alone(
+    wants: dict[str, object], workers: int, stands: dict[str, list[int]] | None
+) -> None:
+    table = cluster(1, 5, mig=[None, "1g.10gb", "3g.40gb", "1g.10gb", None]).submit("a", workers=workers, **wants)
+    table.expect(started=0 if stands is None else 1)
+    if stands is not None:
+        assert {node: sorted(devices) for node, devices in table.where("a").items()} == stands
+
+
 # ---- alternatives ------------------------------------------------------------------------------------------------
 
 

@@ -38,14 +38,14 @@ def test_nobody_goes_where_the_whole_gang_would_not_fit() -> None:
     ],
 )
 def test_preemption_can_be_off(change: dict[str, object]) -> None:
-    table = cluster(nodes=1).run("r", "n0", 8, started_ago=10.0)
+    table = cluster(nodes=1).run("r", "n0", 8, started_ago=10.0, preempted=1)
     settings = change.pop("policy", {})
     assert isinstance(settings, dict)
     table.policy(**settings).submit("a", devices=8, priority=9, **change).expect(started="", preempted="")
 
 
-def test_a_job_that_has_run_long_enough_may_go() -> None:
-    table = cluster(nodes=1).policy(min_run_before_preemption_s=10.0).run("r", "n0", 8, started_ago=10.0)
+def test_a_job_that_was_preempted_before_and_has_run_long_enough_may_go() -> None:
+    table = cluster(nodes=1).policy(min_run_before_preemption_s=10.0).run("r", "n0", 8, started_ago=10.0, preempted=1)
     table.submit("a", devices=8, priority=9).expect(preempted="r")
 
 

@@ -53,6 +53,22 @@ from scheduler.schema.yaml_source import parse_yaml
                 "array": 3,
             },
         ),
+        (
+            {"name": "n", "kind": "batch", "deadline": "6h", "within": "rack", "spread": "node", "one_per": "island"}
+            | {"apart_from": ["a", "b"], "reservation": "night", "labels": ["tier=gold"], "mig": "1g.10gb"}
+            | {"device_labels": ["hbm=80"]},
+            {
+                "name": "n",
+                "kind": "batch",
+                "resources": {"labels": {"tier": "gold"}, "device_labels": {"hbm": "80"}, "mig": "1g.10gb"},
+                "deadline": "6h",
+                "within": "rack",
+                "spread": "node",
+                "one_per": "island",
+                "apart_from": ["a", "b"],
+                "reservation": "night",
+            },
+        ),
     ],
 )
 def test_flags_as_a_mapping(flags: dict[str, Any], mapping: dict[str, Any]) -> None:

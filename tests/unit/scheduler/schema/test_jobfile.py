@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.demand import Demand
+from scheduler.core.demand import Constraints, Demand, Level
 from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, ModelRef
 from scheduler.errors import BadInput, Forbidden
 from scheduler.ports import Principal
@@ -103,6 +103,52 @@ slo: null
         array_size=10,
         after=("7", "8.2"),
     )
+
+
+def test_where_and_when(site: SiteConfig, film: Principal) -> None:
+    spec = parse(
+        GOOD
+        + """
+deadline: 6h
+within: rack
+spread: node
+one_per: island
+apart_from: [db-a, db-b, db-a]
+reservation: night-1
+resources:
+  - {device: H100 SXM, labels: {tier: gold, cooling: liquid}, device_labels: {hbm: "80"}, mig: 1g.10gb}
+""",
+        site,
+        film,
+    )
+    assert spec.constraints == Constraints(Level.RACK, Level.NODE, Level.ISLAND, ("db-a", "db-b"))
+    assert (spec.deadline_after_s, spec.deadline_at_s, spec.reservation) == (21_600.0, None, "night-1")
+    (demand,) = spec.alternatives
+    assert demand.node_labels == (("cooling", "liquid"), ("tier", "gold"))
+    assert (demand.device_labels, demand.mig_profile) == ((("hbm", "80"),), "1g.10gb")
+
+
+@pytest.mark.parametrize(
+    ("written", "after_s", "at_s"),
+    [
+        ("90", 90.0, None),
+        ("2d", 172_800.0, None),
+        ("2026-12-01T02:00+08:00", None, 1_796_061_600.0),
+        ("2026-11-30T18:00:00Z", None, 1_796_061_600.0),
+        ("'2026-11-30 18:00+00:00'", None, 1_796_061_600.0),
+    ],
+)
+def test_deadlines(written: str, after_s: float | None, at_s: float | None, site: SiteConfig, film: Principal) -> None:
+    spec = parse(GOOD + f"deadline: {written}\n", site, film)
+    assert (spec.deadline_after_s, spec.deadline_at_s) == (after_s, at_s)
+
+
+def test_an_elastic_training_job_and_a_service_that_may_be_scaled_to_nothing(site: SiteConfig, film: Principal) -> None:
+    text = GOOD.replace("batch", "training")
+    spec = parse(text + "workers: {min: 2, max: 8}\n", site, film)
+    assert (spec.workers_min, spec.workers_max) == (2, 8)
+    service = parse(SERVICE + "replicas: {min: 0, max: 3}\n", site, film)
+    assert (service.workers_min, service.workers_max) == (0, 3)
 
 
 def test_a_service_needs_no_time_limit_and_counts_replicas(site: SiteConfig, operator: Principal) -> None:
@@ -241,6 +287,38 @@ BAD: list[tuple[str, str, list[str]]] = [
         GOOD + "resources: {simulated: 'yes'}\n",
         ["job.yaml:5: resources.simulated: expected true or false"],
     ),
+    ("deadline without a zone", GOOD + "deadline: 2026-12-01T02:00\n", ["job.yaml:5: deadline: expected a time with"]),
+    ("deadline as words", GOOD + "deadline: soon\n", ["deadline: expected a duration from submission", "'soon'"]),
+    ("deadline of zero", GOOD + "deadline: 0\n", ["job.yaml:5: deadline: expected a duration from", "got 0"]),
+    ("a day that is none", GOOD + "deadline: 2026-13-01T00:00Z\n", ["job.yaml:5: deadline: expected a time with its"]),
+    ("deadline of a service", SERVICE + "deadline: 6h\n", ["job.yaml:5: deadline: kind inference has no end"]),
+    ("within a cabinet", GOOD + "within: rak\n", ["job.yaml:5: within: expected one of island, node, rack", "rack?"]),
+    (
+        "one a node, all within one",
+        GOOD + "within: node\none_per: node\n",
+        ["job.yaml:6: one_per: at most one worker in each node contradicts within: node"],
+    ),
+    (
+        "spread over racks, all within a node",
+        GOOD + "within: node\nspread: rack\n",
+        ["job.yaml:6: spread: spread over several rack contradicts within: node"],
+    ),
+    ("apart from itself", GOOD + "apart_from: [a, t]\n", ["job.yaml:5: apart_from: names the job itself", "one_per"]),
+    ("apart from a number", GOOD + "apart_from: [7]\n", ["job.yaml:5: apart_from: expected a list of names", "ids"]),
+    ("reservation of a bad name", GOOD + "reservation: a b\n", ["job.yaml:5: reservation: expected a name", "'a b'"]),
+    (
+        "label as a number",
+        GOOD + "resources: {labels: {gen: 4}}\n",
+        ["resources.labels.gen: expected a label", "got 4"],
+    ),
+    ("labels as a list", GOOD + "resources: {labels: [a]}\n", ["resources.labels: expected a mapping of labels"]),
+    (
+        "label's name",
+        GOOD + "resources: {device_labels: {'-a': x}}\n",
+        ["resources.device_labels.-a: expected a label"],
+    ),
+    ("mig profile", GOOD + "resources: {mig: 1g}\n", ['resources.mig: expected a MIG profile such as "1g.10gb"', "1g"]),
+    ("mig of none", GOOD + "resources: {device: none, mig: 1g.5gb}\n", ["resources.mig: device none asks for no"]),
     ("no alternatives", GOOD + "resources: []\n", ["job.yaml:5: resources: expected one demand", "got a list of 0"]),
     ("resources as text", GOOD + "resources: H100\n", ["job.yaml:5: resources: expected one demand", "got 'H100'"]),
     (

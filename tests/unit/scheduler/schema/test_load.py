@@ -11,9 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.decisions import TenantPolicy
+from scheduler.core.packing.policies import PACKINGS as core_packings
 from scheduler.errors import BadInput
-from scheduler.schema.load import is_loopback, load_site, shipped_config, to_json
-from scheduler.schema.model import Listen, SimulatedNodes, SiteConfig
+from scheduler.schema.load import is_loopback, load_site, shipped_config
+from scheduler.schema.model import Listen, PolicySettings, SimulatedNodes, SiteConfig, TenantShare
+from scheduler.schema.policy import guaranteed_too_much, planner_policy
+from scheduler.schema.site_json import to_json
+from scheduler.schema.site_models import PACKINGS
 
 # ---- the shipped configuration -----------------------------------------------------------------------------------
 
@@ -22,9 +27,15 @@ def test_the_shipped_site(site: SiteConfig) -> None:
     assert (site.api, site.gateway) == (Listen("127.0.0.1", 7411), Listen("127.0.0.1", 7412))
     assert (site.node_site, site.device_sources, site.lease_s) == ("dongyang-subnode", ("nvml", "cpu"), 60.0)
     assert site.simulated_nodes == (
-        SimulatedNodes("sim-h100", 4, "dongyang-subnode", "H100 SXM", "nvidia", 8, 80 * 10**9, 128_000, 1 << 40),
         SimulatedNodes(
-            "sim-910b", 2, "edge-cloud", "Ascend 910B (Atlas 800T A2)", "huawei", 8, 64 * 10**9, 192_000, 1 << 40
+            *("sim-h100", 4, "dongyang-subnode", "H100 SXM", "nvidia", 8, 80 * 10**9, 128_000, 1 << 40),
+            racks=("sim-rack-1", "sim-rack-2"),
+            devices_per_island=8,
+        ),
+        SimulatedNodes(
+            *("sim-910b", 2, "edge-cloud", "Ascend 910B (Atlas 800T A2)", "huawei", 8, 64 * 10**9, 192_000, 1 << 40),
+            racks=("sim-rack-3",),
+            devices_per_island=4,
         ),
     )
     assert (site.ray.port, site.ray.object_store_memory_bytes) == (0, 100_000_000)
@@ -61,6 +72,21 @@ def test_the_tenants(site: SiteConfig) -> None:
         "hospital",
         "default",
     ]
+
+
+def test_the_shipped_policy_is_the_default_and_its_shares_bind_nobody(site: SiteConfig) -> None:
+    assert site.policy == PolicySettings()
+    assert all(
+        (tenant.share.guaranteed_milli, tenant.share.maximum_milli) == (0, None) for tenant in site.tenants.values()
+    )
+    assert {name: tenant.share.weight for name, tenant in site.tenants.items() if tenant.share.weight != 1} == {
+        "drone-operator": 2.0,
+        "hospital": 2.0,
+    }
+
+
+def test_the_packings_that_a_site_may_name_are_those_of_the_planner() -> None:
+    assert set(PACKINGS) == set(core_packings)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +136,9 @@ def test_what_the_api_shows_is_json_without_secrets(site: SiteConfig) -> None:
     (h100,) = [card for card in shown["catalogue"] if card["model"] == "H100 SXM"]
     assert (h100["vendor"], h100["peak_tflops"]["fp16_bf16"]) == ("nvidia", 989)
     assert shown["tenants"][1]["max_priority_class"] == "production"
+    assert shown["tenants"][2]["weight"] == 2.0
+    assert shown["tenants"][5]["limits"] == {"running_jobs": 5000, "queued_jobs": 20000, "queued_devices": None}
+    assert shown["policy"]["packing"] == "default"
     assert "store" not in json.dumps(shown)
     assert str(site.path.parent) not in json.dumps(shown)
 
@@ -124,10 +153,13 @@ def test_the_shipped_files_are_found_from_anywhere(
 # ---- broken ones -------------------------------------------------------------------------------------------------
 
 
+FILES = ("local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "policy.yaml")
+
+
 @pytest.fixture
 def copy(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shipped files in a folder of their own, named `configs/...` in messages."""
-    for name in ("local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "hardware_catalogue.csv"):
+    for name in (*FILES, "hardware_catalogue.csv"):
         (tmp_path / "configs").mkdir(exist_ok=True)
         shutil.copy(repository / "configs" / name, tmp_path / "configs" / name)
     monkeypatch.chdir(tmp_path)
@@ -232,6 +264,56 @@ BAD: list[tuple[str, str, str, list[str]]] = [
         "prefix: sim-h100",
         ["simulated_nodes[1].prefix: 'sim-h100' is the prefix of simulated_nodes[0]"],
     ),
+    ("local", "island: 4", "island: 3", ["simulated_nodes[1].island: expected devices of one island, a part of the 8"]),
+    ("local", "rack: sim-rack-3", "rack: [Rack 3]", ["simulated_nodes[1].rack[0]: expected a name: lower-case"]),
+    (
+        "local",
+        "rack: sim-rack-3",
+        "mig: [big]",
+        ['simulated_nodes[1].mig[0]: expected a MIG profile such as "1g.10gb"'],
+    ),
+    (
+        "local",
+        "rack: sim-rack-3",
+        "labels: {gen: 4}",
+        ["simulated_nodes[1].labels.gen: expected a label's value", "(4 in quotes); got 4"],
+    ),
+    ("local", "policy: policy.yaml", "policy: polcy.yaml", ["include.policy: expected the path of a file"]),
+    ("policy", "packing: default", "packing: best", ["packing: expected one of default, fgd, best-fit", "best-fit?"]),
+    ("policy", "backfill: easy", "backfill: eazy", ["backfill: expected one of easy, conservative, none", "easy?"]),
+    ("policy", "starve_after: 24h", "starve_after: 1s", ["starve_after: expected a duration", "got '1s'"]),
+    (
+        "policy",
+        "reservation_depth: 64",
+        "reservation_depth: 0",
+        ["reservation_depth: expected a whole number", "got 0"],
+    ),
+    ("policy", "tie_seed: 0", "tie_sed: 0", ["tie_sed: unknown field", "tie_seed?"]),
+    ("tenants", "weight: 2", "weight: 0", ["tenants.drone-operator.weight: expected a weight: a number, above 0"]),
+    (
+        "tenants",
+        "weight: 2",
+        "quota: {guaranteed: 8, maximum: 4}",
+        ["tenants.drone-operator.quota.maximum: expected at least guaranteed, which is 8; got 4"],
+    ),
+    (
+        "tenants",
+        "weight: 2",
+        "quota: {guaranteed: 0.0001}",
+        ["quota.guaranteed: expected a number of devices from 0 to 1000000, in steps of 0.001; got 0.0001"],
+    ),
+    (
+        "tenants",
+        "weight: 2",
+        "quota: {max: 4}",
+        ["quota.max: unknown field; expected one of guaranteed, maximum", "maximum?"],
+    ),
+    (
+        "tenants",
+        "limits: {queued_jobs: 20000}",
+        "limits: {queued_jobs: 0}",
+        ["film-studio.limits.queued_jobs: expected a whole number from 1 to 1000000; got 0"],
+    ),
     ("local", "lease: 60s", "lease: 1s", ["lease: expected a duration", "from 5 s to 3600 s; got '1s'"]),
     ("local", "100MB\n", "1MB\n", ["ray.object_store_memory: expected at least 75MiB"]),
     ("local", "failures: 3", "failures: 0", ["ray.health_check.failures: expected a whole number from 1", "got 0"]),
@@ -299,6 +381,40 @@ def test_faults_of_all_files_come_at_once(copy: Path) -> None:
     change(copy / "local.yaml", "count: 0", "count: 4")
     change(copy / "local.yaml", "port: -1", "port: 7411")
     assert sorted(line.split(":")[0] for line in refused(copy)) == ["configs/sites.yaml", "configs/tenants.yaml"]
+
+
+def test_what_tenants_are_due_reaches_the_planner(copy: Path) -> None:
+    change(
+        copy / "tenants.yaml",
+        "weight: 2\n    limits: {queued_jobs: 20000}",
+        "weight: 2.5\n    quota: {guaranteed: 8.25, maximum: 64}\n    limits: {running_jobs: 3, queued_devices: 0.5}",
+    )
+    site = load_site(copy / "local.yaml")
+    assert site.tenants["drone-operator"].share == TenantShare(2.5, 8_250, 64_000, 3, None, 500)
+    assert planner_policy(site).tenants["drone-operator"] == TenantPolicy(2.5, 8_250, 64_000, 3, None, 500)
+    assert planner_policy(site).non_preempting == {100}
+    assert guaranteed_too_much(site, installed=9, what="devices") is None
+    assert guaranteed_too_much(site, installed=0, what="devices") is None
+    assert guaranteed_too_much(site, installed=8, what="simulated devices") == (
+        "tenants are guaranteed 8.25 devices in all, and 8 simulated devices are installed: "
+        "not all guarantees can be kept at once"
+    )
+
+
+def test_a_site_without_a_policy_file_has_the_default_one(copy: Path) -> None:
+    change(copy / "local.yaml", "  policy: policy.yaml\n", "")
+    change(copy / "policy.yaml", "packing: default", "packing: fgd")
+    assert load_site(copy / "local.yaml").policy == PolicySettings()
+    change(copy / "local.yaml", "include:\n", "include:\n  policy: policy.yaml\n")
+    change(copy / "policy.yaml", "min_run_before_preemption: 10m", "min_run_before_preemption: 0")
+    loaded = load_site(copy / "local.yaml").policy
+    assert (loaded.packing, loaded.min_run_before_preemption_s) == ("fgd", 0.0)
+
+
+def test_this_machines_node_has_a_rack_and_labels(copy: Path) -> None:
+    change(copy / "local.yaml", "node:\n", "node:\n  rack: r1\n  labels: {tier: gold, cooling: liquid}\n")
+    site = load_site(copy / "local.yaml")
+    assert (site.node_rack, site.node_labels) == ("r1", (("cooling", "liquid"), ("tier", "gold")))
 
 
 def test_a_class_that_job_files_count_on_must_be_there(copy: Path) -> None:
@@ -379,9 +495,7 @@ def test_a_file_that_is_no_yaml_is_named(copy: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    name=st.sampled_from(
-        ["local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "hardware_catalogue.csv"]
-    ),
+    name=st.sampled_from([*FILES, "hardware_catalogue.csv"]),
     cut=st.integers(0, 3000),
     drop=st.integers(0, 40),
     put=st.text(alphabet=st.one_of(st.sampled_from('a: -[]{},"\n01.'), st.characters(codec="utf-8")), max_size=8),

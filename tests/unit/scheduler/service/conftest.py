@@ -13,7 +13,7 @@ from tests.fakes.service_world import World
 def make() -> Iterator[Callable[..., World]]:
     worlds: list[World] = []
 
-    def build(*nodes: object, **given: int) -> World:
+    def build(*nodes: object, **given: object) -> World:
         worlds.append(World(*nodes, **given))  # type: ignore[arg-type]
         return worlds[-1]
 

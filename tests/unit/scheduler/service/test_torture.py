@@ -43,7 +43,15 @@ class Torture(RuleBasedStateMachine):
     @rule(replicas=st.sampled_from([1, 2]), settle=st.booleans())
     @precondition(lambda self: self.alive)
     def submit_service(self, replicas: int, settle: bool) -> None:
-        self._submit(service_spec(workers=replicas), settle)
+        self._submit(service_spec(workers_min=0, workers_max=replicas + 1), settle)
+
+    @rule(pick=st.integers(0, 99), replicas=st.integers(0, 3))
+    @precondition(lambda self: self.alive and self.acknowledged)
+    def scale(self, pick: int, replicas: int) -> None:
+        try:
+            self.world.service.scale(self.acknowledged[pick % len(self.acknowledged)], OPERATOR, replicas=replicas)
+        except SuanliError:
+            pass  # no service, beyond its bounds, being stopped, ended, or the store is full
 
     @rule(pick=st.integers(0, 99))
     @precondition(lambda self: self.alive and self.acknowledged)
@@ -192,11 +200,14 @@ class Torture(RuleBasedStateMachine):
         state = world.service.loop._state
         left = (
             state.jobs,
-            state.queue,
-            state.running,
+            state.queue.pending,
+            state.queue.running,
+            state.parked,
             state.services,
+            state.scaled,
             state.restarts,
-            state.asked_places,
+            state.asked,
+            state.leaving,
             state.fenced,
         )
         within = (state.prepared, state.released, state.own_ends, state.limits, state.dependents, state.unseen_ends)

@@ -1,0 +1,48 @@
+"""The nodes that a site file describes, as an agent is to stand for them: this machine's own, and simulated ones."""
+
+from __future__ import annotations
+
+import socket
+
+from node_agent.devices.simulated import SimulatedSpec
+from node_agent.nodes import NodeConfig
+from scheduler.schema.model import SimulatedNodes, SiteConfig
+
+
+def own_node(site: SiteConfig) -> NodeConfig:
+    return NodeConfig(
+        name=site.node_name or socket.gethostname(),
+        site=site.node_site,
+        address=site.ray.address,
+        source=site.device_sources,
+        cpus_milli=None,
+        memory_bytes=None,
+        labels=site.node_labels,
+        rack=site.node_rack,
+    )
+
+
+def simulated_nodes(site: SiteConfig) -> tuple[NodeConfig, ...]:
+    return tuple(_simulated(site, group, i) for group in site.simulated_nodes for i in range(group.count))
+
+
+def _simulated(site: SiteConfig, group: SimulatedNodes, index: int) -> NodeConfig:
+    """The nodes of a group stand in its racks in turn."""
+    return NodeConfig(
+        name=f"{group.prefix}-{index}",
+        site=group.site,
+        address=site.ray.address,
+        source=SimulatedSpec(
+            model=group.model,
+            vendor=group.vendor,
+            count=group.devices,
+            memory_bytes=group.device_memory_bytes,
+            seed=index,
+            devices_per_island=group.devices_per_island,
+            mig_profiles=group.mig_profiles,
+        ),
+        cpus_milli=group.cpus_milli,
+        memory_bytes=group.memory_bytes,
+        labels=group.labels,
+        rack=group.racks[index % len(group.racks)] if group.racks else None,
+    )

@@ -1,0 +1,177 @@
+"""What it costs the work still to come when a placement uses up what only some nodes have: room for gangs on one node,
+and device models that part of the work insists on.
+
+The rule is Littlewood's ("Forecasting and control of passenger bookings", AGIFORS 1972): a scarce place is worth the
+probability that it will be asked for. Demand still to come is taken in proportion to the work that idle devices can
+still take. For a gang shape its number is Poisson, and the price of a slot is the probability that it reaches the slots
+there are (by the normal approximation); for a set of models its volume is normal, and the price of a device of them is
+the probability that it exceeds what they can take.
+
+All is in whole numbers and a function of what is free alone: equal clusters have equal prices. Prices move in
+twentieths, so that most placements change none.
+
+Units: CPUs in thousandths, memory in bytes, prices in twentieths of a device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from scheduler.core.demand import WHOLE_DEVICE_MILLI
+from scheduler.core.node_columns import Bools, Ints
+from scheduler.core.packing.rows import Ask, NodeKinds
+from scheduler.core.packing.shapes import Shape, TypicalShapes
+from scheduler.core.packing.worth import ONE, Floats, Worth
+
+_TINY = 1e-9
+PRICE_ONE = 20  # a price of 1
+SUBSTEPS = 2  # scores count half steps: the odd half is the policy's own, for what matters least
+_MOST_GANGS = 60
+_FREE = 1 << 40  # slots where a shape asks for nothing
+
+
+def _deviations(probability: float) -> float:
+    """How many standard deviations above its mean a normal variable is with that probability, or more."""
+    low, high = -10.0, 10.0
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if 0.5 * math.erfc(middle / math.sqrt(2)) > probability else (low, middle)
+    return low
+
+
+# A probability rounds to k twentieths or less from the k-th of these, counted from the right, upwards.
+_ROUNDED_DOWN: Floats = np.array([_deviations((k - 0.5) / PRICE_ONE) for k in range(PRICE_ONE, 0, -1)])
+
+
+def _tail(deviations: Floats) -> Ints:
+    """The probability, in twentieths, that a normal variable is so many standard deviations above its mean, or more."""
+    return PRICE_ONE - _ROUNDED_DOWN.searchsorted(deviations, side="right")
+
+
+class Prices:
+    """`of_gang`: of each device of a slot, for each gang shape; `of_kind`: of a device on nodes of each kind. In
+    twentieths. `gangs`: the gang shapes with a price, by number; `of_slot`: the price of a slot of each of them."""
+
+    __slots__ = ("any_kind", "content", "gangs", "of_gang", "of_kind", "of_slot")
+
+    def __init__(self, of_gang: Ints, of_kind: Ints, devices: Ints) -> None:
+        self.of_gang = of_gang
+        self.of_kind = of_kind
+        self.content = (of_gang.tobytes(), of_kind.tobytes())
+        self.any_kind = bool(of_kind.any())
+        self.gangs: Ints = of_gang.nonzero()[0]
+        self.of_slot: Ints = of_gang.take(self.gangs) * devices.take(self.gangs)
+
+
+class Protection:
+    """For this typical work on nodes of these kinds, and a policy whose scores count in steps of `step` devices.
+
+    `matters`: some of the work asks for gangs or insists on models. `smallest_gang`: devices of the smallest.
+    """
+
+    def __init__(self, shapes: TypicalShapes, kinds: NodeKinds, worth: Worth, max_devices: int, step: float) -> None:
+        self._worth: list[int] = worth.by_milli.tolist()
+        self._mean: list[float] = worth.mean[:, 0].tolist()
+        self._steps = 1 / (step * PRICE_ONE)
+        asking = shapes.wanting_devices()
+        volume = sum(each.count * each.shape.milli for each in asking.shapes) / WHOLE_DEVICE_MILLI
+        counts = {each.shape: each.count for each in asking.shapes if each.shape.devices > 1}
+        gangs = list(counts)[:_MOST_GANGS]  # the most frequent stand first
+        self._devices: Ints = np.array([gang.devices for gang in gangs], np.int64)
+        self._cpus: Ints = np.array([gang.cpus_milli for gang in gangs], np.int64)
+        self._memory: Ints = np.array([gang.memory_bytes for gang in gangs], np.int64)
+        self._per_device: Floats = np.array([_as_hard(gang, counts) / volume for gang in gangs], np.float64)
+        accepted = [[gang.accepts(models) for gang in gangs] for models in kinds.models]
+        self._accepted: Bools = np.array(accepted, np.bool_).reshape(len(kinds.models), len(gangs))
+        self._root: Floats = np.sqrt(self._per_device)
+        hosts = self._accepted & (kinds.largest_cpus_milli[:, None] >= self._cpus)
+        hosts &= kinds.largest_memory_bytes[:, None] >= self._memory
+        each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(self._devices, 1)
+        slots = hosts[:, None, :] * each_idle
+        self._slots: Floats = slots.reshape(len(kinds.models) * (max_devices + 1), len(gangs)).astype(np.float64)
+
+        insisting: dict[frozenset[str], list[tuple[float, float]]] = {}
+        for each in asking.shapes:
+            if each.shape.models is not None:
+                devices = each.shape.milli / WHOLE_DEVICE_MILLI
+                insisting.setdefault(each.shape.models, []).append((each.count, devices))
+        sets = sorted(insisting, key=sorted)
+        sums = [sum(count * devices for count, devices in insisting[models]) for models in sets]
+        squares = [sum(count * devices**2 for count, devices in insisting[models]) for models in sets]
+        self._part: Floats = np.array([each / volume for each in sums], np.float64)
+        self._lumps: Floats = np.array([square / each for square, each in zip(squares, sums, strict=True)], np.float64)
+        inside = [[not models.isdisjoint(of_kind) for of_kind in kinds.models] for models in sets]
+        self._inside: Ints = np.array(inside, np.int64).reshape(len(sets), len(kinds.models))
+        self._nothing: Ints = np.zeros(len(kinds.models), np.int64)
+        self.matters = bool(gangs or sets)
+        self.smallest_gang = min((gang.devices for gang in gangs), default=0)
+
+    def to_come(self, milli: Iterable[int], cpus_milli: int, memory_bytes: int) -> int:
+        """How much work a node can still take: what is left of its devices is worth, or what its CPUs and memory feed;
+        in 2**-20 devices."""
+        idle = sum(self._worth[left] for left in milli if left > 0)
+        cpus, memory = self._mean
+        return min(idle, int(max(1, cpus_milli) / cpus * ONE), int(max(1, memory_bytes) / memory * ONE))
+
+    def prices(self, nodes_by_idle: Ints, to_come: Ints, last: Prices | None) -> Prices:
+        """From how many nodes there are of each kind with so many idle devices, int64[kinds, max_devices + 1], and how
+        much work those of each kind can still take together, int64[kinds] in 2**-20 devices. `last` if none changed."""
+        coming = sum(to_come.tolist()) / ONE
+        slots = nodes_by_idle.reshape(-1) @ self._slots
+        deviations = slots - (self._per_device * coming + 0.5)
+        deviations /= self._root * (math.sqrt(coming) + _TINY)
+        of_gang = _tail(deviations)
+        of_gang *= slots > 0
+        of_kind = self._nothing
+        if len(self._part):
+            expected = self._part * coming
+            missing = _tail((self._inside @ to_come / ONE - expected) / (np.sqrt(expected * self._lumps) + _TINY))
+            of_kind = missing @ self._inside
+        if last is not None and last.content == (of_gang.tobytes(), of_kind.tobytes()):
+            return last
+        return Prices(of_gang, of_kind, self._devices)
+
+    def kind_tolls(self, prices: Prices, ask: Ask) -> Ints:
+        """What the devices that one worker of the ask takes are worth to work that insists on nodes of each kind:
+        int64[kinds], in steps."""
+        return self._in_steps(prices.of_kind.astype(np.float64) * (ask.milli / WHOLE_DEVICE_MILLI))
+
+    def gang_tolls(self, prices: Prices, ask: Ask, states: Ints, opened: int) -> Ints:
+        """What the gang slots are worth that one worker of the ask takes from nodes, int64[4, nodes], that have, before
+        it came, this kind, idle devices, CPUs and memory, if `opened` of the devices are idle no more: int64[nodes], in
+        steps. Of several shapes the dearest counts."""
+        taken = np.array([[0], [opened], [ask.cpus_milli], [ask.memory_bytes]])
+        slots = self._slots_in(np.concatenate((states, states - taken), axis=1), prices.gangs)
+        nodes = states.shape[1]
+        dearest = ((slots[:nodes] - slots[nodes:]) * prices.of_slot).max(axis=1)
+        return self._in_steps(np.maximum(dearest, 0).astype(np.float64))
+
+    def _in_steps(self, twentieths: Floats) -> Ints:
+        steps: Ints = np.floor(twentieths * self._steps + 0.5).astype(np.int64)
+        return steps
+
+    def _slots_in(self, states: Ints, gangs: Ints) -> Ints:
+        kind, idle_devices, cpus_milli, memory_bytes = states
+        slots: Ints = idle_devices[:, None] // self._devices.take(gangs)
+        for has, asked in ((cpus_milli, self._cpus.take(gangs)), (memory_bytes, self._memory.take(gangs))):
+            fed = has[:, None] // np.maximum(asked, 1)
+            fed[:, asked == 0] = _FREE
+            np.minimum(slots, fed, out=slots)
+        np.maximum(slots, 0, out=slots)
+        slots *= self._accepted.take(gangs, axis=1).take(kind, axis=0)
+        return slots
+
+
+def _as_hard(gang: Shape, counts: dict[Shape, float]) -> float:
+    """How many slots of this shape the gangs take that are as hard to place or harder."""
+    return math.fsum(
+        count * max(1, other.devices // gang.devices)
+        for other, count in counts.items()
+        if other.devices >= gang.devices
+        and other.cpus_milli >= gang.cpus_milli
+        and other.memory_bytes >= gang.memory_bytes
+        and (gang.models is None or (other.models is not None and other.models <= gang.models))
+    )

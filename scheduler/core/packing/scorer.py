@@ -1,0 +1,241 @@
+"""Which node, by a packing policy, a worker goes to; fast enough to ask once for every worker of a busy cluster.
+
+A score depends only on the ask and on the node's state: its kind, and what is left of its devices, CPUs and memory. So
+states are numbered, each row holds the number of its own, and an ask's scores are kept by state: only states that were
+never met before are rated, and a column of scores, one a row, is mended only where a row's number changed. A row's
+number is looked up again only when its stamp has changed. All of it is a cache of a pure function: it never changes an
+answer.
+
+Units: devices and CPUs in thousandths, memory in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scheduler.core.demand import WHOLE_DEVICE_MILLI
+from scheduler.core.node_columns import Bools, Ints, Milli
+from scheduler.core.packing.node_states import NO_STATE, NodeStates
+from scheduler.core.packing.policies import NO_ROOM, PackingPolicy, Rater, Rating
+from scheduler.core.packing.rows import Ask, Free, NodeKinds, NodeRows, with_room_for
+from scheduler.core.packing.shapes import TypicalShapes
+
+_UNKNOWN = 2 * NO_ROOM
+_KEPT_ASKS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _ByRow:
+    """`keys`, by row: score and node order in one number. Scores, scores of opening an idle device, and what the device
+    has left: by the numbers in `states`, one a row, or by row where that is None."""
+
+    keys: Ints
+    scores: Ints
+    opening: Ints
+    device_milli: Milli
+    states: Ints | None
+
+    def scores_of(self, rows: Ints) -> tuple[Ints, Ints]:
+        at = rows if self.states is None else self.states.take(rows)
+        return self.scores.take(at), self.opening.take(at)
+
+    def device_of(self, row: int) -> int:
+        return int(self.device_milli[row if self.states is None else self.states[row]])
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known for one ask. By row: `states`, the numbers that `keys` are for, and `keys`, score and node order in
+    one number, before protection. By state: its rating."""
+
+    states: Ints
+    keys: Ints
+    generation: int
+    scores: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    opening: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    device_milli: Milli = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def make_room(self, states: int) -> None:
+        missing = states - len(self.scores)
+        if missing > 0:
+            more = np.full(missing + states // 2, _UNKNOWN)
+            self.scores = np.append(self.scores, more)
+            self.opening = np.append(self.opening, more)
+            self.device_milli = np.append(self.device_milli, np.zeros(len(more), np.int32))
+
+
+class Scorer:
+    """The choices of one policy over one set of nodes. `tie_rank`, int64[nodes], is a permutation: of nodes with equal
+    scores the lower wins."""
+
+    __slots__ = ("_kept", "_kinds", "_least_key", "_order", "_rater", "_shift", "_states", "_together")
+
+    def __init__(
+        self, policy: PackingPolicy, kinds: NodeKinds, shapes: TypicalShapes, tie_rank: Ints, max_devices: int
+    ) -> None:
+        count = len(tie_rank)
+        assert count == len(kinds.kind), (count, len(kinds.kind))
+        self._kinds = kinds
+        self._rater: Rater = policy.prepare(shapes, kinds, max_devices)
+        self._states = NodeStates(kinds, self._rater.protection, max_devices)
+        self._shift = max(1, count.bit_length())
+        self._order: Ints = count - 1 - tie_rank
+        self._least_key = (NO_ROOM // 2) << self._shift
+        self._kept: dict[Ask, _Kept] = {}
+        self._together: dict[tuple[Ask, int], Ask] = {}
+
+    def best(self, free: Free, ask: Ask, candidates: Bools | None = None, workers: int = 1) -> int | None:
+        """The row for so many workers of this ask together, among the candidates (all by default); None where none has
+        room. For several workers that share devices the first one's score decides among the rows with room for all."""
+        if not len(self._order):
+            return None
+        if workers > 1:
+            if ask.share_milli:
+                room = with_room_for(free, ask, workers)
+                candidates = room if candidates is None else room & candidates
+            else:
+                ask = self._as_one(ask, workers)
+        rating = self._by_row(free, ask)
+        keys = rating.keys if candidates is None else np.where(candidates, rating.keys, self._least_key - 1)
+        row = int(keys.argmax())
+        if keys.item(row) < self._least_key:
+            return None
+        return row if self._rater.protection is None else self._best_tolled(ask, rating, keys, row)
+
+    def _best_tolled(self, ask: Ask, rating: _ByRow, keys: Ints, highest: int) -> int:
+        """Protection only ever takes off a key: only rows that stand above what is left of the highest can win."""
+        left = self._tolled_keys(ask, rating, np.array([highest])).item()
+        rows = (keys >= max(left, self._least_key)).nonzero()[0]
+        if len(rows) == 1:
+            return highest
+        return int(rows[self._tolled_keys(ask, rating, rows).argmax()])
+
+    def _tolled_keys(self, ask: Ask, rating: _ByRow, rows: Ints) -> Ints:
+        """The keys of these rows, which have room, less what protection takes off."""
+        scores, opening = self._tolled(ask, self._states.of_row.take(rows), *rating.scores_of(rows))
+        keys = np.maximum(scores, opening)
+        keys <<= self._shift
+        keys += self._order.take(rows)
+        return keys
+
+    def devices(self, free: Free, row: int, ask: Ask) -> tuple[int, ...]:
+        """Indices of the devices that one worker of the ask gets on that row, which must have room for it: the first
+        wholly free ones, or the policy's choice for a share."""
+        if not ask.milli:
+            return ()
+        wanted, count = WHOLE_DEVICE_MILLI, ask.devices
+        if ask.share_milli:
+            wanted, count = self._device_milli(free, row, ask), 1
+        left: list[int] = free.milli[row].tolist()
+        usable = None if ask.usable is None else ask.usable[row].tolist()
+        found = [i for i, milli in enumerate(left) if milli == wanted and (usable is None or usable[i])][:count]
+        assert len(found) == count, f"row {row} with {left} left has no room for {ask}"
+        return tuple(found)
+
+    def scores(self, free: Free, ask: Ask) -> tuple[Ints, Bools]:
+        """Each row's score (0 where it has no room) and whether it has room, as best() sees them."""
+        rating = self._by_row(free, ask)
+        fits = rating.keys >= self._least_key
+        rows = fits.nonzero()[0]
+        scores = np.zeros(len(fits), np.int64)
+        scores[rows] = self._tolled_keys(ask, rating, rows) >> self._shift
+        return scores, fits
+
+    # ---- by row ----------------------------------------------------------------------------------------------------
+
+    def _by_row(self, free: Free, ask: Ask) -> _ByRow:
+        """Ratings of all rows as they are now, before protection."""
+        self._states.refresh(free)
+        if not self._keeps(ask):
+            scores, opening, device_milli = self._rated(free, ask, np.arange(len(self._order)))
+            keys = (np.maximum(scores, opening) << self._shift) + self._order
+            return _ByRow(keys, scores, opening, device_milli, None)
+        kept = self._kept_for(ask)
+        changed = (kept.states != self._states.of_row).nonzero()[0]
+        if len(changed):
+            states = self._states.of_row.take(changed)
+            kept.states[changed] = states
+            self._learn(kept, free, ask, changed)
+            keys = np.maximum(kept.scores.take(states), kept.opening.take(states))
+            keys <<= self._shift
+            keys += self._order.take(changed)
+            if not ask.everywhere:
+                keys[~ask.rows.take(changed)] = self._least_key - 1
+            kept.keys[changed] = keys
+        return _ByRow(kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states)
+
+    def _device_milli(self, free: Free, row: int, ask: Ask) -> int:
+        """What the device has left that a share would be cut from."""
+        rating = self._by_row(free, ask)
+        one = np.array([row])
+        scores, opening = rating.scores_of(one)
+        if self._rater.protection is not None:
+            scores, opening = self._tolled(ask, self._states.of_row.take(one), scores, opening)
+        return rating.device_of(row) if scores.item() >= opening.item() else WHOLE_DEVICE_MILLI
+
+    def _keeps(self, ask: Ask) -> bool:
+        return ask.usable is None and self._rater.stable
+
+    def _tolled(self, ask: Ask, states: Ints, scores: Ints, opening: Ints) -> tuple[Ints, Ints]:
+        """Scores of these states less what protection takes off."""
+        if self._rater.protection is None:
+            return scores, opening
+        if not ask.share_milli:
+            return scores - self._states.tolls(ask, states, ask.devices), opening
+        return scores - self._states.tolls(ask, states, 0), opening - self._states.tolls(ask, states, 1)
+
+    # ---- by state --------------------------------------------------------------------------------------------------
+
+    def _kept_for(self, ask: Ask) -> _Kept:
+        kept = self._kept.get(ask)
+        if kept is None or kept.generation != self._states.generation:
+            while len(self._kept) >= _KEPT_ASKS:
+                del self._kept[next(iter(self._kept))]
+            rows = len(self._order)
+            kept = _Kept(np.full(rows, NO_STATE), np.full(rows, self._least_key - 1), self._states.generation)
+            self._kept[ask] = kept
+        kept.make_room(self._states.count)
+        return kept
+
+    def _learn(self, kept: _Kept, free: Free, ask: Ask, rows: Ints) -> None:
+        """Rate each state of these rows that was never rated, once, by any row that is in it and serves the ask."""
+        if not ask.everywhere:
+            rows = rows.take(ask.rows.take(rows).nonzero()[0])
+        states = kept.states.take(rows)
+        unknown = (kept.scores.take(states) == _UNKNOWN).nonzero()[0]
+        if not len(unknown):
+            return
+        states, rows = states.take(unknown), rows.take(unknown)
+        if len(states) > 1:
+            row_in = dict(zip(states.tolist(), rows.tolist(), strict=True))
+            states, rows = np.array(list(row_in)), np.array(list(row_in.values()))
+        kept.scores[states], kept.opening[states], kept.device_milli[states] = self._rated(free, ask, rows)
+
+    def _rated(self, free: Free, ask: Ask, rows: Ints) -> tuple[Ints, Ints, Milli]:
+        """Scores, scores of opening an idle device, and devices; NO_ROOM where the ask is not served or has no room."""
+        scores, opening = np.full((2, len(rows)), NO_ROOM)
+        device_milli = np.zeros(len(rows), np.int32)
+        room = NodeRows.with_room(free, self._kinds, ask, rows)
+        if len(room):
+            rating: Rating = self._rater.rate(room, ask)
+            scores[room.place], device_milli[room.place] = rating.scores, rating.device_milli
+            if rating.opening is not None:
+                opening[room.place] = rating.opening
+        return scores, opening, device_milli
+
+    def _as_one(self, ask: Ask, workers: int) -> Ask:
+        """So many workers on one node, as if they were one."""
+        found = self._together.get((ask, workers))
+        if found is None:
+            if len(self._together) >= _KEPT_ASKS:
+                self._together.clear()
+            found = self._together[ask, workers] = Ask(
+                rows=ask.rows,
+                devices=ask.devices * workers,
+                cpus_milli=ask.cpus_milli * workers,
+                memory_bytes=ask.memory_bytes * workers,
+                usable=ask.usable,
+            )
+        return found

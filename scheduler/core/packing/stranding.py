@@ -1,0 +1,34 @@
+"""How much of what is idle could typical work not use? One figure for the cluster, kept ready to be asked often.
+
+F of `fragmentation.py`, over the typical shapes that want devices: work without devices would strand every idle device,
+also those of an empty cluster.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from scheduler.core.node_columns import Bools
+from scheduler.core.packing.fragmentation import ONE, Fragmentation
+from scheduler.core.packing.rows import Free, NodeKinds
+from scheduler.core.packing.shapes import TypicalShapes
+
+
+class Stranding:
+    """F over these shapes for nodes of these kinds. `known`: whether there is typical work to speak of."""
+
+    __slots__ = ("_fragmentation", "_kinds", "known")
+
+    def __init__(self, shapes: TypicalShapes, kinds: NodeKinds, max_devices: int) -> None:
+        wanting = shapes.wanting_devices()
+        self.known = bool(wanting.shapes)
+        self._kinds = kinds
+        self._fragmentation = Fragmentation(wanting, kinds, max_devices) if self.known else None
+
+    def milli(self, free: Free, rows: Bools | None = None) -> float:
+        """Expected stranded thousandths of devices, over these nodes (all by default); 0 where no work is known."""
+        if self._fragmentation is None:
+            return 0.0
+        milli = np.maximum(free.milli, 0, dtype=np.int64)
+        stranded = self._fragmentation.stranded(self._kinds.kind, milli, free.cpus_milli)
+        return int(stranded.sum() if rows is None else stranded[rows].sum()) / ONE

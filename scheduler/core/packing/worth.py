@@ -1,0 +1,96 @@
+"""What a node's state is worth to the work that is typically asked for: the value behind the default policy.
+
+Devices are counted in devices' worth of typical work: a remainder counts as much as the best that can be cut from it
+(`cutting_stock.py`). For each typical shape that would fit the node now, that worth is bounded by how much work the
+node's CPUs and memory can feed, at the rate at which the shape and the rest of the mix use them: the more work the node
+still takes, the more the mix counts, whose mean deviates with one over the root of its number. Half of the worth is
+counted unbounded, since work that is light on CPUs may come as well.
+
+Units: devices and CPUs in thousandths, memory in bytes; worth in devices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from scheduler.core.demand import WHOLE_DEVICE_MILLI
+from scheduler.core.node_columns import Ints, Milli
+from scheduler.core.packing.cutting_stock import cut_prices
+from scheduler.core.packing.rows import NodeKinds
+from scheduler.core.packing.shapes import TypicalShapes
+
+Floats = npt.NDArray[np.float64]
+
+ONE = 1 << 20  # worth of one device in whole numbers, so that a sum does not depend on the order of devices
+_COVERED = 0.99  # the part of the work whose shapes are looked at one by one
+_TOGETHER = 64  # states; more would leave the processor's nearest cache
+_TINY = 1e-9
+_UNBOUND = -1e30
+
+
+class Worth:
+    """For the shapes that ask for devices (there must be some) and nodes of these kinds."""
+
+    __slots__ = ("_asked", "_everywhere", "_more", "_weights", "by_milli", "mean")
+
+    def __init__(self, shapes: TypicalShapes, kinds: NodeKinds) -> None:
+        asking = shapes.wanting_devices()
+        sizes: dict[int, float] = {}
+        for each in asking.shapes:
+            sizes[each.shape.gpu_milli] = sizes.get(each.shape.gpu_milli, 0.0) + each.count * each.shape.devices
+        prices = cut_prices(sizes)
+        self.by_milli: Ints = np.rint(prices.worth * ONE).astype(np.int64)
+        taken = sum(each.count * each.shape.devices * prices.of_size[each.shape.gpu_milli] for each in asking.shapes)
+        cpus = sum(each.count * each.shape.cpus_milli for each in asking.shapes)
+        memory = sum(each.count * each.shape.memory_bytes for each in asking.shapes)
+        # CPUs and memory that one device's worth of work takes
+        self.mean: Floats = np.maximum(np.array([[cpus], [memory]]) / max(taken, _TINY), _TINY)
+
+        typical = asking.covering(_COVERED).shapes
+        fed = np.array([(each.shape.cpus_milli, each.shape.memory_bytes) for each in typical], np.float64).T
+        least = [each.shape.milli for each in typical]
+        self._asked: Floats = np.concatenate((fed, [least]))
+        used = np.array(
+            [prices.of_size[e.shape.gpu_milli] if e.shape.devices == 1 else e.shape.devices for e in typical]
+        )
+        self._more: Floats = np.where(used > 0, fed / np.where(used > 0, used, 1.0) - self.mean, _UNBOUND)
+        counts = np.array([each.count for each in typical], np.float64)
+        accepts = [[each.shape.accepts(models) for each in typical] for models in kinds.models]
+        weights = np.array(accepts, np.bool_).reshape(len(kinds.models), len(typical)) * counts
+        weights *= 0.5 / np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
+        self._weights: Floats = weights
+        self._everywhere: bool = len(weights) > 0 and bool((weights == weights[0]).all())
+
+    def of(self, kind: Ints, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> Floats:
+        """float64[states]. Equal states have equal worth, whichever others are asked for with them."""
+        count = len(kind)
+        idle = self.by_milli.take(milli).sum(axis=1) / ONE
+        has = np.empty((count, 3))  # CPUs, memory, and the largest remainder or all wholly idle devices
+        np.maximum(cpus_milli, 1, out=has[:, 0])  # so that nothing left still feeds work that takes nothing
+        np.maximum(memory_bytes, 1, out=has[:, 1])
+        whole = (milli == WHOLE_DEVICE_MILLI).sum(axis=1)
+        has[:, 2] = np.where(whole, whole * WHOLE_DEVICE_MILLI, milli.max(axis=1, initial=0))
+        if count <= _TOGETHER:
+            return self._of(kind, idle, has)
+        parts = [slice(start, start + _TOGETHER) for start in range(0, count, _TOGETHER)]
+        return np.concatenate([self._of(kind[part], idle[part], has[part]) for part in parts])
+
+    def _of(self, kind: Ints, idle: Floats, has: Floats) -> Floats:
+        to_come = np.minimum(idle, (has[:, :2] / self.mean[:, 0]).min(axis=1))
+        spread = (1.0 / np.sqrt(np.maximum(to_come, 1.0)))[:, None]
+        idle = idle[:, None]
+        worth = np.minimum(has[:, :1] / self._rate(0, spread), idle)
+        np.minimum(worth, has[:, 1:2] / self._rate(1, spread), out=worth)
+        worth += idle
+        for resource in range(3):
+            worth *= has[:, resource, None] >= self._asked[resource]
+        worth *= self._weights[0] if self._everywhere else self._weights.take(kind, axis=0)
+        total: Floats = worth.sum(axis=1)
+        return total
+
+    def _rate(self, resource: int, spread: Floats) -> Floats:
+        """What one device's worth of work takes: the mix's mean, and what is left of a shape's deviation from it."""
+        rate: Floats = self._more[resource] * spread
+        rate += self.mean[resource, 0]
+        return np.maximum(rate, _TINY, out=rate)

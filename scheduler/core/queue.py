@@ -1,0 +1,120 @@
+"""What waits and what runs, kept as it changes, so that a planning pass need not look at every job.
+
+A `Queue` belongs to whoever tells it what happens (the service, the simulator, a test); the planner only reads it. It
+joins the waiting line (`waiting.py`), what running jobs hold in columns (`running_columns.py`) and by tenant
+(`quotas.py`), and the tenants' decayed usage, which its owner keeps up to date.
+
+Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from scheduler.core.decisions import PendingJob, RunningJob
+from scheduler.core.quotas import QuotaLedger
+from scheduler.core.running_columns import RunningColumns
+from scheduler.core.waiting import WaitingLine
+
+
+class Queue:
+    """`usage`: each fair-share account's decayed average (`fair_share.DecayedUsage`); one not in it has used nothing.
+
+    `elastic` and `shrinking` are those of the running jobs that could use more workers than they have, and that want
+    fewer than they have.
+    """
+
+    __slots__ = ("_avoiding", "_named", "elastic", "held", "holding", "shrinking", "usage", "waiting")
+
+    def __init__(
+        self,
+        pending: Iterable[PendingJob] = (),
+        running: Iterable[RunningJob] = (),
+        *,
+        usage: Mapping[str, float] | None = None,
+    ) -> None:
+        self.waiting = WaitingLine()
+        self.holding = RunningColumns()
+        self.held = QuotaLedger()
+        self.usage: dict[str, float] = dict(usage or {})
+        self.elastic: dict[str, RunningJob] = {}
+        self.shrinking: dict[str, RunningJob] = {}
+        # Running jobs by (tenant, name), and by each name that they want to be apart from.
+        self._named: dict[tuple[str, str], dict[str, None]] = {}
+        self._avoiding: dict[tuple[str, str], dict[str, None]] = {}
+        for job in running:
+            self.run(job)
+        for waiter in pending:
+            self.submit(waiter)
+
+    def submit(self, job: PendingJob) -> None:
+        """It waits; one of the same id is replaced."""
+        self.waiting.add(job)
+
+    def withdraw(self, job_id: str) -> None:
+        """It waits no more. Nothing happens where it did not."""
+        if job_id in self.waiting:
+            self.waiting.remove(job_id)
+
+    def run(self, job: RunningJob) -> None:
+        """It holds devices; what was said of it before is replaced."""
+        self.end(job.job_id)
+        self.holding.add(job)
+        self.held.add(job)
+        if job.name:
+            self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
+        if job.apart_from:
+            self.waiting.keep_apart(job.tenant, job.apart_from)
+            for name in job.apart_from:
+                self._avoiding.setdefault((job.tenant, name), {})[job.job_id] = None
+        if job.workers_max is not None and len(job.placements) < job.workers_max:
+            self.elastic[job.job_id] = job
+        if job.workers_wanted is not None and job.workers_wanted < len(job.placements):
+            self.shrinking[job.job_id] = job
+
+    def end(self, job_id: str) -> None:
+        """It holds nothing more. Nothing happens where it held nothing."""
+        before = self.holding.get(job_id)
+        if before is None:
+            return
+        self.held.remove(before)
+        self.holding.remove(job_id)
+        self.elastic.pop(job_id, None)
+        self.shrinking.pop(job_id, None)
+        if before.name:
+            _drop(self._named, (before.tenant, before.name), job_id)
+        if before.apart_from:
+            self.waiting.forget_apart(before.tenant, before.apart_from)
+            for name in before.apart_from:
+                _drop(self._avoiding, (before.tenant, name), job_id)
+
+    def pending_job(self, job_id: str) -> PendingJob | None:
+        return self.waiting.get(job_id)
+
+    def running_job(self, job_id: str) -> RunningJob | None:
+        return self.holding.get(job_id)
+
+    def kept_apart(self, tenant: str, name: str | None, apart_from: Iterable[str]) -> set[str]:
+        """Nodes where the tenant runs a job that one of this name must not meet, which keeps off those."""
+        ids = [job_id for other in apart_from for job_id in self._named.get((tenant, other), ())]
+        if name is not None:
+            ids += self._avoiding.get((tenant, name), ())
+        jobs = [self.holding.get(job_id) for job_id in ids]
+        return {placement.node for job in jobs if job is not None for placement in job.placements}
+
+    @property
+    def pending(self) -> tuple[PendingJob, ...]:
+        """All that wait, in no particular order: made on demand, not for a pass."""
+        return tuple(self.waiting)
+
+    @property
+    def running(self) -> tuple[RunningJob, ...]:
+        """All that hold devices: made on demand, not for a pass."""
+        return tuple(self.holding.jobs())
+
+
+def _drop(index: dict[tuple[str, str], dict[str, None]], key: tuple[str, str], job_id: str) -> None:
+    ids = index[key]
+    del ids[job_id]
+    if not ids:
+        del index[key]

@@ -1,0 +1,145 @@
+"""Things come free one after another: at which point does a gang fit for the first time?
+
+What comes free has a *key*: the time it is over (`timeline.py`), or its place in the order in which running jobs would
+be asked to leave (`victim_search.py`). More is free at a later key and never less, so the answer can be bisected; for
+whole devices it is mostly read off the order statistics of the devices' keys and then only verified.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scheduler.core.demand import WHOLE_DEVICE_MILLI
+from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.gang import NEVER, Gang
+from scheduler.core.holdings import Floats, taken_from
+from scheduler.core.placement import Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The first key at which a gang fits, what is free then without it, and where it would stand."""
+
+    key: float
+    free: FreeColumns
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
+class Releases:
+    """A claim, and the key of each of its slices and workers."""
+
+    claim: Claim
+    slice_key: Floats
+    worker_key: Floats
+
+    @staticmethod
+    def joined(first: Releases, second: Releases) -> Releases:
+        return Releases(
+            Claim.joined((first.claim, second.claim)),
+            np.concatenate((first.slice_key, second.slice_key)),
+            np.concatenate((first.worker_key, second.worker_key)),
+        )
+
+    def between(self, above: float, until: float) -> Releases:
+        """Those with a key above the one and not above the other."""
+        slices = np.flatnonzero((self.slice_key > above) & (self.slice_key <= until))
+        workers = np.flatnonzero((self.worker_key > above) & (self.worker_key <= until))
+        return Releases(taken_from(self.claim, slices, workers), self.slice_key[slices], self.worker_key[workers])
+
+
+class ReleaseOrder:
+    """`base` is free before anything comes; it may stand below zero where something is spoken for twice over time."""
+
+    __slots__ = ("_device_keys", "_occupied", "_releases", "base")
+
+    def __init__(self, base: FreeColumns, releases: Releases) -> None:
+        self.base = base
+        self._releases = releases
+        self._occupied: list[Releases] = []
+        self._device_keys: Floats | None = None
+
+    def occupy(self, claim: Claim, key: float) -> None:
+        """This is taken from the first, and comes free again at `key`."""
+        self.base.take(claim)
+        keys = np.full(len(claim.rows), key)
+        self._occupied.append(Releases(claim, keys, np.full(len(claim.worker_rows), key)))
+        if self._device_keys is not None:
+            np.maximum.at(self._device_keys, (claim.rows, claim.devices), keys)  # NEVER stays
+
+    def until(self, key: float) -> FreeColumns:
+        """What is free once all up to this key has come."""
+        free = self.base.copy()
+        for releases in self._all():
+            free.give(releases.between(-math.inf, key).claim)
+        return free
+
+    def device_keys(self) -> Floats:
+        """When each device is wholly free: float[nodes, max_devices], -inf from the first, NEVER for one of which a
+        part never comes (who holds it is not in the order)."""
+        if self._device_keys is None:
+            milli = self.base.milli
+            keys = np.full(milli.size, -math.inf)
+            total = milli.ravel().astype(np.int64)
+            for releases in self._all():
+                flat = releases.claim.rows * milli.shape[1] + releases.claim.devices
+                # Entries of jobs that went stay for a while, with nothing in them: they keep no device.
+                np.maximum.at(keys, flat, np.where(releases.claim.milli > 0, releases.slice_key, -math.inf))
+                np.add.at(total, flat, releases.claim.milli)
+            keys[total != WHOLE_DEVICE_MILLI] = NEVER
+            self._device_keys = keys.reshape(milli.shape)
+        return self._device_keys
+
+    def first(self, gang: Gang, *, since: float = -math.inf, until: float = math.inf) -> Point | None:
+        """The smallest key from `since` to `until` at which it fits; `since` itself where it fits already then."""
+        bound = gang.not_before(self.device_keys())
+        low = max(since, bound)
+        if math.isnan(bound) or low > until:
+            return None
+        free = self.until(low)
+        fit = gang.place(free)
+        return self._bisected(gang, free, low, until) if fit is None else Point(low, free, fit)
+
+    def _bisected(self, gang: Gang, free: FreeColumns, low: float, until: float) -> Point | None:
+        """The same where it does not fit in `free`, which is what there is at `low`: each step looks at half of what
+        the one before looked at."""
+        left = self._all()[0]
+        for more in self._all()[1:]:
+            left = Releases.joined(left, more)
+        left = left.between(low, until)
+        keys = np.sort(left.worker_key)  # no slice is without its worker
+        if not len(keys):
+            return None
+        last = free.copy()
+        last.give(left.claim)
+        if not gang.fits(last):
+            return None
+        at, end = 0, len(keys) - 1
+        while at < end:
+            middle = (at + end) // 2
+            key = float(keys[middle])
+            half = left.between(-math.inf, key)
+            then = free.copy()
+            then.give(half.claim)
+            if gang.fits(then):
+                end, left = middle, half
+            else:
+                at = middle + 1
+                free, left = then, left.between(key, math.inf)
+        key = float(keys[at])
+        free = free.copy()
+        free.give(left.between(-math.inf, key).claim)
+        fit = gang.place(free)
+        assert fit is not None, f"a gang of {gang.workers} fits at {key} and has no place there"
+        return Point(key, free, fit)
+
+    def _all(self) -> list[Releases]:
+        if len(self._occupied) > 1:
+            merged = self._occupied[0]
+            for more in self._occupied[1:]:
+                merged = Releases.joined(merged, more)
+            self._occupied = [merged]
+        return [self._releases, *self._occupied]

@@ -1,0 +1,295 @@
+"""What runs, kept in NumPy columns as jobs come and go, so that a planning pass need not look at every job.
+
+Two kinds of columns: one entry a job (its *slot*), and one a worker and a device slice (`_Entries`). Nodes are numbered
+as their names are first seen, and the numbers never change: a node that leaves and joins again finds its entries, and
+`view()` looks up the cluster's present rows only for what is new since the last one.
+
+A job that goes leaves zeroes: its slot is used again, its entries are dropped when most are dead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import fields
+
+import numpy as np
+
+from scheduler.core.decisions import RunningJob
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
+from scheduler.core.free_columns import Claim
+from scheduler.core.holdings import Holdings, SlotColumns
+from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
+
+_NOBODY = 0  # the slot of dead entries
+_FIRST_CAPACITY = 64
+_MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
+_SLOT, _NODE, _WHAT, _HOW_MUCH = range(4)  # of a slice: slot, node, device, milli; of a worker: slot, node, CPUs, bytes
+
+
+class _Entries:
+    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); a job's stand together."""
+
+    __slots__ = ("by_row", "dead", "kept", "looked_up", "size")
+
+    def __init__(self) -> None:
+        self.kept: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
+        self.by_row: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
+        self.size = self.looked_up = self.dead = 0
+
+    def append(self, entries: list[tuple[int, int, int, int]]) -> int:
+        """The position of the first of them."""
+        at, self.size = self.size, self.size + len(entries)
+        while self.size > self.kept.shape[1]:
+            self.kept, self.by_row = _doubled(self.kept), _doubled(self.by_row)
+        if entries:
+            self.kept[:, at : self.size] = np.array(entries, np.int64).T
+        return at
+
+    def kill(self, at: int, count: int) -> None:
+        self.kept[:, at : at + count] = 0
+        self.by_row[:, at : at + count] = 0
+        self.dead += count
+
+    def compacted(self) -> Ints | None:
+        """Drop the dead if they are most. The new position of each old one, or None where nothing moved."""
+        if self.dead < _MANY_DEAD or self.dead * 2 < self.size:
+            return None
+        alive = self.kept[_SLOT, : self.size] != _NOBODY
+        moved: Ints = np.cumsum(alive, dtype=np.int64) - 1
+        living = self.kept[:, : self.size][:, alive]
+        self.size, self.dead, self.looked_up = living.shape[1], 0, 0
+        capacity = max(_FIRST_CAPACITY, 2 * self.size)
+        self.kept, self.by_row = np.zeros((4, capacity), np.int64), np.zeros((4, capacity), np.int64)
+        self.kept[:, : self.size] = living
+        return moved
+
+    def look_up(self, row_of: Ints, present: Bools | None) -> None:
+        """Rows of what is new. `row_of` is -1 where a node is not here; `present` is bool[rows, devices], of slices.
+        What is not here belongs to nobody and holds nothing."""
+        new = self.kept[:, self.looked_up : self.size]
+        rows = row_of[new[_NODE]]
+        here = (rows >= 0) & (new[_SLOT] != _NOBODY)
+        if present is not None:
+            here &= new[_WHAT] < present.shape[1]
+            here[here] = present[rows[here], new[_WHAT][here]]
+        found = self.by_row[:, self.looked_up : self.size]
+        found[...] = np.where(here, new, 0)
+        found[_NODE] = np.where(here, rows, 0)
+        self.looked_up = self.size
+
+
+class RunningColumns:
+    """All running jobs. `add` and `remove` cost some microseconds a worker; a `view` costs nothing a job."""
+
+    __slots__ = (
+        "_free_slots",
+        "_jobs",
+        "_node_names",
+        "_node_of",
+        "_nodes",
+        "_row_of",
+        "_slices",
+        "_slot_of",
+        "_slots",
+        "_spans",
+        "_stopping_for",
+        "_tenant_of",
+        "_workers",
+    )
+
+    def __init__(self, running: Iterable[RunningJob] = ()) -> None:
+        self._slot_of: dict[str, int] = {}
+        self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
+        self._free_slots: list[int] = []
+        self._slots = _slots_of(_FIRST_CAPACITY)
+        self._spans: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)  # by slot: first slice, slices, worker, workers
+        self._slices, self._workers = _Entries(), _Entries()
+        self._node_of: dict[str, int] = {}
+        self._node_names: list[str] = []
+        self._tenant_of: dict[str, int] = {}
+        self._stopping_for: dict[str, dict[str, None]] = {}
+        self._nodes: NodeColumns | None = None  # whose rows are looked up
+        self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
+        for job in running:
+            self.add(job)
+
+    def __len__(self) -> int:
+        return len(self._slot_of)
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self._slot_of
+
+    def get(self, job_id: str) -> RunningJob | None:
+        slot = self._slot_of.get(job_id)
+        return None if slot is None else self._jobs[slot]
+
+    def jobs(self) -> tuple[RunningJob, ...]:
+        """All of them, in the order they came."""
+        return tuple(job for slot in self._slot_of.values() if (job := self._jobs[slot]) is not None)
+
+    def stopping_for(self, job_id: str) -> tuple[str, ...]:
+        """Ids of the jobs that leave so that this one may start, in the order this was said."""
+        return tuple(self._stopping_for.get(job_id, ()))
+
+    # ---- what comes and goes -------------------------------------------------------------------------------------
+
+    def add(self, job: RunningJob) -> None:
+        """It runs. What was said of it before is replaced, for next to nothing where it stands as it stood."""
+        slot = self._slot_of.get(job.job_id)
+        before = None if slot is None else self._jobs[slot]
+        if slot is None:
+            slot = self._slot_of[job.job_id] = self._new_slot()
+            digest = hashlib.blake2b(job.job_id.encode(), digest_size=8).digest()
+            self._slots.id_hash[slot] = int.from_bytes(digest, "little")
+        if before is not None and before.stopping_for != job.stopping_for:
+            self._forget_preemptor(before)
+        if job.stopping_for is not None:
+            self._stopping_for.setdefault(job.stopping_for, {})[job.job_id] = None
+        if before is None:
+            self._hold(slot, job.placements)
+        elif before.placements is not job.placements and before.placements != job.placements:
+            self._let_go(slot)
+            self._hold(slot, job.placements)
+        self._jobs[slot] = job
+        of = self._slots
+        of.alive[slot] = True
+        of.priority[slot] = job.priority
+        of.tenant[slot] = self._tenant_of.setdefault(job.tenant, len(self._tenant_of))
+        of.started_s[slot] = job.started_s
+        of.ends_s[slot] = math.inf if job.ends_by_s is None else job.ends_by_s
+        of.saved_s[slot] = job.saved_s
+        of.stopping[slot] = job.stopping
+        of.simulated[slot] = job.simulated
+        of.preemptions[slot] = job.preemptions
+
+    def remove(self, job_id: str) -> RunningJob | None:
+        """It holds nothing any more. What was known of it; None, and nothing happens, where it does not run."""
+        slot = self._slot_of.pop(job_id, None)
+        if slot is None:
+            return None
+        job, self._jobs[slot] = self._jobs[slot], None
+        assert job is not None, f"job {job_id}: slot {slot} is nobody's"
+        self._forget_preemptor(job)
+        self._let_go(slot)
+        self._free_slots.append(slot)
+        self._slots.alive[slot] = self._slots.stopping[slot] = False
+        self._slots.ends_s[slot] = -math.inf
+        return job
+
+    # ---- as a pass sees it ---------------------------------------------------------------------------------------
+
+    def view(self, nodes: NodeColumns, now_s: float) -> Holdings:
+        """What runs on these nodes. Good until the next add() or remove()."""
+        if nodes is not self._nodes:
+            self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
+            self._slices.looked_up = self._workers.looked_up = 0
+        if self._workers.looked_up < self._workers.size:  # a slice is never new without its worker
+            new = [nodes.row_of.get(name, -1) for name in self._node_names[len(self._row_of) :]]
+            self._row_of = np.append(self._row_of, np.array(new, np.int64))
+            self._slices.look_up(self._row_of, nodes.device_model != ABSENT)
+            self._workers.look_up(self._row_of, None)
+        # Where there is no node or no device at all, not even the dead entries have a row to stand on.
+        slices = self._slices.by_row[:, : self._slices.size if len(nodes) and nodes.max_devices else 0]
+        workers = self._workers.by_row[:, : self._workers.size if len(nodes) else 0]
+        return Holdings(
+            _first(self._slots, len(self._jobs)),
+            Claim(*slices[_NODE:], *workers[_NODE:]),
+            slices[_SLOT],
+            workers[_SLOT],
+            self._jobs,
+            self._tenant_of,
+            now_s=now_s,
+        )
+
+    # ---- pieces --------------------------------------------------------------------------------------------------
+
+    def _new_slot(self) -> int:
+        if self._free_slots:
+            return self._free_slots.pop()
+        slot = len(self._jobs)
+        self._jobs.append(None)
+        if slot == len(self._slots.alive):
+            grown = _slots_of(2 * slot)
+            for field in fields(SlotColumns):
+                getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
+            self._slots, self._spans = grown, _doubled(self._spans)
+        return slot
+
+    def _hold(self, slot: int, placements: tuple[Placement, ...]) -> None:
+        slices: list[tuple[int, int, int, int]] = []
+        workers: list[tuple[int, int, int, int]] = []
+        held_milli = cpus_milli = 0
+        for placement in placements:
+            node = self._node_of.get(placement.node)
+            if node is None:
+                node = self._node_of[placement.node] = len(self._node_names)
+                self._node_names.append(placement.node)
+            workers.append((slot, node, placement.cpus_milli, placement.memory_bytes))
+            cpus_milli += placement.cpus_milli
+            milli = placement.share_milli or WHOLE_DEVICE_MILLI
+            held_milli += milli * len(placement.devices)
+            for device in placement.devices:
+                slices.append((slot, node, device, milli))
+        at, among = self._slices.append(slices), self._workers.append(workers)
+        self._spans[:, slot] = at, len(slices), among, len(workers)
+        self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
+
+    def _let_go(self, slot: int) -> None:
+        first_slice, slices, first_worker, workers = self._spans[:, slot].tolist()
+        self._slices.kill(first_slice, slices)
+        self._workers.kill(first_worker, workers)
+        self._spans[:, slot] = 0
+        self._slots.milli[slot] = self._slots.cpus_milli[slot] = 0
+        for entries, first in ((self._slices, 0), (self._workers, 2)):
+            moved = entries.compacted()
+            if moved is not None:
+                holding = np.flatnonzero(self._spans[first + 1])
+                self._spans[first, holding] = moved[self._spans[first, holding]]
+
+    def _forget_preemptor(self, job: RunningJob) -> None:
+        if job.stopping_for is not None:
+            others = self._stopping_for[job.stopping_for]
+            del others[job.job_id]
+            if not others:
+                del self._stopping_for[job.stopping_for]
+
+
+def _doubled(matrix: Ints) -> Ints:
+    return np.concatenate((matrix, np.zeros_like(matrix)), axis=1)
+
+
+def _slots_of(capacity: int) -> SlotColumns:
+    """That many, all dead."""
+    return SlotColumns(
+        alive=np.zeros(capacity, np.bool_),
+        priority=np.zeros(capacity, np.int64),
+        tenant=np.full(capacity, -1, np.int64),
+        started_s=np.zeros(capacity),
+        ends_s=np.full(capacity, -math.inf),
+        saved_s=np.zeros(capacity),
+        stopping=np.zeros(capacity, np.bool_),
+        simulated=np.zeros(capacity, np.bool_),
+        preemptions=np.zeros(capacity, np.int64),
+        milli=np.zeros(capacity, np.int64),
+        cpus_milli=np.zeros(capacity, np.int64),
+        id_hash=np.zeros(capacity, np.uint64),
+    )
+
+
+def _first(slots: SlotColumns, count: int) -> SlotColumns:
+    return SlotColumns(
+        slots.alive[:count],
+        slots.priority[:count],
+        slots.tenant[:count],
+        slots.started_s[:count],
+        slots.ends_s[:count],
+        slots.saved_s[:count],
+        slots.stopping[:count],
+        slots.simulated[:count],
+        slots.preemptions[:count],
+        slots.milli[:count],
+        slots.cpus_milli[:count],
+        slots.id_hash[:count],
+    )

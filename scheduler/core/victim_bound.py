@@ -1,0 +1,85 @@
+"""How little could be lost at the very least so that a gang fits, and on which nodes?
+
+For whole devices only. A device is free once all that hold a part of it have gone, and each of them loses at least its
+time since the last checkpoint times that part. So no j workers of d devices cost a node less than its j d cheapest
+devices, each next one no less than the one before, and the cheapest workers of all nodes together are a lower bound:
+exact where each victim holds a single device, and CPUs and memory suffice.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scheduler.core.arrays import Bools
+from scheduler.core.demand import WHOLE_DEVICE_MILLI
+from scheduler.core.free_columns import FreeColumns
+from scheduler.core.gang import Gang
+from scheduler.core.holdings import Floats, Holdings
+from scheduler.core.victim_losses import Losses
+
+_NODES_MORE = 32  # looked at first, besides those of the cheapest workers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeastLoss:
+    """Lower bounds, in the unit of `Losses`: of the whole gang, of all its workers but the dearest, and of the first
+    worker on each node (float[nodes], inf where there is no room). `dearest`: what the last of the cheapest costs."""
+
+    all_workers: float
+    all_but_one: float
+    dearest: float
+    first_on: Floats
+
+    def nodes_near(self) -> Bools:
+        """bool[nodes]: where the cheapest workers stand, and some more."""
+        enough = min(len(self.first_on), int((self.first_on <= self.dearest).sum()) + _NODES_MORE)
+        reach = float(np.partition(self.first_on, enough - 1)[enough - 1])
+        near: Bools = (self.first_on <= reach) & (self.first_on < math.inf)
+        return near
+
+    def nodes_within(self, loss: float) -> Bools:
+        """bool[nodes]: those that an answer which loses no more than this could use."""
+        return self.first_on <= loss - self.all_but_one
+
+
+def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools, losses: Losses) -> LeastLoss | None:
+    """The bound, were only `allowed` (bool[slots]) to go. None: nothing is known for such a gang."""
+    if len(gang.alternatives) != 1 or not gang.alternatives[0].devices or gang.constraints.within is not None:
+        return None
+    each = gang.alternatives[0].devices
+    workers = _by_worker(gang, each, _by_device(free, holdings, allowed, losses))
+    first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0]) if workers.shape[1] else np.zeros(0)
+    costs = workers.ravel()
+    costs = costs[~np.isnan(costs)]
+    if len(costs) < gang.workers:
+        return LeastLoss(math.inf, math.inf, math.inf, first_on)
+    cheapest = np.sort(np.partition(costs, gang.workers - 1)[: gang.workers])
+    return LeastLoss(float(cheapest.sum()), float(cheapest[:-1].sum()), float(cheapest[-1]), first_on)
+
+
+def _by_device(free: FreeColumns, holdings: Holdings, allowed: Bools, losses: Losses) -> Floats:
+    """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""
+    going = np.flatnonzero(allowed[holdings.slice_job])
+    claim = holdings.claim
+    flat = claim.rows[going] * free.milli.shape[1] + claim.devices[going]
+    milli = claim.milli[going]
+    costs = np.zeros(free.milli.size)
+    total = free.milli.ravel().astype(np.int64)
+    np.add.at(costs, flat, losses.each[holdings.slice_job[going]] * milli)
+    np.add.at(total, flat, milli)
+    costs[total != WHOLE_DEVICE_MILLI] = math.nan
+    return costs.reshape(free.milli.shape)
+
+
+def _by_worker(gang: Gang, each: int, costs: Floats) -> Floats:
+    """float[nodes, workers]: what one worker more costs each node at least; nan where there is no room for it."""
+    by_worker = np.full((len(costs), costs.shape[1] // each), math.nan)
+    for part in gang.pools.of(gang.alternatives[0]):
+        usable = costs if part.devices is None else np.where(part.devices, costs, math.nan)
+        ordered = np.cumsum(np.sort(usable, axis=1), axis=1)[:, each - 1 :: each]
+        nodes = gang.usable(part.nodes)
+        by_worker[nodes] = np.diff(ordered, axis=1, prepend=0.0)[nodes]
+    return by_worker[:, : gang.at_most(by_worker.shape[1])]

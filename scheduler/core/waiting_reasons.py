@@ -1,0 +1,50 @@
+"""Why each waiting job waits, kept once for all jobs that wait for the same reason.
+
+A hundred thousand reasons, one a job, would cost more than finding them. So a pass says one for each kind of jobs, and
+one for single jobs that were promised something; each job points to its own through the kind that it is of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from scheduler.core.reasons import Reason
+from scheduler.core.waiting import Kind, WaitingLine
+
+
+class WaitingReasons(Mapping[str, Reason]):
+    """Job id -> reason, for all that wait and did not start. A view: it looks into the waiting line as it is when
+    asked, so that a job that came since is answered as its like were, and one that left is not there any more."""
+
+    __slots__ = ("_of_job", "_of_kind", "_started", "_waiting")
+
+    def __init__(
+        self,
+        waiting: WaitingLine,
+        of_job: Mapping[str, Reason],
+        of_kind: Mapping[Kind, Reason],
+        started: frozenset[str],
+    ) -> None:
+        self._waiting = waiting
+        self._of_job = of_job
+        self._of_kind = {kind.key: reason for kind, reason in of_kind.items()}
+        self._started = started
+
+    def __getitem__(self, job_id: str) -> Reason:
+        if job_id not in self._waiting or job_id in self._started:
+            raise KeyError(job_id)
+        own = self._of_job.get(job_id)
+        return self._of_kind[self._waiting.kind_of(job_id).key] if own is None else own
+
+    def __iter__(self) -> Iterator[str]:
+        for kind in self._waiting.kinds():
+            known = kind.key in self._of_kind
+            for job in kind:
+                if job.job_id not in self._started and (known or job.job_id in self._of_job):
+                    yield job.job_id
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"WaitingReasons({len(self._of_job)} of jobs, {len(self._of_kind)} of kinds)"

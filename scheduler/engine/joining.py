@@ -1,0 +1,42 @@
+"""What a machine says of itself when it joins, as labels of its Ray node: written by `suanli node join`, read by the
+engine. Ray's labels take letters, digits, `-`, `_` and `.` alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from node_agent.nodes import NodeConfig
+
+_NODE, _SITE, _RACK, _LABEL = "suanli-node", "suanli-site", "suanli-rack", "suanli-label."
+_WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,48}[A-Za-z0-9])?", re.ASCII)
+
+
+def is_label_word(text: str) -> bool:
+    """Whether it may be a label's name or value here: shorter than elsewhere, as Ray's names hold our prefix too."""
+    return bool(_WORD.fullmatch(text))
+
+
+def ray_labels(name: str, site: str, rack: str | None, labels: Mapping[str, str]) -> str:
+    """For `ray start --labels=`."""
+    told = {_NODE: name, _SITE: site}
+    if rack is not None:
+        told[_RACK] = rack
+    told |= {_LABEL + key: value for key, value in labels.items()}
+    return ",".join(f"{key}={value}" for key, value in told.items())
+
+
+def joined_node(labels: Mapping[str, str], address: str) -> NodeConfig:
+    """The node that a machine with these labels is to be."""
+    own = {key.removeprefix(_LABEL): value for key, value in labels.items() if key.startswith(_LABEL)}
+    return NodeConfig(
+        name=labels[_NODE],
+        site=labels[_SITE],
+        address=address,
+        source=("nvml", "cpu"),
+        cpus_milli=None,
+        memory_bytes=None,
+        labels=tuple(sorted(own.items())),
+        rack=labels.get(_RACK),
+    )

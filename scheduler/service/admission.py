@@ -1,0 +1,79 @@
+"""May these jobs join the queue? Asked in the loop's thread, before the store is: room, limits, and whether the cluster
+could ever run them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from scheduler.core import quotas
+from scheduler.core.explain import nearest_possible
+from scheduler.core.jobs import JobSpec
+from scheduler.core.satisfiable import demand_text
+from scheduler.errors import BadInput, Overloaded, Unavailable
+from scheduler.service import reserving
+from scheduler.service.loop import superseded_text
+from scheduler.service.state import ServiceState
+
+
+def admit(state: ServiceState, specs: Sequence[JobSpec], *, max_live_jobs: int, now_s: float) -> None:
+    """Raises Overloaded where there is no room now, BadInput for a job that could never run."""
+    if state.superseded_by is not None:
+        raise Unavailable(superseded_text(state))
+    tasks = sum(max(1, spec.array_size) for spec in specs)
+    if len(state.jobs) + tasks > max_live_jobs:
+        raise Overloaded(
+            f"{len(state.jobs)} jobs are waiting or running and at most {max_live_jobs} may be;"
+            " submit again when some have ended"
+        )
+    _check_limits(state, specs)
+    for spec in specs:
+        reserving.check_job(state, spec)
+        if spec.deadline_at_s is not None and spec.deadline_at_s <= now_s:
+            raise BadInput("the deadline is over already; give a later one, or none", field="deadline")
+    if not state.cluster.node_names or any(status.facts is None for status in state.nodes.values()):
+        return  # after a restart, until every node that carries a job has said what it has
+    for spec in specs:
+        workers = max(1, spec.workers_min)
+        nearest = nearest_possible(state.cluster, spec.alternatives, workers, spec.constraints)
+        if nearest is not None:
+            raise BadInput(
+                f"no node of this cluster can ever take {demand_text(spec.alternatives, workers, spec.constraints)};"
+                f" the nearest possible is {nearest}",
+                field="resources",
+            )
+
+
+def _check_limits(state: ServiceState, specs: Sequence[JobSpec]) -> None:
+    """What each tenant may have waiting, on real and on simulated devices."""
+    new: dict[tuple[str, bool], list[int]] = defaultdict(lambda: [0, 0])
+    for spec in specs:
+        jobs = max(1, spec.array_size)
+        counts = new[spec.tenant, quotas.is_simulated(spec.alternatives)]
+        counts[0] += jobs
+        counts[1] += jobs * _asked_milli(spec)
+    for tenant in {tenant for tenant, _ in new}:
+        limits = state.policy.tenant(tenant)
+        if limits.max_queued_jobs is None and limits.max_queued_milli is None:
+            continue
+        parked = [state.jobs[job_id].spec for job_id in state.parked.get(tenant, ())]
+        queued_jobs = state.queue.waiting.queued_jobs(tenant) + len(parked)
+        new_jobs = sum(jobs for (of, _), (jobs, _) in new.items() if of == tenant)
+        for simulated in (False, True):
+            said = quotas.submission_limit(
+                tenant,
+                limits,
+                queued_jobs=queued_jobs,
+                queued_milli=state.queue.waiting.queued_milli(tenant, simulated)
+                + sum(_asked_milli(spec) for spec in parked if quotas.is_simulated(spec.alternatives) is simulated),
+                new_jobs=new_jobs,
+                new_milli=new[tenant, simulated][1] if (tenant, simulated) in new else 0,
+                simulated=simulated,
+            )
+            if said is not None:
+                raise Overloaded(said)
+
+
+def _asked_milli(spec: JobSpec) -> int:
+    return max(1, spec.workers_min) * quotas.worker_milli(spec.alternatives)
