@@ -1,4 +1,5 @@
-"""`suanli bench`: measure what the devices really deliver, on this machine or on every node in one shared window."""
+"""`suanli bench`: measure what the devices really deliver, on this machine or on every node in one shared window, and
+what the planner itself costs."""
 
 from __future__ import annotations
 
@@ -11,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli.client import Client, home_path
+from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
-from scheduler.errors import NotFound, Unavailable
+from scheduler.cli.render import Table, hint, safe, show_json, show_table
+from scheduler.errors import BadInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from benchmarks.planner.answer import Bound, PlannerAnswer
+    from benchmarks.planner.openb import OpenbFleet
     from benchmarks.record import Answer
     from benchmarks.system.cluster_run import ClusterAnswer, ClusterClient, RunPlan
     from benchmarks.system.site_facts import SiteFacts
@@ -25,7 +30,7 @@ EXIT_INTERRUPTED = 130
 
 @click.group()
 def bench() -> None:
-    """Measure what the devices really deliver."""
+    """Measure what the devices really deliver, and what the planner costs."""
 
 
 @bench.command("run")
@@ -148,8 +153,103 @@ def _record(directory: Path, ran: ClusterAnswer, commit: str | None, at_s: float
         ) from error
 
 
+# ---- the planner -------------------------------------------------------------------------------------------------
+
+
+@bench.command("planner")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of clusters, jobs and ties.")
+@click.option("--quick", is_flag=True, help="Fewer repeats and no scaling beyond 1,250 nodes; labelled so.")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="Only this case; may be repeated.")
+@click.option(
+    "--openb-nodes",
+    "nodes_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="CSV of the openb trace's nodes. Default: ../shared/data, else a cluster of the same make-up.",
+)
+@output_option
+@click.pass_context
+def planner(
+    context: click.Context, seed: int, quick: bool, cases: tuple[str, ...], nodes_file: Path | None, output: str
+) -> None:
+    """Time the planner's own hot paths at 1,250 nodes x 8 devices, on one core of this machine.
+
+    The clusters are synthetic, and no device is measured or used. Exit code 1 when a case misses what it must reach.
+    Ctrl-C ends it early and shows what was done.
+    """
+    from benchmarks.planner.answer import BOUNDS
+    from benchmarks.planner.cases import FULL, QUICK, Bench
+    from benchmarks.planner.run import run_planner
+
+    for name in cases:
+        if name not in BOUNDS:
+            raise BadInput(f"--case: there is no case {name!r}; there are: {', '.join(BOUNDS)}", field="case")
+    sizes = QUICK if quick else FULL
+    with _progress("planner") as progress:
+        answer = run_planner(
+            Bench(seed=seed, sizes=sizes, openb=_openb(nodes_file)), wanted=cases, quick=quick, progress=progress
+        )
+    if output == "json":
+        show_json("bench", answer.to_json())
+    else:
+        _show_planner(answer)
+    if answer.partial:
+        hint("interrupted: only the cases that were done are shown")
+    context.exit(answer.exit_code)
+
+
+def _openb(nodes_file: Path | None) -> OpenbFleet:
+    from benchmarks.planner.openb import fleet_of, made_up
+    from benchmarks.provenance import CHECKOUT
+    from scheduler.simulation.openb import read_nodes
+
+    beside = CHECKOUT.parent / "shared" / "data" / "openb" / "openb_node_list_gpu_node.csv"
+    file = nodes_file or (beside if beside.is_file() else None)
+    if file is None:
+        return made_up()
+    return fleet_of([node for node in read_nodes(file) if node.devices], f"read from {file.name}")
+
+
+def _show_planner(answer: PlannerAnswer) -> None:
+    about = answer.provenance
+    click.echo(safe(f"the planner on {about['cpu']}, one thread, seed {about['seed']}, {about['label']}"))
+    click.echo("clusters and jobs are synthetic; no device was measured")
+    table = Table(
+        [
+            Column("CASE"),
+            Column("VALUE", right=True),
+            Column("UNIT"),
+            Column("MUST", right=True),
+            Column("OK", styled=True),
+            Column("AIM", right=True, shed=1),
+            Column("REACHED", shed=1),
+            Column("REPEATS", right=True, shed=2),
+        ]
+    )
+    for figure in answer.figures:
+        bound = figure.bound
+        table.add(
+            figure.case,
+            f"{figure.value:,.4g}" if figure.value < 1000 else f"{figure.value:,.0f}",
+            bound.unit,
+            _demanded(bound, bound.must),
+            None if figure.ok is None else "ok" if figure.ok else "bad",
+            _demanded(bound, bound.aim),
+            None if figure.reaches_aim is None else "yes" if figure.reaches_aim else "no",
+            figure.repeats,
+        )
+    show_table(table)
+    if answer.partial:
+        click.echo("partial: interrupted before all cases were done")
+
+
+def _demanded(bound: Bound, value: float | None) -> str | None:
+    if value is None:
+        return None
+    return f"{'<=' if bound.better == 'lower' else '>='} {value:,g}"
+
+
 @contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
+def _progress(at_first: str = "submitting") -> Iterator[Callable[[str, float], None]]:
     """One bar on stderr when that is a terminal."""
     if not sys.stderr.isatty():
         yield lambda what, share: None
@@ -164,5 +264,5 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("submitting", total=1.0)
+        task = bars.add_task(at_first, total=1.0)
         yield lambda what, share: bars.update(task, description=what, completed=share)

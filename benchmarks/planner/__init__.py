@@ -1,0 +1,1 @@
+"""What the planner itself costs, at the size of a ten-thousand-card site: `suanli bench planner`."""
