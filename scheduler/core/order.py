@@ -137,7 +137,13 @@ class Line:
         """The job named last waits, and no other of its kind will be named in this pass."""
         assert kind is self._out, f"{kind} was not named last, but {self._out}"
         self._blocked.add(kind)
-        self._go_on(kind, len(kind))
+        self._out = None
+        if self._starved:
+            heappop(self._starved)
+            return
+        line = self._lined_up[kind.account]
+        heappop(line)
+        self._turn_of_next(line)
 
     # ---- how -----------------------------------------------------------------------------------------------------
 
@@ -165,6 +171,10 @@ class Line:
             heappop(line)
         else:
             heapreplace(line, following)
+        self._turn_of_next(line)
+
+    def _turn_of_next(self, line: list[tuple[float, int, str, Kind]]) -> None:
+        """Of the account whose turn it was: where its next job puts it among the others."""
         if line:
             heapreplace(self._accounts, self._entry(line[0]))
         else:
@@ -173,8 +183,8 @@ class Line:
     def _open_class(self) -> None:
         _, self._class = self._classes.pop()
         self._aged = dict.fromkeys(self._class, 0)
-        starved = (self._first_starved(kind) for kind in self._class)
-        self._starved = [entry for entry in starved if entry is not None]
+        starved = [kind for kind in self._class if is_starved(kind.oldest(), self._policy, self._now_s)]
+        self._starved = [(*age(kind.oldest()), kind) for kind in starved]
         heapify(self._starved)
 
     def _line_up(self) -> None:
@@ -207,10 +217,13 @@ class Line:
 
     def _first_in_turn(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
         """The starved ones had their turn before: they are skipped, and no more of them than were named then."""
-        position, count = self._turns[kind], len(kind)
+        position = self._turns[kind]
+        if not self._aged[kind]:
+            return (*turn(kind.in_turn(position)), kind) if position < len(kind) else None
+        count = len(kind)
         while position < count:
             job = kind.in_turn(position)
-            if not (self._aged[kind] and is_starved(job, self._policy, self._now_s)):
+            if not is_starved(job, self._policy, self._now_s):
                 self._turns[kind] = position
                 return (*turn(job), kind)
             position += 1

@@ -51,7 +51,7 @@ from scheduler.core.timeline import Timeline
 from scheduler.core.waiting import Kind, Shape
 from scheduler.core.waiting_reasons import WaitingReasons
 
-_ESTIMATES = 8  # blocked jobs without a promise that get an expected start all the same: each costs a search
+_ESTIMATES = 4  # blocked jobs without a promise that get an expected start all the same: each costs a search
 _FEW = 16
 _HIGHEST = int(np.iinfo(np.int64).max)
 

@@ -23,7 +23,7 @@ from scheduler.core.packing.shapes import TypicalShapes
 Floats = npt.NDArray[np.float64]
 
 ONE = 1 << 20  # worth of one device in whole numbers, so that a sum does not depend on the order of devices
-_COVERED = 0.99  # the part of the work whose shapes are looked at one by one
+_COVERED = 1.0
 _TOGETHER = 64  # states; more would leave the processor's nearest cache
 _TINY = 1e-9
 _UNBOUND = -1e30
