@@ -52,7 +52,7 @@ class PackingChoice:
     def _made(self, demand: Demand) -> Ask:
         """Demands that the same nodes serve share a pool, and so an ask where they want about as much."""
         pool = self._nodes.pool(demand)
-        cpus_milli, memory_bytes = _power_of_two(demand.cpus_milli), _power_of_two(demand.memory_bytes)
+        cpus_milli, memory_bytes = _rounded_cpus(demand.cpus_milli), _power_of_two(demand.memory_bytes)
         key = (id(pool), demand.devices, demand.share_milli, cpus_milli, memory_bytes)
         found = self._alike.get(key)
         if found is None:
@@ -68,6 +68,11 @@ class PackingChoice:
             )
             found = self._alike[key] = (pool, ask)
         return found[1]
+
+
+def _rounded_cpus(cpus_milli: int) -> int:
+    """Whole CPUs by powers of two, less than one as it is."""
+    return _power_of_two(cpus_milli // 1000) * 1000 or cpus_milli
 
 
 def _power_of_two(amount: int) -> int:

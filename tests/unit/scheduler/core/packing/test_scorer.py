@@ -73,6 +73,10 @@ def test_kept_scores_are_fresh_scores_and_nothing_is_over_committed(
         assert row == fresh.best(where, ask)
         for mine, anew in zip(kept.scores(where, ask), fresh.scores(where, ask), strict=True):
             assert mine.tolist() == anew.tolist()
+        scores, fits = fresh.scores(where, ask)
+        highest = max((score for score, fit in zip(scores.tolist(), fits.tolist(), strict=True) if fit), default=None)
+        first = [i for i, fit in enumerate(fits.tolist()) if fit and scores[i] == highest]  # node order 0, 1, ...
+        assert row == (first[0] if first else None)
         if row is not None:
             devices = kept.devices(where, row, ask)
             assert devices == fresh.devices(where, row, ask)
