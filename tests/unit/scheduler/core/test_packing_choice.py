@@ -49,7 +49,7 @@ def test_where_no_typical_work_is_known_best_fit_decides(packing: str) -> None:
 
 
 def test_what_is_typical_decides_where_a_job_goes() -> None:
-    """Where work of eight devices is typical the node that has lost one already takes the next, in either node order."""
+    """Where work of eight devices is typical the node that has lost one already takes the next, in any node order."""
     for seed in range(4):
         table = cluster(nodes=2).policy(packing="default", tie_seed=seed).run("r", "n1", 1)
         table.state.set_shapes(WHOLE_NODES)

@@ -1,0 +1,185 @@
+"""What becomes of a job that cannot start now: may it have what is leaving, ask others to go, or be promised a time?
+
+In this order: if what is already on its way out makes room, that is kept for it, and nobody else need go; otherwise it
+may preempt (`preemption.py`); otherwise, as the first blocked job of its pool, it is promised the first slot that time
+limits show (EASY backfill; conservative backfill promises one to each blocked job, up to a depth).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from scheduler.core.cluster import ClusterState
+from scheduler.core.decisions import PendingJob, Policy, Preempt
+from scheduler.core.free_columns import FreeColumns
+from scheduler.core.pass_books import Found, PassBooks
+from scheduler.core.placement import Fit, how_many, place
+from scheduler.core.preemption import Victims, choose_victims
+from scheduler.core.queue import Queue
+from scheduler.core.quotas import borrowed_milli, may_reclaim
+from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
+from scheduler.core.satisfiable import demand_text, nearest_possible
+
+_HIGHEST = int(np.iinfo(np.int64).max)
+
+
+class Blocking(PassBooks):
+    """The pass, where it deals with jobs that wait."""
+
+    def __init__(self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> None:
+        super().__init__(cluster, queue, policy, now_s=now_s)
+        self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
+        self._lowest: int | None = None
+
+    def _block(self, job: PendingJob, found: Found) -> tuple[Reason, bool]:
+        """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
+        shape = found.shape
+        if not found.satisfiable and found.unsatisfiable is None:
+            nearest = nearest_possible(self.cluster.nodes, shape.alternatives, shape.workers_min, shape.constraints)
+            found.satisfiable = nearest is None
+            if nearest is not None:
+                text = demand_text(shape.alternatives, shape.workers_min, shape.constraints)
+                found.unsatisfiable = Unsatisfiable(text, nearest)
+        if found.unsatisfiable is not None:
+            return found.unsatisfiable, False
+        if found.closed:
+            assert found.behind is not None
+            return found.behind, False
+        waiting = self._wait_for_leavers(job, found) or self._preempt(job, found)
+        if waiting is not None:
+            return waiting, True
+        promised = self._reserve(job, found)
+        return found.behind or self._no_fit(job, found), promised
+
+    def _wait_for_leavers(self, job: PendingJob, found: Found) -> Reason | None:
+        """If what is on its way out already makes room, it is kept for this job: it need not preempt (again)."""
+        if found.victims_seen == len(self.preemptions):
+            return None
+        timeline = self.timeline()
+        if timeline.something_leaves_now:
+            fit = self._fit_in(timeline.now(), job, found)
+            if fit is not None:
+                self.promise(job, fit, timeline.now(), self.now_s)
+                mine = self.queue.holding.stopping_for(job.job_id)
+                return WaitingForVictims(mine) if mine else self._no_fit(job, found)
+        found.victims_seen = len(self.preemptions)
+        return None
+
+    def _fit_in(self, free: FreeColumns, job: PendingJob, found: Found) -> Fit | None:
+        least = job.workers_min
+        return place(
+            self.plain, free, found.shape.alternatives, wanted=least, at_least=least, **self.where_now(job, found)
+        )
+
+    def _asks_others(self, job: PendingJob) -> bool:
+        """Whether the job may ask running ones to go."""
+        if not (self.policy.preemption and job.may_preempt):
+            return False
+        return job.holds_slo or job.priority not in self.policy.non_preempting
+
+    def _preempt(self, job: PendingJob, found: Found) -> Reason | None:
+        if not self._asks_others(job):
+            return None
+        reclaims = self.guarantees and may_reclaim(self.policy, self.ledger, job)
+        if not reclaims and job.priority <= self._lowest_running():
+            return None
+        asker = (job.tenant if reclaims else None, job.holds_slo)
+        hopeless = found.hopeless.get(asker)
+        if hopeless is not None and job.priority <= hopeless:
+            return None
+        victims = self.victims_for(job, found, reclaims=reclaims)
+        if victims is None:
+            found.hopeless[asker] = job.priority
+            return None
+        timeline = self.timeline()
+        timeline.evict(victims.which)
+        ids = timeline.holdings.ids(victims.which)
+        for victim in ids:
+            running = self.queue.running_job(victim)
+            assert running is not None, victim
+            self.ledger.evict(running)
+        self.preemptions.append(Preempt(job.job_id, ids))
+        self.promise(job, victims.fit, victims.free, self.now_s)
+        return WaitingForVictims((*self.queue.holding.stopping_for(job.job_id), *ids))
+
+    def _lowest_running(self) -> int:
+        """The lowest class that holds anything."""
+        if self._lowest is None:
+            slots = self.timeline().holdings.slots
+            self._lowest = int(np.where(slots.alive, slots.priority, _HIGHEST).min(initial=_HIGHEST))
+        return self._lowest
+
+    def victims_for(self, job: PendingJob, found: Found, *, reclaims: bool) -> Victims | None:
+        timeline = self.timeline()
+        return choose_victims(
+            self.plain,
+            timeline.now(),
+            timeline.holdings,
+            job,
+            self.policy,
+            now_s=self.now_s,
+            reclaimable_milli=self._borrowed(job, found.shape.simulated) if reclaims else {},
+            where=self.where_now(job, found),
+            harm=self.cluster.harm,
+        )
+
+    def _borrowed(self, job: PendingJob, simulated: bool) -> dict[str, int]:
+        """What each other tenant holds above its guarantee."""
+        borrowed = {
+            tenant: borrowed_milli(self.policy, tenant, simulated, self.ledger)
+            for tenant in self.ledger.tenants()
+            if tenant != job.tenant
+        }
+        return {tenant: milli for tenant, milli in borrowed.items() if milli}
+
+    def _reserve(self, job: PendingJob, found: Found) -> bool:
+        """A promise by time limits: for the first blocked job of a pool, or for each up to the policy's depth."""
+        conservative = self.policy.backfill == "conservative"
+        if conservative:
+            if len(self.promises.promises) >= self.policy.reservation_depth:
+                return False
+        else:
+            if found.slot_searched:
+                return False
+            found.slot_searched = True
+            if found.pool_key in self._promised_pools:
+                return False
+        slot = self.timeline().first_slot(
+            self.plain,
+            found.shape.alternatives,
+            job.workers_min,
+            limit_s=math.inf if job.time_limit_s is None else job.time_limit_s,
+            exempt=job.reservation,
+            where=self.where(found),
+        )
+        if slot is None:
+            return False  # only drained or silent nodes could take it: it waits for them and keeps nothing from others
+        self._promised_pools.add(found.pool_key)
+        self.promise(job, slot.fit, slot.free, slot.at_s)
+        if self.policy.backfill == "none":
+            self.closed.append(self.as_closed(found, job.job_id))
+        return True
+
+    def _is_closed_to(self, found: Found) -> bool:
+        """Whether a job ahead closed a part of the pool; then all of it is, or later jobs would pass this one."""
+        mine = self.as_closed(found, "")
+        for closed in self.closed:
+            if closed.kinds & mine.kinds and bool((closed.nodes & mine.nodes).any()):
+                found.closed, found.behind = True, BehindReservation(closed.job_id)
+                self.closed.append(replace(mine, job_id=closed.job_id))
+                return True
+        return False
+
+    def _no_fit(self, job: PendingJob, found: Found) -> NoFit:
+        if found.no_fit is None:
+            shape, free, where = found.shape, self.open_to(job), self.where_now(job, found)
+            found.no_fit = NoFit(
+                demand=demand_text(shape.alternatives, shape.workers_min, shape.constraints),
+                wanted_workers=shape.workers_min,
+                placeable_workers=how_many(self.plain, free, shape.alternatives, shape.workers_min, **where),
+                nodes_by_reason=self.nodes_by_reason(job, free, found),
+            )
+        return found.no_fit

@@ -1,0 +1,251 @@
+"""What a planning pass knows at each point of its way: what is free, promised, reserved and started, and what the
+search for a place has found out about each shape of job.
+
+The pass only ever takes away from what later jobs may use, so what failed once need not be tried again: kinds of one
+shape share what the search found (`Found`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scheduler.core.arrays import Bools
+from scheduler.core.cluster import ClusterState
+from scheduler.core.decisions import PendingJob, Policy, Preempt, Start
+from scheduler.core.demand import UNCONSTRAINED, Demand
+from scheduler.core.fair_share import Amount
+from scheduler.core.free_columns import FreeColumns
+from scheduler.core.gang import Where
+from scheduler.core.node_reasons import nodes_by_reason
+from scheduler.core.placement import Fit
+from scheduler.core.queue import Queue
+from scheduler.core.quotas import QuotaLedger
+from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
+from scheduler.core.reservations import Promise, Promises
+from scheduler.core.reserved_nodes import ReservedNodes
+from scheduler.core.timeline import Timeline
+from scheduler.core.waiting import Shape
+
+
+def end_of(job: PendingJob, now_s: float) -> float:
+    """When the job would be over if it started now: infinity without a time limit."""
+    return math.inf if job.time_limit_s is None else now_s + job.time_limit_s
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The reason of a job that was promised nothing, how many preemptions there were then, and whether it asked running
+    ones to go."""
+
+    reason: Reason
+    preemptions: int
+    asked_others: bool
+
+
+@dataclass(slots=True)
+class Found:
+    """What a pass found out about a shape: it holds for every later job of that shape.
+
+    `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: what is in the way of those
+    that would fit but for it. `hopeless`: by who asks (the tenant, where it may reclaim, and whether for an SLO), the
+    priority at which, and below, no preemption makes room. `victims_seen`: how many preemptions there were when nothing
+    that leaves made room. `closed`: without backfill, a job ahead keeps the pool.
+    """
+
+    shape: Shape
+    failed_from_s: float = math.inf
+    searched: bool = False
+    behind: BehindReservation | NodesReserved | None = None
+    no_fit: NoFit | None = None
+    unsatisfiable: Unsatisfiable | None = None
+    satisfiable: bool = False
+    hopeless: dict[tuple[str | None, bool], int] = field(default_factory=dict)
+    victims_seen: int = -1
+    slot_searched: bool = False
+    closed: bool = False
+    where: Where | None = None
+    settled: Settled | None = None
+
+    @property
+    def pool_key(self) -> frozenset[tuple[object, ...]]:
+        """Equal for demands that the same nodes and devices serve, whatever their size."""
+        return frozenset(
+            (
+                d.vendor,
+                d.model,
+                bool(d.milli),
+                d.simulated,
+                d.node,
+                d.site,
+                d.mig_profile,
+                d.node_labels,
+                d.device_labels,
+            )
+            for d in self.shape.alternatives
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """Without backfill: what nobody gets any more in this pass, because `job_id` is first for it."""
+
+    job_id: str
+    nodes: Bools
+    kinds: frozenset[bool]  # devices (True), CPUs alone (False), or either
+
+
+class PassBooks:
+    """The books of one pass. `starts`, `preemptions` and `expected_start_s` are what it has decided so far."""
+
+    def __init__(self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> None:
+        self.cluster = cluster
+        self.queue = queue
+        self.policy = policy
+        self.now_s = now_s
+        self.pools = cluster.pools(policy.packing, policy.tie_seed)
+        # Where only whether and when something fits matters, best fit answers for every policy: scores are kept for
+        # what is free now, and would have to be made anew for each "what if".
+        self.plain = cluster.plain_pools(policy.tie_seed)
+        self.reserved = ReservedNodes.of(policy.reservations, cluster.nodes, now_s=now_s)
+        self.promises = Promises(cluster.free.copy(), self.reserved)
+        self.ledger: QuotaLedger = queue.held.copy()
+        self.starts: list[Start] = []
+        self.preemptions: list[Preempt] = []
+        self.expected_start_s: dict[str, float] = {}
+        self.closed: list[Closed] = []
+        self.started: list[tuple[PendingJob, float, Fit]] = []
+        self._timeline: Timeline | None = None
+        self._found: dict[Shape, Found] = {}
+        self.guarantees = any(tenant.guaranteed_milli for tenant in policy.tenants.values())
+
+    # ---- what is open to a job -----------------------------------------------------------------------------------
+
+    def found_of(self, shape: Shape) -> Found:
+        found = self._found.get(shape)
+        if found is None:
+            found = self._found[shape] = Found(shape)
+        return found
+
+    def open_to(self, job: PendingJob) -> FreeColumns:
+        """What the job may use if it starts now. Not to be changed."""
+        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation)
+
+    def where(self, found: Found) -> Where:
+        """What else than capacity bounds the places of the shape: keyword arguments for `place` and its like."""
+        shape = found.shape
+        if found.where is not None and shape.tenant is None:
+            return found.where
+        where: Where = {}
+        if shape.constraints is not UNCONSTRAINED and shape.constraints != UNCONSTRAINED:
+            where["constraints"] = shape.constraints
+        if shape.beside:
+            where["beside"] = shape.beside
+        if shape.tenant is not None:
+            where["excluded"] = self.kept_apart(shape, shape.constraints.apart_from)
+        if shape.reservation is not None and self.reserved.get(shape.reservation) is not None:
+            where["only"] = self.reserved.rows(shape.reservation)
+        found.where = where
+        return where
+
+    def where_now(self, job: PendingJob, found: Found) -> Where:
+        """The same as `where`, without the rows that are reserved for others."""
+        where = self.where(found)
+        if not len(self.reserved):
+            return where
+        blocked = self.reserved.blocked(self.now_s, end_of(job, self.now_s), exempt=job.reservation)
+        if blocked is None:
+            return where
+        excluded = where.get("excluded")
+        return {**where, "excluded": blocked if excluded is None else blocked | excluded}
+
+    def kept_apart(self, shape: Shape, apart_from: tuple[str, ...]) -> Bools:
+        """Rows where a job stands that the shape's jobs must be apart from if they name these, or that names them;
+        those started in this pass included."""
+        assert shape.tenant is not None
+        names = self.queue.kept_apart(shape.tenant, shape.name, apart_from)
+        for job, _, fit in self.started:
+            if job.tenant == shape.tenant and (
+                job.name in apart_from or (shape.name is not None and shape.name in job.constraints.apart_from)
+            ):
+                names.update(placement.node for placement in fit.placements)
+        rows = np.zeros(len(self.cluster.nodes), np.bool_)
+        rows[[self.cluster.nodes.row_of[name] for name in names if name in self.cluster]] = True
+        return rows
+
+    def closed_to(self, alternatives: tuple[Demand, ...]) -> Bools | None:
+        """Without backfill: rows that a job ahead keeps from such demands. None where there are none."""
+        kinds = frozenset(bool(demand.milli) for demand in alternatives)
+        closed = [each.nodes for each in self.closed if each.kinds & kinds]
+        return np.logical_or.reduce(closed) if closed else None
+
+    def as_closed(self, found: Found, job_id: str) -> Closed:
+        alternatives = found.shape.alternatives
+        kinds = frozenset(bool(demand.milli) for demand in alternatives)
+        return Closed(job_id, self.pools.nodes_of(alternatives), kinds)
+
+    # ---- what is decided -----------------------------------------------------------------------------------------
+
+    def take(self, job: PendingJob, fit: Fit, amount: Amount) -> None:
+        """The job starts there, and holds so much."""
+        end_s = end_of(job, self.now_s)
+        self.starts.append(Start(job.job_id, fit.placements))
+        self.promises.start(fit.claim, end_s=end_s)
+        self.ledger.start(job, amount)
+        self.started.append((job, end_s, fit))
+        if self._timeline is not None:
+            self._timeline.occupy(fit.claim, until_s=end_s)
+
+    def promise(self, job: PendingJob, fit: Fit, free: FreeColumns, start_s: float) -> None:
+        """Keep `fit` for the job, in `free`: what there will be at `start_s` (now: once what is leaving has left)."""
+        # A promise for now holds against every job, also one that would be over at once.
+        holds_from_s = start_s if start_s > self.now_s else -math.inf
+        self.promises.add(Promise(job.job_id, holds_from_s, free, fit.claim))
+        limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
+        self.timeline().occupy(fit.claim, until_s=start_s + limit_s)
+        if start_s <= self.now_s:
+            self.ledger.promise(job)
+        if start_s < math.inf:
+            self.expected_start_s[job.job_id] = start_s
+
+    # ---- time and reasons ----------------------------------------------------------------------------------------
+
+    def timeline(self) -> Timeline:
+        """What is free when, made when first asked for: a pass in which everything starts never needs it."""
+        if self._timeline is None:
+            holdings = self.queue.holding.view(self.cluster.nodes, self.now_s)
+            self._timeline = Timeline(self.cluster.free, holdings, now_s=self.now_s, reserved=self.reserved)
+            for _, end_s, fit in self.started:
+                self._timeline.occupy(fit.claim, until_s=end_s)
+        return self._timeline
+
+    def estimate(self, job: PendingJob) -> None:
+        """Expected start of a job without a promise, behind everything promised or estimated so far."""
+        timeline = self.timeline()
+        limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
+        found = self.found_of(self.queue.waiting.kind_of(job.job_id).shape)
+        slot = timeline.first_slot(
+            self.plain,
+            job.alternatives,
+            job.workers_min,
+            limit_s=limit_s,
+            exempt=job.reservation,
+            where=self.where(found),
+        )
+        if slot is not None and slot.at_s < math.inf:
+            self.expected_start_s[job.job_id] = slot.at_s
+            timeline.occupy(slot.fit.claim, until_s=slot.at_s + limit_s)
+
+    def nodes_by_reason(self, job: PendingJob, free: FreeColumns, found: Found) -> tuple[tuple[str, int], ...]:
+        blocked = self.reserved.blocked(self.now_s, end_of(job, self.now_s), exempt=job.reservation)
+        excluded = self.where(found).get("excluded")
+        return nodes_by_reason(
+            self.plain,
+            free,
+            found.shape.alternatives,
+            self.cluster.unschedulable,
+            excluded=excluded if blocked is None else blocked,
+            excluded_word="holds a job to be apart from" if blocked is None else "reserved",
+        )
