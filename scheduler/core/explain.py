@@ -16,11 +16,20 @@ from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Placement
 from scheduler.core.plan import Pass
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import borrowed_milli
-from scheduler.core.reasons import BehindReservation, Reason, Unsatisfiable
+from scheduler.core.reasons import (
+    BehindReservation,
+    JobLimitReached,
+    QuotaReached,
+    Reason,
+    ReservationTooShort,
+    Unsatisfiable,
+)
 from scheduler.core.satisfiable import nearest_possible as _nearest_possible
 from scheduler.core.what_if import Change, changes_for
 
 _MOST_BLOCKERS = 20
+# Waits that no time limit of a running job bounds: of a job kept out by these nobody can say when its devices come.
+_NO_TIME = (QuotaReached, JobLimitReached, ReservationTooShort)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ def _explained(cluster: ClusterState, queue: Queue, policy: Policy, job: Pending
     reason = made.reasons[job.job_id]
     if isinstance(reason, Unsatisfiable):
         return Explanation(job.job_id, reason, by_reason, (), None, (f"nearest possible: {reason.nearest}",))
-    if job.job_id not in planning.expected_start_s:
+    if job.job_id not in planning.expected_start_s and not isinstance(reason, _NO_TIME):
         planning.estimate(job)  # it was not among the first that wait
     return Explanation(
         job_id=job.job_id,

@@ -33,7 +33,9 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import allowed_workers
 from scheduler.core.reasons import (
     BehindReservation,
+    JobLimitReached,
     NodesReserved,
+    QuotaReached,
     Reason,
     ReservationTooShort,
     WaitingForReservation,
@@ -229,8 +231,8 @@ class Pass(Blocking):
         for job in self._unpromised:
             self.estimate(job)
         heads = {job.job_id for job in self._unpromised} | {start.job_id for start in self.starts} | self.of_job.keys()
-        for kind in self.of_kind:
-            if not self.found_of(kind.shape).satisfiable:
+        for kind, reason in self.of_kind.items():
+            if isinstance(reason, QuotaReached | JobLimitReached) or not self.found_of(kind.shape).satisfiable:
                 continue
             for job in kind:
                 if left <= 0:

@@ -29,6 +29,7 @@ def admit(state: ServiceState, specs: Sequence[JobSpec], *, max_live_jobs: int, 
         )
     _check_limits(state, specs)
     for spec in specs:
+        _check_maximum(state, spec)
         reserving.check_job(state, spec)
         if spec.deadline_at_s is not None and spec.deadline_at_s <= now_s:
             raise BadInput("the deadline is over already; give a later one, or none", field="deadline")
@@ -73,6 +74,18 @@ def _check_limits(state: ServiceState, specs: Sequence[JobSpec]) -> None:
             )
             if said is not None:
                 raise Overloaded(said)
+
+
+def _check_maximum(state: ServiceState, spec: JobSpec) -> None:
+    """A job that is larger than its tenant may ever hold would wait for ever."""
+    most_milli = state.policy.tenant(spec.tenant).maximum_milli
+    asked_milli = _asked_milli(spec)
+    if most_milli is not None and asked_milli > most_milli:
+        raise BadInput(
+            f"this needs {asked_milli / 1000:g} devices at once, and tenant {spec.tenant} may hold at most "
+            f"{most_milli / 1000:g}: ask for fewer, or ask an operator to raise the tenant's quota.maximum",
+            field="resources",
+        )
 
 
 def _asked_milli(spec: JobSpec) -> int:

@@ -53,6 +53,23 @@ def test_a_tenant_at_its_maximum_waits_while_others_start(make: Make) -> None:
     assert reason["text"] == "tenant studio holds 2 of at most 2 devices; this needs 1 more"
 
 
+def test_a_job_larger_than_its_tenant_may_ever_hold_is_refused(make: Make) -> None:
+    """It was accepted once, and waited for ever."""
+    world = make(node_facts("n1", 4), policy=Policy(tenants={"studio": TenantPolicy(maximum_milli=2_000)}))
+    with pytest.raises(BadInput, match="needs 3 devices at once, and tenant studio may hold at most 2: ask for fewer"):
+        world.one(devices=3)
+    assert world.words(world.one(devices=2), world.one(devices=3, tenant="hospital")) == "running pending"
+
+
+def test_why_names_no_time_for_a_job_that_its_quota_keeps_out(make: Make) -> None:
+    world = make(node_facts("n1", 4), policy=Policy(tenants={"studio": TenantPolicy(maximum_milli=2_000)}))
+    world.one(devices=2, time_limit_s=60.0)
+    why = world.service.why(world.one(), OPERATOR)
+    assert (why["reason"]["kind"], why["est_start_s"], why["changes"]) == ("quota_reached", None, [])
+    assert why["quota"]["used_milli"] == 2_000
+    assert "quota         tenant studio holds 2 devices (0 guaranteed, at most 2)" in why["text"]
+
+
 def test_rehearsals_on_simulated_devices_have_an_account_of_their_own(make: Make) -> None:
     world = make(node_facts("n1", 2), node_facts("sim", 2, simulated=True))
     world.one(alternatives=(Demand(devices=4 - 2, simulated=True),), time_limit_s=9e9)
