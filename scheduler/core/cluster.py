@@ -30,6 +30,7 @@ from scheduler.core.packing.stranding import Stranding
 from scheduler.core.packing_choice import PackingChoice
 from scheduler.core.placement import Packing, Pools
 
+CPU_VENDOR = "cpu"
 _LOOKS_AT_SHAPES = frozenset({"default", "fgd"})
 
 
@@ -259,8 +260,9 @@ class ClusterState:
         return self.stranding().milli(free)
 
     def fragmentation(self, *, simulated: bool = False) -> FragmentationFigure:
-        """The live figure, over the real (or the simulated) nodes that may be given work."""
-        rows = self.schedulable & (self.nodes.simulated == simulated)
+        """The live figure, over the real (or the simulated) nodes with accelerators that may be given work. (A machine
+        without any offers its cores as devices: that nobody asks for those strands nothing.)"""
+        rows = self.schedulable & (self.nodes.simulated == simulated) & ~self.nodes.all_of_vendor(CPU_VENDOR)
         stranding = self.stranding()
         idle = int(np.maximum(self.free.milli, 0)[rows].sum())
         if not idle or not stranding.known:

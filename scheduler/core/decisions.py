@@ -23,7 +23,7 @@ class PendingJob:
     `name` is what `apart_from` of others refers to. `reservation` names the advance reservation on whose nodes, and in
     whose time alone, it may run. `holds_slo`: a replica that its service needs to hold its SLO; it may preempt lower
     classes whatever its own class may. `beside` are the nodes of its siblings that run already (replicas of the same
-    service), for constraints that count them.
+    service `service`), for constraints that count them.
     """
 
     job_id: str
@@ -42,6 +42,7 @@ class PendingJob:
     reservation: str | None = None
     holds_slo: bool = False
     beside: tuple[str, ...] = ()
+    service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ from scheduler.core.reasons import (
     Reason,
     ReservationTooShort,
     Unsatisfiable,
+    WaitingForReservation,
 )
 from scheduler.core.satisfiable import nearest_possible as _nearest_possible
 from scheduler.core.what_if import Change, changes_for
 
 _MOST_BLOCKERS = 20
 # Waits that no time limit of a running job bounds: of a job kept out by these nobody can say when its devices come.
-_NO_TIME = (QuotaReached, JobLimitReached, ReservationTooShort)
+_NO_TIME = (QuotaReached, JobLimitReached, ReservationTooShort, WaitingForReservation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,10 @@ class TenantUse:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """`reason` is None for a job that would start now, at `placements`. `blocked_by`: the job ahead of it for the same
-    devices, then running jobs that hold devices it could use, the highest priority first. `preempts` names victims it
-    asks for in this pass. `expected_start_s` is absent where no time limit bounds it. `quota`: the job's own tenant;
-    `borrowers`: other tenants that hold more than their guarantee on nodes the job could use, the most first.
-    `changes`: each alone would start it now, the smallest first; `suggestions` are the same in words.
+    devices, then running jobs that hold devices it could use (or its tenant's, where a quota or limit keeps it out),
+    the highest priority first. `preempts` names victims it asks for in this pass. `expected_start_s` is absent where no
+    time limit bounds it. `quota`: the job's own tenant; `borrowers`: other tenants that hold more than their guarantee,
+    the most first. `changes`: each alone would start it now, the smallest first; `suggestions` are the same in words.
     """
 
     job_id: str
@@ -125,11 +126,16 @@ def _explained(cluster: ClusterState, queue: Queue, policy: Policy, job: Pending
 
 
 def _blocked_by(planning: Pass, job: PendingJob, reason: Reason) -> tuple[str, ...]:
+    if isinstance(reason, WaitingForReservation | ReservationTooShort):
+        return ()
     ahead = [reason.ahead] if isinstance(reason, BehindReservation) else []
     holdings = planning.timeline().holdings
-    standing = holdings.standing_on(planning.plain.nodes_of(job.alternatives))
-    if any(demand.milli for demand in job.alternatives):
-        standing &= holdings.slots.milli > 0
+    if isinstance(reason, QuotaReached | JobLimitReached):
+        standing = holdings.slots.alive & (holdings.slots.tenant == holdings.tenant_number(job.tenant))
+    else:
+        standing = holdings.standing_on(planning.plain.nodes_of(job.alternatives))
+        if any(demand.milli for demand in job.alternatives):
+            standing &= holdings.slots.milli > 0
     slots, most = holdings.slots, _MOST_BLOCKERS - len(ahead)
     standing_slots = np.flatnonzero(standing)
     order = np.lexsort(

@@ -111,10 +111,9 @@ class Holdings:
         return job
 
     def ids(self, which: Bools) -> tuple[str, ...]:
-        """Ids of these jobs, the longest running first (then in an order of their own, whenever they came)."""
-        chosen = np.flatnonzero(which)
-        order = np.lexsort((self.slots.id_hash[chosen], self.slots.started_s[chosen]))
-        return tuple(self.job(slot).job_id for slot in chosen[order].tolist())
+        """Ids of these jobs, the longest running first, and of those that started together by name."""
+        jobs = [self.job(slot) for slot in np.flatnonzero(which).tolist()]
+        return tuple(job.job_id for job in sorted(jobs, key=lambda job: (job.started_s, job.job_id)))
 
     def tenant_number(self, name: str) -> int:
         """What `slots.tenant` says for that tenant; -1, and so no job's, for one that runs nothing."""

@@ -239,6 +239,12 @@ class NodeColumns:
         match: Bools = has[carried] & (carried != ABSENT)
         return match
 
+    def all_of_vendor(self, vendor: str) -> Bools:
+        """bool[nodes]: those that have devices, all of that vendor."""
+        others = (self.device_vendor != self.numbers.vendors.known(vendor)) & (self.device_model != ABSENT)
+        rows: Bools = (self.device_count > 0) & ~others.any(axis=1)
+        return rows
+
     def kind_match(self, vendor: str | None, model: str | None) -> Bools:
         """bool[nodes, max_devices]: devices and MIG instances of that vendor and model (None: of any)."""
         match: Bools = self.device_model != ABSENT

@@ -1,6 +1,7 @@
 """In which order waiting jobs are considered.
 
-By class first, the higher before the lower. Within a class: jobs that wait longer than `starve_after_s`, in the order
+By class first, the higher before the lower. Within a class: jobs for which others were preempted, and have gone, since
+what was freed is theirs; jobs that wait longer than `starve_after_s`, in the order
 of submission and whoever's they are; then the account with the lowest standing (see `fair_share.py`), whose use in the
 past and starts in this very pass both count; then the earliest deadline, of those that have one; then submission.
 
@@ -18,7 +19,7 @@ for the checks and for showing it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heapreplace
 
 from scheduler.core.decisions import PendingJob, Policy
@@ -35,6 +36,7 @@ def in_order(
     usage: Mapping[str, float] = _NOTHING,
     held_share: Mapping[str, float] = _NOTHING,
     now_s: float = -math.inf,
+    owed: Collection[str] = (),
 ) -> list[PendingJob]:
     """The jobs, first to be considered first, as long as none of them starts. `usage` and `held_share`: by account,
     the decayed average and the present dominant share. Without `now_s` nothing has waited too long. Sorts all of them:
@@ -42,6 +44,8 @@ def in_order(
     policy = policy or Policy()
 
     def place(job: PendingJob) -> tuple[object, ...]:
+        if job.job_id in owed:
+            return (-job.priority, -1, *turn(job))
         if is_starved(job, policy, now_s):
             return (-job.priority, 0, *age(job))
         name = account(job.tenant, is_simulated(job.alternatives))
@@ -72,8 +76,11 @@ class Line:
         "_classes",
         "_held",
         "_lined_up",
+        "_named",
         "_now_s",
         "_out",
+        "_owed",
+        "_owing",
         "_policy",
         "_starved",
         "_turns",
@@ -87,8 +94,10 @@ class Line:
         usage: Mapping[str, float],
         held_share: Mapping[str, float],
         now_s: float,
+        owed: Iterable[str] = (),
     ) -> None:
-        """`usage` and `held_share`: by fair-share account, the decayed average and the dominant share held now."""
+        """`usage` and `held_share`: by fair-share account, the decayed average and the dominant share held now. `owed`:
+        ids of those for which others have gone."""
         self._policy = policy
         self._usage = usage
         self._held = dict(held_share)
@@ -98,6 +107,15 @@ class Line:
             classes.setdefault(kind.priority, []).append(kind)
         self._classes = sorted(classes.items())  # the highest class is last, and taken first
         self._class: list[Kind] = []  # of the class under way, not lined up by account yet
+        self._owed: dict[int, list[tuple[PendingJob, Kind]]] = {}  # by class, the last of them first
+        for job, kind in sorted(
+            ((waiting.job(job_id), waiting.kind_of(job_id)) for job_id in owed if job_id in waiting),
+            key=lambda owing: turn(owing[0]),
+            reverse=True,
+        ):
+            self._owed.setdefault(kind.priority, []).append((job, kind))
+        self._owing: list[tuple[PendingJob, Kind]] = []  # of the class under way, not named yet
+        self._named: set[str] = set()  # those of the owed that were named
         self._starved: list[tuple[float, int, str, Kind]] = []  # a heap by age: each kind's oldest not named yet
         self._aged: dict[Kind, int] = {}  # how many of a kind's oldest were named
         self._accounts: list[tuple[float, float, int, str, str]] = []  # a heap: standing, its first job's turn, account
@@ -110,6 +128,11 @@ class Line:
         """The job whose turn it is; None at the end."""
         assert self._out is None, f"what became of the job before? {self._out}"
         while True:
+            if self._owing:
+                job, self._out = self._owing[-1]
+                return job, self._out
+            if self._class and not self._aged:
+                self._line_up_starved()
             if self._starved:
                 kind = self._out = self._starved[0][-1]
                 return kind.by_age(self._aged[kind]), kind
@@ -138,6 +161,9 @@ class Line:
         assert kind is self._out, f"{kind} was not named last, but {self._out}"
         self._blocked.add(kind)
         self._out = None
+        if self._owing:
+            self._owing = [owing for owing in self._owing if owing[1] is not kind]
+            return
         if self._starved:
             heappop(self._starved)
             return
@@ -150,12 +176,18 @@ class Line:
     def _named_last(self, job: PendingJob) -> Kind:
         kind = self._out
         assert kind is not None, f"nothing was named before job {job.job_id}"
-        named = kind.by_age(self._aged[kind]) if self._starved else kind.in_turn(self._turns[kind])
+        if self._owing:
+            named = self._owing[-1][0]
+        else:
+            named = kind.by_age(self._aged[kind]) if self._starved else kind.in_turn(self._turns[kind])
         assert named.job_id == job.job_id, f"job {named.job_id} was named last, not {job.job_id}"
         return kind
 
     def _go_on(self, kind: Kind, by: int) -> None:
         self._out = None
+        if self._owing:
+            self._named.add(self._owing.pop()[0].job_id)
+            return
         if self._starved:
             self._aged[kind] += by
             replaced = self._first_starved(kind)
@@ -181,10 +213,18 @@ class Line:
             heappop(self._accounts)
 
     def _open_class(self) -> None:
-        _, self._class = self._classes.pop()
+        priority, self._class = self._classes.pop()
+        self._owing = self._owed.get(priority, [])
+        self._aged = {}
+
+    def _line_up_starved(self) -> None:
+        """Once those that others went for have had their turn."""
         self._aged = dict.fromkeys(self._class, 0)
-        starved = [kind for kind in self._class if is_starved(kind.oldest(), self._policy, self._now_s)]
-        self._starved = [(*age(kind.oldest()), kind) for kind in starved]
+        for kind in self._class:
+            if kind not in self._blocked and is_starved(kind.oldest(), self._policy, self._now_s):
+                first = self._first_starved(kind)
+                if first is not None:
+                    self._starved.append(first)
         heapify(self._starved)
 
     def _line_up(self) -> None:
@@ -208,22 +248,25 @@ class Line:
         return (standing(self._usage.get(name, 0.0), self._held.get(name, 0.0), weight), deadline_s, seq, job_id, name)
 
     def _first_starved(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
-        position = self._aged[kind]
-        if position < len(kind):
+        for position in range(self._aged[kind], len(kind)):
             job = kind.by_age(position)
-            if is_starved(job, self._policy, self._now_s):
+            if not is_starved(job, self._policy, self._now_s):
+                return None
+            if job.job_id not in self._named:
+                self._aged[kind] = position
                 return (*age(job), kind)
         return None
 
     def _first_in_turn(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
         """The starved ones had their turn before: they are skipped, and no more of them than were named then."""
         position = self._turns[kind]
-        if not self._aged[kind]:
+        if not self._aged[kind] and not self._named:
             return (*turn(kind.in_turn(position)), kind) if position < len(kind) else None
         count = len(kind)
+        aged = self._aged[kind] > 0
         while position < count:
             job = kind.in_turn(position)
-            if not is_starved(job, self._policy, self._now_s):
+            if job.job_id not in self._named and not (aged and is_starved(job, self._policy, self._now_s)):
                 self._turns[kind] = position
                 return (*turn(job), kind)
             position += 1

@@ -21,6 +21,7 @@ from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Where
 from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Fit
+from scheduler.core.pools import has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import QuotaLedger
 from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
@@ -136,13 +137,13 @@ class PassBooks:
     def where(self, found: Found) -> Where:
         """What else than capacity bounds the places of the shape: keyword arguments for `place` and its like."""
         shape = found.shape
-        if found.where is not None and shape.tenant is None:
+        if found.where is not None and shape.tenant is None and shape.service is None:
             return found.where
         where: Where = {}
         if shape.constraints is not UNCONSTRAINED and shape.constraints != UNCONSTRAINED:
             where["constraints"] = shape.constraints
-        if shape.beside:
-            where["beside"] = shape.beside
+        if shape.beside or shape.service is not None:
+            where["beside"] = (*shape.beside, *self._siblings(shape))
         if shape.tenant is not None:
             where["excluded"] = self.kept_apart(shape, shape.constraints.apart_from)
         if shape.reservation is not None and self.reserved.get(shape.reservation) is not None:
@@ -160,6 +161,13 @@ class PassBooks:
             return where
         excluded = where.get("excluded")
         return {**where, "excluded": blocked if excluded is None else blocked | excluded}
+
+    def _siblings(self, shape: Shape) -> list[str]:
+        """Nodes of replicas of the same service that were started in this pass."""
+        if shape.service is None:
+            return []
+        mine = (fit for job, _, fit in self.started if job.service == shape.service)
+        return [placement.node for fit in mine for placement in fit.placements]
 
     def kept_apart(self, shape: Shape, apart_from: tuple[str, ...]) -> Bools:
         """Rows where a job stands that the shape's jobs must be apart from if they name these, or that names them;
@@ -204,7 +212,7 @@ class PassBooks:
         holds_from_s = start_s if start_s > self.now_s else -math.inf
         self.promises.add(Promise(job.job_id, holds_from_s, free, fit.claim))
         limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
-        self.timeline().occupy(fit.claim, until_s=start_s + limit_s)
+        self.timeline().occupy(fit.claim, until_s=start_s + limit_s, from_s=start_s)
         if start_s <= self.now_s:
             self.ledger.promise(job)
         if start_s < math.inf:
@@ -236,16 +244,26 @@ class PassBooks:
         )
         if slot is not None and slot.at_s < math.inf:
             self.expected_start_s[job.job_id] = slot.at_s
-            timeline.occupy(slot.fit.claim, until_s=slot.at_s + limit_s)
+            timeline.occupy(slot.fit.claim, until_s=slot.at_s + limit_s, from_s=slot.at_s)
 
     def nodes_by_reason(self, job: PendingJob, free: FreeColumns, found: Found) -> tuple[tuple[str, int], ...]:
+        alternatives = found.shape.alternatives
         blocked = self.reserved.blocked(self.now_s, end_of(job, self.now_s), exempt=job.reservation)
-        excluded = self.where(found).get("excluded")
+        excluded, word = self.where(found).get("excluded"), "holds a job to be apart from"
+        if blocked is not None:
+            excluded, word = blocked, "reserved"
+        elif excluded is None and self.promises.promises:
+            # What is promised to others is free all the same: a node with room but for that says so.
+            excluded = self._with_room(self.promises.free, alternatives) & ~self._with_room(free, alternatives)
+            free, word = self.promises.free, "free, but promised to a job ahead"
         return nodes_by_reason(
-            self.plain,
-            free,
-            found.shape.alternatives,
-            self.cluster.unschedulable,
-            excluded=excluded if blocked is None else blocked,
-            excluded_word="holds a job to be apart from" if blocked is None else "reserved",
+            self.plain, free, alternatives, self.cluster.unschedulable, excluded=excluded, excluded_word=word
         )
+
+    def _with_room(self, free: FreeColumns, alternatives: tuple[Demand, ...]) -> Bools:
+        """Rows that have room for one worker."""
+        rooms: Bools = np.zeros(len(self.cluster.nodes), np.bool_)
+        for demand in alternatives:
+            for part in self.plain.of(demand):
+                rooms |= has_room(part, free, demand)
+        return rooms

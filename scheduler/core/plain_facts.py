@@ -22,6 +22,7 @@ class PlanFacts:
 
     def __init__(self, cluster: ClusterState, queue: Queue, plan: Plan, policy: Policy, now_s: float) -> None:
         self.cluster = cluster
+        self.owed = frozenset(queue.owed)
         self.plan = plan
         self.policy = policy
         self.now_s = now_s
@@ -43,6 +44,11 @@ class PlanFacts:
         """Whether it is certain that `job` had its turn before `other`."""
         if job.priority != other.priority:
             return job.priority > other.priority
+        owed = self.owed
+        if job.job_id in owed and other.job_id in owed:
+            return (_deadline_s(job), job.seq, job.job_id) < (_deadline_s(other), other.seq, other.job_id)
+        if job.job_id in owed or other.job_id in owed:
+            return job.job_id in owed
         starved, others = self.starved(job), self.starved(other)
         if starved and others:
             return (job.submitted_s, job.seq, job.job_id) < (other.submitted_s, other.seq, other.job_id)
@@ -50,6 +56,8 @@ class PlanFacts:
             return starved
         if (job.tenant, is_simulated(job)) != (other.tenant, is_simulated(other)):
             return False
+        if self.policy.tenant(job.tenant).guaranteed_milli and least_milli(job) != least_milli(other):
+            return False  # one may be within the guarantee, and the other not
         return (_deadline_s(job), job.seq, job.job_id) < (_deadline_s(other), other.seq, other.job_id)
 
     def starved(self, job: PendingJob) -> bool:

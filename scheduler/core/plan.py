@@ -60,7 +60,7 @@ class Pass(Blocking):
 
     def __init__(self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> None:
         super().__init__(cluster, queue, policy, now_s=now_s)
-        self.line = Line(queue.waiting, policy, queue.usage, self.ledger.shares(cluster.totals), now_s)
+        self.line = Line(queue.waiting, policy, queue.usage, self.ledger.shares(cluster.totals), now_s, queue.owed)
         self.turn: tuple[PendingJob, Kind] | None = None
         self.of_job: dict[str, Reason] = {}
         self.of_kind: dict[Kind, Reason] = {}

@@ -63,9 +63,8 @@ def choose_victims(
     """
     gang = Gang(pools, job.alternatives, job.workers_min, where)
     losses = Losses(holdings, now_s)
-    allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli)
-    if allowed.any():
-        allowed &= holdings.standing_on(gang.nodes())
+    standing = holdings.standing_on(gang.nodes())
+    allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)
     if not allowed.any():
         return None
     search = VictimSearch(gang, free, holdings, allowed, losses)
@@ -79,11 +78,15 @@ def permitted(
     losses: Losses,
     now_s: float,
     reclaimable_milli: Mapping[str, int] = NOTHING_TO_RECLAIM,
+    *,
+    among: Bools | None = None,
 ) -> Bools:
-    """bool[slots]: jobs that may go for this one."""
+    """bool[slots]: jobs that may go for this one; `among` those where they stand on nodes that it could use."""
     slots = holdings.slots
     rested = (slots.preemptions == 0) | (slots.started_s <= now_s - policy.min_run_before_preemption_s)
     present = slots.alive & rested & (holdings.leaves_s > now_s)
+    if among is not None:
+        present &= among
     may_go: Bools = present & (slots.priority < job.priority)
     if not reclaimable_milli:
         return may_go

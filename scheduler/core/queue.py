@@ -20,11 +20,12 @@ from scheduler.core.waiting import WaitingLine
 class Queue:
     """`usage`: each fair-share account's decayed average (`fair_share.DecayedUsage`); one not in it has used nothing.
 
+    `owed` are ids of waiting jobs for which others were preempted and have gone: what came free is theirs.
     `elastic` and `shrinking` are those of the running jobs that could use more workers than they have, and that want
     fewer than they have.
     """
 
-    __slots__ = ("_avoiding", "_named", "elastic", "held", "holding", "shrinking", "usage", "waiting")
+    __slots__ = ("_avoiding", "_named", "elastic", "held", "holding", "owed", "shrinking", "usage", "waiting")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Queue:
         self.holding = RunningColumns()
         self.held = QuotaLedger()
         self.usage: dict[str, float] = dict(usage or {})
+        self.owed: dict[str, None] = {}
         self.elastic: dict[str, RunningJob] = {}
         self.shrinking: dict[str, RunningJob] = {}
         # Running jobs by (tenant, name), and by each name that they want to be apart from.
@@ -53,12 +55,13 @@ class Queue:
 
     def withdraw(self, job_id: str) -> None:
         """It waits no more. Nothing happens where it did not."""
+        self.owed.pop(job_id, None)
         if job_id in self.waiting:
             self.waiting.remove(job_id)
 
     def run(self, job: RunningJob) -> None:
         """It holds devices; what was said of it before is replaced."""
-        self.end(job.job_id)
+        self._forget(job.job_id)
         self.holding.add(job)
         self.held.add(job)
         if job.name:
@@ -74,9 +77,14 @@ class Queue:
 
     def end(self, job_id: str) -> None:
         """It holds nothing more. Nothing happens where it held nothing."""
+        before = self._forget(job_id)
+        if before is not None and before.stopping_for is not None and before.stopping_for in self.waiting:
+            self.owed[before.stopping_for] = None
+
+    def _forget(self, job_id: str) -> RunningJob | None:
         before = self.holding.get(job_id)
         if before is None:
-            return
+            return None
         self.held.remove(before)
         self.holding.remove(job_id)
         self.elastic.pop(job_id, None)
@@ -87,6 +95,7 @@ class Queue:
             self.waiting.forget_apart(before.tenant, before.apart_from)
             for name in before.apart_from:
                 _drop(self._avoiding, (before.tenant, name), job_id)
+        return before
 
     def pending_job(self, job_id: str) -> PendingJob | None:
         return self.waiting.get(job_id)

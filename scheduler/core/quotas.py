@@ -212,11 +212,11 @@ def submission_limit(
     """
     most_jobs, most_milli = limits.max_queued_jobs, limits.max_queued_milli
     if most_jobs is not None and queued_jobs + new_jobs > most_jobs:
-        return _refusal(tenant, queued_jobs, most_jobs, new_jobs, "jobs", "max_queued_jobs")
+        return _refusal(tenant, queued_jobs, most_jobs, new_jobs, "jobs", "limits.queued_jobs")
     if most_milli is not None and new_milli and queued_milli + new_milli > most_milli:
         what = "simulated devices asked for by jobs" if simulated else "devices asked for by jobs"
         queued, most, new = (milli / WHOLE_DEVICE_MILLI for milli in (queued_milli, most_milli, new_milli))
-        return _refusal(tenant, queued, most, new, what, "max_queued_milli")
+        return _refusal(tenant, queued, most, new, what, "limits.queued_devices")
     return None
 
 

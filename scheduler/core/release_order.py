@@ -8,6 +8,7 @@ whole devices it is mostly read off the order statistics of the devices' keys an
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.gang import NEVER, Gang
 from scheduler.core.holdings import Floats, taken_from
 from scheduler.core.placement import Fit
+
+_PARTS = 8  # the more there are, the more operations over columns an answer takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,18 @@ class Releases:
     worker_key: Floats
 
     @staticmethod
-    def joined(first: Releases, second: Releases) -> Releases:
+    def at_once(claim: Claim, key: float) -> Releases:
+        return Releases(claim, np.full(len(claim.rows), key), np.full(len(claim.worker_rows), key))
+
+    @staticmethod
+    def joined(several: Sequence[Releases]) -> Releases:
+        """All of them as one. There must be at least one."""
+        if len(several) == 1:
+            return several[0]
         return Releases(
-            Claim.joined((first.claim, second.claim)),
-            np.concatenate((first.slice_key, second.slice_key)),
-            np.concatenate((first.worker_key, second.worker_key)),
+            Claim.joined([each.claim for each in several]),
+            np.concatenate([each.slice_key for each in several]),
+            np.concatenate([each.worker_key for each in several]),
         )
 
     def between(self, above: float, until: float) -> Releases:
@@ -52,28 +62,30 @@ class Releases:
 
 
 class ReleaseOrder:
-    """`base` is free before anything comes; it may stand below zero where something is spoken for twice over time."""
+    """`base` is free before anything comes; it may stand below zero where something is spoken for twice over time.
+    `releases`: what comes, in any number of parts."""
 
-    __slots__ = ("_device_keys", "_occupied", "_releases", "base")
+    __slots__ = ("_device_keys", "_releases", "base")
 
-    def __init__(self, base: FreeColumns, releases: Releases) -> None:
+    def __init__(self, base: FreeColumns, releases: Sequence[Releases]) -> None:
         self.base = base
-        self._releases = releases
-        self._occupied: list[Releases] = []
+        self._releases = list(releases)
         self._device_keys: Floats | None = None
 
-    def occupy(self, claim: Claim, key: float) -> None:
-        """This is taken from the first, and comes free again at `key`."""
-        self.base.take(claim)
-        keys = np.full(len(claim.rows), key)
-        self._occupied.append(Releases(claim, keys, np.full(len(claim.worker_rows), key)))
+    def occupy(self, taken: Releases) -> None:
+        """This is taken from the first, and comes as it says."""
+        self.base.take(taken.claim)
+        if len(self._releases) > _PARTS:
+            self._releases[1:] = [Releases.joined(self._releases[1:])]
+        self._releases.append(taken)
         if self._device_keys is not None:
-            np.maximum.at(self._device_keys, (claim.rows, claim.devices), keys)  # NEVER stays
+            where = (taken.claim.rows, taken.claim.devices)
+            np.maximum.at(self._device_keys, where, taken.slice_key)  # NEVER stays
 
     def until(self, key: float) -> FreeColumns:
         """What is free once all up to this key has come."""
         free = self.base.copy()
-        for releases in self._all():
+        for releases in self._releases:
             free.give(releases.between(-math.inf, key).claim)
         return free
 
@@ -84,7 +96,7 @@ class ReleaseOrder:
             milli = self.base.milli
             keys = np.full(milli.size, -math.inf)
             total = milli.ravel().astype(np.int64)
-            for releases in self._all():
+            for releases in self._releases:
                 flat = releases.claim.rows * milli.shape[1] + releases.claim.devices
                 # Entries of jobs that went stay for a while, with nothing in them: they keep no device.
                 np.maximum.at(keys, flat, np.where(releases.claim.milli > 0, releases.slice_key, -math.inf))
@@ -106,10 +118,7 @@ class ReleaseOrder:
     def _bisected(self, gang: Gang, free: FreeColumns, low: float, until: float) -> Point | None:
         """The same where it does not fit in `free`, which is what there is at `low`: each step looks at half of what
         the one before looked at."""
-        left = self._all()[0]
-        for more in self._all()[1:]:
-            left = Releases.joined(left, more)
-        left = left.between(low, until)
+        left = Releases.joined(self._releases).between(low, until)
         keys = np.sort(left.worker_key)  # no slice is without its worker
         if not len(keys):
             return None
@@ -135,11 +144,3 @@ class ReleaseOrder:
         fit = gang.place(free)
         assert fit is not None, f"a gang of {gang.workers} fits at {key} and has no place there"
         return Point(key, free, fit)
-
-    def _all(self) -> list[Releases]:
-        if len(self._occupied) > 1:
-            merged = self._occupied[0]
-            for more in self._occupied[1:]:
-                merged = Releases.joined(merged, more)
-            self._occupied = [merged]
-        return [self._releases, *self._occupied]

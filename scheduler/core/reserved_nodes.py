@@ -34,7 +34,7 @@ class ReservedRows:
 
     def latest_start_s(self, limit_s: float) -> float:
         """When such a job of that length starts at the latest so as to be over before; it keeps off from then on."""
-        return _latest_start_s(self.from_s, limit_s)
+        return latest_start_s(self.from_s, limit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class ReservedNodes:
             if own is None:
                 return
             first_s = max(now_s, own.reservation.start_s)
-            last_s = _latest_start_s(own.reservation.end_s, limit_s)
+            last_s = latest_start_s(own.reservation.end_s, limit_s)
             foreign = ~own.rows
         others = [(each, each.latest_start_s(limit_s)) for name, each in self._of.items() if name != exempt]
         edges = {first_s, *(each.reservation.end_s for each, _ in others)}
@@ -129,7 +129,7 @@ def any_row(reserved: Sequence[ReservedRows]) -> Bools | None:
     return rows
 
 
-def _latest_start_s(by_s: float, limit_s: float) -> float:
+def latest_start_s(by_s: float, limit_s: float) -> float:
     """When something of that length must start at the latest to be over by then."""
     latest_s = by_s - limit_s
     while latest_s + limit_s > by_s:  # sums are rounded

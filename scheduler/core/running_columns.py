@@ -109,7 +109,7 @@ class RunningColumns:
         self._node_of: dict[str, int] = {}
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
-        self._stopping_for: dict[str, dict[str, None]] = {}
+        self._stopping_for: dict[str, set[str]] = {}
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
         for job in running:
@@ -130,8 +130,8 @@ class RunningColumns:
         return tuple(job for slot in self._slot_of.values() if (job := self._jobs[slot]) is not None)
 
     def stopping_for(self, job_id: str) -> tuple[str, ...]:
-        """Ids of the jobs that leave so that this one may start, in the order this was said."""
-        return tuple(self._stopping_for.get(job_id, ()))
+        """Ids of the jobs that leave so that this one may start, in the order of their names."""
+        return tuple(sorted(self._stopping_for.get(job_id, ())))
 
     # ---- what comes and goes -------------------------------------------------------------------------------------
 
@@ -146,7 +146,7 @@ class RunningColumns:
         if before is not None and before.stopping_for != job.stopping_for:
             self._forget_preemptor(before)
         if job.stopping_for is not None:
-            self._stopping_for.setdefault(job.stopping_for, {})[job.job_id] = None
+            self._stopping_for.setdefault(job.stopping_for, set()).add(job.job_id)
         if before is None:
             self._hold(slot, job.placements)
         elif before.placements is not job.placements and before.placements != job.placements:
@@ -251,7 +251,7 @@ class RunningColumns:
     def _forget_preemptor(self, job: RunningJob) -> None:
         if job.stopping_for is not None:
             others = self._stopping_for[job.stopping_for]
-            del others[job.job_id]
+            others.remove(job.job_id)
             if not others:
                 del self._stopping_for[job.stopping_for]
 

@@ -10,8 +10,11 @@ Times are epoch seconds; infinity stands for "never, as far as limits tell".
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from scheduler.core.arrays import Bools
 from scheduler.core.demand import Demand
@@ -21,7 +24,9 @@ from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices
 from scheduler.core.placement import Fit, Pools
 from scheduler.core.release_order import ReleaseOrder, Releases
-from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes
+from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, Window, latest_start_s
+
+_HOLES = 16  # times before promises that are looked at one by one: bounds a search, not its correctness
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,26 @@ class Slot:
     fit: Fit
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Occupied:
+    """Taken or promised from one time (-inf: now) to another."""
+
+    claim: Claim
+    from_s: float
+    until_s: float
+
+    def latest_start_s(self, limit_s: float) -> float:
+        """When a job of that length starts at the latest so as to be over before."""
+        return min(latest_start_s(self.from_s, limit_s), sys.float_info.max)
+
+
 class Timeline:
     """What is free from a time on, as far as time limits tell.
 
-    A promise counts from now on, though its job starts later: what is free goes below zero where a promise is on a
-    device that is still busy. So an estimate made here is never too early because of it, promises may be made one
-    after the other, and adding time only ever adds capacity, but for advance reservations: a job keeps off their nodes
-    where it would run in their time.
+    A promise that starts later counts from now on, unless the job in question would be over before: what is free goes
+    below zero where a promise is on a device that is still busy. So no estimate made here is too early because of it,
+    and promises may be made one after the other. With that, and but for advance reservations, adding time only ever
+    adds capacity. `free` is not to change as long as this is used.
     """
 
     __slots__ = ("_now", "_now_s", "_occupied", "_order", "_reserved", "_start", "holdings")
@@ -56,16 +74,17 @@ class Timeline:
         self._start = free
         self._now_s = now_s
         self._reserved = reserved
-        self._occupied: list[tuple[Claim, float]] = []
+        self._occupied: list[_Occupied] = []
         self._order: ReleaseOrder | None = None
         self._now: FreeColumns | None = None
 
-    def occupy(self, claim: Claim, *, until_s: float) -> None:
-        """From now to `until_s` this is taken or promised."""
-        self._occupied.append((claim, until_s))
+    def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
+        """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
+        occupied = _Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s)
+        self._occupied.append(occupied)
         self._now = None
         if self._order is not None:
-            self._order.occupy(claim, until_s)
+            self._order.occupy(Releases.at_once(claim, until_s))
 
     def evict(self, which: Bools) -> None:
         """These running jobs (bool[slots]) are asked to leave now."""
@@ -100,19 +119,51 @@ class Timeline:
         limit; None where even that does not help. `limit_s` is how long they would run, `exempt` the advance
         reservation that they name, if any: within it or never."""
         gang = Gang(pools, alternatives, workers, where)
-        order = self._releases()
         for window in self._reserved.windows(self._now_s, limit_s, exempt=exempt):
-            point = order.first(gang.keeping_off(window.blocked), since=window.since_s, until=window.until_s)
-            if point is not None:
-                fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
-                return Slot(point.key, point.free, fit)
+            allowed = gang.keeping_off(window.blocked)
+            for since_s, until_s, order in self._stretches(allowed, window, limit_s):
+                point = order.first(allowed, since=since_s, until=until_s)
+                if point is not None:
+                    fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
+                    return Slot(point.key, point.free, fit)
         return None
 
+    def _stretches(self, gang: Gang, window: Window, limit_s: float) -> Iterator[tuple[float, float, ReleaseOrder]]:
+        """Times of the window, in order, at which it might fit, with what comes free for a job of that length that
+        starts then: it need not heed what is promised from after its end. After some such holes, all is heeded."""
+        since_s, latest = window.since_s, [each.latest_start_s(limit_s) for each in self._occupied]
+        ends = sorted({end_s for end_s in latest if since_s <= end_s < window.until_s})
+        if ends:
+            device_keys = self._release_order([]).device_keys()
+            by_latest = sorted(range(len(latest)), key=latest.__getitem__)
+        holes = _HOLES if all(demand.devices for demand in gang.alternatives) else _HOLES // 4
+        heeded: list[_Occupied] = []
+        bound = -math.inf  # the more is heeded, the later
+        for end_s in ends[:holes]:
+            while len(heeded) < len(latest) and latest[by_latest[len(heeded)]] < end_s:
+                heeded.append(self._occupied[by_latest[len(heeded)]])
+                claim = heeded[-1].claim
+                np.maximum.at(device_keys, (claim.rows, claim.devices), heeded[-1].until_s)
+            if bound <= end_s:
+                bound = gang.not_before(device_keys)
+            if bound <= end_s:
+                yield since_s, end_s, self._release_order(heeded)
+            since_s = math.nextafter(end_s, math.inf)
+        rest = [each for each, end_s in zip(self._occupied, latest, strict=True) if end_s < window.until_s]
+        everything = len(rest) == len(self._occupied)
+        yield since_s, window.until_s, self._releases() if everything else self._release_order(rest)
+
     def _releases(self) -> ReleaseOrder:
+        """All that is heeded by a job without a limit."""
         if self._order is None:
-            held, leaves_s = self.holdings, self.holdings.leaves_s
-            releases = Releases(held.claim, leaves_s[held.slice_job], leaves_s[held.worker_job])
-            self._order = ReleaseOrder(self._start.copy(), releases)
-            for claim, until_s in self._occupied:
-                self._order.occupy(claim, until_s)
+            self._order = self._release_order(self._occupied)
         return self._order
+
+    def _release_order(self, heeded: Sequence[_Occupied]) -> ReleaseOrder:
+        held, leaves_s = self.holdings, self.holdings.leaves_s
+        order = ReleaseOrder(
+            self._start.copy(), [Releases(held.claim, leaves_s[held.slice_job], leaves_s[held.worker_job])]
+        )
+        if heeded:
+            order.occupy(Releases.joined([Releases.at_once(each.claim, each.until_s) for each in heeded]))
+        return order

@@ -33,7 +33,8 @@ class Shape:
     """What a search for a place depends on. One object for equal ones; `number` is never given twice by one line.
 
     `tenant` is set where the job's `apart_from`, or the mention of its name in another's, makes it matter; `name` only
-    in the latter case. `worker_milli` is the largest of the alternatives', `simulated` whether any allows it.
+    in the latter case; `service` where constraints count its replicas. `worker_milli` is the largest of the
+    alternatives', `simulated` whether any allows it.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Shape:
     name: str | None
     worker_milli: int
     simulated: bool
+    service: str | None = None
 
 
 class Kind:
@@ -188,6 +190,10 @@ class WaitingLine:
     def get(self, job_id: str) -> PendingJob | None:
         return self._jobs.get(job_id)
 
+    def job(self, job_id: str) -> PendingJob:
+        """Raises KeyError if it does not wait."""
+        return self._jobs[job_id]
+
     def kind_of(self, job_id: str) -> Kind:
         """Raises KeyError if the job does not wait."""
         return self._kind_of[job_id]
@@ -252,6 +258,7 @@ class WaitingLine:
         constraints = job.constraints
         name = job.name if (job.tenant, job.name) in self._mentions else None
         tenant = job.tenant if name is not None or constraints.apart_from else None
+        service = None if constraints == UNCONSTRAINED else job.service
         key = (
             number,
             job.workers_min,
@@ -261,6 +268,7 @@ class WaitingLine:
             job.beside,
             tenant,
             name,
+            service,
         )
         shape = self._shapes.get(key)
         if shape is None:
@@ -276,6 +284,7 @@ class WaitingLine:
                 name=name,
                 worker_milli=worker_milli(alternatives),
                 simulated=is_simulated(alternatives),
+                service=service,
             )
         return shape
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from scheduler.core.arrays import Bools
+from scheduler.core.cluster import CPU_VENDOR
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import UNCONSTRAINED, WHOLE_DEVICE_MILLI, Constraints, Demand, Level
 from scheduler.core.free_columns import FreeColumns
@@ -101,14 +102,14 @@ def _other_demands(planning: Pass, job: PendingJob) -> Iterator[tuple[Change, tu
 
 
 def _models(planning: Pass, *, simulated: bool) -> list[str]:
-    """Whole cards alone: a MIG instance is not another model."""
+    """Whole cards alone: a MIG instance is not another model, and a core is no card."""
     return sorted(
         {
             device.model
             for facts in planning.cluster.nodes.facts
             if simulated or not facts.simulated
             for device in facts.devices
-            if device.mig_profile is None
+            if device.mig_profile is None and device.vendor != CPU_VENDOR
         }
     )
 
@@ -166,7 +167,16 @@ def _resumed(planning: Pass, job: PendingJob, free: FreeColumns, where: Where) -
         schedulable = pools.schedulable.copy()
         schedulable[[cluster.nodes.row_of[name] for name in names]] = True
         opened = Pools(cluster.nodes, schedulable, pools.tie_rank)
-        return fits(opened, free, job.alternatives, job.workers_min, **where)
+        return fits(opened, free, job.alternatives, job.workers_min, **where) and would_start(names)
+
+    def would_start(names: list[str]) -> bool:
+        """Jobs ahead see the node too: only the pass itself can tell."""
+        resumed = cluster.copy()
+        for name in names:
+            resumed.set_schedulable(name, None)
+        again = Pass(resumed, planning.queue, planning.policy, now_s=planning.now_s)
+        again.walk()
+        return any(start.job_id == job.job_id for start in again.starts)
 
     for name in drained[:_MOST_NODES]:
         if would_fit([name]):

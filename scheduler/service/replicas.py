@@ -107,6 +107,7 @@ def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int) -
         workers_max=1,
         holds_slo=job.spec.slo_p99_ms is not None,
         beside=tuple(beside),
+        service=job.id,
     )
     wanted[name] = Asked(pending, job.id, worker)
 

@@ -67,6 +67,44 @@ def test_the_whole_gang_fits_as_its_constraints_say(within: Level | None, one_pe
     table.submit("a", workers=2, devices=8, priority=9, within=within, one_per=one_per).expect(preempted=victims)
 
 
+def test_the_cheapest_domain_goes_though_another_has_the_cheaper_single_jobs() -> None:
+    """r0 costs 10 + 40, r1 30 + 35: taking jobs one by one, cheapest first, would fill r1."""
+    table = cluster(nodes=2, rack="r0").nodes(2, 8, "m", rack="r1")
+    table.run("a", "n0", 8, saved_ago=10.0).run("b", "n1", 8, saved_ago=40.0)
+    table.run("c", "m0", 8, saved_ago=30.0).run("d", "m1", 8, saved_ago=35.0)
+    table.submit("x", workers=2, devices=8, priority=9, within=Level.RACK).expect(preempted="a b")
+
+
+def test_one_per_rack_takes_the_dearer_node_of_another_rack() -> None:
+    table = cluster(nodes=2, rack="r0").nodes(1, 8, "m", rack="r1")
+    table.run("near", "n0", 8, saved_ago=5.0).run("other", "n1", 8, saved_ago=6.0).run("far", "m0", 8, saved_ago=50.0)
+    table.submit("a", workers=2, devices=8, priority=9, one_per=Level.RACK).expect(preempted="near far")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "goes"),
+    [
+        ({"cpus": 30, "saved_ago": 100.0}, {"cpus": 30, "saved_ago": 10.0}, "second"),  # less work of CPUs
+        ({"cpus": 30, "saved_ago": 10.0}, {"cpus": 33, "saved_ago": 10.0}, "first"),
+        ({"priority": 2}, {"priority": 1}, "second"),  # the lower class
+        ({"started_ago": 50.0}, {"started_ago": 20.0}, "second"),  # the newer
+        ({"started_ago": 20.0}, {"started_ago": 50.0}, "first"),
+    ],
+)
+def test_ties_between_equal_losses_of_devices(first: dict[str, object], second: dict[str, object], goes: str) -> None:
+    """Two jobs on a node without devices, each of which would make room alone."""
+    table = cluster(nodes=1, devices=0, cpus=64)
+    table.run("first", "n0", [], **{"cpus": 31, **first}).run("second", "n0", [], **{"cpus": 31, **second})  # type: ignore[arg-type]
+    table.submit("a", devices=0, cpus=20, priority=9).expect(preempted=goes)
+
+
+@pytest.mark.parametrize(("left", "right", "goes"), [(1, 2, "x left"), (2, 1, "x right")])
+def test_ties_are_broken_also_among_those_that_do_not_lose_least(left: int, right: int, goes: str) -> None:
+    table = cluster(nodes=1, devices=3).run("x", "n0", [0], saved_ago=1.0)
+    table.run("left", "n0", [1], saved_ago=9.0, priority=left).run("right", "n0", [2], saved_ago=9.0, priority=right)
+    table.submit("a", devices=2, priority=9).expect(preempted=goes)
+
+
 def test_nobody_goes_where_constraints_leave_no_place() -> None:
     table = cluster(nodes=1, rack="r0").nodes(1, 8, "m", rack="r1").run("r", "n0", 8).run("s", "m0", 8)
     table.submit("a", workers=2, devices=8, priority=9, within=Level.RACK).expect(preempted="", started="")
@@ -115,3 +153,26 @@ def test_a_job_past_its_time_limit_is_not_preempted() -> None:
 def test_devices_on_a_drained_node_are_not_taken() -> None:
     table = cluster(nodes=2).unschedulable("n0", "draining: fan").run("r", "n0", 8).run("s", "n1", 8, saved_ago=900.0)
     table.submit("a", devices=8, priority=9).expect(preempted="s")
+
+
+def test_what_victims_left_goes_to_the_job_they_went_for_also_past_one_ahead_of_it() -> None:
+    """An operator saw it: the larger job ahead was promised the freed node for half an hour later, and nobody ran."""
+    table = cluster(nodes=4).tenant("alpha", guaranteed=24).tenant("beta", guaranteed=24)
+    for i in range(4):
+        table.run(f"a{i}", f"n{i}", 8, tenant="alpha", ends_in=1_700.0 + i)
+    table.submit("large", workers=2, devices=8, tenant="beta", limit=1_800.0)
+    table.submit("small", devices=8, tenant="beta", limit=1_800.0)
+    made = table.plan()
+    assert [preempt.for_job for preempt in made.preemptions] == ["small"]
+    (victim,) = made.preemptions[0].victims
+    table.apply().gone(victim, requeued=True)
+    table.expect(started="small")
+
+
+def test_of_a_borrower_any_job_may_go_that_holds_what_is_asked_for() -> None:
+    """Its cheapest ones stand on other devices; the borrowed part of what it holds is not tied to them."""
+    table = cluster(nodes=2, model="A100", prefix="a").nodes(2, 8, "h", model="H100 SXM")
+    table.tenant("alpha", guaranteed=16).tenant("beta", guaranteed=16)
+    for i, node in enumerate(["a0", "a1", "h0", "h1"]):
+        table.run(f"r{node}", node, 8, tenant="alpha", saved_ago=10.0 if i < 2 else 5_000.0, ends_in=None)
+    table.submit("x", devices=8, model="H100 SXM", workers=2, tenant="beta").expect(preempted="rh0 rh1")

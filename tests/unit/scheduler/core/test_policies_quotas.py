@@ -175,6 +175,15 @@ def test_reclaim_never_leads_back() -> None:
         table.after(100.0).expect(started="", preempted="", waiting="cheap").apply()
 
 
+def test_what_was_reclaimed_is_not_borrowed_back_by_whom_fair_share_puts_first() -> None:
+    """ "lab" has used much and "bulk" nothing, so that the victim stands before its preemptor; it must not get its
+    devices back all the same, or they would take them from each other for ever."""
+    table = cluster(nodes=1, devices=3).tenant("lab", guaranteed=1, used=0.9)
+    table.submit("r", devices=3, tenant="bulk", limit=None).expect(started="r").apply()
+    table.submit("a", devices=1, tenant="lab", limit=None).expect(preempted="r").apply().all_due_leave()
+    table.expect(started="a", preempted="", waiting="r").apply().expect(started="", preempted="", waiting="r")
+
+
 def test_a_lower_class_goes_whoever_it_belongs_to() -> None:
     table = cluster(nodes=1).tenant("bulk", guaranteed=8).run("r", "n0", 8, tenant="bulk", priority=0)
     table.submit("a", devices=8, tenant="lab", priority=1).expect(preempted="r")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+from random import Random
+
 import pytest
 
+from scheduler.core.decisions import AdvanceReservation
 from scheduler.core.reasons import NodesReserved, NoFit, ReservationTooShort, WaitingForReservation
+from scheduler.core.reserved_nodes import ReservedNodes
 from tests.fakes.cluster_table import NOW_S, cluster
 
 # One node, reserved as "night" from +100 s to +200 s.
@@ -93,6 +99,30 @@ def test_a_promise_avoids_the_time_of_a_reservation() -> None:
     table = cluster(nodes=1).reserve("night", "n0", 50.0, 100.0).run("r", "n0", 8, ends_in=20.0)
     table.submit("a", devices=8, limit=30.0).expect(started="")
     assert table.last.expected_start_s["a"] == NOW_S + 20.0
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_windows_hold_to_the_last_digit(seed: int) -> None:
+    """Times are epoch seconds with fractions: where a window says that a job may start, it is over in time."""
+    random = Random(seed)
+    now_s = 1.7e9 + random.random()
+    table = cluster(nodes=2)
+    reservations = []
+    for i in range(3):
+        start_s = now_s + 1_000 * random.random()
+        reservations.append(AdvanceReservation(f"x{i}", ("n0",), start_s, start_s + 100 * random.random()))
+    reserved = ReservedNodes.of(reservations, table.state.nodes, now_s=now_s)
+    for limit_s in (random.random(), 100 * random.random(), 0.1, 333.3):
+        windows = list(reserved.windows(now_s, limit_s))
+        assert windows[0].since_s == now_s
+        assert windows[-1].until_s == math.inf
+        for window, following in pairwise(windows):
+            assert window.since_s <= window.until_s < following.since_s
+            assert math.nextafter(window.until_s, math.inf) == following.since_s
+        for window in windows:
+            for at_s in (window.since_s, window.until_s):
+                if window.blocked is None and at_s < math.inf:
+                    assert not reserved.held_against(at_s, at_s + limit_s)
 
 
 def test_a_reservation_of_nodes_that_are_not_here_keeps_nothing() -> None:

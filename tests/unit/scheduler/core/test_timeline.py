@@ -22,8 +22,8 @@ from scheduler.core.reserved_nodes import ReservedNodes
 from scheduler.core.timeline import Slot, Timeline
 from tests.fakes.held_table import NOW_S, HeldTable, held, random_ask, random_table, wants
 
-PROPERTY = settings(max_examples=150, deadline=None)
-Occupied = list[tuple[Claim, float]]
+PROPERTY = settings(max_examples=120, deadline=None)
+Occupied = list[tuple[Claim, float, float]]  # from, until
 
 
 def first(table: HeldTable, job: PendingJob, *reservations: AdvanceReservation, **more: object) -> Slot | None:
@@ -146,11 +146,11 @@ def test_each_worker_of_a_promise_has_devices_of_its_own() -> None:
 # ---- against a search that tries every time ----------------------------------------------------------------------
 
 
-def free_at(table: HeldTable, occupied: Occupied, time_s: float) -> FreeColumns:
-    """What is free then, one placement after the other."""
+def free_at(table: HeldTable, occupied: Occupied, time_s: float, limit_s: float = math.inf) -> FreeColumns:
+    """What is free from then on for a job of that length, one placement after the other."""
     free = table.state.free.copy()
-    for claim, until_s in occupied:
-        if until_s > time_s:
+    for claim, from_s, until_s in occupied:
+        if until_s > time_s and (from_s < time_s + limit_s or math.isinf(time_s)):
             free.take(claim)
     for job in table.running.jobs():
         ends_s = NOW_S if job.stopping else math.inf if job.ends_by_s is None else job.ends_by_s
@@ -187,7 +187,7 @@ def first_by_trying(
     table: HeldTable, job: PendingJob, occupied: Occupied, reservations: list[AdvanceReservation], where: Where
 ) -> float | None:
     limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
-    times = {NOW_S, math.inf} | {until_s for _, until_s in occupied} | {r.end_s for r in reservations}
+    times = {NOW_S, math.inf} | {until_s for *_, until_s in occupied} | {r.end_s for r in reservations}
     times |= {r.start_s for r in reservations} | {job.ends_by_s or NOW_S for job in table.running.jobs()}
     for time_s in sorted(time_s for time_s in times if time_s >= NOW_S):
         blocked = np.zeros(len(table.state.nodes), np.bool_)
@@ -203,7 +203,7 @@ def first_by_trying(
                 time_s + limit_s <= reservation.start_s and reservation.start_s > NOW_S
             ):
                 blocked[rows] = True
-        free = free_at(table, occupied, time_s)
+        free = free_at(table, occupied, time_s, limit_s)
         told: Where = {**where, "excluded": blocked}
         there = fits(table.pools, free, job.alternatives, job.workers_min, **told)
         if len(job.alternatives) == 1 and not where:
@@ -221,8 +221,9 @@ def some_occupied(random: Random, table: HeldTable, timeline: Timeline) -> Occup
         slot = timeline.first_slot(table.pools, job.alternatives, job.workers_min)
         if slot is not None:
             until_s = slot.at_s + random.choice([0.5, 3.0, math.inf])
-            timeline.occupy(slot.fit.claim, until_s=until_s)
-            occupied.append((slot.fit.claim, until_s))
+            from_s = random.choice([slot.at_s, -math.inf])
+            timeline.occupy(slot.fit.claim, from_s=from_s, until_s=until_s)
+            occupied.append((slot.fit.claim, from_s, until_s))
     return occupied
 
 
@@ -263,12 +264,13 @@ def test_the_first_slot_is_the_first_of_all_times_at_which_the_gang_fits(seed: i
         )
         if len(job.alternatives) > 1:
             if slot is not None:  # no estimate is too early
-                assert fits(table.pools, free_at(table, occupied, slot.at_s), job.alternatives, job.workers_min)
+                then = free_at(table, occupied, slot.at_s, math.inf if limit_s is None else limit_s)
+                assert fits(table.pools, then, job.alternatives, job.workers_min)
             continue
         wanted = first_by_trying(table, job, occupied, reservations, where)
         assert (None if slot is None else slot.at_s) == wanted
         if slot is not None:
-            then = free_at(table, occupied, slot.at_s)
+            then = free_at(table, occupied, slot.at_s, math.inf if limit_s is None else limit_s)
             assert (slot.free.milli == then.milli).all()
             assert (slot.free.whole == then.whole).all()
             assert (slot.free.cpus_milli == then.cpus_milli).all()
@@ -357,6 +359,20 @@ def test_a_promise_made_after_another_never_delays_it() -> None:
         timeline.occupy(slot.fit.claim, until_s=slot.at_s + 100)
         found.append(in_s(slot))
     assert found == [10, 20, 110, 110, 120]
+
+
+def test_what_is_over_before_a_promise_may_have_its_devices() -> None:
+    # 2. Of eight devices two come free at +10 s and four at +20 s, when five are promised. Four for 10 s fit at +10 s:
+    # they were told +30 s, started at +10 s all the same, and delayed what had been told +10 s behind them.
+    table = held().run("e0", devices=2, ends_in=10.0).run("e1", devices=[2, 3, 4, 5], ends_in=20.0)
+    timeline = Timeline(table.state.free, table.view(), now_s=NOW_S)
+    found = []
+    for devices in (5, 4, 3):
+        slot = timeline.first_slot(table.pools, wants(devices).alternatives, 1, limit_s=10.0)
+        assert slot is not None
+        timeline.occupy(slot.fit.claim, from_s=slot.at_s, until_s=slot.at_s + 10)
+        found.append(in_s(slot))
+    assert found == [20, 10, 20]
 
 
 # ---- advance reservations ----------------------------------------------------------------------------------------
