@@ -22,6 +22,7 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import borrowed_milli, may_reclaim
 from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
 from scheduler.core.satisfiable import demand_text, nearest_possible
+from scheduler.core.waiting_reasons import Unsaid
 
 _HIGHEST = int(np.iinfo(np.int64).max)
 
@@ -34,7 +35,7 @@ class Blocking(PassBooks):
         self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
         self._lowest: int | None = None
 
-    def _block(self, job: PendingJob, found: Found) -> tuple[Reason, bool]:
+    def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
         shape = found.shape
         if not found.satisfiable and found.unsatisfiable is None:
@@ -52,9 +53,9 @@ class Blocking(PassBooks):
         if waiting is not None:
             return waiting, True
         promised = self._reserve(job, found)
-        return found.behind or self._no_fit(job, found), promised
+        return found.behind or Unsaid(found.shape, job), promised
 
-    def _wait_for_leavers(self, job: PendingJob, found: Found) -> Reason | None:
+    def _wait_for_leavers(self, job: PendingJob, found: Found) -> Reason | Unsaid | None:
         """If what is on its way out already makes room, it is kept for this job: it need not preempt (again)."""
         if found.victims_seen == len(self.preemptions):
             return None
@@ -64,7 +65,7 @@ class Blocking(PassBooks):
             if fit is not None:
                 self.promise(job, fit, timeline.now(), self.now_s)
                 mine = self.queue.holding.stopping_for(job.job_id)
-                return WaitingForVictims(mine) if mine else self._no_fit(job, found)
+                return WaitingForVictims(mine) if mine else Unsaid(found.shape, job)
         found.victims_seen = len(self.preemptions)
         return None
 
@@ -173,7 +174,9 @@ class Blocking(PassBooks):
                 return True
         return False
 
-    def _no_fit(self, job: PendingJob, found: Found) -> NoFit:
+    def say(self, unsaid: Unsaid) -> NoFit:
+        """How many workers and which nodes fall short, as things are at the end of the pass."""
+        found, job = self.found_of(unsaid.shape), unsaid.job
         if found.no_fit is None:
             shape, free, where = found.shape, self.open_to(job), self.where_now(job, found)
             found.no_fit = NoFit(

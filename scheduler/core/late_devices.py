@@ -30,6 +30,8 @@ def with_late_devices(gang: Gang, fit: Fit, free: FreeColumns, device_keys: Floa
     if len(gang.alternatives) > 1 or not demand.devices or nodes.topology.splits:
         return fit
     rows, taken = distinct(claim.rows)
+    if (free.whole[rows] == taken).all():
+        return fit  # all that there is: nothing to choose
     usable = free.milli[rows] == WHOLE_DEVICE_MILLI
     mask = nodes.pool(demand).devices
     if mask is not None:

@@ -29,6 +29,7 @@ from scheduler.core.reservations import Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
 from scheduler.core.timeline import Timeline
 from scheduler.core.waiting import Shape
+from scheduler.core.waiting_reasons import Unsaid
 
 
 def end_of(job: PendingJob, now_s: float) -> float:
@@ -41,7 +42,7 @@ class Settled:
     """The reason of a job that was promised nothing, how many preemptions there were then, and whether it asked running
     ones to go."""
 
-    reason: Reason
+    reason: Reason | Unsaid
     preemptions: int
     asked_others: bool
 
@@ -120,6 +121,7 @@ class PassBooks:
         self.started: list[tuple[PendingJob, float, Fit]] = []
         self._timeline: Timeline | None = None
         self._found: dict[Shape, Found] = {}
+        self.unschedulable = dict(cluster.unschedulable)  # as it is now: reasons may be asked for later
         self.guarantees = any(tenant.guaranteed_milli for tenant in policy.tenants.values())
 
     # ---- what is open to a job -----------------------------------------------------------------------------------
@@ -257,7 +259,7 @@ class PassBooks:
             excluded = self._with_room(self.promises.free, alternatives) & ~self._with_room(free, alternatives)
             free, word = self.promises.free, "free, but promised to a job ahead"
         return nodes_by_reason(
-            self.plain, free, alternatives, self.cluster.unschedulable, excluded=excluded, excluded_word=word
+            self.plain, free, alternatives, self.unschedulable, excluded=excluded, excluded_word=word
         )
 
     def _with_room(self, free: FreeColumns, alternatives: tuple[Demand, ...]) -> Bools:

@@ -56,8 +56,6 @@ class PlanFacts:
             return starved
         if (job.tenant, is_simulated(job)) != (other.tenant, is_simulated(other)):
             return False
-        if self.policy.tenant(job.tenant).guaranteed_milli and least_milli(job) != least_milli(other):
-            return False  # one may be within the guarantee, and the other not
         return (_deadline_s(job), job.seq, job.job_id) < (_deadline_s(other), other.seq, other.job_id)
 
     def starved(self, job: PendingJob) -> bool:

@@ -42,7 +42,7 @@ from scheduler.core.reasons import (
 )
 from scheduler.core.scaling import may_grow, releases, worth_growing_to
 from scheduler.core.waiting import Kind
-from scheduler.core.waiting_reasons import WaitingReasons
+from scheduler.core.waiting_reasons import Unsaid, WaitingReasons
 
 _ESTIMATES = 4  # blocked jobs without a promise that get an expected start all the same: each costs a search
 _FEW = 16
@@ -62,8 +62,8 @@ class Pass(Blocking):
         super().__init__(cluster, queue, policy, now_s=now_s)
         self.line = Line(queue.waiting, policy, queue.usage, self.ledger.shares(cluster.totals), now_s, queue.owed)
         self.turn: tuple[PendingJob, Kind] | None = None
-        self.of_job: dict[str, Reason] = {}
-        self.of_kind: dict[Kind, Reason] = {}
+        self.of_job: dict[str, Reason | Unsaid] = {}
+        self.of_kind: dict[Kind, Reason | Unsaid] = {}
         self._unpromised: list[PendingJob] = []
 
     # ---- the walk ------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ class Pass(Blocking):
     def _consider(self, job: PendingJob, kind: Kind) -> None:
         """Start the job, or say why it waits, what it keeps from those after it, and whether its like may be tried."""
         found = self.found_of(kind.shape)
-        reason = self._settled(job, found) or self._kept_out(job)
+        reason: Reason | Unsaid | None = self._settled(job, found) or self._kept_out(job)
         if reason is None:
             workers = allowed_workers(self.policy, self.ledger, job)
             if isinstance(workers, int):
@@ -118,7 +118,7 @@ class Pass(Blocking):
         self.of_kind[kind] = reason
         self.line.blocked(kind)
 
-    def _settled(self, job: PendingJob, found: Found) -> Reason | None:
+    def _settled(self, job: PendingJob, found: Found) -> Reason | Unsaid | None:
         """What was said of the last job of the shape, where nothing can have changed for this one: it comes later in
         the line, so that it has no more right to anything, and waits at least as long for its end."""
         settled = found.settled
@@ -249,7 +249,7 @@ class Pass(Blocking):
         return Plan(
             tuple(self.starts),
             tuple(self.preemptions),
-            WaitingReasons(self.queue.waiting, self.of_job, self.of_kind, started),
+            WaitingReasons(self.queue.waiting, self.of_job, self.of_kind, started, self.say),
             self.expected_start_s,
             resizes,
             self._releases(),

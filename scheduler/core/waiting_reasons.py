@@ -1,40 +1,56 @@
 """Why each waiting job waits, kept once for all jobs that wait for the same reason.
 
 A hundred thousand reasons, one a job, would cost more than finding them. So a pass says one for each kind of jobs, and
-one for single jobs that were promised something; each job points to its own through the kind that it is of.
+one for single jobs that were promised something; each job points to its own through the kind that it is of. Counting
+nodes by what they lack is put off until somebody asks: it is a question about what the pass leaves behind, and that no
+longer changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from scheduler.core.reasons import Reason
-from scheduler.core.waiting import Kind, WaitingLine
+from scheduler.core.decisions import PendingJob
+from scheduler.core.reasons import NoFit, Reason
+from scheduler.core.waiting import Kind, Shape, WaitingLine
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """It does not fit; `job` is the first of its shape that did not."""
+
+    shape: Shape
+    job: PendingJob
 
 
 class WaitingReasons(Mapping[str, Reason]):
     """Job id -> reason, for all that wait and did not start. A view: it looks into the waiting line as it is when
     asked, so that a job that came since is answered as its like were, and one that left is not there any more."""
 
-    __slots__ = ("_of_job", "_of_kind", "_started", "_waiting")
+    __slots__ = ("_of_job", "_of_kind", "_say", "_started", "_waiting")
 
     def __init__(
         self,
         waiting: WaitingLine,
-        of_job: Mapping[str, Reason],
-        of_kind: Mapping[Kind, Reason],
+        of_job: Mapping[str, Reason | Unsaid],
+        of_kind: Mapping[Kind, Reason | Unsaid],
         started: frozenset[str],
+        say: Callable[[Unsaid], NoFit],
     ) -> None:
         self._waiting = waiting
         self._of_job = of_job
         self._of_kind = {kind.key: reason for kind, reason in of_kind.items()}
         self._started = started
+        self._say = say
 
     def __getitem__(self, job_id: str) -> Reason:
         if job_id not in self._waiting or job_id in self._started:
             raise KeyError(job_id)
-        own = self._of_job.get(job_id)
-        return self._of_kind[self._waiting.kind_of(job_id).key] if own is None else own
+        reason = self._of_job.get(job_id)
+        if reason is None:
+            reason = self._of_kind[self._waiting.kind_of(job_id).key]
+        return self._say(reason) if isinstance(reason, Unsaid) else reason
 
     def __iter__(self) -> Iterator[str]:
         for kind in self._waiting.kinds():

@@ -113,6 +113,7 @@ def test_the_order_in_which_the_queue_is_told_does_not_matter(
     shuffle.shuffle(pending)
     shuffle.shuffle(running)
     queue = Queue(pending, running, usage=table.kept.usage)
+    queue.owed.update(table.kept.owed)
     queue.owed.update(table.kept.owed)  # what has happened is not in the jobs
     assert said(plan(table.state, queue, table.settings, now_s=table.now_s)) == said(table.plan())
 
