@@ -53,7 +53,7 @@ class Drain:
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """Nodes kept free from `start_s` to `end_s` for jobs that name it; with `every_s` again and again, so often, until
-    it is cancelled. `by` made it, at `made_s`."""
+    it is cancelled. `by` made it, at `made_s`. Jobs of `tenants` may name it, and those that operators submit."""
 
     name: str
     nodes: tuple[str, ...]
@@ -63,6 +63,7 @@ class Reservation:
     by: str
     made_s: float
     every_s: float | None = None
+    tenants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,10 @@ class Store(Protocol):
         ...
 
     def job(self, job_id: str) -> Job | None: ...
+
+    def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        """Those of these ids that there are."""
+        ...
 
     def live_jobs(self) -> Sequence[Job]:
         """Every job that has not ended, in submission order."""
@@ -296,7 +301,9 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class ReservationRequest:
-    """`nodes` by name, or (none named) `count` nodes that carry `device`, chosen by the service. Epoch seconds."""
+    """`nodes` by name, or (none named) `count` nodes that carry `device`, chosen by the service. Epoch seconds.
+
+    `tenants`: whose jobs may name it; those that operators submit always may."""
 
     name: str
     nodes: tuple[str, ...]
@@ -306,6 +313,7 @@ class ReservationRequest:
     end_s: float
     reason: str
     every_s: float | None = None
+    tenants: tuple[str, ...] = ()
 
 
 class ServiceControl(Protocol):
@@ -324,7 +332,10 @@ class ServiceControl(Protocol):
         ...
 
     def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
-        """{"jobs": [job view, ...]}; live ones in queue order first, then ended ones, newest first."""
+        """{"jobs": [job view, ...], "total": ...}; live ones in queue order first, then ended ones, newest first.
+
+        `total`: how many there are, of which `jobs` has `limit` at most; None where ended ones go on beyond the limit.
+        """
         ...
 
     def job(self, job_id: str, by: Principal) -> Json:
@@ -339,11 +350,23 @@ class ServiceControl(Protocol):
 
     def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json: ...
 
+    def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        """api.models.CancelJobsAnswer: all of them in one step, before anything that waits can start.
+
+        Each id is a job's, or the number of an array, for all its tasks that live. What cannot be cancelled is said of
+        its id, and stops none of the others.
+        """
+        ...
+
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         """The job view. BadInput beyond the bounds of the job file, Conflict for what is no service."""
         ...
 
     def nodes(self, by: Principal) -> Json: ...
+
+    def tenants(self, by: Principal) -> Json:
+        """{"tenants": [...]}, the one whose turn is next first; a tenant sees itself alone."""
+        ...
 
     def drain(self, node: str, by: Principal, *, reason: str) -> Json: ...
 

@@ -11,6 +11,8 @@ from starlette.responses import Response
 from scheduler.api.answers import answer, encoded
 from scheduler.api.context import ApiContext, Caller, Context, JobId, Submitter, bearer
 from scheduler.api.models import (
+    CancelJobsAnswer,
+    CancelJobsRequest,
     CancelRequest,
     DryRunAnswer,
     DryRunRequest,
@@ -53,6 +55,16 @@ async def dry_run(request: DryRunRequest, by: Submitter, context: Context) -> Re
 
     def work() -> bytes:
         return encoded("dry-run", context.control.dry_run(context.parse_job(request.job, by), by))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/cancel", response_model=CancelJobsAnswer)
+async def cancel_jobs(request: CancelJobsRequest, by: Submitter, context: Context) -> Response:
+    """End jobs, all in one step: nothing starts in between. What cannot be cancelled is said of its id."""
+
+    def work() -> bytes:
+        return encoded("cancel-jobs", context.control.cancel_jobs(request.ids, by, reason=request.reason))
 
     return answer(await context.rooms.commands.call(work))
 

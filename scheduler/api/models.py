@@ -6,7 +6,7 @@ an internal error. Times are epoch seconds, `_milli` are thousandths, None is "n
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -44,6 +44,13 @@ class CancelRequest(Shape):
     reason: str = Field(default="", max_length=500)
 
 
+class CancelJobsRequest(Shape):
+    """Ids of jobs (7), of tasks (7.3), or numbers of arrays, for all their tasks that live."""
+
+    ids: list[Annotated[str, Field(max_length=100)]] = Field(min_length=1, max_length=20_000)
+    reason: str = Field(default="", max_length=500)
+
+
 class ScaleRequest(Shape):
     """How many replicas a service is to have, within the bounds of its job file."""
 
@@ -67,6 +74,11 @@ class ReserveRequest(Shape):
         description="it comes again so often, until cancelled",
     )
     reason: str = Field(min_length=1, max_length=500)
+    tenants: list[str] = Field(
+        default_factory=list,
+        max_length=1_000,
+        description="whose jobs may name it, beside those that operators submit",
+    )
 
     @model_validator(mode="after")
     def _which_nodes(self) -> ReserveRequest:
@@ -195,6 +207,33 @@ class JobViewAnswer(JobView, Answer):
 
 class JobsAnswer(Answer):
     jobs: list[JobView]
+    total: int | None = Field(
+        default=None, description="of a listing: how many match; None where ended jobs go on beyond the limit"
+    )
+
+
+class CancelledView(Shape):
+    """What became of one id: counts of jobs (for an array, of tasks); of a single job also its state."""
+
+    id: str
+    name: str | None
+    tasks: int | None = Field(description="all that the array has; None for a single job")
+    cancelled: int = Field(description="ended by this")
+    stopping: int = Field(description="asked to go")
+    ended: int = Field(description="had ended before")
+    state: JobStateWord | None
+    cause: str | None
+    detail: str | None
+    error: ErrorBody | None = Field(description="why nothing was cancelled")
+
+
+class CancelJobsAnswer(Answer):
+    """`cancelled` and `stopping` count each job once, `failed` the ids with an error."""
+
+    cancelled: int
+    stopping: int
+    failed: int
+    jobs: list[CancelledView]
 
 
 class PlacementView(Shape):
@@ -328,7 +367,9 @@ class ReservationView(Shape):
     reason: str
     by: str
     made_s: float
+    tenants: list[str] = Field(description="whose jobs may name it, beside those that operators submit")
     jobs: list[str] = Field(description="live jobs that name it")
+    waiting: list[str] = Field(description="those of them that wait")
     running_past_start: list[str] = Field(description="jobs on its nodes that may still run when it starts")
 
 
@@ -338,6 +379,38 @@ class ReservationAnswer(ReservationView, Answer):
 
 class ReservationsAnswer(Answer):
     reservations: list[ReservationView]
+
+
+class AccountView(Shape):
+    """What a tenant has on real devices, or with jobs that allow simulated ones: these are counted apart."""
+
+    held_milli: int
+    borrowed_milli: int = Field(description="held above the guarantee, and not being given back already")
+    queued_milli: int = Field(description="what the smallest gangs of its waiting jobs ask for")
+    held_share: float = Field(description="dominant share held now: of devices, CPUs and memory, what it has most of")
+    usage: float = Field(description="decayed average of the dominant share, as of now")
+    standing: float = Field(description="(usage + held_share) / 2 / weight: within a class the lowest goes first")
+
+
+class TenantView(Shape):
+    """Thousandths of devices; None is no limit."""
+
+    name: str
+    weight: float
+    guaranteed_milli: int
+    maximum_milli: int | None
+    max_running_jobs: int | None
+    max_queued_jobs: int | None
+    max_queued_milli: int | None
+    running_jobs: int = Field(description="jobs that hold a place, on real and simulated devices together")
+    queued_jobs: int = Field(description="jobs that wait, also for other jobs")
+    real: AccountView
+    simulated: AccountView | None = Field(description="None: never used")
+
+
+class TenantsAnswer(Answer):
+    tenants: list[TenantView]
+    half_life_s: float = Field(description="after so long, what was used counts half")
 
 
 class AgentView(Shape):

@@ -43,6 +43,7 @@ async def reserve(request: ReserveRequest, by: Operator, context: Context) -> Re
         end_s=request.end_s,
         reason=request.reason,
         every_s=request.every_s,
+        tenants=tuple(dict.fromkeys(request.tenants)),
     )
 
     def work() -> bytes:

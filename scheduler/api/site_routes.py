@@ -1,4 +1,4 @@
-"""/v1/nodes, /v1/status, /v1/config, /v1/health and /metrics: the site around the jobs."""
+"""/v1/nodes, /v1/tenants, /v1/status, /v1/config, /v1/health and /metrics: the site around the jobs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from scheduler.api.models import (
     NodeAnswer,
     NodesAnswer,
     StatusAnswer,
+    TenantsAnswer,
 )
 
 router = APIRouter(dependencies=[Depends(bearer)])
@@ -50,6 +51,12 @@ async def drain(node: NodeName, request: DrainRequest, by: Operator, context: Co
 async def resume(node: NodeName, by: Operator, context: Context) -> Response:
     """Take a drained node back into use."""
     return answer(await context.rooms.commands.call(lambda: encoded("resume", context.control.resume(node, by))))
+
+
+@router.get("/v1/tenants", response_model=TenantsAnswer, tags=["tenants"])
+async def tenants(by: Caller, context: Context) -> Response:
+    """What each tenant may hold, holds and has held: the one whose turn is next first. A tenant sees itself alone."""
+    return answer(await context.rooms.commands.call(lambda: encoded("tenants", context.control.tenants(by))))
 
 
 @router.get("/v1/status", response_model=StatusAnswer, tags=["service"])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import click
 
 from scheduler.cli import words
-from scheduler.cli.client import Client, Json, job_path
-from scheduler.cli.ids import every_id
+from scheduler.cli.client import Client, Json
+from scheduler.cli.ids import named
 from scheduler.cli.options import output_option
 from scheduler.cli.render import one_line, show_json
-from scheduler.errors import Conflict, SuanliError, Unavailable
+from scheduler.errors import from_wire
 
 
 @click.command()
@@ -22,38 +20,36 @@ from scheduler.errors import Conflict, SuanliError, Unavailable
 def cancel(context: click.Context, job_ids: tuple[str, ...], reason: str, output: str) -> None:
     """End jobs: their processes are asked to go, and killed when their grace is over.
 
-    An array's number means all its tasks that have not ended. Every id is tried; the exit code is the worst of them.
+    An array's number means all its tasks that have not ended. All go at once, and nothing that is named here starts in
+    between. Every id is tried; the exit code is the worst of them.
     """
     client = Client.from_env()
-    views: list[Json] = []
-    failures: list[SuanliError] = []
-    for job_id in job_ids:
-        try:
-            views.extend(_cancel(client, job_id, reason))
-        except Unavailable:
-            raise
-        except SuanliError as error:
-            failures.append(error)
+    ids = list(dict.fromkeys(named(client, given) for given in job_ids))
+    answer = client.post("/v1/jobs/cancel", {"ids": ids, "reason": reason})
+    errors = [row["error"] for row in answer["jobs"] if row["error"] is not None]
     if output == "json":
-        show_json("cancel", {"jobs": views, "errors": [failure.message for failure in failures]})
+        told = {key: value for key, value in answer.items() if key != "schema"}
+        show_json("cancel", {**told, "errors": [error["message"] for error in errors]})
     else:
-        for view in views:
-            stopping = "" if view["state"] in words.ENDED else " (being stopped)"
-            click.echo(one_line(words.sentence(view)) + stopping)
-        for failure in failures:
-            click.echo(f"suanli: {failure.message}", err=True)
-    if failures:
-        context.exit(max(failure.exit_code for failure in failures))
+        for row in answer["jobs"]:
+            if row["error"] is None:
+                click.echo(line_of(row))
+        for error in errors:
+            click.echo(f"suanli: {error['message']}", err=True)
+    if errors:
+        context.exit(max(from_wire(error["type"], 0, error["message"], None).exit_code for error in errors))
 
 
-def _cancel(client: Client, job_id: str, reason: str) -> list[Json]:
-    ids = every_id(client, [job_id])
-    if len(ids) == 1:
-        return [client.post(job_path(ids[0], "cancel"), {"reason": reason})]
-    views = []
-    for task in ids:
-        with contextlib.suppress(Conflict):  # of an array, what has ended already is no failure
-            views.append(client.post(job_path(task, "cancel"), {"reason": reason}))
-    if not views:
-        raise Conflict(f"every task of {job_id} has ended already")
-    return views
+def line_of(row: Json) -> str:
+    """`job 18: 4,988 tasks cancelled, 12 are being stopped`; of a single job its state."""
+    if row["tasks"] is None:
+        going = "" if row["state"] in words.ENDED else " (being stopped)"
+        return one_line(words.sentence({**row, "reason": None})) + going
+    said = []
+    if row["cancelled"]:
+        said.append(f"{row['cancelled']:,} {'task' if row['cancelled'] == 1 else 'tasks'} cancelled")
+    if row["stopping"]:
+        said.append(f"{row['stopping']:,} {'is' if row['stopping'] == 1 else 'are'} being stopped")
+    if row["ended"]:
+        said.append(f"{row['ended']:,} had ended before")
+    return f"job {row['id']}: {', '.join(said)}"

@@ -25,13 +25,16 @@ def job_or_array(client: Client, job_id: str) -> list[Json]:
     return [first, *(client.get(job_path(f"{job_id}.{index}")) for index in range(1, size))]
 
 
+def named(client: Client, given: str) -> str:
+    """`last` as the number of the newest job, or of the whole array it belongs to; any other id as it is."""
+    return str(client.get(job_path("last"))["id"]).split(".")[0] if given == "last" else given
+
+
 def every_id(client: Client, job_ids: Iterable[str]) -> list[str]:
-    """Each job's own id: arrays as their tasks; `last` is looked up now, and means the whole array it belongs to."""
+    """Each job's own id: arrays as their tasks; `last` is looked up now."""
     found: list[str] = []
     for given in job_ids:
-        name = given
-        if given == "last":
-            name = client.get(job_path("last"))["id"].split(".")[0]
+        name = named(client, given)
         if name.isdigit():
             found.extend(job["id"] for job in job_or_array(client, name))
         else:

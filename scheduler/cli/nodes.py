@@ -21,6 +21,7 @@ Node = Mapping[str, Any]
 COLUMNS = (
     Column("NODE"),
     Column("SITE", shed=2),
+    Column("RACK", shed=1),
     Column("STATE", styled=True),
     Column("DEVICES", folds=True, least=20),
     Column("USED", right=True),
@@ -55,12 +56,15 @@ def nodes(name: str | None, reasons: bool, output: str) -> None:
 
 
 def nodes_table(found: Sequence[Node]) -> Table:
-    table = Table(COLUMNS)
+    """RACK is shown where any node is in one."""
+    racks = any(node["rack"] for node in found)
+    table = Table([column for column in COLUMNS if racks or column.title != "RACK"])
     for node in found:
         used = sum(device["used_milli"] for device in node["devices"])
         table.add(
             node["name"],
             node["site"],
+            *([node["rack"]] if racks else []),
             node["state"],
             devices_text(node),
             f"{words.milli(used)}/{len(node['devices'])}",
@@ -154,6 +158,7 @@ def _show_one(node: Node) -> None:
         ]
     )
     click.echo()
+    labels = any(device["labels"] for device in node["devices"])
     table = Table(
         [
             Column("DEVICE", right=True),
@@ -161,6 +166,7 @@ def _show_one(node: Node) -> None:
             Column("MEMORY", right=True, shed=1),
             Column("USED", right=True),
             Column("JOBS", folds=True, least=6),
+            *([Column("LABELS", folds=True, least=8, shed=2)] if labels else []),
             Column("READINGS", folds=True, below=True),
         ]
     )
@@ -171,6 +177,7 @@ def _show_one(node: Node) -> None:
             words.size(device["memory_bytes"]),
             words.milli(device["used_milli"]),
             " ".join(device["jobs"]),
+            *([labels_text(device["labels"])] if labels else []),
             _readings(node["readings"].get(device["uuid"], {})),
         )
     show_table(table)

@@ -13,6 +13,7 @@ from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
 from scheduler.cli.render import Table, hint, show_json, show_table
 
+MOST = 10_000  # jobs that the API lists at once
 LIVE = "pending,starting,running,preempting"
 
 COLUMNS = (
@@ -34,7 +35,7 @@ COLUMNS = (
 @click.option("-a", "--all", "ended_too", is_flag=True, help="Ended jobs too.")
 @click.option("--tenant", help="Only this tenant's jobs.")
 @click.option("--state", "states", multiple=True, help="Only jobs in this state; may be repeated.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, MOST), default=1000, show_default=True, help="At most so many.")
 @output_option
 def queue(ended_too: bool, tenant: str | None, states: tuple[str, ...], limit: int, output: str) -> None:
     """List live jobs in the order in which they will be considered."""
@@ -46,8 +47,18 @@ def queue(ended_too: bool, tenant: str | None, states: tuple[str, ...], limit: i
     show_table(table_of(answer["jobs"], now_s=time.time()))
     if not answer["jobs"]:
         hint("no jobs" if ended_too or states else "no jobs wait or run; -a shows ended ones")
-    elif len(answer["jobs"]) == limit:
-        hint(f"the first {limit} are shown; --limit shows more")
+    elif (cut := cut_short(len(answer["jobs"]), answer.get("total"), limit)) is not None:
+        click.echo(cut)
+
+
+def cut_short(shown: int, total: int | None, limit: int) -> str | None:
+    """The line under a listing that ends at its limit; None where it is whole. `total` None: more, nobody counted."""
+    if total is not None and total <= shown:
+        return None
+    how_many = "the first" if total is None else f"{shown:,} of"
+    of = f"{shown:,}" if total is None else f"{total:,}"
+    more = f"--limit shows more, up to {MOST:,}" if limit < MOST else "narrow it down with --tenant or --state"
+    return f"{how_many} {of} jobs shown; {more}"
 
 
 def table_of(views: Sequence[words.View], *, now_s: float) -> Table:

@@ -41,7 +41,8 @@ def reserve() -> None:
     suanli reserve cancel night
 
     Only jobs that name the reservation (reservation: NAME) run there then, and nothing starts there before that would
-    still run when it begins. What runs already is not ended for it.
+    still run when it begins. What runs already is not ended for it. Tenants may name it that it is made for (--tenant);
+    without, only jobs that operators submit may.
     """
 
 
@@ -54,6 +55,13 @@ def reserve() -> None:
 @click.option("--for", "lasts", required=True, metavar="TIME", help="How long: 1h, 90m.")
 @click.option("--every", type=click.Choice(list(EVERY_S)), default=None, help="Again and again, until it is cancelled.")
 @click.option("--reason", required=True, help="Why: shown to whoever waits for these nodes.")
+@click.option(
+    "--tenant",
+    "tenants",
+    metavar="NAME",
+    multiple=True,
+    help="Its jobs may name the reservation; may be repeated. Without: operators' jobs alone.",
+)
 @output_option
 def make(
     name: str,
@@ -64,6 +72,7 @@ def make(
     lasts: str,
     every: str | None,
     reason: str,
+    tenants: tuple[str, ...],
     output: str,
 ) -> None:
     """Make the reservation NAME."""
@@ -78,6 +87,7 @@ def make(
         "end_s": start_s + _duration_s("--for", lasts),
         "every_s": None if every is None else EVERY_S[every],
         "reason": reason,
+        "tenants": list(tenants) or None,
     }
     made = Client.from_env().post("/v1/reservations", {key: value for key, value in body.items() if value is not None})
     if output == "json":
@@ -85,9 +95,12 @@ def make(
         return
     when = f"{words.moment(made['start_s'])} to {words.moment(made['end_s'])}" + _again(made)
     click.echo(f"reserved {', '.join(made['nodes'])} for {name}: {when}")
-    if made["running_past_start"]:
-        late = ", ".join(made["running_past_start"])
-        click.echo(f"  job {late} may still run there when it starts: its time limit allows it")
+    click.echo(f"  for jobs of {for_whom(made)}")
+    if late := made["running_past_start"]:
+        limits = "its time limit allows it" if len(late) == 1 else "their time limits allow it"
+        click.echo(f"  {_jobs(late)} may still run there when it starts: {limits}")
+    if named := made["waiting"]:
+        click.echo(f"  {_jobs(named)} {'names' if len(named) == 1 else 'name'} it already, and may run there")
 
 
 @reserve.command("list")
@@ -112,9 +125,11 @@ def cancel(name: str, output: str) -> None:
     if output == "json":
         show_json("reservation", was)
         return
-    click.echo(f"reservation {name} is cancelled: {', '.join(was['nodes'])} take any job again")
-    if was["jobs"]:
-        click.echo(f"  job {', '.join(was['jobs'])} still waits for it: cancel it, or reserve anew under that name")
+    take = "takes" if len(was["nodes"]) == 1 else "take"
+    click.echo(f"reservation {name} is cancelled: {', '.join(was['nodes'])} {take} any job again")
+    if waiting := was["waiting"]:
+        still, them = ("still waits", "it") if len(waiting) == 1 else ("still wait", "them")
+        click.echo(f"  {_jobs(waiting)} {still} for it: cancel {them}, or reserve anew under that name")
 
 
 def table_of(found: Sequence[Json]) -> Table:
@@ -126,6 +141,7 @@ def table_of(found: Sequence[Json]) -> Table:
             Column("END"),
             Column("EVERY", shed=2),
             Column("NODES", folds=True, least=12),
+            Column("TENANTS", folds=True, least=8, shed=1),
             Column("JOBS", folds=True, least=6, shed=1),
             Column("BY", shed=3),
             Column("REASON", folds=True, below=True),
@@ -139,11 +155,20 @@ def table_of(found: Sequence[Json]) -> Table:
             words.moment(view["end_s"]),
             "" if view["every_s"] is None else words.duration(view["every_s"]),
             " ".join(view["nodes"]),
+            for_whom(view),
             " ".join(view["jobs"]),
             view["by"],
             one_line(view["reason"]),
         )
     return table
+
+
+def for_whom(view: Json) -> str:
+    return ", ".join(view["tenants"]) or "operators alone"
+
+
+def _jobs(ids: Sequence[str]) -> str:
+    return f"{'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}"
 
 
 def start_of(text: str, now_s: float) -> float:

@@ -5,10 +5,11 @@ A verb's module is imported only to run it or to show its own help, so that `sua
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
@@ -44,6 +45,7 @@ VERBS: Mapping[str, Verb] = {
     "drain": Verb("drain:drain", "Start nothing new on a node."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),
+    "tenants": Verb("tenants:tenants", "What tenants may hold and hold, and whose turn is next."),
     "bench": Verb("bench:bench", "Measure what the devices really deliver."),
     "simulate": Verb("simulate:simulate", "Try policies on recorded work; simulated."),
     "report": Verb("report:report", "Reports for the site, such as achieved capacity."),
@@ -102,21 +104,27 @@ class Root(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, say what failed on stderr in one message, and exit."""
         kwargs["standalone_mode"] = False
+        _open_closed_streams()
         try:
             result = super().main(*args, **kwargs)
             code = result if isinstance(result, int) else 0
         except click.exceptions.ClickException as error:
-            error.show()
+            _say(error.show)
             code = error.exit_code
         except (click.exceptions.Abort, KeyboardInterrupt):
-            click.echo("suanli: interrupted", err=True)
+            _say(lambda: click.echo("suanli: interrupted", err=True))
             code = INTERRUPTED
         except SuanliError as error:
-            click.echo(f"suanli: {error.message}", err=True)
+            said = f"suanli: {error.message}"
+            _say(lambda: click.echo(said, err=True))
             code = error.exit_code
+        except BrokenPipeError:
+            code = 1  # whoever read the output has gone; click answers its own writes so
         except Exception as error:
-            click.echo(f"suanli: internal error: {_told(error)}; {_keep_traceback()}", err=True)
+            said = f"suanli: internal error: {_told(error)}; {_keep_traceback()}"
+            _say(lambda: click.echo(said, err=True))
             code = 1
+        _let_go_of_broken_pipes()
         sys.exit(code)
 
 
@@ -130,6 +138,29 @@ class Root(click.Group):
 def root() -> None:
     """Schedule inference and training jobs on the accelerators of an edge AI compute centre, watch its nodes, and prove
     how many PFlops they really deliver."""
+
+
+def _say(how: Callable[[], None]) -> None:
+    """A message that nobody reads any more changes no exit code."""
+    with contextlib.suppress(BrokenPipeError):
+        how()
+
+
+def _open_closed_streams() -> None:
+    """Started with a stream closed (`>&-`), Python has None there; what is written to it goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
+
+
+def _let_go_of_broken_pipes() -> None:
+    """The interpreter flushes both streams at its end, and would complain of a reader that has gone."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _told(error: Exception) -> str:

@@ -27,8 +27,21 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
+MOST_SEED = 2**63 - 1
+
 ShowProgress = Callable[[str, int, int], None]
 _file = click.Path(path_type=Path, dir_okay=False)
+
+
+def _seed(given: Any) -> int:
+    """A seed; refused in few words, however long it is."""
+    try:
+        seed = int(given)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed <= MOST_SEED:
+        raise click.BadParameter(f"expected a whole number from 0 to {MOST_SEED}; got {str(given)[:40]}")
+    return seed
 
 
 @click.group()
@@ -48,7 +61,7 @@ def simulate() -> None:
 @click.option("--policy", metavar="NAME", help="Packing policy. Default: default.")
 @click.option("--compare", metavar="NAME,NAME", help="Several policies beside one another.")
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the order of pods and nodes."
+    "--seed", type=_seed, metavar="INTEGER", default=0, show_default=True, help="Of the order of pods and nodes."
 )
 @click.option(
     "--seeds",
@@ -80,7 +93,7 @@ def packing(
     """Simulate packing: pods arrive one at a time, none departs, and what does not fit is dropped.
 
     Shown is the mean share of device milli allocated when the demand that has arrived is 80, 90, ... 130% of the
-    cluster's. Ctrl-C ends it early and shows what was computed.
+    cluster's; `-` where no arrival came to that. Ctrl-C ends it early and shows what was computed.
     """
     from scheduler.simulation.openb import read_nodes, read_pods
     from scheduler.simulation.packing import PackingExperiment
@@ -93,7 +106,7 @@ def packing(
     if output == "json":
         show_json("simulate-packing", _document(answers, alone=compare is None))
     else:
-        _show(answers, experiment, partial)
+        _show(answers, experiment, arrived_to, partial)
     if partial:
         hint("interrupted: the figures are of what was simulated until then")
         ctx.exit(EXIT_INTERRUPTED)
@@ -196,7 +209,11 @@ def _told(answer: _Answer) -> dict[str, Any]:
         "evidence": "simulated",
         "policy": answer.policy,
         "seed": runs[0].seed,
-        "allocated_pct": {str(level): round(pct, 4) for level, pct in answer.allocated_pct().items()},
+        "allocated_pct": {str(level): None if pct is None else round(pct, 4) for level, pct in _levels(answer).items()},
+        "final": {
+            "arrived_pct": round(fmean(run.arrived_pct for run in runs), 4),
+            "allocated_pct": round(fmean(run.final_allocated_pct for run in runs), 4),
+        },
         "placements": _mean([run.placements for run in runs]),
         "failed": _mean([run.failed for run in runs]),
         "placements_per_s": round(answer.per_second(), 1),
@@ -210,18 +227,26 @@ def _told(answer: _Answer) -> dict[str, Any]:
     return told
 
 
+def _levels(answer: _Answer) -> dict[int, float | None]:
+    """All levels; None at those that a run did not hit."""
+    from scheduler.simulation.packing import LEVELS
+
+    hit = answer.allocated_pct()
+    return {level: hit.get(level) for level in LEVELS}
+
+
 def _mean(counts: Sequence[int]) -> int | float:
     return counts[0] if len(counts) == 1 else round(fmean(counts), 1)
 
 
-def _show(answers: Sequence[_Answer], experiment: PackingExperiment, partial: bool) -> None:
+def _show(answers: Sequence[_Answer], experiment: PackingExperiment, arrived_to: float, partial: bool) -> None:
     runs = answers[0].runs
     seeds = f"seed {runs[0].seed}" if len(runs) == 1 else f"means over seeds {runs[0].seed} to {runs[-1].seed}"
     devices = experiment.capacity_milli // 1000
     head = f"simulated: {len(experiment.nodes)} nodes, {devices} devices, {len(experiment.pods)} pods, {seeds}"
     click.echo(safe(f"{head}; partial, interrupted" if partial else head))
     click.echo("percent of devices allocated when so much demand has arrived:")
-    levels = sorted({level for answer in answers for level in answer.allocated_pct()})
+    levels = list(_levels(answers[0]))
     table = Table(
         [
             Column("POLICY"),
@@ -232,15 +257,42 @@ def _show(answers: Sequence[_Answer], experiment: PackingExperiment, partial: bo
         ]
     )
     for answer in answers:
-        pct = answer.allocated_pct()
         table.add(
             answer.policy,
-            *(_pct(answer, level) if level in pct else None for level in levels),
+            *(None if pct is None else _pct(answer, level) for level, pct in _levels(answer).items()),
             _mean([run.placements for run in answer.runs]),
             _mean([run.failed for run in answer.runs]),
             round(answer.per_second()),
         )
     show_table(table)
+    for answer in answers:
+        arrived, allocated = (
+            fmean(getattr(run, name) for run in answer.runs) for name in ("arrived_pct", "final_allocated_pct")
+        )
+        click.echo(f"at the end, {arrived:.2f}% arrived: {allocated:.2f}% allocated by {answer.policy}")
+    for note in _notes(answers, arrived_to):
+        click.echo(note)
+
+
+def _notes(answers: Sequence[_Answer], arrived_to: float) -> list[str]:
+    """Why there is a `-` at a level: the run was interrupted or told to end before it, or passed it by."""
+    why: dict[str, list[str]] = {}
+    for level in _levels(answers[0]):
+        without = [answer for answer in answers if _levels(answer)[level] is None]
+        if not without:
+            continue
+        if level > 100 * arrived_to:
+            said = f"--arrived-to {arrived_to:g} ends before"
+        elif any(answer.partial and level >= _last_level(answer) for answer in without):
+            said = "interrupted before"
+        else:
+            said = "no arrival rounds to it, the cluster is so small"
+        why.setdefault(said, []).append(f"{level}%")
+    return [f"- at {', '.join(levels)}: {said}" for said, levels in why.items()]
+
+
+def _last_level(answer: _Answer) -> int:
+    return min(round(run.arrived_pct) for run in answer.runs)
 
 
 def _pct(answer: _Answer, level: int) -> str:

@@ -15,13 +15,16 @@ from scheduler.cli.render import Table, show_json, show_pairs, show_table
 
 
 def stranded(fragmentation: Mapping[str, Any]) -> str:
-    """`12% of 3.5 idle devices`: what is idle and typical work could not use. Nothing where nothing is idle."""
+    """`12% of 3.5 idle devices`: what is idle and typical work could not use; or why there is no such figure."""
     told = []
     for kind, figure in fragmentation.items():
+        idle = words.milli(figure["idle_milli"])
+        what = "idle simulated devices" if kind == "simulated" else "idle devices"
         if figure["share"] is not None:
-            what = "idle simulated devices" if kind == "simulated" else "idle devices"
-            told.append(f"{figure['share']:.0%} of {words.milli(figure['idle_milli'])} {what}")
-    return ", ".join(told)
+            told.append(f"{figure['share']:.0%} of {idle} {what}")
+        elif figure["idle_milli"]:
+            told.append(f"not known of {idle} {what}: no work was submitted yet")
+    return ", ".join(told) or "nothing is idle"
 
 
 @click.command()

@@ -7,7 +7,9 @@ BadInput with file, line and field, before anything is started.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
@@ -44,6 +46,8 @@ from scheduler.schema.yaml_source import read_yaml
 
 # Job files count on these two: `normal` is the default, `best-effort` is free to everybody.
 REQUIRED_CLASSES: Final = ("normal", "best-effort")
+MIG_SLICES: Final = 7  # compute slices of a card
+_PROFILE_SIZE: Final = re.compile(r"(\d+)g\.(\d+)gb")
 
 
 def shipped_config(name: str = "local.yaml") -> Path:
@@ -218,6 +222,46 @@ def _check_simulated(local: LocalShape, catalogue: Mapping[str, Card], main: Pro
             main.add(f"{field}.device_memory", f"required, because the catalogue gives no memory for {group.model}")
         if group.island is not None and group.devices % group.island:
             main.expected(f"{field}.island", f"devices of one island, a part of the {group.devices}", group.island)
+        memory_bytes = group.device_memory or (card.memory_bytes if card is not None else None)
+        _check_instances(group.mig, memory_bytes, f"{field}.mig", main)
+
+
+def _check_instances(profiles: Sequence[str], memory_bytes: int | None, field: str, main: Problems) -> None:
+    """The instances of one card share its compute slices and its memory: `3g.40gb` has 3 of 7 slices and 40 GB (NVIDIA,
+    "Multi-Instance GPU User Guide"). Parts such as `1c.3g.40gb` share one `3g.40gb` as long as its slices last.
+    """
+    slices = memory_gb = 0
+    least_gb = 0.0  # names round to whole GB: two 3g.71gb are what a card of 141 GB has
+    parts: Counter[str] = Counter()
+    instances: list[str] = []
+    for profile in profiles:
+        part, _, whole = profile.rpartition("c.")
+        if part:
+            parts[whole] += int(part)
+        else:
+            instances.append(whole)
+    for whole, part_slices in parts.items():
+        instances += [whole] * -(-part_slices // max(1, _size(whole)[0]))
+    for instance in instances:
+        of_slices, of_gb = _size(instance)
+        slices += of_slices
+        memory_gb += of_gb
+        least_gb += of_gb - 0.5
+    said = ", ".join(profiles)
+    if slices > MIG_SLICES:
+        main.expected(
+            field, f"instances that take at most the {MIG_SLICES} compute slices of a card", f"{said}: {slices}"
+        )
+    if memory_bytes is not None and least_gb * 10**9 > memory_bytes:
+        has = f"{memory_bytes / 10**9:g} GB of memory"
+        main.expected(field, f"instances that take at most a card's {has}", f"{said}: {memory_gb} GB")
+
+
+def _size(profile: str) -> tuple[int, int]:
+    """Compute slices and GB of `3g.40gb`."""
+    found = _PROFILE_SIZE.match(profile)
+    assert found is not None, profile  # the shape has looked at it
+    return int(found[1]), int(found[2])
 
 
 def _check_names_of_nodes(local: LocalShape, main: Problems) -> None:

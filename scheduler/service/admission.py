@@ -12,13 +12,15 @@ from scheduler.core.explain import nearest_possible
 from scheduler.core.jobs import JobSpec
 from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
-from scheduler.service import reserving
+from scheduler.ports import Principal
+from scheduler.service import reserving, tenants
 from scheduler.service.loop import superseded_text
 from scheduler.service.state import ServiceState
 
 
-def admit(state: ServiceState, specs: Sequence[JobSpec], *, max_live_jobs: int, now_s: float) -> None:
-    """Raises Overloaded where there is no room now, BadInput for a job that could never run."""
+def admit(state: ServiceState, specs: Sequence[JobSpec], by: Principal, *, max_live_jobs: int, now_s: float) -> None:
+    """Raises Overloaded where there is no room now, BadInput for a job that could never run, Forbidden for one that
+    names a reservation which is not for it."""
     if state.superseded_by is not None:
         raise Unavailable(superseded_text(state))
     tasks = sum(max(1, spec.array_size) for spec in specs)
@@ -30,20 +32,22 @@ def admit(state: ServiceState, specs: Sequence[JobSpec], *, max_live_jobs: int, 
     _check_limits(state, specs)
     for spec in specs:
         _check_maximum(state, spec)
-        reserving.check_job(state, spec)
+        reserving.check_job(state, spec, by)
         if spec.deadline_at_s is not None and spec.deadline_at_s <= now_s:
             raise BadInput("the deadline is over already; give a later one, or none", field="deadline")
     if not state.cluster.node_names or any(status.facts is None for status in state.nodes.values()):
         return  # after a restart, until every node that carries a job has said what it has
+    reserved = reserving.ReservedFit(state)
     for spec in specs:
         workers = max(1, spec.workers_min)
         nearest = nearest_possible(state.cluster, spec.alternatives, workers, spec.constraints)
         if nearest is not None:
             raise BadInput(
-                f"no node of this cluster can ever take {demand_text(spec.alternatives, workers, spec.constraints)};"
+                f"this cluster can never take {demand_text(spec.alternatives, workers, spec.constraints)};"
                 f" the nearest possible is {nearest}",
                 field="resources",
             )
+        reserved.check(spec)
 
 
 def _check_limits(state: ServiceState, specs: Sequence[JobSpec]) -> None:
@@ -53,21 +57,19 @@ def _check_limits(state: ServiceState, specs: Sequence[JobSpec]) -> None:
         jobs = max(1, spec.array_size)
         counts = new[spec.tenant, quotas.is_simulated(spec.alternatives)]
         counts[0] += jobs
-        counts[1] += jobs * _asked_milli(spec)
+        counts[1] += jobs * tenants.asked_milli(spec)
     for tenant in {tenant for tenant, _ in new}:
         limits = state.policy.tenant(tenant)
         if limits.max_queued_jobs is None and limits.max_queued_milli is None:
             continue
-        parked = [state.jobs[job_id].spec for job_id in state.parked.get(tenant, ())]
-        queued_jobs = state.queue.waiting.queued_jobs(tenant) + len(parked)
+        queued_jobs = tenants.queued_jobs(state, tenant)
         new_jobs = sum(jobs for (of, _), (jobs, _) in new.items() if of == tenant)
         for simulated in (False, True):
             said = quotas.submission_limit(
                 tenant,
                 limits,
                 queued_jobs=queued_jobs,
-                queued_milli=state.queue.waiting.queued_milli(tenant, simulated)
-                + sum(_asked_milli(spec) for spec in parked if quotas.is_simulated(spec.alternatives) is simulated),
+                queued_milli=tenants.queued_milli(state, tenant, simulated),
                 new_jobs=new_jobs,
                 new_milli=new[tenant, simulated][1] if (tenant, simulated) in new else 0,
                 simulated=simulated,
@@ -79,14 +81,10 @@ def _check_limits(state: ServiceState, specs: Sequence[JobSpec]) -> None:
 def _check_maximum(state: ServiceState, spec: JobSpec) -> None:
     """A job that is larger than its tenant may ever hold would wait for ever."""
     most_milli = state.policy.tenant(spec.tenant).maximum_milli
-    asked_milli = _asked_milli(spec)
+    asked_milli = tenants.asked_milli(spec)
     if most_milli is not None and asked_milli > most_milli:
         raise BadInput(
             f"this needs {asked_milli / 1000:g} devices at once, and tenant {spec.tenant} may hold at most "
             f"{most_milli / 1000:g}: ask for fewer, or ask an operator to raise the tenant's quota.maximum",
             field="resources",
         )
-
-
-def _asked_milli(spec: JobSpec) -> int:
-    return max(1, spec.workers_min) * quotas.worker_milli(spec.alternatives)

@@ -30,10 +30,11 @@ from scheduler.ports import (
     Store,
     StoredEvent,
 )
-from scheduler.service import fairness, reserving, views
+from scheduler.service import cancelling, fairness, reserving, tenants, views
 from scheduler.service.admission import admit
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.outcome import (
+    CancelJobsRequested,
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
@@ -139,7 +140,7 @@ class Service:
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        self.loop.call(lambda state: self._admit(state, wanted))
+        self.loop.call(lambda state: self._admit(state, wanted, by))
         with self._submitting:
             now_s = self._clock.now_s()
             # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
@@ -163,7 +164,7 @@ class Service:
         wanted = self._accepted(spec, by)
 
         def ask(state: ServiceState) -> Json:
-            self._admit(state, [wanted])
+            self._admit(state, [wanted], by)
             now_s = self._clock.now_s()
             job = replace(pending_job(_unsubmitted(wanted, now_s)), job_id=_DRY_RUN_ID)
             answer = explain(state.cluster, state.queue, state.policy, job, now_s=now_s)
@@ -188,9 +189,9 @@ class Service:
             after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
         return replace(spec, after=tuple(dict.fromkeys(after)))
 
-    def _admit(self, state: ServiceState, specs: Sequence[JobSpec]) -> None:
+    def _admit(self, state: ServiceState, specs: Sequence[JobSpec], by: Principal) -> None:
         """In the loop's thread."""
-        admit(state, specs, max_live_jobs=self._max_live_jobs, now_s=self._clock.now_s())
+        admit(state, specs, by, max_live_jobs=self._max_live_jobs, now_s=self._clock.now_s())
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -200,21 +201,25 @@ class Service:
                 raise Forbidden(f"your token is of tenant {by.tenant}; it sees no jobs of {tenant}", field="tenant")
             tenant = by.tenant
 
-        def live(state: ServiceState) -> list[Json]:
+        def live(state: ServiceState) -> tuple[list[Json], int]:
             now_s = self._clock.now_s()
             found = [job for job in state.jobs.values() if tenant in (None, job.spec.tenant)]
             wanted = [job for job in found if states is None or views.word(job) in states]
-            return [views.job_view(state, job, now_s) for job in views.in_queue_order(state, wanted, now_s)[:limit]]
+            first = views.in_queue_order(state, wanted, now_s)[:limit]
+            return [views.job_view(state, job, now_s) for job in first], len(wanted)
 
-        shown = self.loop.call(live)
+        shown, total = self.loop.call(live)
+        more = False
         ended = [word for word in ENDED_STATES if states is None or word in states]
-        if ended and len(shown) < limit:
+        if ended:
             there = {view["id"] for view in shown}
-            rows = self._store.recent_jobs(tenant=tenant, states=ended, limit=limit - len(shown))
-            rows = [job for job in rows if job.id not in there]
+            room = limit - len(shown)
+            rows = self._store.recent_jobs(tenant=tenant, states=ended, limit=room + 1)
+            more = len(rows) > room
+            rows = [job for job in rows[:room] if job.id not in there]
             placed = self._store.events_named([job.id for job in rows], PLACING)
             shown += [views.ended_view(job, placed.get(job.id, ())) for job in rows]
-        return {"jobs": shown}
+        return {"jobs": shown, "total": None if more else max(total, len(shown))}
 
     def job(self, job_id: str, by: Principal) -> Json:
         job = self._find(job_id, by)
@@ -277,6 +282,14 @@ class Service:
         self.loop.request(CancelRequested(job.id, by.name, reason))
         return self._view(job)
 
+    def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        _may_change(by)
+        wanted = cancelling.meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
+        asked = CancelJobsRequested(tuple(dict.fromkeys(j for each in wanted for j in each.live)), by.name, reason)
+        if asked.job_ids:
+            self.loop.request(asked)
+        return cancelling.answer(wanted, asked.became)
+
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         _may_change(by)
         job = self._find(job_id, by)
@@ -306,7 +319,15 @@ class Service:
         reserving.check_times(wanted.start_s, wanted.end_s, wanted.every_s, now_s)
         nodes = self.loop.call(lambda state: reserving.chosen_nodes(state, wanted))
         made = Reservation(
-            wanted.name, nodes, wanted.start_s, wanted.end_s, wanted.reason, by.name, now_s, wanted.every_s
+            name=wanted.name,
+            nodes=nodes,
+            start_s=wanted.start_s,
+            end_s=wanted.end_s,
+            reason=wanted.reason,
+            by=by.name,
+            made_s=now_s,
+            every_s=wanted.every_s,
+            tenants=wanted.tenants,
         )
         self.loop.request(ReserveRequested(made))
         return self.loop.call(lambda state: views.reservation_view(state, made, now_s))
@@ -341,6 +362,10 @@ class Service:
             return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
 
         return self.loop.call(ask)
+
+    def tenants(self, by: Principal) -> Json:
+        tenant = by.tenant if by.role == "tenant" else None
+        return self.loop.call(lambda state: tenants.tenants_view(state, self._clock.now_s(), tenant=tenant))
 
     def status(self, by: Principal) -> Json:
         loop = self.loop

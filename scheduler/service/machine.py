@@ -17,6 +17,7 @@ from scheduler.ports import NodeDown, NodeUp, RunEvent
 from scheduler.service import fairness, fencing, nodes, reserving, scaling, typical_work
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
+    CancelJobsRequested,
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
@@ -54,6 +55,8 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
                 _submitted(state, out, job, event, now_s)
         case CancelRequested():
             _cancel(state, out, event, now_s)
+        case CancelJobsRequested():
+            _cancel_jobs(state, out, event, now_s)
         case ScaleRequested():
             scaling.scale(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):
@@ -171,14 +174,29 @@ def _cancel(state: ServiceState, out: Outcome, event: CancelRequested, now_s: fl
     job = state.jobs.get(event.job_id)
     if job is None:
         raise Conflict(f"job {event.job_id} has ended already; there is nothing to cancel")
+    _cancel_one(state, out, job, event.by, event.reason, now_s)
+
+
+def _cancel_jobs(state: ServiceState, out: Outcome, event: CancelJobsRequested, now_s: float) -> None:
+    """No pass comes between them, so no task that waits takes the place of one that goes."""
+    for job_id in event.job_ids:
+        if (job := state.jobs.get(job_id)) is not None:
+            event.became[job_id] = _cancel_one(state, out, job, event.by, event.reason, now_s)
+
+
+def _cancel_one(state: ServiceState, out: Outcome, job: Job, by: str, reason: str, now_s: float) -> Job:
+    """The job as it becomes: cancelled, or being stopped."""
     match job.state:
         case Pending():
-            cancelled = transitions.cancel(job, event.by, event.reason, now_s)
-            state.put(out, cancelled, "cancelled", now_s, {"by": event.by, "reason": event.reason})
+            cancelled = transitions.cancel(job, by, reason, now_s)
+            state.put(out, cancelled, "cancelled", now_s, {"by": by, "reason": reason})
         case Starting() | Running() | Stopping():
-            stop(state, out, job, EndCause.CANCELLED, by=event.by, detail=event.reason, now_s=now_s)
+            stop(state, out, job, EndCause.CANCELLED, by=by, detail=reason, now_s=now_s)
         case _:
             raise AssertionError(f"an ended job among the live ones: {job}")
+    became = out.changes[-1].job
+    assert became.id == job.id, (became, job)
+    return became
 
 
 def _known_node(state: ServiceState, node: str) -> None:

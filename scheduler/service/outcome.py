@@ -39,6 +39,19 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelJobsRequested:
+    """All of them in one step; those that have ended are passed over. `became` is for who asks: the step puts the
+    others there as it leaves them, cancelled or being stopped.
+    """
+
+    job_ids: tuple[str, ...]
+    by: str
+    reason: str
+    became: dict[str, Job] = field(default_factory=dict)
+    kind: Literal["cancel_jobs_requested"] = "cancel_jobs_requested"
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleRequested:
     """A service is to have so many replicas. Raises Conflict or BadInput, see `scaling.scale`."""
 
@@ -100,6 +113,7 @@ class SupersededBy:
 Event = (
     JobsSubmitted
     | CancelRequested
+    | CancelJobsRequested
     | ScaleRequested
     | ReserveRequested
     | UnreserveRequested

@@ -7,13 +7,16 @@ that is over is dropped, from memory and store.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from scheduler.core.decisions import AdvanceReservation
+from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import JobSpec
-from scheduler.errors import BadInput, Conflict, NotFound
-from scheduler.ports import Reservation, ReservationRequest
+from scheduler.core.node_columns import NodeColumns
+from scheduler.core.satisfiable import demand_text, nearest_possible
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
+from scheduler.ports import Principal, Reservation, ReservationRequest
 from scheduler.service.endings import duration_text
 from scheduler.service.outcome import Outcome, Unreserve
 from scheduler.service.state import ServiceState
@@ -22,6 +25,7 @@ from scheduler.service.timers import Timer
 MOST_RESERVATIONS = 1_000
 # Words of `suanli reserve`.
 RESERVED_NAMES = ("list", "cancel")
+_MOST_NAMED = 8
 
 
 def window(reservation: Reservation, now_s: float) -> tuple[float, float] | None:
@@ -58,8 +62,9 @@ def refresh(state: ServiceState, out: Outcome, now_s: float) -> None:
 
 
 def reserve(state: ServiceState, out: Outcome, reservation: Reservation, now_s: float) -> None:
-    """Raises Conflict where the name or a node is taken at that time, BadInput for a time that is none."""
+    """Raises Conflict where the name or a node is taken at that time, BadInput for a time or a tenant that is none."""
     check_times(reservation.start_s, reservation.end_s, reservation.every_s, now_s)
+    _check_tenants(state, reservation.tenants)
     if reservation.name in RESERVED_NAMES:
         raise BadInput(f"{reservation.name!r} is a word of `suanli reserve`; choose another name", field="name")
     if reservation.name in state.reservations:
@@ -97,14 +102,27 @@ def check_times(start_s: float, end_s: float, every_s: float | None, now_s: floa
         )
 
 
-def check_job(state: ServiceState, spec: JobSpec) -> None:
-    """Raises BadInput for a job that names a reservation which there is not, or in which it can never run."""
+def _check_tenants(state: ServiceState, tenants: Sequence[str]) -> None:
+    known = state.policy.tenants
+    for tenant in tenants if known else ():  # a policy that names no tenant says nothing of which there are
+        if tenant not in known:
+            raise BadInput(f"there is no tenant {tenant}; there are: {', '.join(sorted(known)[:20])}", field="tenants")
+
+
+# ---- jobs that name one ------------------------------------------------------------------------------------------
+
+
+def check_job(state: ServiceState, spec: JobSpec, by: Principal) -> None:
+    """Raises BadInput for a job that names a reservation which there is not, or whose time is too short for it, and
+    Forbidden for one of a tenant that it is not for. Operators may name any, for whomever they submit."""
     if spec.reservation is None:
         return
     found = state.reservations.get(spec.reservation)
     if found is None:
         known = ", ".join(sorted(state.reservations)[:20]) or "none"
         raise BadInput(f"there is no reservation {spec.reservation}; there are: {known}", field="reservation")
+    if by.role != "operator" and spec.tenant not in found.tenants:
+        raise Forbidden(f"{_whose(found)}; tenant {spec.tenant} cannot submit to it", field="reservation")
     lasts_s = found.end_s - found.start_s
     if spec.time_limit_s is None or spec.time_limit_s > lasts_s:
         limit = "no time limit" if spec.time_limit_s is None else f"a time_limit of {duration_text(spec.time_limit_s)}"
@@ -113,6 +131,74 @@ def check_job(state: ServiceState, spec: JobSpec) -> None:
             "the reservation",
             field="reservation",
         )
+
+
+def _whose(reservation: Reservation) -> str:
+    if not reservation.tenants:
+        return f"reservation {reservation.name} is for operators' jobs alone"
+    what = "tenant" if len(reservation.tenants) == 1 else "tenants"
+    return f"reservation {reservation.name} is for {what} {', '.join(reservation.tenants)}"
+
+
+class ReservedFit:
+    """Could the nodes of a reservation ever take this job, empty and up? For all jobs of one submission: they ask it of
+    the same nodes again and again."""
+
+    def __init__(self, state: ServiceState) -> None:
+        self._state = state
+        self._columns: dict[str, NodeColumns | None] = {}
+
+    def check(self, spec: JobSpec) -> None:
+        """Raises BadInput, which says what these nodes have. A node that is not there (yet) could be anything."""
+        found = None if spec.reservation is None else self._state.reservations.get(spec.reservation)
+        if found is None:
+            return
+        if found.name not in self._columns:
+            self._columns[found.name] = self._columns_of(found)
+        nodes, workers = self._columns[found.name], max(1, spec.workers_min)
+        if nodes is None or nearest_possible(nodes, spec.alternatives, workers, spec.constraints) is None:
+            return
+        raise BadInput(
+            f"the nodes of reservation {found.name} can never take "
+            f"{demand_text(spec.alternatives, workers, spec.constraints)}: {_what_they_have(nodes.facts)}",
+            field="reservation",
+        )
+
+    def _columns_of(self, reservation: Reservation) -> NodeColumns | None:
+        all_nodes = self._state.cluster.nodes
+        if any(name not in all_nodes.row_of for name in reservation.nodes):
+            return None
+        return NodeColumns().with_nodes([all_nodes.facts[all_nodes.row_of[name]] for name in reservation.nodes])
+
+
+def _what_they_have(nodes: Sequence[NodeFacts]) -> str:
+    """`n0, n1 have 8 x H100 SXM, 64 CPUs, 512 GiB each; a0 has no device, 8 CPUs, 32 GiB`."""
+    alike: dict[str, list[str]] = {}
+    for facts in nodes:
+        alike.setdefault(_equipment(facts), []).append(facts.name)
+    told = []
+    for equipment, names in alike.items():
+        named = ", ".join(names[:_MOST_NAMED]) + (
+            f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        )
+        told.append(f"{named} {'has' if len(names) == 1 else 'have'} {equipment}{'' if len(names) == 1 else ' each'}")
+    return "; ".join(told[:_MOST_NAMED]) + (
+        f"; and {len(told) - _MOST_NAMED} other kinds of nodes" if len(told) > _MOST_NAMED else ""
+    )
+
+
+def _equipment(facts: NodeFacts) -> str:
+    counts: dict[str, int] = {}
+    for device in facts.devices:
+        what = f"MIG {device.mig_profile} of {device.model}" if device.mig_profile else device.model
+        what += " (simulated)" if device.simulated else ""
+        counts[what] = counts.get(what, 0) + 1
+    devices = ", ".join(f"{count} x {what}" for what, count in counts.items()) or "no device"
+    site = "" if facts.devices or not facts.simulated else " (simulated)"
+    return f"{devices}{site}, {facts.cpus_milli / 1000:g} CPUs, {facts.memory_bytes / 2**30:.0f} GiB"
+
+
+# ---- times -------------------------------------------------------------------------------------------------------
 
 
 def _meet(one: Reservation, other: Reservation, now_s: float) -> bool:

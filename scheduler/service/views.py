@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+from scheduler.core.decisions import Policy
 from scheduler.core.demand import Constraints
 from scheduler.core.jobs import (
     Cancelled,
@@ -25,7 +26,7 @@ from scheduler.core.jobs import (
     shown,
 )
 from scheduler.core.order import in_order
-from scheduler.core.reasons import NotConsidered, Reason, Requeued, text
+from scheduler.core.reasons import BehindReservation, NotConsidered, Reason, Requeued, text
 from scheduler.ports import Json, Reservation, StoredEvent
 from scheduler.service import reserving
 from scheduler.service.places import last_places
@@ -35,8 +36,16 @@ from scheduler.service.state import NodeStatus, ServiceState, workers_of
 MOST_ORDERED = 20_000
 
 
-def reason_view(reason: Reason, now_s: float) -> Json:
-    return {**dataclasses.asdict(reason), "text": text(reason, now_s=now_s)}
+def reason_view(reason: Reason, now_s: float, policy: Policy | None = None) -> Json:
+    return {**dataclasses.asdict(reason), "text": reason_text(reason, now_s, policy)}
+
+
+def reason_text(reason: Reason, now_s: float, policy: Policy | None = None) -> str:
+    """In words, with what the policy knows and the reason does not: without backfill a job waits behind another even
+    where it would not delay it."""
+    if policy is not None and policy.backfill == "none" and isinstance(reason, BehindReservation):
+        return f"behind job {reason.ahead} (backfill is off)"
+    return text(reason, now_s=now_s)
 
 
 def shown_reason(state: ServiceState, job: Job) -> Reason | None:
@@ -54,7 +63,7 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     runs = workers_of(job)
     workers = [_worker_view(run, state.simulated(job, run.placement)) for run in runs]
     view = _view(job)
-    view["reason"] = None if reason is None else reason_view(reason, now_s)
+    view["reason"] = None if reason is None else reason_view(reason, now_s, state.policy)
     view["est_start_s"] = state.expected_start_s.get(job.id)
     view["workers"] = workers
     view["simulated"] = any(worker["simulated"] for worker in workers) if workers else None
@@ -83,7 +92,7 @@ def ended_view(job: Job, placed: Sequence[StoredEvent]) -> Json:
 def _view(job: Job) -> Json:
     """What the job itself says."""
     spec = job.spec
-    cause, detail, ended_s = _end(job)
+    cause, detail, ended_s = end_of(job)
     return {
         "id": job.id,
         "seq": job.seq,
@@ -127,7 +136,7 @@ def constraints_view(constraints: Constraints) -> Json:
     }
 
 
-def _end(job: Job) -> tuple[str | None, str | None, float | None]:
+def end_of(job: Job) -> tuple[str | None, str | None, float | None]:
     match job.state:
         case Succeeded(at_s=at_s):
             return EndCause.SUCCEEDED.value, None, at_s
@@ -253,13 +262,14 @@ def reservation_views(state: ServiceState, now_s: float, *, tenant: str | None) 
     """The next one first. A tenant sees of the jobs its own alone."""
     shown = [reservation_view(state, reservation, now_s) for reservation, _ in _upcoming(state, now_s)]
     for view in shown if tenant is not None else ():
-        for field in ("jobs", "running_past_start"):
+        for field in ("jobs", "waiting", "running_past_start"):
             view[field] = [i for i in view[field] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
     return shown
 
 
 def reservation_view(state: ServiceState, reservation: Reservation, now_s: float) -> Json:
     start_s, end_s = reserving.window(reservation, now_s) or (reservation.start_s, reservation.end_s)
+    naming = [job for job in state.jobs.values() if job.spec.reservation == reservation.name]
     return {
         "name": reservation.name,
         "nodes": list(reservation.nodes),
@@ -270,7 +280,9 @@ def reservation_view(state: ServiceState, reservation: Reservation, now_s: float
         "reason": reservation.reason,
         "by": reservation.by,
         "made_s": reservation.made_s,
-        "jobs": [job.id for job in state.jobs.values() if job.spec.reservation == reservation.name],
+        "tenants": list(reservation.tenants),
+        "jobs": [job.id for job in naming],
+        "waiting": [job.id for job in naming if isinstance(job.state, Pending)],
         "running_past_start": reserving.running_past(state, reservation, start_s) if start_s > now_s else [],
     }
 

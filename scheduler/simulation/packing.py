@@ -36,7 +36,8 @@ Progress = Callable[[int, int], None]
 class PackingRun:
     """One run. `allocated_pct`: mean allocated share at those of LEVELS that were reached, 0..100. `fragmentation`: at
     the end, the part of idle device milli that a typical pod which wants a device could not use. `partial`: it was
-    interrupted, and the figures are of what was placed until then."""
+    interrupted, and the figures are of what was placed until then. `arrived_pct`, `final_allocated_pct`: what had
+    arrived, and what was allocated, after the last arrival, in percent of the devices."""
 
     policy: str
     seed: int
@@ -46,6 +47,8 @@ class PackingRun:
     elapsed_s: float
     fragmentation: float
     partial: bool
+    arrived_pct: float = 0.0
+    final_allocated_pct: float = 0.0
 
     @property
     def placements_per_s(self) -> float:
@@ -106,6 +109,8 @@ class PackingExperiment:
             elapsed_s=elapsed_s,
             fragmentation=stranded_share(self.shapes, self.kinds, free),
             partial=partial,
+            arrived_pct=curve.arrived_pct,
+            final_allocated_pct=100 * run.allocated_milli / self.capacity_milli,
         )
 
     def arrivals(self, rng: np.random.Generator, arrived_to: float) -> list[Shape]:
@@ -211,6 +216,10 @@ class AllocationCurve:
         self._level = round(100 * self._arrived_milli / self._capacity_milli)
         total, count = self._sums.get(self._level, (0, 0))
         self._sums[self._level] = (total + allocated_milli, count + 1)
+
+    @property
+    def arrived_pct(self) -> float:
+        return 100 * self._arrived_milli / self._capacity_milli
 
     def at(self, levels: Sequence[int], *, finished: bool) -> dict[int, float]:
         """Percent allocated at those levels that were reached, and, unless it is finished, left behind."""

@@ -184,6 +184,7 @@ class SqlStore:
             "reason": encoding.plain_text(reservation.reason),
             "by": encoding.plain_text(reservation.by),
             "made_s": reservation.made_s,
+            "tenants_json": json.dumps(reservation.tenants),
         }
         with self._write_of_epoch() as connection:
             connection.execute(delete(table).where(table.c.name == reservation.name))
@@ -206,6 +207,16 @@ class SqlStore:
         with self._read() as connection:
             row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
         return None if row is None else _job(row)
+
+    def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        table = tables.jobs
+        found: dict[str, Job] = {}
+        with self._read() as connection:
+            for first in range(0, len(job_ids), _IDS_AT_ONCE):
+                some = list(job_ids[first : first + _IDS_AT_ONCE])
+                for row in connection.execute(select(table).where(table.c.id.in_(some))):
+                    found[row.id] = _job(row)
+        return found
 
     def live_jobs(self) -> Sequence[Job]:
         table = tables.jobs
@@ -269,6 +280,7 @@ class SqlStore:
                 by=row.by,
                 made_s=row.made_s,
                 every_s=row.every_s,
+                tenants=tuple(json.loads(row.tenants_json)),
             )
             for row in rows
         ]

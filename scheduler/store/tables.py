@@ -98,7 +98,7 @@ drains = Table(
     Column("at_s", Float(53), nullable=False),
 )
 
-# `nodes_json` is a list of names; `every_s` is null for a reservation that does not come again.
+# `nodes_json` and `tenants_json` are lists of names; `every_s` is null for a reservation that does not come again.
 reservations = Table(
     "reservations",
     metadata,
@@ -110,6 +110,7 @@ reservations = Table(
     Column("reason", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("made_s", Float(53), nullable=False),
+    Column("tenants_json", Text, nullable=False),
 )
 
 # What fair share remembers: all rows are of the same moment, and replaced together.

@@ -98,9 +98,19 @@ def test_submitting_dry_runs_and_cancelling(side: Side) -> None:
         side.control.cancel(side.ended, OPERATOR, reason="again")
 
 
+def test_cancelling_many(side: Side) -> None:
+    ids = [side.waiting, side.ended, "99", side.running, side.waiting]
+    answer = checked(models.CancelJobsAnswer, {"schema": "x"} | side.control.cancel_jobs(ids, OPERATOR, reason="r"))
+    assert [row["id"] for row in answer["jobs"]] == ids[:4]
+    assert (answer["cancelled"], answer["stopping"], answer["failed"]) == (1, 1, 2)
+    assert [row["error"] and row["error"]["type"] for row in answer["jobs"]] == [None, "conflict", "not_found", None]
+    assert [row["state"] for row in answer["jobs"]] == ["cancelled", None, None, "running"]
+
+
 def test_the_site(side: Side) -> None:
     checked(models.NodesAnswer, side.control.nodes(OPERATOR))
     checked(models.StatusAnswer, side.control.status(OPERATOR))
+    checked(models.TenantsAnswer, side.control.tenants(OPERATOR))
     assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] in (
         "draining",
         "drained",

@@ -288,7 +288,7 @@ def test_a_service_that_was_replaced_writes_nothing_any_more(
     write(new, job)
 
 
-NIGHT = Reservation("night", ("n1", "n2"), 100.0, 200.0, "nightly benchmark 夜间", "wang", 1.0, 86_400.0)
+NIGHT = Reservation("night", ("n1", "n2"), 100.0, 200.0, "nightly benchmark 夜间", "wang", 1.0, 86_400.0, ("studio",))
 
 
 def test_reservations_are_kept_by_name(reopen: Open) -> None:
@@ -339,6 +339,14 @@ def test_what_no_database_takes_in_a_text_is_spelled_out(store: Store) -> None:
     assert store.job_events(job.id)[-1].detail == {"detail": spelled}
     assert store.results(job.id) == {(1, 0): spelled}
     assert store.drains() == [Drain("n1", spelled, "wang", 1.0)]
+
+
+def test_many_jobs_are_found_by_their_ids_at_once(store: Store) -> None:
+    jobs = store.submit([replace(SPEC, array_size=1200)], at_s=1.0, by="x")
+    named = store.jobs_named(["1.7", "1", "99", "1.1199"])
+    assert named == {"1.7": jobs[7], "1.1199": jobs[1199]}
+    assert store.jobs_named([job.id for job in jobs]) == {job.id: job for job in jobs}
+    assert store.jobs_named([]) == {}
 
 
 def test_events_are_found_by_name_for_many_jobs_at_once(store: Store) -> None:

@@ -276,7 +276,9 @@ class ClusterTable:
 
     @property
     def queue(self) -> Queue:
-        return Queue(tuple(self.pending.values()), tuple(self.running.values()), usage=self.kept.usage)
+        queue = Queue(tuple(self.pending.values()), tuple(self.running.values()), usage=self.kept.usage)
+        queue.owed.update(self.kept.owed)
+        return queue
 
     def plan(self) -> Plan:
         self.last = plan(self.state, self.kept, self.settings, now_s=self.now_s)

@@ -14,7 +14,7 @@ from typing import Any
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind, JobSpec
-from scheduler.errors import BadInput, Conflict, NotFound
+from scheduler.errors import BadInput, Conflict, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -139,6 +139,30 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
     } | more
 
 
+def tenant_view(name: str = "film-studio", **more: Any) -> Json:
+    real = {
+        "held_milli": 6_500,
+        "borrowed_milli": 2_500,
+        "queued_milli": 8_000,
+        "held_share": 0.5,
+        "usage": 0.125,
+        "standing": 0.15625,
+    }
+    return {
+        "name": name,
+        "weight": 2.0,
+        "guaranteed_milli": 4_000,
+        "maximum_milli": 8_000,
+        "max_running_jobs": 3,
+        "max_queued_jobs": None,
+        "max_queued_milli": 64_000,
+        "running_jobs": 2,
+        "queued_jobs": 5,
+        "real": real,
+        "simulated": None,
+    } | more
+
+
 class FakeControl:
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -154,6 +178,7 @@ class FakeControl:
         self.broken: Exception | None = None  # raised by the next call of `jobs`
         self.waiting = 0
         self.waits_begun = 0
+        self.cancels: list[list[str]] = []
 
     # -- what tests do to it ---------------------------------------------------------------------------------------
 
@@ -218,7 +243,7 @@ class FakeControl:
         found = [view for view in found if states is None or view["state"] in states]
         live = [view for view in found if view["state"] not in ENDED]
         ended = [view for view in reversed(found) if view["state"] in ENDED]
-        return {"jobs": (live + ended)[:limit]}
+        return {"jobs": (live + ended)[:limit], "total": None if ended and len(found) > limit else len(found)}
 
     def job(self, job_id: str, by: Principal) -> Json:
         view = self._view(job_id, by)
@@ -258,6 +283,33 @@ class FakeControl:
         )
         return view
 
+    def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        self.cancels.append(list(ids))
+        rows = [self._cancel_row(job_id, by, reason) for job_id in dict.fromkeys(ids)]
+        counts = {word: sum(row[word] for row in rows) for word in ("cancelled", "stopping")}
+        return {**counts, "failed": sum(row["error"] is not None for row in rows), "jobs": rows}
+
+    def _cancel_row(self, job_id: str, by: Principal, reason: str) -> Json:
+        """Jobs with workers are stopped, the others end at once."""
+        row: Json = {"id": job_id, "name": None, "tasks": None, "cancelled": 0, "stopping": 0, "ended": 0}
+        row |= {"state": None, "cause": None, "detail": None, "error": None}
+        array = [view for view in self._visible(by) if view["id"].startswith(f"{job_id}.")]
+        try:
+            views = array or [self._view(job_id, by)]
+            live = [view for view in views if view["state"] not in ENDED]
+            row |= {"name": views[0]["name"], "tasks": len(array) or None, "ended": len(views) - len(live)}
+            if not live:
+                raise Conflict(f"job {job_id} has ended already ({views[0]['state']})")
+        except SuanliError as error:
+            return row | {"error": {"message": error.message, "field": error.field, "type": type_word(error)}}
+        for view in live:
+            detail = f"by {by.name}: {reason}"
+            state = view["state"] if view["workers"] else "cancelled"
+            self.set_state(view["id"], state, cause="cancelled", detail=detail)
+            row["stopping" if view["workers"] else "cancelled"] += 1
+            row |= {} if array else {"state": state, "cause": "cancelled", "detail": detail}
+        return row
+
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         view = self._view(job_id, by)
         if view["kind"] != "inference":
@@ -290,7 +342,9 @@ class FakeControl:
             "reason": wanted.reason,
             "by": by.name,
             "made_s": now_s,
+            "tenants": list(wanted.tenants),
             "jobs": [],
+            "waiting": [],
             "running_past_start": [],
         }
         self.reserved[wanted.name] = view
@@ -300,6 +354,13 @@ class FakeControl:
         if name not in self.reserved:
             raise NotFound(f"there is no reservation {name}", field="name")
         return self.reserved.pop(name)
+
+    def tenants(self, by: Principal) -> Json:
+        found = [tenant_view(), tenant_view("hospital")]
+        return {
+            "tenants": [view for view in found if by.role != "tenant" or view["name"] == by.tenant],
+            "half_life_s": 604_800.0,
+        }
 
     def nodes(self, by: Principal) -> Json:
         return {"nodes": list(self.node_views.values()), "fragmentation": FRAGMENTATION}

@@ -125,6 +125,9 @@ class FakeStore:
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
 
+    def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        return {job_id: self._jobs[job_id] for job_id in job_ids if job_id in self._jobs}
+
     def live_jobs(self) -> Sequence[Job]:
         return [job for job in self._jobs.values() if isinstance(job.state, LIVE_STATES)]
 

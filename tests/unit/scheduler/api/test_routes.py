@@ -44,6 +44,7 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
         ("/v1/jobs/1/wait?timeout_s=0", models.JobViewAnswer, "suanli/wait/1"),
         ("/v1/reservations", models.ReservationsAnswer, "suanli/reservations/1"),
         ("/v1/nodes", models.NodesAnswer, "suanli/nodes/1"),
+        ("/v1/tenants", models.TenantsAnswer, "suanli/tenants/1"),
         ("/v1/status", models.StatusAnswer, "suanli/status/1"),
         ("/v1/config", models.ConfigAnswer, "suanli/config/1"),
         ("/v1/health", models.HealthAnswer, "suanli/health/1"),
@@ -61,7 +62,8 @@ NIGHT = {"name": "night", "nodes": ["edge-0"], "start_s": 1e9, "end_s": 2e9, "re
 
 
 def test_a_reservation_is_made_listed_and_taken_back(site: Site) -> None:
-    made = post(site, "/v1/reservations", NIGHT | {"every_s": 86_400})
+    made = post(site, "/v1/reservations", NIGHT | {"every_s": 86_400, "tenants": ["film-studio", "film-studio"]})
+    assert made.json()["tenants"] == ["film-studio"]
     assert (made.status_code, made.json()["schema"]) == (201, "suanli/reservation/1")
     models.ReservationAnswer.model_validate(made.json())
     (listed,) = get(site, "/v1/reservations").json()["reservations"]
@@ -151,6 +153,9 @@ def test_several_jobs_are_accepted_together_or_not_at_all(site: Site) -> None:
         ("GET", "/v1/jobs/1/log?offset=-1", None, 422, "offset", ""),
         ("GET", "/v1/jobs/1/log?limit=99999999", None, 422, "limit", ""),
         ("GET", "/v1/jobs/1/log?worker=7&attempt=1", None, 404, None, "no stdout of worker 7"),
+        ("POST", "/v1/jobs/cancel", b'{"ids": []}', 422, "ids", "at least 1"),
+        ("POST", "/v1/jobs/cancel", b'{"ids": ["7", 8]}', 422, "ids[1]", "string"),
+        ("POST", "/v1/jobs/cancel", b'{"ids": [' + b'"7",' * 20_000 + b'"7"]}', 422, "ids", "at most 20000"),
         ("POST", "/v1/jobs/1/cancel", b'{"reason": "' + b"x" * 501 + b'"}', 422, "reason", "500"),
         ("POST", "/v1/nodes/edge-0/drain", b"{}", 422, "reason", "required"),
         ("POST", "/v1/nodes/edge-0/drain", b'{"reason": ""}', 422, "reason", ""),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.fake_control import job_view, node_view, worker_view
+from tests.fakes.fake_control import job_view, node_view, tenant_view, worker_view
 
 if TYPE_CHECKING:
     from tests.unit.scheduler.cli.conftest import Shell
@@ -77,7 +77,9 @@ def test_queue_says_where_jobs_run_and_why_the_others_wait(shell: Shell) -> None
 def test_queue_shows_what_is_asked_for(shell: Shell, argv: list[str], ids: list[str]) -> None:
     for job_id, state in (("2", "running"), ("3", "failed"), ("4", "succeeded")):
         shell.control.put(job_view(job_id, state=state, reason=None))
-    assert [row[0] for row in rows(shell.out("queue", *argv))[1:]] == ids
+    listed = [row[0] for row in rows(shell.out("queue", *argv))[1:]]
+    assert listed[: len(ids)] == ids
+    assert len(listed) == len(ids) + ("--limit" in argv)  # and a line that says it is cut
 
 
 def test_a_job_cannot_steer_the_terminal(shell: Shell) -> None:
@@ -173,6 +175,7 @@ def test_drain_and_resume(shell: Shell) -> None:
 def test_reservations_are_made_listed_and_cancelled(shell: Shell) -> None:
     said = shell.out("reserve", "fans", "--nodes", "edge-0", "--start", "in 2h", "--for", "90m", "--reason", "new fans")
     assert said.startswith("reserved edge-0 for fans: ")
+    assert said.endswith("\n  for jobs of operators alone\n")
     (made,) = shell.control.reserved.values()
     assert made["end_s"] - made["start_s"] == 5400
     assert abs(made["start_s"] - time.time() - 7200) < 60
@@ -187,32 +190,62 @@ def test_reservations_are_made_listed_and_cancelled(shell: Shell) -> None:
         "day",
         "--reason",
         "bench",
+        "--tenant",
+        "film-studio",
+        "--tenant",
+        "hospital",
     )
-    assert shell.out("reserve", "night", *night).endswith(", again every 1d0h\n")
+    assert shell.out("reserve", "night", *night).endswith(", again every 1d0h\n  for jobs of film-studio, hospital\n")
     assert shell.control.reserved["night"]["start_s"] == 2_111_680_800
     header, first, second = rows(shell.out("reserve", "list"))
-    assert header == ["NAME", "STATE", "START", "END", "EVERY", "NODES", "JOBS", "BY", "REASON"]
-    assert (first[0], first[1], first[-1]) == ("fans", "upcoming", "new fans")
-    assert (second[0], second[4], second[5]) == ("night", "1d0h", "edge-0")
+    assert header == ["NAME", "STATE", "START", "END", "EVERY", "NODES", "TENANTS", "JOBS", "BY", "REASON"]
+    assert (first[0], first[1], first[6], first[-1]) == ("fans", "upcoming", "operators alone", "new fans")
+    assert (second[0], *second[4:7]) == ("night", "1d0h", "edge-0", "film-studio, hospital")
     assert (
         shell.run("reserve", "fans", "--nodes", "edge-0", "--start", "now", "--for", "1h", "--reason", "x").exit_code
         == 5
     )
-    shell.control.reserved["fans"]["jobs"] = ["7"]
-    assert shell.out("reserve", "cancel", "fans") == (
-        "reservation fans is cancelled: edge-0 take any job again\n"
-        "  job 7 still waits for it: cancel it, or reserve anew under that name\n"
-    )
+    assert shell.run("reserve", "cancel", "fans").exit_code == 0
     assert shell.run("reserve", "cancel", "fans").exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("nodes", "waiting", "said"),
+    [
+        ("edge-0", [], "edge-0 takes any job again\n"),
+        (
+            "edge-0",
+            ["7"],
+            "edge-0 takes any job again\n  job 7 still waits for it: cancel it, or reserve anew under that name\n",
+        ),
+        (
+            "edge-0,edge-1",
+            ["7", "9"],
+            "edge-0, edge-1 take any job again\n"
+            "  jobs 7, 9 still wait for it: cancel them, or reserve anew under that name\n",
+        ),
+    ],
+)
+def test_cancelling_a_reservation_names_the_jobs_that_wait_for_it(
+    shell: Shell, nodes: str, waiting: list[str], said: str
+) -> None:
+    """A job that runs was once said to wait."""
+    shell.control.node_views["edge-1"] = node_view("edge-1")
+    shell.out("reserve", "fans", "--nodes", nodes, "--start", "now", "--for", "1h", "--reason", "x")
+    shell.control.reserved["fans"] |= {"jobs": ["3", *waiting], "waiting": waiting}
+    assert shell.out("reserve", "cancel", "fans") == f"reservation fans is cancelled: {said}"
 
 
 def test_what_may_be_in_the_way_of_a_reservation_is_said(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     make = shell.control.reserve
     monkeypatch.setattr(
-        shell.control, "reserve", lambda wanted, by: make(wanted, by) | {"running_past_start": ["7", "9"]}
+        shell.control,
+        "reserve",
+        lambda wanted, by: make(wanted, by) | {"running_past_start": ["7", "9"], "waiting": ["4"]},
     )
     said = shell.out("reserve", "fans", "--nodes", "edge-0", "--start", "in 2h", "--for", "1h", "--reason", "x")
-    assert "job 7, 9 may still run there when it starts" in said
+    assert "jobs 7, 9 may still run there when it starts: their time limits allow it" in said
+    assert "job 4 names it already, and may run there" in said
 
 
 @pytest.mark.parametrize(
@@ -233,15 +266,19 @@ def test_times_of_a_reservation_that_are_none(shell: Shell, start: str, lasts: s
 def test_nodes_show_their_reservations_labels_and_partitions(shell: Shell) -> None:
     night = {"name": "night", "start_s": 2e9, "end_s": 2e9 + 3600, "reason": "bench"}
     view = node_view("edge-0", simulated=True, rack="r1", labels={"tier": "gold"}, reservations=[night])
-    view["devices"][1]["mig_profile"] = "1g.10gb"
-    shell.control.node_views["edge-0"] = view
-    row = rows(shell.out("nodes"))[1]
-    assert row[3] == "1 x H100 SXM (simulated), 1 x MIG 1g.10gb of H100 SXM (simulated)"
+    view["devices"][1] |= {"mig_profile": "1g.10gb", "labels": {"nvlink": "yes"}}
+    shell.control.node_views |= {"edge-0": view, "edge-1": node_view("edge-1")}
+    header, row, other = rows(shell.out("nodes"))
+    assert (header[2], row[2], other[2]) == ("RACK", "r1", "-")
+    assert row[4] == "1 x H100 SXM (simulated), 1 x MIG 1g.10gb of H100 SXM (simulated)"
     assert row[-1].startswith("reserved for night, 2033-05-1")
     assert row[-1].endswith(": bench")
     one = shell.out("nodes", "edge-0")
     assert "rack:    r1" in one
     assert "labels:  tier=gold" in one
+    (header, *devices) = rows(one)[-3:]
+    assert [line[header.index("LABELS")] for line in devices] == ["-", "nvlink=yes"]
+    assert "LABELS" not in shell.out("nodes", "edge-1")
     assert rows(shell.out("nodes", "--reasons"))[1][:2] == ["edge-0", "reserved"]
 
 
@@ -379,6 +416,47 @@ def test_cancel_tries_every_id_and_says_the_worst(shell: Shell) -> None:
     assert "job 1 has ended already" in result.stderr
 
 
+def test_an_array_is_cancelled_by_one_request_and_one_line(shell: Shell) -> None:
+    for index in range(1200):
+        shell.control.put(job_view(f"18.{index}", workers=[worker_view()] if index < 2 else []))
+    shell.control.set_state("18.9", "succeeded")
+    shell.control.put(job_view("19.0", state="running", workers=[worker_view()]))
+    assert shell.out("cancel", "18", "last", "1", "--reason", "r") == (
+        "job 18: 1,197 tasks cancelled, 2 are being stopped, 1 had ended before\n"
+        "job 19: 1 is being stopped\n"
+        "job 1 (a-job): cancelled: by olga: r\n"
+    )
+    assert shell.control.cancels == [["18", "19", "1"]]
+
+
+def test_cancel_as_json_is_the_whole_answer(shell: Shell) -> None:
+    shell.control.put(job_view("7.0"))
+    shell.control.put(job_view("7.1", workers=[worker_view()]))
+    done = shell.run("cancel", "7", "99", "7.1", "-o", "json")
+    told = json.loads(done.stdout)
+    assert done.exit_code == 4
+    assert told["schema"] == "suanli/cancel/1"
+    assert told["failed"] == 1
+    assert told["errors"] == ["there is no job 99"]
+    assert [(row["id"], row["tasks"], row["cancelled"], row["stopping"]) for row in told["jobs"]] == [
+        ("7", 2, 1, 1),
+        ("99", None, 0, 0),
+        ("7.1", None, 0, 1),
+    ]
+
+
+def test_a_listing_that_is_cut_says_so_in_its_last_line(shell: Shell) -> None:
+    for number in range(2, 6):
+        shell.control.put(job_view(str(number)))
+    assert shell.out("queue", "--limit", "3").splitlines()[4:] == [
+        "3 of 5 jobs shown; --limit shows more, up to 10,000"
+    ]
+    assert len(shell.out("queue", "--limit", "5").splitlines()) == 6
+    shell.control.set_state("5", "succeeded")
+    assert shell.out("queue", "-a", "--limit", "4").splitlines()[-1].startswith("the first 4 jobs shown; --limit")
+    assert json.loads(shell.out("queue", "--limit", "3", "-o", "json"))["total"] == 4
+
+
 @pytest.mark.parametrize(
     ("flags", "nearest"),
     [
@@ -503,6 +581,47 @@ def test_status(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("real", "simulated", "said"),
+    [
+        ((3_500, 0.12), (0, None), "12% of 3.5 idle devices"),
+        ((3_500, 0.0), (2_000, 0.5), "0% of 3.5 idle devices, 50% of 2 idle simulated devices"),
+        ((0, None), (0, None), "nothing is idle"),
+        ((0, None), (2_000, None), "not known of 2 idle simulated devices: no work was submitted yet"),
+    ],
+)
+def test_what_is_stranded_is_always_said(
+    real: tuple[int, float | None], simulated: tuple[int, float | None], said: str
+) -> None:
+    from scheduler.cli.status import stranded
+
+    figures = {"real": real, "simulated": simulated}
+    assert stranded({kind: {"idle_milli": idle, "share": share} for kind, (idle, share) in figures.items()}) == said
+
+
+def test_tenants(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    unbounded = {"maximum_milli": None, "max_running_jobs": None, "max_queued_milli": None}
+    rehearses = tenant_view("hospital", **unbounded)
+    rehearses["simulated"] = rehearses["real"] | {"held_milli": 16_000, "borrowed_milli": 0, "queued_milli": 0}
+    found = [tenant_view(), rehearses]
+    monkeypatch.setattr(shell.control, "tenants", lambda by: {"tenants": found, "half_life_s": 1.0})
+    header, *lines = rows(shell.out("tenants"))
+    assert header == [
+        *("TENANT", "DEVICES", "WEIGHT", "GUARANTEED", "MAXIMUM", "HELD", "BORROWED"),
+        *("RUNNING", "WAITING", "QUEUED-DEVICES", "USAGE", "STANDING"),
+    ]
+    assert lines == [
+        ["film-studio", "real", "2", "4", "8", "6.5", "2.5", "2/3", "5", "8/64", "12.5%", "0.156"],
+        ["hospital", "real", "2", "4", "-", "6.5", "2.5", "2", "5", "8", "12.5%", "0.156"],
+        ["hospital", "simulated", "2", "4", "-", "16", "0", "-", "-", "0", "12.5%", "0.156"],
+    ]
+
+
+def test_a_tenant_sees_itself_among_the_tenants(shell: Shell) -> None:
+    result = shell.run("tenants", "-o", "json", who="tenant")
+    assert [tenant["name"] for tenant in json.loads(result.stdout)["tenants"]] == ["film-studio"]
+
+
+@pytest.mark.parametrize(
     ("argv", "schema", "key"),
     [
         (["queue"], "suanli/jobs/1", "jobs"),
@@ -511,6 +630,7 @@ def test_status(shell: Shell) -> None:
         (["nodes"], "suanli/nodes/1", "nodes"),
         (["nodes", "edge-0"], "suanli/nodes/1", "nodes"),
         (["status"], "suanli/status/1", "service_pid"),
+        (["tenants"], "suanli/tenants/1", "half_life_s"),
         (["submit", "-o", "json", *FLAGS], "suanli/jobs/1", "jobs"),
         (["drain", "edge-0", "--reason", "r"], "suanli/drain/1", "state"),
         (["cancel", "1"], "suanli/cancel/1", "jobs"),

@@ -275,6 +275,24 @@ BAD: list[tuple[str, str, str, list[str]]] = [
     (
         "local",
         "rack: sim-rack-3",
+        "mig: [4g.20gb, 4g.20gb]",
+        ["simulated_nodes[1].mig: expected instances that take at most the 7 compute slices", "4g.20gb, 4g.20gb: 8"],
+    ),
+    (
+        "local",
+        "rack: sim-rack-3",
+        "mig: [3g.40gb, 3g.40gb]",
+        ["simulated_nodes[1].mig: expected instances that take at most a card's 64 GB of memory", "3g.40gb: 80 GB"],
+    ),
+    (
+        "local",
+        "rack: sim-rack-3",
+        "mig: [2c.3g.20gb, 2c.3g.20gb, 2g.20gb]",
+        ["simulated_nodes[1].mig: expected instances that take at most the 7 compute slices", "2g.20gb: 8"],
+    ),
+    (
+        "local",
+        "rack: sim-rack-3",
         "labels: {gen: 4}",
         ["simulated_nodes[1].labels.gen: expected a label's value", "(4 in quotes); got 4"],
     ),
@@ -409,6 +427,21 @@ def test_a_site_without_a_policy_file_has_the_default_one(copy: Path) -> None:
     change(copy / "policy.yaml", "min_run_before_preemption: 10m", "min_run_before_preemption: 0")
     loaded = load_site(copy / "local.yaml").policy
     assert (loaded.packing, loaded.min_run_before_preemption_s) == ("fgd", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("memory", "mig"),
+    [
+        ("80GB", "[3g.40gb, 3g.40gb]"),
+        ("80GB", "[1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb, 1g.10gb+me]"),
+        ("141GB", "[3g.71gb, 3g.71gb]"),  # its name rounds up
+        ("80GB", "[1c.4g.40gb, 1c.4g.40gb, 2c.4g.40gb, 3g.40gb]"),  # parts of one instance
+    ],
+)
+def test_instances_that_a_card_has_room_for(copy: Path, memory: str, mig: str) -> None:
+    change(copy / "local.yaml", "device_memory: 64GB", f"device_memory: {memory}")
+    change(copy / "local.yaml", "rack: sim-rack-3", f"mig: {mig}")
+    assert load_site(copy / "local.yaml").simulated_nodes[1].mig_profiles == tuple(mig.strip("[]").split(", "))
 
 
 def test_this_machines_node_has_a_rack_and_labels(copy: Path) -> None:

@@ -33,6 +33,7 @@ VIEW_FIELDS = {
         (lambda s, job: s.submit([spec()], VIEWER), Forbidden),
         (lambda s, job: s.dry_run(spec(), VIEWER), Forbidden),
         (lambda s, job: s.cancel(job, VIEWER, reason=""), Forbidden),
+        (lambda s, job: s.cancel_jobs([job], VIEWER, reason=""), Forbidden),
         (lambda s, job: s.drain("n1", VIEWER, reason="x"), Forbidden),
         (lambda s, job: s.drain("n1", STUDIO, reason="x"), Forbidden),
         (lambda s, job: s.resume("n1", STUDIO), Forbidden),
@@ -80,6 +81,7 @@ def test_tenants_see_their_own_jobs_only(world: World) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
+        ({"alternatives": (Demand(devices=9),)}, "this cluster can never take 1 worker of 9 x any device; the nearest"),
         ({"alternatives": (Demand(devices=9),)}, "the nearest possible is 4 x any device a worker"),
         ({"alternatives": (Demand(model="H200"),)}, "the nearest possible is 1 x H100 SXM"),
         ({"workers": 9}, "the nearest possible is 4 workers"),
@@ -134,6 +136,27 @@ def test_every_view_has_the_agreed_fields_and_is_json(world: World) -> None:
         view["id"] for view in world.service.jobs(OPERATOR, tenant=None, states=["cancelled"], limit=9)["jobs"]
     ] == [ended]
     assert len(world.service.jobs(OPERATOR, tenant=None, states=None, limit=2)["jobs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "limit", "shown", "total"),
+    [
+        (None, 9, 5, 5),
+        (None, 5, 5, 5),
+        (None, 4, 4, None),  # ended ones go on
+        (None, 3, 3, None),
+        (["pending", "running"], 2, 2, 3),
+        (["pending", "running"], 3, 3, 3),
+        (["cancelled"], 1, 1, None),
+    ],
+)
+def test_a_listing_says_how_many_there_are(
+    world: World, states: list[str] | None, limit: int, shown: int, total: int | None
+) -> None:
+    jobs = [world.one(devices=4) for _ in range(5)]
+    world.service.cancel_jobs(jobs[3:], OPERATOR, reason="")
+    answer = world.service.jobs(OPERATOR, tenant=None, states=states, limit=limit)
+    assert (len(answer["jobs"]), answer["total"]) == (shown, total)
 
 
 def test_nodes_show_what_is_used_and_by_whom(make: Make) -> None:

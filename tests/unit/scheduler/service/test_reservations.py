@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from scheduler.core.decisions import AdvanceReservation
+from scheduler.core.decisions import AdvanceReservation, Policy, TenantPolicy
 from scheduler.core.demand import Demand
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
-from scheduler.ports import Json, Reservation, ReservationRequest
+from scheduler.ports import Json, Principal, Reservation, ReservationRequest
 from scheduler.service.reserving import window
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, STUDIO, World, service_spec, spec
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, World, service_spec, spec
 
 Make = Callable[..., World]
 HOUR, DAY = 3_600.0, 86_400.0
@@ -204,6 +204,75 @@ def test_a_job_for_a_reservation_that_cannot_take_it(site: World, given: dict[st
     assert caught.value.field == "reservation"
     with pytest.raises(BadInput, match="no time limit"):
         site.submit(service_spec(reservation="night"))
+
+
+def test_only_those_that_a_reservation_is_for_may_name_it(site: World) -> None:
+    reserve(site, "shared", nodes=("n0",), tenants=("studio",))
+    reserve(site, "fans", nodes=("n1",))
+    views = site.service.reservations(STUDIO)["reservations"]
+    assert [(view["name"], view["tenants"]) for view in views] == [("fans", []), ("shared", ["studio"])]
+
+    def submit(name: str, tenant: str, by: Principal) -> None:
+        site.submit(spec(tenant=tenant, reservation=name, time_limit_s=60.0), by=by)
+
+    def refused(name: str, tenant: str, by: Principal, said: str) -> None:
+        for ask in (site.service.submit, lambda specs, by: site.service.dry_run(specs[0], by)):
+            with pytest.raises(Forbidden, match=said) as caught:
+                ask([spec(tenant=tenant, reservation=name, time_limit_s=60.0)], by)
+            assert caught.value.field == "reservation"
+
+    submit("shared", "studio", STUDIO)
+    submit("shared", "hospital", OPERATOR)
+    submit("fans", "studio", OPERATOR)
+    refused("shared", "hospital", HOSPITAL, "shared is for tenant studio; tenant hospital cannot submit to it")
+    refused("fans", "studio", STUDIO, "reservation fans is for operators' jobs alone")
+    site.restart()
+    refused("shared", "hospital", HOSPITAL, "is for tenant studio")
+    submit("shared", "studio", STUDIO)
+    assert len(site.store.live_jobs()) == 4
+
+
+def test_a_reservation_for_a_tenant_that_is_none(make: Make) -> None:
+    world = make(node_facts("n0", 1), policy=Policy(tenants={"studio": TenantPolicy()}))
+    with pytest.raises(BadInput, match="there is no tenant studoi; there are: studio") as caught:
+        reserve(world, tenants=("studoi",))
+    assert (caught.value.field, world.store.reservations()) == ("tenants", [])
+    assert reserve(world, tenants=("studio",))["tenants"] == ["studio"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"alternatives": (Demand(model="H100 SXM"),)}, None),
+        ({"alternatives": (Demand(devices=2), Demand(model="A100"))}, None),
+        ({"workers": 2}, None),
+        (
+            {"alternatives": (Demand(model="A100"),), "reservation": "night"},
+            "of reservation night can never take 1 worker of 1 x A100: n0, n1 have 1 x H100 SXM, [0-9]+ CPUs, .* each$",
+        ),
+        ({"workers": 4}, "night can never take 4 workers of .*: n0, n1 have 1 x H100 SXM, .* each; a0 has 1 x A100,"),
+    ],
+)
+def test_a_job_that_the_nodes_of_its_reservation_can_never_take_is_refused(
+    site: World, given: dict[str, object], said: str | None
+) -> None:
+    """The cluster could take it, so it was accepted, and waited for ever."""
+    reserve(site, nodes=("n0", "n1") if "reservation" in given else ("n0", "n1", "a0"))
+    wanted = {"time_limit_s": 60.0, **given, "reservation": "night"}
+    if said is None:
+        site.one(**wanted)
+        return
+    with pytest.raises(BadInput, match=said) as caught:
+        site.one(**wanted)
+    assert caught.value.field == "reservation"
+    assert site.store.live_jobs() == []
+
+
+def test_of_the_jobs_that_name_a_reservation_those_that_wait_are_told_apart(site: World) -> None:
+    reserve(site, start=0.0)
+    running, waiting = (site.one(reservation="night", time_limit_s=60.0) for _ in range(2))
+    view = site.service.cancel_reservation("night", OPERATOR)
+    assert (view["jobs"], view["waiting"]) == ([running, waiting], [waiting])
 
 
 def test_a_job_of_a_reservation_starts_when_it_begins_and_others_keep_off(site: World) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from node_agent.messages import Stop
+from scheduler.core.demand import Constraints, Level
 from scheduler.core.jobs import Running
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from tests.fakes.fake_engine import node_facts
@@ -52,6 +53,16 @@ def test_fewer_replicas_go_for_good_and_the_others_go_on(world: World) -> None:
     view = world.view(job)
     assert (view["workers_wanted"], view["failures"], len(view["workers"])) == (1, 0, 1)
     assert world.pass_time(300).engine.live(job) == [left]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("wish", ["one_per", "spread"])
+def test_added_replicas_keep_to_the_job_files_wishes_also_among_each_other(make: Make, wish: str, first: int) -> None:
+    """They were placed one by one as if the others of the same pass were not there: two came to stand on one node."""
+    world = make(*(node_facts(f"n{i}", 4) for i in range(3)))
+    job = up(world, first, constraints=Constraints(**{wish: Level.NODE}))
+    scaled(world, job, 3)
+    assert sorted(worker["node"] for worker in world.view(job)["workers"]) == ["n0", "n1", "n2"]
 
 
 def test_a_replica_leaves_the_gateway_before_it_is_told_to_go(world: World) -> None:

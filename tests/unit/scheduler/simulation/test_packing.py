@@ -78,12 +78,15 @@ def test_what_does_not_fit_is_dropped_for_good() -> None:
     assert (of.placements, of.failed, of.partial) == (10, 3, False)
     assert of.allocated_pct == {80: 80.0, 90: 90.0, 100: 100.0, 110: 100.0, 120: 100.0, 130: 100.0}
     assert of.fragmentation == 0.0
+    assert (of.arrived_pct, of.final_allocated_pct) == (130.0, 100.0)
 
 
 def test_only_levels_that_were_reached_are_reported() -> None:
     assert list(run(experiment(10, *[WHOLE] * 10), arrived_to=1.0).allocated_pct) == [80, 90, 100]
     assert list(run(experiment(10, *[WHOLE] * 10), arrived_to=0.5).allocated_pct) == []
     assert list(run(sliced(), arrived_to=1.0).allocated_pct) == [80, 90, 100]
+    half = run(experiment(10, *[WHOLE] * 10), arrived_to=0.5)
+    assert (half.arrived_pct, half.final_allocated_pct) == (50.0, 50.0)
 
 
 def test_a_level_is_the_mean_over_the_arrivals_that_round_to_it() -> None:

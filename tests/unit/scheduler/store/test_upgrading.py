@@ -56,7 +56,7 @@ def test_what_was_in_it_is_still_in_it(old: Path) -> None:
 
 
 def test_it_takes_what_is_new(old: Path) -> None:
-    night = Reservation("night", ("n1", "n2"), 10.0, 20.0, "bench", "wang", 1.0, 86_400.0)
+    night = Reservation("night", ("n1", "n2"), 10.0, 20.0, "bench", "wang", 1.0, 86_400.0, ("studio", "hospital"))
     with opened(old) as store:
         (job,) = store.live_jobs()
         store.commit([Change(replace(job, preemptions=2, workers_wanted=1), "scaled", 5.0)])
