@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -117,12 +118,14 @@ def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance:
 
 def test_down_leaves_nothing_and_may_come_twice(own_instance: Instance) -> None:
     before = set(os.listdir("/dev/shm"))
+    nap = f"300.{os.getpid():07d}"  # nobody else sleeps for so long
     own_instance.up()
     job_id = own_instance.submit(
-        {"name": "busy", "kind": "batch", "resources": demand(), "time_limit": "5m", "command": ["sleep", "300"]}
+        {"name": "busy", "kind": "batch", "resources": demand(), "time_limit": "5m", "command": ["sleep", nap]}
     )
     own_instance.in_state(job_id, "running")
-    sleeper = subprocess.run(["pgrep", "-f", "^sleep 300$"], capture_output=True, text=True, check=False).stdout.split()
+    found = subprocess.run(["pgrep", "-f", f"^sleep {re.escape(nap)}$"], capture_output=True, text=True, check=False)
+    sleeper = found.stdout.split()
     assert sleeper
     own_instance.down()
     assert set(os.listdir("/dev/shm")) <= before
