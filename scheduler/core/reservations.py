@@ -52,10 +52,6 @@ class Promise:
         else:
             self._after.take(claim)
 
-    def delayed_by(self, end_s: float) -> bool:
-        """Whether a job that ends then could be in the way. A job without a limit always could."""
-        return end_s > self.start_s or math.isinf(end_s)
-
 
 class _Open:
     """What is free now and under some promises: those of `under`; the `missing` ones are still to be looked at."""

@@ -219,3 +219,10 @@ def test_a_node_that_joins_does_not_reorder_the_others() -> None:
 
     few, more = order(list("abcdef")), order(list("xfedcba"))
     assert [name for name in more if name != "x0"] == few
+
+
+def test_devices_that_a_narrower_node_does_not_have_take_no_room_from_those_it_has() -> None:
+    """A mutant that counted absent devices as less than nothing survived."""
+    table = cluster(nodes=1, devices=2).nodes(1, 8, "wide").run("r", "wide0", 8)
+    table.submit("a", workers=4, share=0.5).expect(started="a")
+    assert list(table.where("a")) == ["n0"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler.core.reasons import BehindReservation
+from scheduler.core.waiting_reasons import WaitingReasons
 from tests.fakes.cluster_table import NOW_S, ClusterTable, cluster
 
 
@@ -56,11 +57,11 @@ def test_a_hole_before_a_promise_is_used_when_it_comes() -> None:
 
 def test_each_job_of_an_array_has_its_own_promise() -> None:
     table = cluster(nodes=1).policy(backfill="conservative").run("r", "n0", 8, ends_in=100.0)
-    for i in range(5):
+    for i in range(60):
         table.submit(f"t{i}", devices=4, limit=10.0)
     table.expect(started="")
-    expected = [table.last.expected_start_s[f"t{i}"] - NOW_S for i in range(5)]
-    assert expected == [100.0, 100.0, 110.0, 110.0, 120.0]
+    expected = [table.last.expected_start_s[f"t{i}"] - NOW_S for i in range(60)]
+    assert expected == [100.0 + 10.0 * (i // 2) for i in range(60)]
 
 
 @pytest.mark.parametrize("backfill", ["easy", "conservative", "none"])
@@ -92,3 +93,15 @@ def test_a_starved_job_takes_over_the_promise() -> None:
     table.submit("modest", devices=8, tenant="modest").submit("old", devices=8, tenant="greedy", waited=501.0)
     table.expect(started="")
     assert table.last.expected_start_s == {"old": NOW_S + 100.0, "modest": NOW_S + 200.0}
+
+
+def test_beyond_its_depth_conservative_backfill_promises_nothing_and_says_so_once_for_all_alike() -> None:
+    """A mutant that took each of them for promised survived: every job of a long queue would have been looked at."""
+    table = cluster(nodes=1).policy(backfill="conservative", reservation_depth=2).run("r", "n0", 8, ends_in=100.0)
+    for name in "abcdef":
+        table.submit(name, devices=8, limit=50.0)
+    made = table.plan()
+    assert sorted(made.expected_start_s)[:2] == ["a", "b"]
+    assert made.reasons["c"] is made.reasons["f"]
+    assert isinstance(made.reasons, WaitingReasons)
+    assert len(made.reasons._of_job) == 2

@@ -99,6 +99,19 @@ def test_a_single_replica_of_one_per_node_takes_the_tightest_of_the_others(seed:
     assert list(table.expect(started="x").where("x")) == ["n2"]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_gang_of_shares_goes_where_least_is_left(seed: int) -> None:
+    table = cluster(nodes=3, devices=2).policy(tie_seed=seed)
+    table.run("a", "n0", [0], share=0.25).run("b", "n1", [0], share=0.5).run("c", "n2", [0], share=0.4)
+    assert list(table.submit("x", share=0.2, workers=2).expect(started="x").where("x")) == ["n1"]
+
+
+def test_narrow_nodes_beside_wide_ones_have_all_their_room() -> None:
+    table = cluster(nodes=1, devices=1).nodes(1, 8, "m").run("r", "m0", 8)
+    assert table.submit("a", share=0.25, workers=4).expect(started="a").where("a") == {"n0": [0] * 4}
+    table = cluster(nodes=1, devices=1).nodes(1, 8, "m").run("r", "m0", 8).submit("a", devices=1).expect(started="a")
+
+
 def test_a_worker_stands_in_one_island_where_one_can_hold_it() -> None:
     table = cluster(nodes=1, island=["x"] * 4 + ["y"] * 4).run("r", "n0", [0], ends_in=None)
     assert table.submit("a", devices=4).expect(started="a").where("a") == {"n0": [4, 5, 6, 7]}
