@@ -5,8 +5,9 @@ Pure, and made on demand: it repeats the pass, so its answer is the planner's ow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -26,9 +27,11 @@ from scheduler.core.reasons import (
     WaitingForReservation,
 )
 from scheduler.core.satisfiable import nearest_possible as _nearest_possible
+from scheduler.core.waiting import Kind
 from scheduler.core.what_if import Change, changes_for
 
 _MOST_BLOCKERS = 20
+_MOST_AHEAD = 64  # of the same kind, that are given an expected start for the sake of one behind them
 # Waits that no time limit of a running job bounds: of a job kept out by these nobody can say when its devices come.
 _NO_TIME = (QuotaReached, JobLimitReached, ReservationTooShort, WaitingForReservation)
 
@@ -110,7 +113,7 @@ def _explained(cluster: ClusterState, queue: Queue, policy: Policy, job: Pending
     if isinstance(reason, Unsatisfiable):
         return Explanation(job.job_id, reason, by_reason, (), None, (f"nearest possible: {reason.nearest}",))
     if job.job_id not in planning.expected_start_s and not isinstance(reason, _NO_TIME):
-        planning.estimate(job)  # it was not among the first that wait
+        _estimate_behind_its_like(planning, kind, job, started.keys())
     return Explanation(
         job_id=job.job_id,
         reason=reason,
@@ -123,6 +126,17 @@ def _explained(cluster: ClusterState, queue: Queue, policy: Policy, job: Pending
         borrowers=borrowers,
         changes=changes,
     )
+
+
+def _estimate_behind_its_like(planning: Pass, kind: Kind, job: PendingJob, started: Collection[str]) -> None:
+    """It was not among the first that wait, so those of its kind before it are expected first. Where they are too many
+    to be gone through no time is said: one that leaves them out would be far too early."""
+    ahead = takewhile(lambda other: other.job_id != job.job_id, kind)
+    known = planning.expected_start_s
+    waiting = [other for other in ahead if other.job_id not in started and other.job_id not in known]
+    if len(waiting) <= _MOST_AHEAD:
+        for other in (*waiting, job):
+            planning.estimate(other)
 
 
 def _blocked_by(planning: Pass, job: PendingJob, reason: Reason) -> tuple[str, ...]:

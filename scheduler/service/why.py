@@ -140,7 +140,11 @@ def _room_lines(
     if est_start_s is not None:
         lines.append(f"  could start   in about {duration_text(max(0.0, round(est_start_s - now_s)))}, by time limits")
     elif explanation is not None and explanation.reason is not None:
-        bound = "when a drained node is resumed" if drained else "unknown: no time limit bounds the wait"
+        bound = (
+            "when a drained node is resumed"
+            if drained
+            else "unknown: no time limit bounds the wait, or too many like it are ahead"
+        )
         lines.append(f"  could start   {bound}")
     if explanation is not None:
         lines += [f"  try           {suggestion}" for suggestion in explanation.suggestions]

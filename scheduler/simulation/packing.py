@@ -17,11 +17,11 @@ import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli
-from scheduler.core.packing.fragmentation import stranded_share
 from scheduler.core.packing.policies import PackingPolicy
 from scheduler.core.packing.rows import Ask, NodeKinds
 from scheduler.core.packing.scorer import Scorer
 from scheduler.core.packing.shapes import Shape, TypicalShapes
+from scheduler.core.packing.stranding import stranded_share
 from scheduler.simulation.openb import OpenbNode, OpenbPod
 
 LEVELS = (80, 90, 100, 110, 120, 130)  # percent of capacity arrived, at which results are reported

@@ -18,7 +18,7 @@ import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Ints, Milli
-from scheduler.core.packing.rows import Free, NodeKinds
+from scheduler.core.packing.rows import NodeKinds
 from scheduler.core.packing.shapes import TypicalShapes
 
 ONE = 1 << 32  # the weight 1
@@ -73,18 +73,3 @@ class Fragmentation:
         parts *= milli
         stranded: Ints = parts.sum(axis=-1)
         return stranded
-
-
-def stranded_share(shapes: TypicalShapes, kinds: NodeKinds, free: Free) -> float:
-    """Of all that is idle on devices now, the part that a typical worker which wants a device could not use: 0..1; 0
-    where nothing is idle or nothing typical is known.
-
-    Work without devices is left out: it would strand every idle device, also those of an empty cluster.
-    """
-    milli = np.maximum(free.milli, 0)
-    idle = int(milli.sum(dtype=np.int64))
-    wanting = shapes.wanting_devices()
-    if not idle or not wanting.shapes:
-        return 0.0
-    stranded = Fragmentation(wanting, kinds, milli.shape[1]).stranded(kinds.kind, milli, free.cpus_milli)
-    return min(1.0, int(stranded.sum()) / (idle * ONE))

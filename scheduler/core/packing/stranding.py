@@ -29,6 +29,13 @@ class Stranding:
         """Expected stranded thousandths of devices, over these nodes (all by default); 0 where no work is known."""
         if self._fragmentation is None:
             return 0.0
-        milli = np.maximum(free.milli, 0, dtype=np.int64)
+        milli = np.maximum(free.milli, 0)
         stranded = self._fragmentation.stranded(self._kinds.kind, milli, free.cpus_milli)
         return int(stranded.sum() if rows is None else stranded[rows].sum()) / ONE
+
+
+def stranded_share(shapes: TypicalShapes, kinds: NodeKinds, free: Free) -> float:
+    """Of all that is idle on devices, the part that a typical worker which wants a device could not use: 0..1; 0 where
+    nothing is idle or nothing typical is known."""
+    idle = int(np.maximum(free.milli, 0).sum(dtype=np.int64))
+    return min(1.0, Stranding(shapes, kinds, free.milli.shape[1]).milli(free) / idle) if idle else 0.0

@@ -219,3 +219,15 @@ def test_unsatisfiable_in_words() -> None:
     assert text(answer.reason, now_s=NOW_S) == (
         "no node can ever take 1 worker of 9 x H100 SXM; nearest: 8 x H100 SXM a worker (the most that one node has)"
     )
+
+
+def test_a_task_deep_in_an_array_is_expected_behind_the_tasks_before_it() -> None:
+    """It was told the end of the tasks that run, as if nobody stood between."""
+    table = cluster(nodes=1, devices=2).run("r", "n0", 2, ends_in=100.0)
+    for i in range(80):
+        table.submit(f"t{i}", limit=50.0)
+    expected = {i: table.explain(f"t{i}").expected_start_s for i in (0, 1, 2, 11, 60, 79)}
+    start = table.now_s + 100.0
+    assert {i: at_s for i, at_s in expected.items() if i < 60} == {0: start, 1: start, 2: start + 50, 11: start + 250}
+    assert expected[60] == start + 30 * 50
+    assert expected[79] is None  # too many to go through

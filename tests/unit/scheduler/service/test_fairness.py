@@ -117,9 +117,12 @@ def test_a_clock_that_was_set_back_counts_no_time_twice(make: Make) -> None:
 
 def test_a_full_store_at_the_end_costs_a_minute_of_memory_and_no_more(world: World) -> None:
     world.one(devices=4, time_limit_s=9e9)
-    world.pass_time(60)
+    world.pass_time(90)
+    kept = world.store.usage()
+    assert kept is not None
     world.store.full = True
     world.service.close()
+    assert world.store.usage() == kept
 
 
 # ---- what is typical ---------------------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.packing.fragmentation import ONE, Fragmentation, stranded_share
+from scheduler.core.packing.fragmentation import ONE, Fragmentation
 from scheduler.core.packing.rows import NodeKinds
 from scheduler.core.packing.shapes import Shape, TypicalShapes
+from scheduler.core.packing.stranding import stranded_share
 from tests.fakes.packing_table import packing_table
 
 QUARTER = Shape(2000, 1, 250)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[5]
 SCRIPT = """
 import sys
 import scheduler.core.packing.scorer
-from scheduler.core.packing.fragmentation import stranded_share
+from scheduler.core.packing.stranding import stranded_share
 from scheduler.core.packing.policies import PACKINGS
 from scheduler.core.packing.shapes import Shape, ShapeHistory, TypicalShapes
 from tests.fakes.packing_table import packing_table
