@@ -328,15 +328,17 @@ def _process_exited(event: ProcessExited, state: RunState | None) -> Step:
         case Live():
             said: tuple[Output, ...] = ()
             pid: int | None = state.started.pid
+            started_s: float | None = state.started.at_s
             cause = state.stop.cause if state.stop else None
         case Launching():  # the end was faster than the launcher's answer
             pid = event.pid
             said = (Emit(Started(state.key, pid, event.at_s)),) if pid is not None else ()
+            started_s = event.at_s if pid is not None else None
             cause = state.stop.cause if state.stop else None
         case _:
             return state, ()
     exited = Exited(
-        state.key, event.how, event.code, cause, event.detail, event.at_s, event.result, event.checkpoint_dir
+        state.key, event.how, event.code, cause, event.detail, event.at_s, event.result, event.checkpoint_dir, started_s
     )
     return Ended(state.key, exited, pid), (*said, Emit(exited))
 
@@ -455,9 +457,9 @@ def report(state: RunState) -> RunReport:
             elif state.ready is not None:
                 phase = "ready"
             address = state.ready.address if state.ready else None
-            return RunReport(state.key, phase, state.started.pid, address, None)
+            return RunReport(state.key, phase, state.started.pid, address, None, state.started.at_s)
         case Ended():
-            return RunReport(state.key, "exited", state.pid, None, state.exited)
+            return RunReport(state.key, "exited", state.pid, None, state.exited, state.exited.started_s)
         case _:
             assert_never(state)
 

@@ -96,10 +96,16 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class RenewLease:
-    """The service lives: lease-bound runs may go on for `lease_s` more."""
+    """The service lives: lease-bound runs may go on until `lease_s` after the node's clock stood at `stamp_s`.
+
+    `stamp_s` is what the service last heard of that clock (`AgentHello.clock_s`, `EventBatch.clock_s`), filled in by who
+    carries the command out. A renewal that was long on its way therefore extends nothing beyond what the service, which
+    counts from when it sent it, believes.
+    """
 
     epoch: int
     lease_s: float
+    stamp_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +190,7 @@ class Exited:
     at_s: float
     result: str | None = None
     checkpoint_dir: str | None = None  # this attempt's checkpoint directory, when something was saved in it
+    started_s: float | None = None  # when its process began, by the clock of `at_s`; None: no process is known
     kind: Literal["exited"] = "exited"
 
 
@@ -207,10 +214,19 @@ class NumberedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Answer of an agent's long poll: events in order. `incarnation` changes when the agent lost its event numbers."""
+    """Answer of an agent's long poll: events in order. `incarnation` changes when the agent lost its event numbers.
+
+    `session` is the one that the last `hello` opened, `heard` the number of the last batch of commands taken in it, and
+    `gap` says that a later one came whose forerunner did not: what was missed is found out by another `hello`. `clock_s`
+    is the node's clock (CLOCK_BOOTTIME) as it answered.
+    """
 
     incarnation: str
     events: tuple[NumberedEvent, ...]
+    session: str = ""
+    heard: int = 0
+    gap: bool = False
+    clock_s: float = 0.0
 
 
 # ---- reports -----------------------------------------------------------------------------------------------------
@@ -251,18 +267,23 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run that an agent knows of, for a service that restarts: what it did last."""
+    """One run that an agent knows of, for a service that restarts: what it did last. `started_s`: as in Exited."""
 
     key: RunKey
     phase: Literal["prepared", "running", "ready", "stopping", "exited"]
     pid: int | None
     address: str | None
     exited: Exited | None
+    started_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AgentHello:
-    """An agent's answer to a service that (re)connects. One agent process may stand for several (simulated) nodes."""
+    """An agent's answer to a service that (re)connects. One agent process may stand for several (simulated) nodes.
+
+    It opens `session`: from the moment at which `runs` was taken stock of, commands of any other session are not taken,
+    so nothing that was sent before can change what is told here. `clock_s`: as in EventBatch.
+    """
 
     incarnation: str
     pid: int
@@ -270,6 +291,8 @@ class AgentHello:
     nodes: tuple[NodeReport, ...]
     runs: tuple[RunReport, ...]
     last_seq: int
+    session: str = ""
+    clock_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

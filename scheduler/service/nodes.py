@@ -62,7 +62,7 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         # Asked again, it answers again: with the port that a gang needs, or with what is wrong with the job.
         _prepare_again(state, out, job, run)
     else:
-        runs.started(state, out, key, now_s, now_s)
+        runs.started(state, out, key, now_s if report.started_s is None else report.started_s, now_s)
         if report.phase == "ready" and report.address is not None:
             runs.ready(state, out, key, report.address, now_s, now_s)
 
