@@ -34,11 +34,11 @@ class AgentService:
                 self._host = host
             return self._host
 
-    async def hello(self, epoch: int) -> AgentHello:
-        return await (await self._started()).hello(epoch)
+    async def hello(self, epoch: int, session: int) -> AgentHello:
+        return await (await self._started()).hello(epoch, session)
 
-    async def perform(self, commands: Sequence[Command]) -> None:
-        await (await self._started()).perform(commands)
+    async def perform(self, session: int, number: int, commands: Sequence[Command]) -> None:
+        await (await self._started()).perform(session, number, commands)
 
     async def events(self, after_seq: int, timeout_s: float) -> EventBatch:
         return await (await self._started()).events(after_seq, timeout_s)

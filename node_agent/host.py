@@ -16,12 +16,24 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, assert_never
 
 from node_agent import attempts
-from node_agent.clock import SteadyClock
+from node_agent.agent_runs import (
+    AgentRuns,
+    CheckRun,
+    ForgetRun,
+    KnownRun,
+    LaunchRun,
+    LookAtEnd,
+    RenewLaunchersLease,
+    Request,
+    SignalRun,
+    StaleEpoch,
+)
+from node_agent.clock import SteadyClock, boottime_s
 from node_agent.config import AgentConfig, with_directories
 from node_agent.connection import LauncherConnection
 from node_agent.devices.simulated import SimulatedSpec
@@ -33,25 +45,9 @@ from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTa
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
 from node_agent.launcher.records import RunRecord
-from node_agent.messages import (
-    AgentHello,
-    Command,
-    EventBatch,
-    Exited,
-    Forget,
-    LaunchSpec,
-    LogChunk,
-    Prepare,
-    Prepared,
-    Refused,
-    Release,
-    RenewLease,
-    RunKey,
-    Started,
-    Stop,
-)
+from node_agent.messages import AgentHello, Command, EventBatch, LaunchSpec, LogChunk, RunKey
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
-from node_agent.outcome import exit_facts, what_else
+from node_agent.outcome import exit_facts
 from node_agent.preparing import Preparation, Preparing
 from node_agent.regular_files import is_regular
 from node_agent.watching import ready_address
@@ -64,21 +60,19 @@ SETTLE_S = 2.0
 log = logging.getLogger(__name__)
 
 
-class StaleEpoch(Exception):
-    """The caller's epoch is over: a newer service commands this agent. The caller must stop commanding."""
-
-
 __all__ = ["AgentConfig", "AgentHost", "NodeConfig", "SimulatedSpec", "StaleEpoch", "with_directories"]
 
 
 @dataclass(slots=True)
-class Tracked:
-    """A run: its state, and what was found out for its launch. `complaint` is about its ready file."""
+class Details:
+    """What is known of a run beside its state: what was found out for its launch, and its timer. `lives`: when last
+    looked at. `complaint` is about its ready file.
+    """
 
-    state: attempts.RunState
     context: RunContext | None = None
     prepared: Preparation | None = None
     timer: asyncio.TimerHandle | None = None
+    lives: bool = False
     complaint: str = ""
 
 
@@ -94,9 +88,9 @@ class AgentHost:
         self._state_dir = Path(config.state_dir)
         self._runtime_dir = Path(config.runtime_dir)
         self._nodes: dict[str, NodeAgent] = {}
-        self._runs: dict[RunKey, Tracked] = {}
+        self._details: dict[RunKey, Details] = {}
         self._log = EventLog()
-        self._epoch = 0
+        self._runs = AgentRuns(self._log.append)
         self._slow = SlowFiles()
         self._preparing = Preparing(self._nodes, self._state_dir, self._slow)
         self._launcher_paths = launcher_paths(self._runtime_dir / SOCKET_NAME)
@@ -141,9 +135,9 @@ class AgentHost:
         await self._launcher.close()
         if self._watching is not None:
             self._watching.cancel()
-        for tracked in self._runs.values():
-            if tracked.timer is not None:
-                tracked.timer.cancel()
+        for details in self._details.values():
+            if details.timer is not None:
+                details.timer.cancel()
         await self._settle()
         for task in self._tasks:
             task.cancel()
@@ -158,51 +152,43 @@ class AgentHost:
 
     # ---- what the service asks -------------------------------------------------------------------------------------
 
-    async def hello(self, epoch: int) -> AgentHello:
-        """Who is here, and what runs. It renews no lease: only RenewLease does. Raises StaleEpoch."""
-        if epoch < self._epoch:
-            raise StaleEpoch(f"epoch {epoch} is over: epoch {self._epoch} commands this agent")
-        self._epoch = epoch
+    async def hello(self, epoch: int, session: int) -> AgentHello:
+        """Who is here, and what runs; opens the session of commands (see agent_runs). It renews no lease: only
+        RenewLease does. Raises StaleEpoch.
+        """
+        self._runs.open_session(epoch, session)  # nothing that was sent before may be taken from here on
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._launcher.connected.wait(), CONNECT_TIMEOUT_S)
         for node in self._nodes.values():
             if not node.simulated:
                 await asyncio.to_thread(node.refresh)
+        self._runs.open_session(epoch, session)  # another one may have overtaken it meanwhile
         return AgentHello(
             incarnation=self._log.incarnation,
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
             nodes=tuple(node.report(self._launcher.trouble) for node in self._nodes.values()),
-            runs=tuple(attempts.report(tracked.state) for tracked in self._runs.values()),
+            runs=self._runs.reports(),
             last_seq=self._log.last_seq,
+            session=session,
+            clock_s=boottime_s(),
         )
 
-    async def perform(self, commands: Sequence[Command]) -> None:
+    async def perform(self, session: int, number: int, commands: Sequence[Command]) -> None:
         """Take the commands, in order. What comes of them is told by events; this only waits for none of it."""
-        for command in commands:
-            if command.epoch < self._epoch:
-                key = None if isinstance(command, RenewLease) else command.key
-                self._log.append(Refused(key, self._epoch))
-                continue
-            self._epoch = command.epoch
-            match command:
-                case RenewLease():
-                    self._launcher.lease_s = command.lease_s
-                    self._spawn(self._renew(command.epoch, command.lease_s))
-                case Prepare() | Release() | Stop() | Forget():
-                    self._feed(command.key, command)
-                case _:
-                    assert_never(command)
+        self._do_all(self._runs.take(session, number, commands, self._now_s()))
 
     async def events(self, after_seq: int, timeout_s: float) -> EventBatch:
         """Events after `after_seq`, which says that all before are committed. Waits up to `timeout_s` for one."""
-        return await self._log.after(after_seq, timeout_s)
+        batch = await self._log.after(after_seq, timeout_s)
+        runs = self._runs
+        return replace(batch, session=runs.session, heard=runs.heard, clock_s=boottime_s())
 
     async def read_log(self, job_id: str, attempt: int, worker: int, stream: str, offset: int, limit: int) -> LogChunk:
         """Raises execution.logs.NoSuchLog."""
         paths = run_paths(self._state_dir, job_id, attempt, worker)
-        known = (self._runs.get(RunKey(job_id, attempt, worker, node)) for node in self._nodes)
-        states = [tracked.state for tracked in known if tracked is not None]
+        known = (self._runs.states.get(RunKey(job_id, attempt, worker, node)) for node in self._nodes)
+        states = [state for state in known if state is not None]
         over = all(isinstance(state, attempts.Ended | attempts.Rejected) for state in states)
         return await asyncio.to_thread(read_chunk, paths, stream, offset, limit, over=over)
 
@@ -216,51 +202,70 @@ class AgentHost:
 
     def _feed(self, key: RunKey, event: attempts.Input) -> None:
         """One step of a run's machine, and what it asks for."""
-        tracked = self._runs.get(key)
-        before = tracked.state if tracked is not None else None
-        state, outputs = attempts.step(event, before, self._now_s())
-        if state is not None:
-            if tracked is None:
-                tracked = self._runs[key] = Tracked(state)
-            tracked.state = state
-        for output in outputs:
-            self._do(key, output)
-        if tracked is None:
+        self._do_all(self._runs.feed(key, event, self._now_s()), key)
+
+    def _do_all(self, requests: Sequence[Request], *keys: RunKey) -> None:
+        """Perform them, and see to what else depends on the states of the runs that they are about."""
+        for request in requests:
+            self._do(request)
+        touched = dict.fromkeys(keys)
+        touched |= {each.key: None for each in requests if not isinstance(each, RenewLaunchersLease)}
+        for key in touched:
+            self._after_step(key)
+
+    def _do(self, request: Request) -> None:
+        match request:
+            case CheckRun(key=key, spec=spec):
+                self._details.setdefault(key, Details())
+                self._spawn(self._check(key, spec))
+            case LaunchRun():
+                self._spawn(self._launch(request))
+            case SignalRun():
+                self._spawn(self._signal(request))
+            case ForgetRun():
+                self._drop(request.key)
+                self._spawn(self._forget(request))
+            case RenewLaunchersLease():
+                self._launcher.lease_s = request.lease_s
+                self._spawn(self._renew(request))
+            case LookAtEnd(key=key, record=record):
+                self._spawn(self._ended(key, record))
+            case _:
+                assert_never(request)
+
+    def _after_step(self, key: RunKey) -> None:
+        state, details = self._runs.states.get(key), self._details.get(key)
+        if state is None:
+            self._drop(key)
             return
-        if tracked.timer is not None:
-            tracked.timer.cancel()
-            tracked.timer = None
-        deadline_s = attempts.next_deadline_s(state)
+        if details is None:
+            details = self._details[key] = Details()
+        if details.timer is not None:
+            details.timer.cancel()
+            details.timer = None
+        deadline_s = self._runs.next_deadline_s(key)
         if deadline_s is not None:
             wait_s = max(0.0, deadline_s - self._now_s())
-            tracked.timer = asyncio.get_running_loop().call_later(wait_s, self._feed, key, attempts.Tick())
-        if isinstance(before, attempts.Live) != isinstance(state, attempts.Live):
+            details.timer = asyncio.get_running_loop().call_later(wait_s, self._feed, key, attempts.Tick())
+        lives = isinstance(state, attempts.Live)
+        if details.lives != lives:
+            details.lives = lives
             self._mark_busy(key.node)
         if isinstance(state, attempts.Ended):
             self._preparing.take_ports_back(key)
-        if self._needs_watch(tracked) and self._watching is None:
+        if self._needs_watch(key, details) and self._watching is None:
             self._watching = asyncio.create_task(self._watch(), name="watch for ready and acknowledged runs")
             self._watching.add_done_callback(_tell_failure)
 
-    def _do(self, key: RunKey, output: attempts.Output) -> None:
-        match output:
-            case attempts.Check():
-                self._spawn(self._check(key, output.spec))
-            case attempts.Launch():
-                self._spawn(self._launch(key, output))
-            case attempts.Signal():
-                self._spawn(self._signal(key, output.number))
-            case attempts.Emit():
-                self._log.append(output.event)
-            case attempts.Drop():
-                tracked = self._runs.pop(key, None)
-                if tracked is not None and tracked.timer is not None:
-                    tracked.timer.cancel()
-                    tracked.timer = None
-                self._preparing.take_ports_back(key)
-                self._spawn(self._forget(key))
-            case _:
-                assert_never(output)
+    def _drop(self, key: RunKey) -> None:
+        details = self._details.pop(key, None)
+        if details is not None:
+            if details.timer is not None:
+                details.timer.cancel()
+                details.timer = None
+            if details.lives:
+                self._mark_busy(key.node)
+        self._preparing.take_ports_back(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -272,33 +277,33 @@ class AgentHost:
         node = self._nodes.get(name)
         if node is None or not node.simulated:
             return
-        live = [t for k, t in self._runs.items() if k.node == name and isinstance(t.state, attempts.Live)]
-        node.set_busy({index for tracked in live if tracked.context for index in tracked.context.devices})
+        live = [d for k, d in self._details.items() if k.node == name and d.lives]
+        node.set_busy({index for details in live if details.context for index in details.context.devices})
 
     # ---- preparing and launching -----------------------------------------------------------------------------------
 
     async def _check(self, key: RunKey, spec: LaunchSpec) -> None:
         found = await self._preparing.prepare(key, spec)
-        tracked = self._runs.get(key)
-        if tracked is None or not isinstance(tracked.state, attempts.Checking):  # stopped meanwhile
+        details = self._details.get(key)
+        if details is None or not isinstance(self._runs.states.get(key), attempts.Checking):  # stopped meanwhile
             self._preparing.take_ports_back(key)
         elif isinstance(found, attempts.CheckFailed):
             self._feed(key, found)
         else:
-            tracked.prepared, tracked.context = found, found.context
+            details.prepared, details.context = found, found.context
             self._feed(key, attempts.CheckPassed(found.context.address, found.context.master_port))
 
-    async def _launch(self, key: RunKey, launch: attempts.Launch) -> None:
-        tracked = self._runs[key]
-        assert tracked.prepared is not None, key
+    async def _launch(self, request: LaunchRun) -> None:
+        key, details = request.key, self._details[request.key]
+        assert details.prepared is not None, key
         try:
-            order = self._preparing.order(key, launch, tracked.prepared)
+            order = self._preparing.order(key, request.launch, details.prepared)
         except Exception as error:  # the launcher has heard nothing of it
             log.exception("launching %s", key)
             self._feed(key, attempts.LaunchFailed(f"node {key.node} could not start it: {error}"))
             return
         try:
-            record = await self._launcher.client().launch(self._epoch, order)
+            record = await self._launcher.client().launch(request.epoch, order)
         except LauncherGone:
             return  # reconciling tells whether it was started, and asks again if not
         except LauncherRefused as error:
@@ -307,136 +312,104 @@ class AgentHost:
             return
         except Exception as error:  # an answer that cannot be read: it may run, and must not run on unknown
             log.exception("launching %s", key)
-            self._spawn(self._signal(key, signal.SIGKILL))
+            self._spawn(self._signal(SignalRun(key, signal.SIGKILL, request.epoch)))
             detail = f"node {key.node} does not understand its launcher's answer: {error!r}"
             self._feed(key, attempts.ProcessExited(None, "unknown", None, detail, self._now_s()))
             return
-        self._take_record(key, record)
-
-    def _take_record(self, key: RunKey, record: RunRecord) -> None:
-        """What the launcher knows of a run that this agent knows too."""
-        if record.pid is not None and record.started_s is not None:
-            self._feed(key, attempts.Launched(record.pid, record.started_s))
-        if record.exit is not None:
-            self._spawn(self._ended(key, record))
+        self._do_all(self._runs.launched(key, record, self._now_s()), key)
 
     async def _ended(self, key: RunKey, record: RunRecord) -> None:
-        tracked = self._runs.get(key)
-        if tracked is None or isinstance(tracked.state, attempts.Ended):
+        state, details = self._runs.states.get(key), self._details.get(key)
+        if state is None or isinstance(state, attempts.Ended):
             return
-        directory = tracked.context.checkpoint_dir if tracked.context else None
+        directory = details.context.checkpoint_dir if details is not None and details.context else None
         paths = paths_of(self._state_dir, key)
         facts = await exit_facts(record, paths, directory, self._slow)
-        if attempts.awaits_ack(tracked.state) and is_regular(paths.checkpoint_ack):
+        if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)
 
     # ---- the launcher ----------------------------------------------------------------------------------------------
 
-    async def _signal(self, key: RunKey, number: int) -> None:
-        if number == signal.SIGUSR1:  # an acknowledgement from before it was asked for is none
+    async def _signal(self, request: SignalRun) -> None:
+        key = request.key
+        if request.number == signal.SIGUSR1:  # an acknowledgement from before it was asked for is none
             with contextlib.suppress(OSError):  # not there; or a directory, which is no acknowledgement either
                 paths_of(self._state_dir, key).checkpoint_ack.unlink()
         with contextlib.suppress(LauncherGone):  # repeated when it is back
             try:
-                await self._launcher.client().signal(self._epoch, key_text(key), number)
+                await self._launcher.client().signal(request.epoch, key_text(key), request.number)
             except LauncherRefused as error:
                 self._note_epoch(key, error)
 
-    async def _renew(self, epoch: int, lease_s: float) -> None:
+    async def _renew(self, request: RenewLaunchersLease) -> None:
         with contextlib.suppress(LauncherGone):  # a new launcher begins with a lease, and the service renews again
             try:
-                await self._launcher.client().renew(epoch, lease_s)
+                await self._launcher.client().renew(request.epoch, request.lease_s, request.stamp_s)
             except LauncherRefused as error:
                 self._note_epoch(None, error)
 
-    async def _forget(self, key: RunKey) -> None:
+    async def _forget(self, request: ForgetRun) -> None:
         with contextlib.suppress(LauncherGone):  # it is found again when reconciling, and its end told once more
             try:
-                await self._launcher.client().forget(self._epoch, key_text(key))
+                await self._launcher.client().forget(request.epoch, key_text(request.key))
             except LauncherRefused as error:
-                self._note_epoch(key, error)
+                self._note_epoch(request.key, error)
 
     def _note_epoch(self, key: RunKey | None, error: LauncherRefused) -> None:
         if error.kind == "stale_epoch":
-            self._epoch = max(self._epoch, error.epoch)
-            self._log.append(Refused(key, self._epoch))
+            self._runs.refused(key, error.epoch)
 
     def _on_exit(self, record: RunRecord) -> None:
         with contextlib.suppress(ValueError):  # a run of another version's agent: nobody here asks for it
-            self._spawn(self._ended(key_from_text(record.key), record))
+            self._do_all(self._runs.exited(key_from_text(record.key), record))
 
     def _agree(self, table: LauncherTable) -> None:
         """With the launcher, on what runs. Nothing waits here: what the ended have left is read afterwards."""
-        self._epoch = max(self._epoch, table.epoch)
-        listed: dict[RunKey, RunRecord] = {}
+        known: list[KnownRun] = []
         for record in table.runs:
-            with contextlib.suppress(ValueError):  # as in _on_exit
-                listed[key_from_text(record.key)] = record
-        for key, record in listed.items():
-            if key in self._runs:
-                self._take_record(key, record)
-            else:
-                self._rebuild(key, record)
-        for key, tracked in list(self._runs.items()):
-            if isinstance(tracked.state, attempts.Launching) and key not in listed:
-                self._spawn(self._launch(key, tracked.state.launch))
-            elif isinstance(tracked.state, attempts.Live) and key not in listed:
-                pid, detail = tracked.state.started.pid, "the launcher has no record of it any more"
-                self._feed(key, attempts.ProcessExited(pid, "unknown", None, detail, self._now_s()))
-            elif (number := attempts.last_signal(tracked.state)) is not None:
-                self._spawn(self._signal(key, number))
-
-    def _rebuild(self, key: RunKey, record: RunRecord) -> None:
-        """A run that an earlier agent started."""
-        try:
-            context = RunContext.from_tag(record.tag)
-        except ValueError:
-            context = None
-        end = record.exit
-        if end is not None and record.pid is None and end.how in ("never_started", "exit"):
-            exited = Exited(key, end.how, end.code, None, what_else(end, "", ""), end.at_s)
-            self._runs[key] = Tracked(attempts.Ended(key, exited), context)
-            self._log.append(exited)
-            return
-        pid, started_s = record.pid or 0, record.started_s or self._now_s()
-        prepared = Prepared(key, context.address if context else "", context.master_port if context else 0)
-        self._runs[key] = Tracked(attempts.Live(key, prepared, Started(key, pid, started_s)), context)
-        self._mark_busy(key.node)
-        if end is None:
-            self._feed(key, attempts.Tick())
-        else:
-            self._spawn(self._ended(key, record))
+            try:
+                key = key_from_text(record.key)
+            except ValueError:
+                continue  # as in _on_exit
+            try:
+                context = RunContext.from_tag(record.tag)
+            except ValueError:
+                context = None
+            details = self._details.setdefault(key, Details())
+            details.context = details.context or context
+            known.append(KnownRun(key, record, *((context.address, context.master_port) if context else ())))
+        self._do_all(self._runs.agree(table.epoch, known, self._now_s()), *(each.key for each in known))
 
     # ---- watching for files and ports ------------------------------------------------------------------------------
 
-    def _needs_watch(self, tracked: Tracked) -> bool:
-        state = tracked.state
+    def _needs_watch(self, key: RunKey, details: Details) -> bool:
+        state = self._runs.states.get(key)
         if attempts.awaits_ack(state):
             return True
-        serves = tracked.context is not None and tracked.context.serves
+        serves = details.context is not None and details.context.serves
         return serves and isinstance(state, attempts.Live) and state.ready is None
 
     async def _watch(self) -> None:
         """Looks 20 times a second, and only while a run is expected to become ready or to acknowledge."""
         try:
-            while watched := [(key, tracked) for key, tracked in self._runs.items() if self._needs_watch(tracked)]:
-                await asyncio.gather(*(self._look_once(key, tracked) for key, tracked in watched))
+            while watched := [(key, each) for key, each in self._details.items() if self._needs_watch(key, each)]:
+                await asyncio.gather(*(self._look_once(key, details) for key, details in watched))
                 await asyncio.sleep(WATCH_S)
         finally:
             self._watching = None
 
-    async def _look_once(self, key: RunKey, tracked: Tracked) -> None:
+    async def _look_once(self, key: RunKey, details: Details) -> None:
         paths = paths_of(self._state_dir, key)
-        if attempts.awaits_ack(tracked.state):
+        if attempts.awaits_ack(self._runs.states.get(key)):
             if is_regular(paths.checkpoint_ack):
                 self._feed(key, attempts.AckSeen())
-        elif tracked.context is not None:
-            address, complaint = await ready_address(tracked.context, paths)
-            if complaint and complaint != tracked.complaint:
+        elif details.context is not None:
+            address, complaint = await ready_address(details.context, paths)
+            if complaint and complaint != details.complaint:
                 log.warning("%s is not ready: %s", key, complaint)
-            tracked.complaint = complaint
-            if address is not None and self._runs.get(key) is tracked:
+            details.complaint = complaint
+            if address is not None and self._details.get(key) is details:
                 self._feed(key, attempts.ReadySeen(address))
 
 

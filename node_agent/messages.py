@@ -98,9 +98,9 @@ class Stop:
 class RenewLease:
     """The service lives: lease-bound runs may go on until `lease_s` after the node's clock stood at `stamp_s`.
 
-    `stamp_s` is what the service last heard of that clock (`AgentHello.clock_s`, `EventBatch.clock_s`), filled in by who
-    carries the command out. A renewal that was long on its way therefore extends nothing beyond what the service, which
-    counts from when it sent it, believes.
+    `stamp_s` is what the service last heard of that clock (`AgentHello.clock_s`, `EventBatch.clock_s`), filled in by
+    who carries the command out. A renewal that was long on its way therefore extends nothing beyond what the service,
+    which counts from when it sent it, believes.
     """
 
     epoch: int
@@ -216,16 +216,15 @@ class NumberedEvent:
 class EventBatch:
     """Answer of an agent's long poll: events in order. `incarnation` changes when the agent lost its event numbers.
 
-    `session` is the one that the last `hello` opened, `heard` the number of the last batch of commands taken in it, and
-    `gap` says that a later one came whose forerunner did not: what was missed is found out by another `hello`. `clock_s`
-    is the node's clock (CLOCK_BOOTTIME) as it answered.
+    `session` is the one that the last `hello` opened, `heard` the number of the last batch of commands taken in it:
+    what was sent and stays unheard is found out by another `hello`. `clock_s` is the node's clock (CLOCK_BOOTTIME) as
+    it answered.
     """
 
     incarnation: str
     events: tuple[NumberedEvent, ...]
-    session: str = ""
+    session: int = 0
     heard: int = 0
-    gap: bool = False
     clock_s: float = 0.0
 
 
@@ -291,7 +290,7 @@ class AgentHello:
     nodes: tuple[NodeReport, ...]
     runs: tuple[RunReport, ...]
     last_seq: int
-    session: str = ""
+    session: int = 0
     clock_s: float = 0.0
 
 

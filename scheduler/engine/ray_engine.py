@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,23 +21,22 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from node_agent.agent import AgentActor
+from node_agent.agent_runs import StaleEpoch
+from node_agent.config import AgentConfig
 from node_agent.execution.logs import NoSuchLog
-from node_agent.host import AgentConfig
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from node_agent.nodes import NodeConfig
 from scheduler.engine.joining import joined_node
+from scheduler.engine.link import AgentLink, poll_s
 from scheduler.errors import NotFound, Unavailable
-from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
+from scheduler.ports import EngineEvent, Json, NodeDown
 
 log = logging.getLogger(__name__)
 
 NAMESPACE = "suanli"
 MEMBERSHIP_PERIOD_S = 1.0
-POLL_S = 20.0
 READINGS_PERIOD_S = 5.0
 CALL_TIMEOUT_S = 15.0
-# An agent's Ray worker that dies is started again; its node counts as down only when that takes longer than this.
-AGENT_RETURN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,15 @@ class LocalNodes:
 
 @dataclass(slots=True)
 class _Agent:
-    """One agent actor and what we know of it. Touched by the asyncio loop alone, but for `handle` and `epoch_ok`."""
+    """One agent actor and what we know of it. Its link is touched under the engine's lock, the rest by the event loop."""
 
     name: str
     ray_node_id: str
     config: AgentConfig
+    link: AgentLink
     handle: Any = None
-    hello: AgentHello | None = None
-    received: int = 0
-    acked: int = 0
     acked_event: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
-    nodes: tuple[str, ...] = ()
 
 
 class RayEngine:
@@ -76,6 +73,7 @@ class RayEngine:
         self._by_node: dict[str, _Agent] = {}
         self._readings: dict[str, Json] = {}
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()  # the service's thread sends, the loop hears
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._closing = threading.Event()
 
@@ -88,11 +86,16 @@ class RayEngine:
 
     def send(self, node: str, commands: Sequence[Command]) -> None:
         agent = self._by_node.get(node)
-        if agent is None or agent.handle is None:
+        reference = None
+        if agent is not None:
+            with self._lock:
+                handle, batch = agent.handle, agent.link.commands(commands, time.monotonic())
+                if handle is not None and batch is not None:
+                    reference = handle.perform.remote(batch.session, batch.number, batch.commands)
+        if agent is None or reference is None:
             # Nothing is lost: the node's return is announced by NodeUp, and the service reconciles from its runs.
             log.info("node %s is away; %d commands wait for its return", node, len(commands))
             return
-        reference = agent.handle.perform.remote(tuple(commands))
         self._loop.call_soon_threadsafe(self._watch, agent, reference)
 
     def ack(self, agent: str, seq: int) -> None:
@@ -127,12 +130,12 @@ class RayEngine:
         return [
             {
                 "node": agent.name,
-                "pid": agent.hello.pid,
-                "launcher_pid": agent.hello.launcher_pid,
-                "nodes": list(agent.nodes),
+                "pid": hello.pid,
+                "launcher_pid": hello.launcher_pid,
+                "nodes": list(agent.link.nodes),
             }
             for agent in list(self._agents.values())
-            if agent.hello is not None
+            if (hello := agent.link.hello) is not None
         ]
 
     def close(self) -> None:
@@ -184,7 +187,6 @@ class RayEngine:
     def _connect(self) -> None:
         """Join the cluster that `up` started, as a driver. Waits for its port first: Ray itself would wait minutes."""
         import socket
-        import time
 
         host, port = self._address.rsplit(":", 1)
         deadline = time.monotonic() + 30
@@ -219,15 +221,21 @@ class RayEngine:
                 continue
             if known is not None and known.task is not None:
                 known.task.cancel()
-            agent = _Agent(name=name, ray_node_id=node_id, config=config)
             # Until the new one is greeted, it answers for the nodes of the old: if it never is, they count as down.
-            agent.nodes = known.nodes if known is not None else ()
-            for node in agent.nodes:
+            link = AgentLink(name, known.link.nodes if known is not None else ())
+            agent = _Agent(name=name, ray_node_id=node_id, config=config, link=link)
+            for node in link.nodes:
                 self._by_node[node] = agent
             self._agents[name] = agent
             agent.task = asyncio.create_task(self._attend(agent), name=f"agent {name}")
         for name in set(self._agents) - set(wanted):
-            self._lose(self._agents.pop(name), "its Ray node is dead or was taken away")
+            lost = self._agents.pop(name)
+            if lost.task is not None:
+                lost.task.cancel()
+            lost.handle = None
+            with self._lock:
+                events = lost.link.lose("its Ray node is dead or was taken away")
+            self._lose(lost, events)
 
     def _agents_of(self, row: dict[str, Any]) -> list[tuple[str, AgentConfig]]:
         """The agents that a Ray node is to carry: one for the machine, and on the head one for all simulated nodes."""
@@ -249,35 +257,38 @@ class RayEngine:
 
     async def _attend(self, agent: _Agent) -> None:
         """Find or start the agent, greet it, and hear its events, again and again until its Ray node is gone."""
-        lost_since: float | None = None
-        loop = asyncio.get_running_loop()
         while not self._closing.is_set():
             try:
                 await self._greet(agent)
-                lost_since = None
                 await self._hear(agent)
             except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
                 # ValueError: the actor's name is taken by one that is just dying, or gone; both pass.
-                agent.handle = None
-                now = loop.time()
-                lost_since = lost_since or now
+                stale = getattr(error, "cause", None)
+                if isinstance(stale, StaleEpoch) and stale.epoch > self._epoch:
+                    with self._lock:
+                        told = agent.link.on_stale(stale.epoch)
+                    self._tell(told)
+                    return
                 log.warning("agent %s: %s: %s", agent.name, type(error).__name__, str(error).splitlines()[0][:200])
-                if now - lost_since > AGENT_RETURN_S:
-                    self._lose(agent, "its agent does not answer and could not be started again", keep=True)
+                with self._lock:
+                    agent.handle = None
+                    detail = "its agent does not answer and could not be started again"
+                    told = agent.link.on_failure(time.monotonic(), detail)
+                self._lose(agent, told)
                 await asyncio.sleep(0.2)
 
     async def _greet(self, agent: _Agent) -> None:
         loop = asyncio.get_running_loop()
+        with self._lock:
+            session = agent.link.greet()
         handle = await loop.run_in_executor(None, self._find_or_start, agent)
-        hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch), CALL_TIMEOUT_S)
-        if agent.hello is None or agent.hello.incarnation != hello.incarnation:
-            agent.received = agent.acked = 0
-        agent.handle, agent.hello = handle, hello
-        agent.nodes = tuple(report.name for report in hello.nodes)
-        for report in hello.nodes:
-            self._by_node[report.name] = agent
-            runs = tuple(run for run in hello.runs if run.key.node == report.name)
-            self._on_event(NodeUp(node_facts(report), runs, report.notes, hello.pid))
+        hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch, session), CALL_TIMEOUT_S)
+        with self._lock:
+            agent.handle = handle
+            told = agent.link.on_hello(hello)
+        for node in agent.link.nodes:
+            self._by_node[node] = agent
+        self._tell(told)
 
     def _find_or_start(self, agent: _Agent) -> Any:
         name = f"agent:{agent.name}"
@@ -295,25 +306,30 @@ class RayEngine:
         ).remote(agent.config)
 
     async def _hear(self, agent: _Agent) -> None:
-        """Long polls. The next one goes out when everything received is committed: its number acknowledges it."""
-        assert agent.hello is not None
+        """Long polls, until the agent is to be greeted again."""
+        wait_s = poll_s(self._lease_s)
         while True:
-            batch: EventBatch = await asyncio.wait_for(
-                agent.handle.events.remote(agent.received, POLL_S), POLL_S + CALL_TIMEOUT_S
-            )
-            if batch.incarnation != agent.hello.incarnation:
-                return  # it was replaced behind our back: greet it again
-            for numbered in batch.events:
-                agent.received = max(agent.received, numbered.seq)
-                self._on_event(RunEvent(numbered.event, agent.name, numbered.seq))
-            while agent.acked < agent.received:
+            asked = agent.handle.events.remote(agent.link.received, wait_s)
+            batch: EventBatch = await asyncio.wait_for(asked, wait_s + CALL_TIMEOUT_S)
+            with self._lock:
+                told, greet_again = agent.link.on_batch(batch, time.monotonic())
+            self._tell(told)
+            if greet_again:
+                log.info("agent %s is greeted again", agent.name)
+                return
+            while not agent.link.may_poll():
                 agent.acked_event.clear()
                 await agent.acked_event.wait()
+
+    def _tell(self, events: Sequence[EngineEvent]) -> None:
+        for event in events:
+            self._on_event(event)
 
     def _acked(self, name: str, seq: int) -> None:
         agent = self._agents.get(name)
         if agent is not None:
-            agent.acked = max(agent.acked, seq)
+            with self._lock:
+                agent.link.on_ack(seq)
             agent.acked_event.set()
 
     def _watch(self, agent: _Agent, reference: Any) -> None:
@@ -328,15 +344,12 @@ class RayEngine:
         task = asyncio.ensure_future(watch())
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _lose(self, agent: _Agent, detail: str, *, keep: bool = False) -> None:
-        if agent.task is not None and not keep:
-            agent.task.cancel()
-        agent.handle = None
-        for node in agent.nodes:
-            if self._by_node.get(node) is agent:
-                del self._by_node[node]
-                # Its processes are in sessions of their own and may live on: only the lease proves them dead.
-                self._on_event(NodeDown(node, detail, proof_of_death=False))
+    def _lose(self, agent: _Agent, events: Sequence[EngineEvent]) -> None:
+        """Of the nodes that it stood for, those that no other agent stands for by now are away."""
+        for event in events:
+            if isinstance(event, NodeDown) and self._by_node.get(event.node) is agent:
+                del self._by_node[event.node]
+                self._on_event(event)
 
     async def _collect_readings(self) -> None:
         while True:

@@ -10,12 +10,14 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from node_agent.clock import boottime_s
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.host import AgentConfig, AgentHost
-from node_agent.messages import Event, Exited, LaunchSpec, Prepare, RunKey, Started
+from node_agent.messages import AgentHello, Command, Event, Exited, LaunchSpec, Prepare, RenewLease, RunKey, Started
 from node_agent.nodes import NodeConfig
 
 Told = TypeVar("Told")
@@ -69,6 +71,21 @@ class Listener:
         self.host = host
         self.events: list[Event] = []
         self.seq = 0
+        self.session = 0
+        self.number = 0
+
+    async def hello(self, epoch: int) -> AgentHello:
+        """Opens the next session of commands."""
+        self.session, self.number = self.session + 1, 0
+        return await self.host.hello(epoch, self.session)
+
+    async def perform(self, commands: Sequence[Command]) -> None:
+        """In a session that is opened when the first commands are sent without one."""
+        if not self.session:
+            await self.hello(max((command.epoch for command in commands), default=1))
+        self.number += 1
+        filled = [replace(c, stamp_s=boottime_s()) if isinstance(c, RenewLease) else c for c in commands]
+        await self.host.perform(self.session, self.number, filled)
 
     async def until(self, kind: type[Told], run: RunKey | None = None, within_s: float = 15.0) -> Told:
         """The first event of this kind (and run), waiting for it when it has not come yet."""
@@ -93,7 +110,7 @@ class Listener:
     async def run(self, what: LaunchSpec, run: RunKey | None = None) -> Exited:
         """Start it, and its end."""
         run = run or key()
-        await self.host.perform([alone(run, what)])
+        await self.perform([alone(run, what)])
         return await self.until(Exited, run)
 
 
@@ -112,7 +129,7 @@ async def _main(directory: Path, script: str) -> None:
     host = AgentHost(config(directory))
     await host.start()
     listener = Listener(host)
-    await host.perform([alone(key(), spec(script, working_dir=str(directory)))])
+    await listener.perform([alone(key(), spec(script, working_dir=str(directory)))])
     started = await listener.until(Started)
     print(started.pid, flush=True)
     await asyncio.Event().wait()

@@ -110,10 +110,11 @@ def test_a_run_launched_while_agreeing_is_not_called_unknown(place: Path, monkey
         launcher = FakeLauncher([[], [row("1", ended=3)]], [])
         async with beside(launcher, place) as host:
             listener = Listener(host)
+            await listener.hello(1)
             launcher.connections[0].close()
             while host._launcher.connected.is_set():  # noqa: ASYNC110 (the loop's own turns are what is waited for)
                 await asyncio.sleep(0)
-            await host.perform([alone(key("2"), spec("true"))])
+            await listener.perform([alone(key("2"), spec("true"))])
             await listener.until(Started, key("2"))
             began.set()
             assert (await listener.until(Exited, key("1"))).code == 3
