@@ -49,7 +49,7 @@ class LocalNodes:
 
 @dataclass(slots=True)
 class _Agent:
-    """One agent actor and what we know of it. Its link is touched under the engine's lock, the rest by the event loop."""
+    """One agent actor and what we know of it. Its link is touched under the lock, the rest by the event loop."""
 
     name: str
     ray_node_id: str
