@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from node_agent import attempts
-from node_agent.clock import SteadyClock
+from node_agent.clock import SteadyClock, boottime_s
 from node_agent.config import AgentConfig, with_directories
 from node_agent.connection import LauncherConnection
 from node_agent.devices.simulated import SimulatedSpec
@@ -188,7 +188,7 @@ class AgentHost:
             match command:
                 case RenewLease():
                     self._launcher.lease_s = command.lease_s
-                    self._spawn(self._renew(command.epoch, command.lease_s))
+                    self._spawn(self._renew(command))
                 case Prepare() | Release() | Stop() | Forget():
                     self._feed(command.key, command)
                 case _:
@@ -343,10 +343,11 @@ class AgentHost:
             except LauncherRefused as error:
                 self._note_epoch(key, error)
 
-    async def _renew(self, epoch: int, lease_s: float) -> None:
+    async def _renew(self, command: RenewLease) -> None:
+        stamp_s = boottime_s() if command.stamp_s is None else command.stamp_s
         with contextlib.suppress(LauncherGone):  # a new launcher begins with a lease, and the service renews again
             try:
-                await self._launcher.client().renew(epoch, lease_s)
+                await self._launcher.client().renew(command.epoch, command.lease_s, stamp_s)
             except LauncherRefused as error:
                 self._note_epoch(None, error)
 
