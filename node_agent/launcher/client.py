@@ -90,6 +90,7 @@ class LauncherClient:
         return bool((await self._ask("signal", epoch=epoch, key=key, signal=int(number)))["delivered"])
 
     async def renew(self, epoch: int, lease_s: float, stamp_s: float) -> None:
+        """The lease runs until `lease_s` after the node's CLOCK_BOOTTIME stood at `stamp_s`."""
         await self._ask("renew", epoch=epoch, lease_s=lease_s, stamp_s=stamp_s)
 
     async def forget(self, epoch: int, key: str) -> None:

@@ -7,6 +7,7 @@ import errno
 import os
 import subprocess
 
+from node_agent.launcher.ports import CannotExecute
 from node_agent.launcher.records import LaunchOrder
 from node_agent.regular_files import NotRegular, require_regular
 
@@ -25,10 +26,6 @@ ADVICE = {
     errno.E2BIG: "its arguments and environment are too long; put them into a file",
     errno.ENAMETOOLONG: "its name is too long",
 }
-
-
-class CannotExecute(Exception):
-    """The command is at fault, not the node. The message is a sentence for the job's owner."""
 
 
 def fork(order: LaunchOrder) -> int:

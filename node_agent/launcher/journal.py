@@ -1,22 +1,20 @@
 """What must outlive the launcher: which runs it was about to start, started and saw end, and the highest epoch.
 
-An append-only file of JSON lines. `intent` is written and synced before the fork, so a key is never started twice;
-`pid` follows it, `exit` follows the wait, `forget` ends it. A torn last line (the launcher was killed while writing) is
-dropped. Opening rewrites the file to what still matters, and so does growth; forgotten keys are kept, up to a bound, as
-tombstones.
+An append-only file of JSON lines, reached through ports.JournalFile. `intent` is written and synced before the fork, so
+a key is never started twice; `pid` follows it, `exit` follows the wait, `forget` ends it. A torn last line (the launcher
+was killed while writing) is dropped. Opening rewrites the file to what still matters, and so does growth; forgotten
+keys are kept, up to a bound, as tombstones.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from node_agent.launcher.procfs import boot_id
+from node_agent.launcher.ports import JournalFile, Say
 from node_agent.launcher.records import BadRecord, ExitRecord, Json, RunRecord
 
 TOMBSTONES = 10_000
@@ -63,31 +61,40 @@ class Kept:
     """What was in the journal. Pids and times of an earlier boot are left out: they mean nothing in this one."""
 
     epoch: int = 0
-    lease_until: float | None = None  # CLOCK_BOOTTIME seconds
+    lease_until: float | None = None  # CLOCK_BOOTTIME seconds, and so is the stamp
+    lease_stamp_s: float | None = None  # see lease.Lease
     runs: dict[str, Run] = field(default_factory=dict)
     forgotten: dict[str, None] = field(default_factory=dict)  # a set that remembers its order
 
 
 class Journal:
-    """The file, open for appending. Raises OSError when it cannot be written: then nothing may be started."""
+    """The file, open for appending. Raises OSError when it cannot be written: then nothing may be started.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._boot_id = boot_id()
+    `boot_id` differs after each boot of the node.
+    """
+
+    def __init__(self, file: JournalFile, *, boot_id: str, say: Say) -> None:
+        self._file = file
+        self._boot_id = boot_id
+        self._say = say
         self.kept = self._load()
         self._lines = 0
-        self._fd = -1
+        self._torn = False  # half a line stands at the end of the file
+        self._epoch_is_owed = False
         self.rewrite()
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 
     def epoch(self, epoch: int) -> None:
+        """It counts from now on even if it cannot be written: then it goes in front of whatever is written next."""
         self.kept.epoch = epoch
-        self._append([{"t": "epoch", "epoch": epoch}], sync=True)
+        self.kept.lease_stamp_s = None
+        self._epoch_is_owed = True
+        self._append([], sync=True)
 
-    def lease(self, until: float) -> None:
-        self.kept.lease_until = until
-        self._append([{"t": "lease", "until": until}], sync=False)
+    def lease(self, until: float, stamp_s: float | None) -> None:
+        self.kept.lease_until, self.kept.lease_stamp_s = until, stamp_s
+        self._append([_lease(until, stamp_s)], sync=False)
 
     def intents(self, runs: Iterable[Run]) -> None:
         """Before the forks; on the disk when it returns."""
@@ -107,29 +114,35 @@ class Journal:
         if self._lines > REWRITE_AFTER_LINES:
             self.rewrite()
 
-    def _append(self, records: Iterable[Mapping[str, Any]], *, sync: bool) -> None:
-        lines = [json.dumps(record, separators=(",", ":")) for record in records]
-        data = ("\n".join(lines) + "\n").encode()
-        written = os.write(self._fd, data)
-        if written != len(data):  # a full disk: take the half line back
-            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
-            raise OSError(28, "no space left for the journal", str(self.path))
-        if sync:
-            os.fdatasync(self._fd)
+    def _append(self, records: Iterable[Json], *, sync: bool) -> None:
+        """All of it, or an error and nothing."""
+        owed = [{"t": "epoch", "epoch": self.kept.epoch}] if self._epoch_is_owed else []
+        lines = [_line(record) for record in (*owed, *records)]
+        data = ("\n" * self._torn + "".join(lines)).encode()
+        written = self._file.append(data)
+        try:
+            if written != len(data):
+                raise OSError(errno.ENOSPC, "no space left for the journal", self._file.name)
+            if sync or owed:
+                self._file.sync()
+        except OSError:
+            self._take_back(written)
+            raise
+        self._torn = self._epoch_is_owed = False
         self._lines += len(lines)
+
+    def _take_back(self, count: int) -> None:
+        """What was refused must not be found by a successor."""
+        try:
+            self._file.take_back(count)
+        except OSError as error:
+            self._torn = True  # so that the next line does not become a part of the torn one
+            self._say(f"{self._file.name}: half a line could not be taken back: {error}")
 
     def rewrite(self) -> None:
         """Replace the file by the shortest one that says the same."""
-        fresh = self.path.with_suffix(self.path.suffix + ".new")
-        records = list(self._snapshot())
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.writelines(json.dumps(record, separators=(",", ":")) + "\n" for record in records)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, self.path)
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        self._file.replace("".join(map(_line, self._snapshot())).encode())
+        self._torn = self._epoch_is_owed = False
         self._lines = 0
 
     def _snapshot(self) -> Iterator[Json]:
@@ -137,7 +150,7 @@ class Journal:
         yield {"t": "boot", "boot_id": self._boot_id}
         yield {"t": "epoch", "epoch": kept.epoch}
         if kept.lease_until is not None:
-            yield {"t": "lease", "until": kept.lease_until}
+            yield _lease(kept.lease_until, kept.lease_stamp_s)
         for key in kept.forgotten:
             yield {"t": "forget", "key": key}
         for run in kept.runs.values():
@@ -148,17 +161,14 @@ class Journal:
                 yield _exit(run)
 
     def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._file.close()
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def _load(self) -> Kept:
         kept = Kept()
-        try:
-            text = self.path.read_text(errors="replace")
-        except FileNotFoundError:
+        text = self._file.read()
+        if text is None:
             return kept
         written_by = self._boot_id
         for number, line in enumerate(text.splitlines(), 1):
@@ -169,9 +179,9 @@ class Journal:
                 else:
                     self._replay(kept, record)
             except (ValueError, KeyError, TypeError, BadRecord) as error:
-                print(f"{self.path}:{number}: line dropped: {error!r}", file=sys.stderr)
+                self._say(f"{self._file.name}:{number}: line dropped: {error!r}")
         if written_by != self._boot_id:
-            kept.lease_until = None
+            kept.lease_until = kept.lease_stamp_s = None
             for run in kept.runs.values():
                 if run.exit is None:
                     run.pid = run.start_ticks = None
@@ -180,9 +190,12 @@ class Journal:
     def _replay(self, kept: Kept, record: Mapping[str, Any]) -> None:
         match record["t"]:
             case "epoch":
-                kept.epoch = max(kept.epoch, int(record["epoch"]))
+                if int(record["epoch"]) > kept.epoch:
+                    kept.epoch, kept.lease_stamp_s = int(record["epoch"]), None
             case "lease":
+                stamp_s = record.get("stamp_s")
                 kept.lease_until = float(record["until"])
+                kept.lease_stamp_s = None if stamp_s is None else float(stamp_s)
             case "intent":
                 kept.runs[str(record["key"])] = Run(
                     key=str(record["key"]),
@@ -211,6 +224,14 @@ class Journal:
         kept.forgotten[key] = None
         while len(kept.forgotten) > TOMBSTONES:
             del kept.forgotten[next(iter(kept.forgotten))]
+
+
+def _line(record: Json) -> str:
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
+def _lease(until: float, stamp_s: float | None) -> Json:
+    return {"t": "lease", "until": until, "stamp_s": stamp_s}
 
 
 def _intent(run: Run) -> Json:

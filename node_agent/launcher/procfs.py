@@ -1,36 +1,17 @@
-"""What the kernel says of processes: /proc, read as little and as cheaply as the launcher needs. See proc(5).
-
-A process is named by its pid and its start time in clock ticks since boot: pids are used again, the pair is not.
-"""
+"""What the kernel says of processes: /proc, read as little and as cheaply as the launcher needs. See proc(5)."""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from node_agent.launcher.ports import Process
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 KIB = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One row of /proc. `state` is the kernel's letter; Z and X are processes that have ended."""
-
-    pid: int
-    state: str
-    ppid: int
-    group: int
-    session: int
-    start_ticks: int
-
-    @property
-    def ended(self) -> bool:
-        return self.state in "ZX"
 
 
 def boot_id() -> str:
@@ -47,7 +28,7 @@ def process(pid: int) -> Process | None:
         return None
     # The name in parentheses may hold blanks and parentheses itself: count from its end.
     fields = text[text.rindex(b")") + 2 :].split()
-    return Process(pid, fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    return Process(pid, int(fields[1]), int(fields[3]), int(fields[19]), ended=fields[0] in (b"Z", b"X"))
 
 
 def start_ticks(pid: int) -> int | None:
@@ -86,16 +67,16 @@ def own_children() -> list[int]:
         return [found.pid for found in processes() if found.ppid == pid]
 
 
-def has_in_environment(pid: int, mark: bytes) -> bool:
-    """Whether the process was started with `mark` (NAME=value) in its environment."""
+def has_in_environment(pid: int, entry: str) -> bool:
+    """Whether the process was started with `entry` (NAME=value) in its environment."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read().split(b"\0")
+            return os.fsencode(entry) in file.read().split(b"\0")
     except OSError:  # gone, or another user's
         return False
 
 
-def awaits(pid: int, number: signal.Signals) -> Literal["caught", "blocked", ""]:
+def awaits(pid: int, number: int) -> Literal["caught", "blocked", ""]:
     """Whether the process has a handler for the signal, or blocks it to take it up itself; empty: neither, or gone."""
     bit = 1 << (number - 1)
     try:

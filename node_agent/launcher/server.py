@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import math
 import os
 import selectors
 import signal
@@ -20,8 +21,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from node_agent.clock import boottime_s
+from node_agent.clock import SteadyClock, boottime_s
 from node_agent.launcher.journal import Journal
+from node_agent.launcher.os_journal import OsJournal
+from node_agent.launcher.os_processes import OsProcesses
+from node_agent.launcher.procfs import boot_id
 from node_agent.launcher.records import BadRecord, Json, LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Rejected, Supervisor
 
@@ -31,6 +35,8 @@ UNSENT_BYTES = 64 << 20
 CONNECTIONS = 16
 CLOSING_GRACE_S = 2.0
 TROUBLE_PAUSE_S = 0.05
+LEFTOVERS_LIMIT_S = 1.0
+LEFTOVERS_PAUSE_S = 0.005
 CLOSING_LIMIT_S = 5.0  # a process that even SIGKILL does not end (stuck in a driver) must not keep the launcher
 
 
@@ -74,7 +80,13 @@ class Server:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
         self._supervisor = Supervisor(
-            Journal(journal_path), lease_s=lease_s, on_exit=self._push_exit, watch=self._watch, unwatch=self._unwatch
+            Journal(OsJournal(journal_path), boot_id=boot_id(), say=_say),
+            OsProcesses(watch=self._watch, unwatch=self._unwatch, say=_say),
+            lease_s=lease_s,
+            boot_s=boottime_s,
+            now_s=SteadyClock().now_s,
+            on_exit=self._push_exit,
+            say=_say,
         )
 
     # ---- the loop --------------------------------------------------------------------------------------------------
@@ -89,8 +101,13 @@ class Server:
             self._survive(self._serve)
             self._survive(self._supervisor.on_time)
             self._flush()
-        self._survive(self._supervisor.kill_leftovers)
+        self._survive(self._kill_leftovers)
         self._flush()
+
+    def _kill_leftovers(self) -> None:
+        until = boottime_s() + LEFTOVERS_LIMIT_S
+        while not self._supervisor.kill_leftovers() and boottime_s() < until:
+            time.sleep(LEFTOVERS_PAUSE_S)
 
     def _survive(self, work: Callable[..., None], *arguments: int) -> None:
         """The launcher is all that watches the runs: what the kernel denies it once, it says and tries again."""
@@ -99,7 +116,7 @@ class Server:
         except OSError as error:
             trouble = f"{getattr(work, '__qualname__', work)}: {error!r}"
             if trouble != self._trouble:
-                print(trouble, file=sys.stderr, flush=True)
+                _say(trouble)
                 self._trouble = trouble
             self._reap_again = True  # the news of an end may have been lost with it
             time.sleep(TROUBLE_PAUSE_S)  # the cause may last: it must not keep a core busy
@@ -160,7 +177,7 @@ class Server:
         connection.received += data
         connection.take_lines()
         if len(connection.received) > LINE_BYTES:
-            print("a request was too long; its connection is closed", file=sys.stderr)
+            _say("a request was too long; its connection is closed")
             self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
@@ -224,7 +241,7 @@ class Server:
         try:
             answers = self._supervisor.launch([order for _, order in launches])
         except OSError as error:  # what was started is in the table, for which an agent asks when it comes back
-            print(f"launching: {error!r}; its connection is closed", file=sys.stderr, flush=True)
+            _say(f"launching: {error!r}; its connection is closed")
             self._drop(connection)
             return
         for (number, _), answer in zip(launches, answers, strict=True):
@@ -251,10 +268,10 @@ class Server:
                 return {"delivered": supervisor.send_signal(str(request.get("key")), number)}
             case "renew":
                 supervisor.check_epoch(_epoch(request))
-                lease_s = request.get("lease_s")
-                if not isinstance(lease_s, int | float) or lease_s <= 0:
-                    raise BadRecord(f"field 'lease_s' is {lease_s!r}")
-                supervisor.renew(float(lease_s))
+                lease_s = _seconds(request, "lease_s")
+                if lease_s <= 0:
+                    raise BadRecord(f"field 'lease_s' is {lease_s:g}")
+                supervisor.renew(lease_s, _seconds(request, "stamp_s"))
                 return {}
             case "forget":
                 supervisor.check_epoch(_epoch(request))
@@ -279,6 +296,17 @@ def _epoch(request: Json) -> int:
     if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
         raise BadRecord(f"field 'epoch' is {epoch!r}")
     return epoch
+
+
+def _seconds(request: Json, name: str) -> float:
+    value = request.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise BadRecord(f"field {name!r} is {value!r}")
+    return float(value)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _heard_by_wakeup(number: int, frame: FrameType | None) -> None:

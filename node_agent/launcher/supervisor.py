@@ -2,31 +2,29 @@
 
 One process group and session a run. It starts a key once and for all, notes the exit when the kernel tells of it, and
 leaves nothing of a run behind. It also ends runs by itself for two reasons: the lease lapsed, or too much memory.
+Whatever it asks of the system goes through ports.Processes and ports.JournalFile, and it does nothing by itself: who
+drives it calls `reap` when a child has ended and `on_time` when `next_deadline` is reached.
+
 Deadlines are seconds of CLOCK_BOOTTIME, which no clock adjustment moves and which counts a suspended machine's sleep.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-import os
 import signal
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from node_agent.clock import SteadyClock, boottime_s
-from node_agent.launcher import procfs
-from node_agent.launcher.forking import CannotExecute, fork
 from node_agent.launcher.journal import Journal, Run
+from node_agent.launcher.lease import Lease
+from node_agent.launcher.memory import over_limit
+from node_agent.launcher.ports import CannotExecute, ChildEnd, Processes, Say
 from node_agent.launcher.records import CANNOT_EXECUTE, ExitRecord, How, LaunchOrder, RunRecord
-from node_agent.launcher.signals import ask, kill, kill_group, send
+from node_agent.launcher.signals import ask, send
 
 MARK_VARIABLE = "SUANLI_RESULT_FILE"  # a path that no other run has
 MEMORY_WATCH_S = 0.25
 SWEEP_AGAIN_S = 0.2
 ADOPTED_POLL_S = 0.05
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 class Rejected(Exception):
@@ -40,8 +38,7 @@ class Rejected(Exception):
 class Supervisor:
     """The table of runs. `on_exit` is called with each run's end, as soon as it is known and journalled.
 
-    `watch` and `unwatch` are told of descriptors that become readable when an adopted process ends. `now_s` is the time
-    of day of the stamps.
+    `boot_s` reads CLOCK_BOOTTIME in seconds, `now_s` the time of day of the stamps in epoch seconds.
 
     The lease begins with the launcher, or goes on where its predecessor's was, and only the service's renewals extend
     it: a launch that was long on its way shows nothing about whether the service still lives.
@@ -50,41 +47,34 @@ class Supervisor:
     def __init__(
         self,
         journal: Journal,
+        processes: Processes,
         *,
         lease_s: float,
+        boot_s: Callable[[], float],
+        now_s: Callable[[], float],
         on_exit: Callable[[RunRecord], None],
-        watch: Callable[[int, Callable[[], None]], None],
-        unwatch: Callable[[int], None],
-        now_s: Callable[[], float] | None = None,
+        say: Say,
     ) -> None:
         self._journal = journal
+        self._processes = processes
+        self._boot_s = boot_s
+        self._now_s = now_s
+        self._on_exit = on_exit
+        self._say = say
         self._runs = journal.kept.runs
         self._by_pid: dict[int, Run] = {}
-        self._on_exit = on_exit
-        self._watch = watch
-        self._unwatch = unwatch
-        self._pidfds: dict[str, int] = {}
         self._polled: dict[str, Run] = {}
         self._memory_at: float | None = None
         self._sweep_at: float | None = None
         self._poll_at: float | None = None
         self._closing = False
-        self._now_s = now_s or SteadyClock().now_s
-        self._lease_s = lease_s
-        now = boottime_s()
-        self._lease_until = min(now + lease_s, journal.kept.lease_until or now + lease_s)
-        self._lease_lapsed = False
-        if journal.kept.lease_until is None:  # so that a successor does not begin a new one
+        first_end = boot_s() + lease_s
+        kept = journal.kept
+        self._lease = Lease(lease_s, min(first_end, kept.lease_until or first_end), kept.lease_stamp_s)
+        if kept.lease_until is None:  # so that a successor does not begin a new one
             self._note_lease()
-        self._inherit_orphans()
+        processes.inherit_orphans()
         self._take_over()
-
-    @staticmethod
-    def _inherit_orphans() -> None:
-        """A process that a run leaves behind becomes the launcher's child, so that it can be found."""
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            print(f"orphans go to init: prctl: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
 
     # ---- after a crash of an earlier launcher ----------------------------------------------------------------------
 
@@ -95,40 +85,35 @@ class Supervisor:
             return
         self._find_unnoted([run for run in open_runs if run.pid is None])
         for run in open_runs:
-            found = procfs.process(run.pid) if run.pid is not None else None
+            found = self._processes.find(run.pid) if run.pid is not None else None
             if found is None or found.ended or found.start_ticks != run.start_ticks:
                 self._clear_away(run)
                 self._conclude(run, "unknown", None, "the launcher died, and the run ended while nobody watched")
             else:
                 self._adopt(run)
         if self._by_pid:
-            self._schedule_memory(boottime_s())
+            self._schedule_memory(self._boot_s())
 
     def _find_unnoted(self, runs: Iterable[Run]) -> None:
         """The earlier launcher may have died between the fork and noting the pid: look for the run's mark."""
-        marks = {run.mark.encode(): run for run in runs if run.mark}
+        marks = {run.mark: run for run in runs if run.mark}
         if not marks:
             return
-        for found in procfs.processes():
+        for found in self._processes.living():
             if found.session != found.pid:
                 continue
             for mark, run in marks.items():
-                if procfs.has_in_environment(found.pid, mark):
+                if self._processes.has_in_environment(found.pid, mark):
                     run.pid, run.start_ticks, run.started_s = found.pid, found.start_ticks, self._now_s()
-                    self._journal.started(run)
+                    self._note_started(run)
 
     def _adopt(self, run: Run) -> None:
         assert run.pid is not None, run
         run.adopted = True
         self._by_pid[run.pid] = run
-        try:
-            pidfd = os.pidfd_open(run.pid)
-        except OSError:  # no such system call, or it has just ended: polling finds out
+        if not self._processes.watch(run.pid, lambda: self._adopted_ended(run)):
             self._polled[run.key] = run
-            self._poll_at = boottime_s()
-            return
-        self._pidfds[run.key] = pidfd
-        self._watch(pidfd, lambda: self._adopted_ended(run))
+            self._poll_at = self._boot_s()
 
     def _adopted_ended(self, run: Run) -> None:
         self._clear_away(run)
@@ -137,20 +122,19 @@ class Supervisor:
     def _poll_adopted(self) -> None:
         for run in list(self._polled.values()):
             assert run.pid is not None, run
-            found = procfs.process(run.pid)
+            found = self._processes.find(run.pid)
             if found is None or found.ended or found.start_ticks != run.start_ticks:
                 self._adopted_ended(run)
-        self._poll_at = boottime_s() + ADOPTED_POLL_S if self._polled else None
+        self._poll_at = self._boot_s() + ADOPTED_POLL_S if self._polled else None
 
     def _clear_away(self, run: Run) -> None:
         """Kill what is left of a run whose main process is gone and was not our child."""
-        leader = procfs.process(run.pid) if run.pid is not None else None
+        leader = self._processes.find(run.pid) if run.pid is not None else None
         ours = leader is None or leader.start_ticks == run.start_ticks  # else the pid has gone to a stranger
-        mark = run.mark.encode()
-        for found in procfs.processes():
+        for found in self._processes.living():
             in_session = ours and run.pid is not None and found.session == run.pid
-            if in_session or (mark and procfs.has_in_environment(found.pid, mark)):
-                kill(found.pid, signal.SIGKILL)
+            if in_session or (run.mark and self._processes.has_in_environment(found.pid, run.mark)):
+                self._processes.signal(found.pid, signal.SIGKILL)
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
@@ -162,6 +146,7 @@ class Supervisor:
         if epoch < self.epoch:
             raise Rejected("stale_epoch", f"epoch {epoch} is over: epoch {self.epoch} commands here")
         if epoch > self.epoch:
+            self._lease.new_epoch()
             self._journal.epoch(epoch)
 
     def launch(self, orders: Sequence[LaunchOrder]) -> list[RunRecord | Rejected]:
@@ -169,7 +154,7 @@ class Supervisor:
         answers: list[RunRecord | Rejected] = []
         fresh: dict[str, Run] = {}
         refused: dict[str, str] = {}
-        kills_before = procfs.out_of_memory_kills()
+        kills_before = self._processes.out_of_memory_kills()
         for order in orders:
             if order.key in self._runs or order.key in fresh:
                 continue
@@ -195,7 +180,7 @@ class Supervisor:
                 answers.append(Rejected("never_started", run.exit.detail))
             else:
                 answers.append(run.record())
-        self._schedule_memory(boottime_s())
+        self._schedule_memory(self._boot_s())
         return answers
 
     def _refusal(self, order: LaunchOrder) -> str:
@@ -204,15 +189,15 @@ class Supervisor:
             return "this run was started before, and is over and forgotten"
         if self._closing:
             return "this launcher is shutting down"
-        silent_s = boottime_s() - self._lease_until
+        silent_s = self._boot_s() - self._lease.until
         if order.lease_bound and silent_s >= 0:
             return f"the node's lease lapsed {silent_s:.1f} s ago: nothing starts here until the service renews it"
         return ""
 
     def _start(self, run: Run, order: LaunchOrder) -> None:
-        """Fork. When nothing comes of it that is the end of the run, without an event: the answer says it."""
+        """When nothing comes of it that is the end of the run, without an event: the answer says it."""
         try:
-            run.pid = fork(order)
+            run.pid = self._processes.start(order)
         except CannotExecute as error:
             run.exit = ExitRecord("exit", CANNOT_EXECUTE, self._now_s(), str(error))
         except (OSError, ValueError) as error:
@@ -221,12 +206,16 @@ class Supervisor:
             self._note_end(run)
             return
         run.started_s = self._now_s()
-        run.start_ticks = procfs.start_ticks(run.pid)
+        found = self._processes.find(run.pid)
+        run.start_ticks = None if found is None else found.start_ticks
         self._by_pid[run.pid] = run
+        self._note_started(run)
+
+    def _note_started(self, run: Run) -> None:
         try:
             self._journal.started(run)
         except OSError as error:  # the intent is on the disk: a successor finds the process by its mark
-            print(f"pid of {run.key} not journalled: {error}", file=sys.stderr)
+            self._say(f"pid of {run.key} not journalled: {error}")
 
     def send_signal(self, key: str, number: int) -> bool:
         """Signal the run's process group. False when the run is not alive.
@@ -238,18 +227,18 @@ class Supervisor:
         if run is None or not run.live:
             return False
         if number == signal.SIGUSR1:
-            ask(run)
+            ask(self._processes, run, self._boot_s())
             return True
         run.asks_at = None
-        send(run, signal.Signals(number))
+        send(self._processes, run, signal.Signals(number))
         return True
 
-    def renew(self, lease_s: float) -> None:
-        """The service lives: lease-bound runs may go on for `lease_s` from now."""
-        self._lease_s = lease_s
-        self._lease_until = boottime_s() + lease_s
-        self._lease_lapsed = False
-        self._note_lease()
+    def renew(self, lease_s: float, stamp_s: float) -> None:
+        """The service lives: lease-bound runs may go on until `lease_s` after this node's clock (CLOCK_BOOTTIME) stood
+        at `stamp_s`, the reading that the service last heard. One that is older than another's changes nothing.
+        """
+        if self._lease.renew(lease_s, stamp_s, self._boot_s()):
+            self._note_lease()
 
     def forget(self, key: str) -> None:
         run = self._runs.get(key)
@@ -265,55 +254,50 @@ class Supervisor:
 
     def _note_lease(self) -> None:
         try:
-            self._journal.lease(self._lease_until)
+            self._journal.lease(self._lease.until, self._lease.stamp_s)
         except OSError as error:  # a successor then begins with an earlier deadline, which is the safe side
-            print(f"lease not journalled: {error}", file=sys.stderr)
+            self._say(f"lease not journalled: {error}")
 
     def _lapse(self, now: float) -> None:
-        self._lease_lapsed = True
+        self._lease.lapsed = True
         lapsed = [run for run in self._live() if run.lease_bound and run.stopped_for is None]
         for run in lapsed:  # all of them first: a signal that cannot be sent must not spare the others
             run.stopped_for = "lease"
             run.asks_at = None
             run.kill_at = now + run.grace_s
         for run in lapsed:
-            send(run, signal.SIGTERM)
+            send(self._processes, run, signal.SIGTERM)
 
     # ---- ends ------------------------------------------------------------------------------------------------------
 
     def reap(self) -> None:
         """Note every child that has ended, and kill what it left behind."""
         reaped = False
-        while True:
-            try:
-                # Look before reaping: as long as the zombie is there its group's number cannot be anyone else's.
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                break
-            if ended is None:
-                break
-            run = self._by_pid.get(ended.si_pid)
-            if run is not None:
-                kill_group(ended.si_pid, signal.SIGKILL)
-            os.waitpid(ended.si_pid, 0)
+        while (ended := self._processes.ended_child()) is not None:
+            run = self._by_pid.get(ended.pid)
+            if run is not None:  # as long as the zombie is there its group's number cannot be anyone else's
+                self._processes.signal_group(ended.pid, signal.SIGKILL)
+            self._processes.reap(ended.pid)
             reaped = True
             if run is not None:
-                self._conclude(run, *self._how(run, ended.si_code, ended.si_status))
+                self._conclude(run, *self._how(run, ended))
         if reaped:
             self._sweep()
             # The list of children may miss one while others end; look once more.
-            self._sweep_at = boottime_s() + SWEEP_AGAIN_S
+            self._sweep_at = self._boot_s() + SWEEP_AGAIN_S
 
-    def _how(self, run: Run, code: int, status: int) -> tuple[How, int | None, str]:
+    def _how(self, run: Run, ended: ChildEnd) -> tuple[How, int | None, str]:
+        status = ended.status
         if run.stopped_for == "lease":
-            return "lease", status, f"the service was silent for {self._lease_s:g} s, so its lease lapsed"
+            return "lease", status, f"the service was silent for {self._lease.lease_s:g} s, so its lease lapsed"
         if run.stopped_for == "shutdown":  # whatever its code: a run that was told to go has not finished
             return "lease", status, "its node was taken down"
         if run.stopped_for == "memory":
             return "out_of_memory", status, f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
-        if code == os.CLD_EXITED:
+        if ended.exited:
             return "exit", status, ""
-        if status == signal.SIGKILL and not run.kill_sent and procfs.out_of_memory_kills() > run.kills_before:
+        killed = status == signal.SIGKILL and not run.kill_sent
+        if killed and self._processes.out_of_memory_kills() > run.kills_before:
             return "out_of_memory", status, "the kernel killed it: the node was out of memory"
         return "signal", status, ""
 
@@ -330,30 +314,27 @@ class Supervisor:
         run.kill_at = run.asks_at = None
         if run.pid is not None:
             self._by_pid.pop(run.pid, None)
+            self._processes.unwatch(run.pid)
         self._polled.pop(run.key, None)
-        pidfd = self._pidfds.pop(run.key, None)
-        if pidfd is not None:
-            self._unwatch(pidfd)
-            os.close(pidfd)
         try:
             self._journal.ended(run)
         except OSError as error:  # it stays in memory; a successor would call it unknown
-            print(f"end of {run.key} not journalled: {error}", file=sys.stderr)
+            self._say(f"end of {run.key} not journalled: {error}")
 
     def _sweep(self) -> None:
         """Kill children that no living run can own: what a run put into the background and left."""
         self._sweep_at = None
-        marks: set[bytes] | None = None
-        for pid in procfs.own_children():
+        marks: set[str] | None = None
+        for pid in self._processes.children():
             if pid in self._by_pid:
                 continue
-            found = procfs.process(pid)
+            found = self._processes.find(pid)
             if found is None or found.ended or found.session in self._by_pid:
                 continue
             if marks is None:
-                marks = {run.mark.encode() for run in self._live() if run.mark}
-            if not any(procfs.has_in_environment(pid, mark) for mark in marks):
-                kill(pid, signal.SIGKILL)
+                marks = {run.mark for run in self._live() if run.mark}
+            if not any(self._processes.has_in_environment(pid, mark) for mark in marks):
+                self._processes.signal(pid, signal.SIGKILL)
 
     # ---- time ------------------------------------------------------------------------------------------------------
 
@@ -364,22 +345,24 @@ class Supervisor:
         for run in self._by_pid.values():
             times += (run.kill_at, run.asks_at)
             bound = bound or (run.lease_bound and run.stopped_for is None)
-        if bound and not self._lease_lapsed:
-            times.append(self._lease_until)
+        if bound and not self._lease.lapsed:
+            times.append(self._lease.until)
         return min((at for at in times if at is not None), default=None)
 
     def on_time(self) -> None:
-        now = boottime_s()
-        if now >= self._lease_until and not self._lease_lapsed:
+        now = self._boot_s()
+        if now >= self._lease.until and not self._lease.lapsed:
             self._lapse(now)
         for run in self._live():
             if run.kill_at is not None and now >= run.kill_at:
                 run.kill_at = None
-                send(run, signal.SIGKILL)
+                send(self._processes, run, signal.SIGKILL)
             elif run.asks_at is not None and now >= run.asks_at:
-                ask(run)
+                ask(self._processes, run, now)
         if self._memory_at is not None and now >= self._memory_at:
-            self._watch_memory()
+            for run in list(over_limit(self._processes, self._by_pid)):
+                run.stopped_for = "memory"
+                send(self._processes, run, signal.SIGKILL)
             self._schedule_memory(now)
         if self._sweep_at is not None and now >= self._sweep_at:
             self._sweep()
@@ -393,22 +376,6 @@ class Supervisor:
         elif self._memory_at is None or self._memory_at <= now:
             self._memory_at = now + MEMORY_WATCH_S
 
-    def _watch_memory(self) -> None:
-        """RSS first: it is cheap, and never less than PSS, so only a run over its limit by RSS is looked at closely."""
-        members: dict[int, list[int]] = {}
-        for found in procfs.processes():
-            if found.session in self._by_pid:
-                members.setdefault(found.session, []).append(found.pid)
-        for sid, pids in members.items():
-            run = self._by_pid[sid]
-            if not run.memory_bytes or run.stopped_for is not None:
-                continue
-            if sum(map(procfs.rss_bytes, pids)) <= run.memory_bytes:
-                continue
-            if sum(map(procfs.pss_bytes, pids)) > run.memory_bytes:
-                run.stopped_for = "memory"
-                send(run, signal.SIGKILL)
-
     def _live(self) -> list[Run]:
         return list(self._by_pid.values())
 
@@ -419,29 +386,25 @@ class Supervisor:
         if self._closing:
             return
         self._closing = True
-        kill_at = boottime_s() + grace_s
+        kill_at = self._boot_s() + grace_s
         for run in self._live():
             run.asks_at = None
             run.kill_at = kill_at if run.kill_at is None else min(run.kill_at, kill_at)
             if run.stopped_for is None:
                 run.stopped_for = "shutdown"
-            send(run, signal.SIGTERM)
+            send(self._processes, run, signal.SIGTERM)
 
     @property
     def empty(self) -> bool:
         return not self._by_pid
 
-    def kill_leftovers(self, within_s: float = 1.0) -> None:
-        """Nothing that descends from a run may outlive the launcher."""
-        until = boottime_s() + within_s
-        while boottime_s() < until:
-            self.reap()
-            left = procfs.own_children()
-            if not left:
-                return
-            for pid in left:
-                kill(pid, signal.SIGKILL)
-            time.sleep(0.005)
+    def kill_leftovers(self) -> bool:
+        """Nothing that descends from a run may outlive the launcher: False while something is left, so call again."""
+        self.reap()
+        left = self._processes.children()
+        for pid in left:
+            self._processes.signal(pid, signal.SIGKILL)
+        return not left
 
 
 def _new_run(order: LaunchOrder, kills_before: int) -> Run:

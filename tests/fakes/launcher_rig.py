@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from node_agent.clock import boottime_s
 from node_agent.launcher.paths import launcher_paths
 from node_agent.launcher.records import ExitRecord, LaunchOrder, RunRecord
 from tests.fakes.processes import eventually
@@ -138,6 +139,10 @@ class LauncherRig:
         answer = self.ask("launch", order=self.order(key, *argv, **changes).to_json())
         assert answer["ok"], answer
         return int(answer["run"]["pid"])
+
+    def renew(self, lease_s: float, age_s: float = 0.0) -> dict[str, Any]:
+        """As from a service that last heard this node's clock `age_s` ago."""
+        return self.ask("renew", lease_s=lease_s, stamp_s=boottime_s() - age_s)
 
     def table(self) -> dict[str, RunRecord]:
         return {run["key"]: RunRecord.from_json(run) for run in self.ask("table")["runs"]}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.launcher.journal import TOMBSTONES, Journal, Run
+from node_agent.launcher.os_journal import OsJournal
 from node_agent.launcher.paths import make_private
 from node_agent.launcher.records import ExitRecord
 from tests.fakes.launcher_rig import ROOT, LauncherRig
@@ -154,8 +155,12 @@ def run(key: str) -> Run:
     return Run(key, "0" * 64, "M=1", 0, 1.0, True, "t", pid=5, start_ticks=6, started_s=7.0)
 
 
+def journal(directory: Path) -> Journal:
+    return Journal(OsJournal(directory / "j"), boot_id="this boot", say=print)
+
+
 def test_the_journal_remembers(tmp_path: Path) -> None:
-    first = Journal(tmp_path / "j")
+    first = journal(tmp_path)
     first.epoch(9)
     runs = [run("a"), run("b"), run("c")]
     first.intents(runs)
@@ -167,7 +172,7 @@ def test_the_journal_remembers(tmp_path: Path) -> None:
     first.ended(runs[2])
     first.forget("c")
     first.close()
-    second = Journal(tmp_path / "j")
+    second = journal(tmp_path)
     assert second.kept.epoch == 9
     assert list(second.kept.runs) == ["a", "b"]
     assert second.kept.runs["a"].pid == 5
@@ -177,24 +182,24 @@ def test_the_journal_remembers(tmp_path: Path) -> None:
 
 
 def test_another_boots_pids_are_dropped(tmp_path: Path) -> None:
-    first = Journal(tmp_path / "j")
+    first = journal(tmp_path)
     first.intents([run("a")])
     first.started(run("a"))
-    first.lease(5.0)
+    first.lease(5.0, 1.0)
     first.close()
     lines = (tmp_path / "j").read_text().splitlines()
     lines[0] = json.dumps({"t": "boot", "boot_id": "another"})
     (tmp_path / "j").write_text("\n".join(lines))
-    second = Journal(tmp_path / "j")
+    second = journal(tmp_path)
     assert second.kept.runs["a"].pid is None
-    assert second.kept.lease_until is None
+    assert (second.kept.lease_until, second.kept.lease_stamp_s) == (None, None)
     second.close()
 
 
 def test_tombstones_are_bounded(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
+    kept = journal(tmp_path)
     for number in range(TOMBSTONES + 5):
-        journal.forget(str(number))
-    assert len(journal.kept.forgotten) == TOMBSTONES
-    assert "0" not in journal.kept.forgotten
-    journal.close()
+        kept.forget(str(number))
+    assert len(kept.kept.forgotten) == TOMBSTONES
+    assert "0" not in kept.kept.forgotten
+    kept.close()

@@ -116,7 +116,16 @@ def test_a_log_that_is_a_fifo_does_not_hold_the_launcher(rig: LauncherRig) -> No
 
 @pytest.mark.parametrize(
     "request_",
-    [{"op": "dance"}, {"op": "launch"}, {"op": "launch", "order": {"key": 5}}, {"op": "renew"}, {"op": "signal"}],
+    [
+        {"op": "dance"},
+        {"op": "launch"},
+        {"op": "launch", "order": {"key": 5}},
+        {"op": "renew"},
+        {"op": "renew", "lease_s": 0.0, "stamp_s": 1.0},
+        {"op": "renew", "lease_s": 5.0},
+        {"op": "renew", "lease_s": 5.0, "stamp_s": float("nan")},
+        {"op": "signal"},
+    ],
 )
 def test_nonsense_is_refused_and_does_no_harm(rig: LauncherRig, request_: dict[str, object]) -> None:
     rig.start()
@@ -236,7 +245,7 @@ def test_a_lower_epoch_is_refused_also_by_the_next_launcher(rig: LauncherRig) ->
     for op, fields in (
         ("launch", {"order": rig.order("b", "true").to_json()}),
         ("signal", {"key": "a", "signal": 9}),
-        ("renew", {"lease_s": 5.0}),
+        ("renew", {"lease_s": 5.0, "stamp_s": 0.0}),
         ("forget", {"key": "a"}),
     ):
         answer = rig.ask(op, **fields)
@@ -254,7 +263,7 @@ def test_a_lapsed_lease_ends_training_and_not_inference(rig: LauncherRig) -> Non
     rig.launch("gentle", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
     rig.launch("stubborn", "trap '' TERM; while :; do sleep 0.02; done", grace_s=0.2)
     replica = rig.launch("replica", "exec sleep 300", lease_bound=False)
-    assert rig.ask("renew", lease_s=0.3)["ok"]
+    assert rig.renew(0.3)["ok"]
     assert rig.outcome("gentle")[0] == "lease"
     assert rig.outcome("stubborn") == ("lease", 9)
     assert lives(replica)
@@ -265,16 +274,16 @@ def test_a_renewed_lease_goes_on(rig: LauncherRig) -> None:
     pid = rig.start().launch("a", "exec sleep 300")
     until = time.monotonic() + 1.2
     while time.monotonic() < until:
-        assert rig.ask("renew", lease_s=0.4)["ok"]
+        assert rig.renew(0.4)["ok"]
         time.sleep(0.05)
     assert lives(pid)
-    assert rig.ask("renew", lease_s=60.0)["ok"]
+    assert rig.renew(60.0)["ok"]
 
 
 def test_launches_do_not_extend_the_lease_and_a_late_one_is_refused(rig: LauncherRig) -> None:
     rig.start()
     rig.launch("a", "exec sleep 300")
-    assert rig.ask("renew", lease_s=0.5)["ok"]
+    assert rig.renew(0.5)["ok"]
     until = time.monotonic() + 15.0
     number = 0
     while (answer := rig.ask("launch", order=rig.order(f"b{number}", "true").to_json()))["ok"]:
@@ -286,7 +295,7 @@ def test_launches_do_not_extend_the_lease_and_a_late_one_is_refused(rig: Launche
     assert rig.outcome("a")[0] == "lease"
     rig.launch("replica", "true", lease_bound=False)
     assert rig.outcome("replica") == ("exit", 0)
-    assert rig.ask("renew", lease_s=60.0)["ok"]
+    assert rig.renew(60.0)["ok"]
     rig.launch(f"b{number}", "exit 4")  # what was refused was not used up
     assert rig.outcome(f"b{number}") == ("exit", 4)
 
@@ -296,7 +305,7 @@ def test_a_launcher_that_comes_back_does_not_begin_a_new_lease(rig: LauncherRig,
     """Not even when the one before had never heard a renewal: its lease began with itself."""
     rig.start(lease_s=60.0 if renewed else 3.0).launch("a", "trap 'exit 0' TERM; while :; do sleep 0.02; done")
     if renewed:
-        assert rig.ask("renew", lease_s=1.0)["ok"]
+        assert rig.renew(1.0)["ok"]
     rig.kill()
     rig.start(lease_s=60.0)
     assert rig.outcome("a")[0] == "lease"
