@@ -14,8 +14,8 @@ from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
 from scheduler.ports import Principal
 from scheduler.service import reserving, tenants
-from scheduler.service.loop import superseded_text
 from scheduler.service.state import ServiceState
+from scheduler.service.steps import superseded_text
 
 
 def admit(state: ServiceState, specs: Sequence[JobSpec], by: Principal, *, max_live_jobs: int, now_s: float) -> None:

@@ -245,7 +245,7 @@ class Service:
         ended = loop.call(lambda state: loop.on_end(state, job.id) if job.id in state.jobs else None)
         if ended is not None:
             try:
-                ended.result(timeout=timeout_s)
+                ended.result(timeout=timeout_s if loop.has_thread else 0)  # without one nothing happens meanwhile
             except TimeoutError:
                 loop.call(lambda _state: loop.forget_waiter(job.id, ended))
         return self._view(job)
