@@ -1,9 +1,9 @@
 """What must outlive the launcher: which runs it was about to start, started and saw end, and the highest epoch.
 
 An append-only file of JSON lines, reached through ports.JournalFile. `intent` is written and synced before the fork, so
-a key is never started twice; `pid` follows it, `exit` follows the wait, `forget` ends it. A torn last line (the launcher
-was killed while writing) is dropped. Opening rewrites the file to what still matters, and so does growth; forgotten
-keys are kept, up to a bound, as tombstones.
+a key is never started twice; `pid` follows it, `exit` follows the wait, `forget` ends it. A torn last line (the
+launcher was killed while writing) is dropped. Opening rewrites the file to what still matters, and so does growth;
+forgotten keys are kept, up to a bound, as tombstones.
 """
 
 from __future__ import annotations
