@@ -6,14 +6,13 @@ have saved every few minutes on a path that all nodes share; so the node that is
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from node_agent.checkpointing import LATEST, MANIFEST, STEP_NAME, newest_whole
+from node_agent.execution.resume_choice import attempt_number, newest_saved
 from node_agent.messages import LaunchSpec, RunKey
 from node_agent.regular_files import is_regular, read_bounded
 
-ATTEMPT_NAME = re.compile(r"attempt-([0-9]{1,9})")
 NAME_BYTES = 256
 
 
@@ -21,22 +20,19 @@ def resume_from(spec: LaunchSpec, key: RunKey) -> str | None:
     """What SUANLI_RESUME_FROM is to be: `spec.resume_from`, or a later attempt's directory that holds a checkpoint."""
     if spec.checkpoint_dir is None or key.attempt <= 1:
         return spec.resume_from
-    told = 0 if spec.resume_from is None else attempt_number(Path(spec.resume_from)) or 0
     job_directory = Path(spec.checkpoint_dir) / key.job_id
-    for number in sorted(_attempts(job_directory), reverse=True):
-        if told < number < key.attempt and holds_checkpoint(job_directory / f"attempt-{number}"):
-            return str(job_directory / f"attempt-{number}")
-    return spec.resume_from
-
-
-def attempt_number(directory: Path) -> int | None:
-    found = ATTEMPT_NAME.fullmatch(directory.name)
-    return None if found is None else int(found[1])
+    return newest_saved(
+        spec.resume_from,
+        key,
+        str(job_directory),
+        _attempts(job_directory),
+        lambda directory: holds_checkpoint(Path(directory)),
+    )
 
 
 def _attempts(job_directory: Path) -> set[int]:
     try:
-        numbers = {attempt_number(entry) for entry in job_directory.iterdir()}
+        numbers = {attempt_number(entry.name) for entry in job_directory.iterdir()}
     except OSError:  # no such directory, or it cannot be read: nothing is known of earlier attempts
         return set()
     return {number for number in numbers if number is not None}

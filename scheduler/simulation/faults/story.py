@@ -19,8 +19,8 @@ Nonsense = Literal["never_fits", "foreign_tenant", "past_deadline", "unknown_dep
 @dataclass(frozen=True, slots=True)
 class Submit:
     """A job: `workers` of `devices` (or of `share_milli` of one device) each, which works for `work_s` and then exits
-    with 0, but in its first `fails` attempts with 1. `saves_every_s` None: it keeps no checkpoint. `save_s`: how long one
-    takes. `stubborn`: SIGTERM does not end it. `after`: it waits for the job that was submitted so many before it.
+    with 0, but in its first `fails` attempts with 1. `saves_every_s` None: it keeps no checkpoint. `save_s`: how long
+    one takes. `stubborn`: SIGTERM does not end it. `after`: it waits for the job that was submitted so many before it.
     """
 
     workers: int = 1
@@ -43,7 +43,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """A service of so many replicas, each ready `ready_s` after its start; each ends by itself after `lasts_s`, if ever."""
+    """A service of so many replicas, each ready `ready_s` after its start and over `lasts_s` after it, if ever."""
 
     replicas: int = 1
     replicas_max: int = 2
@@ -92,8 +92,8 @@ class KillService:
 
 @dataclass(frozen=True, slots=True)
 class FreezeService:
-    """It stops for `for_s` (SIGSTOP, a stuck machine), and another one is started after `other_after_s`. When it goes on
-    it does not know of the other."""
+    """It stops for `for_s` (SIGSTOP, a stuck machine), and another one is started after `other_after_s`. When it goes
+    on it does not know of the other."""
 
     for_s: float
     other_after_s: float
