@@ -26,7 +26,7 @@ from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from node_agent.nodes import NodeConfig
 from scheduler.engine.joining import joined_node
 from scheduler.errors import NotFound, Unavailable
-from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
+from scheduler.ports import Clock, EngineEvent, Json, NodeDown, NodeUp, RunEvent, node_facts
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,15 @@ class _Agent:
     acked_event: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     nodes: tuple[str, ...] = ()
+    heard_s: float | None = None
+    """When it last answered, by the service's clock."""
 
 
 class RayEngine:
     """Implements scheduler.ports.Engine on a Ray cluster in token mode."""
 
-    def __init__(self, *, address: str, nodes: LocalNodes, lease_s: float) -> None:
+    def __init__(self, *, address: str, nodes: LocalNodes, lease_s: float, clock: Clock) -> None:
+        self._clock = clock
         self._address = address
         self._local = nodes
         self._lease_s = lease_s
@@ -272,7 +275,7 @@ class RayEngine:
         hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch), CALL_TIMEOUT_S)
         if agent.hello is None or agent.hello.incarnation != hello.incarnation:
             agent.received = agent.acked = 0
-        agent.handle, agent.hello = handle, hello
+        agent.handle, agent.hello, agent.heard_s = handle, hello, self._clock.now_s()
         agent.nodes = tuple(report.name for report in hello.nodes)
         for report in hello.nodes:
             self._by_node[report.name] = agent
@@ -301,6 +304,7 @@ class RayEngine:
             batch: EventBatch = await asyncio.wait_for(
                 agent.handle.events.remote(agent.received, POLL_S), POLL_S + CALL_TIMEOUT_S
             )
+            agent.heard_s = self._clock.now_s()
             if batch.incarnation != agent.hello.incarnation:
                 return  # it was replaced behind our back: greet it again
             for numbered in batch.events:
@@ -336,7 +340,7 @@ class RayEngine:
             if self._by_node.get(node) is agent:
                 del self._by_node[node]
                 # Its processes are in sessions of their own and may live on: only the lease proves them dead.
-                self._on_event(NodeDown(node, detail, proof_of_death=False))
+                self._on_event(NodeDown(node, detail, proof_of_death=False, heard_s=agent.heard_s))
 
     async def _collect_readings(self) -> None:
         while True:
