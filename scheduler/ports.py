@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.usage_records import UsageEntry, UsageRecord
 
 Json = dict[str, Any]  # only at the very edge: what is about to be JSON
 
@@ -94,8 +95,9 @@ class Store(Protocol):
         """
         ...
 
-    def commit(self, changes: Sequence[Change]) -> None:
-        """All changes, with their event rows, in one transaction."""
+    def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
+        """All changes, with their event rows, and what `usage_records.accounted` makes of the entries, in one
+        transaction."""
         ...
 
     def job(self, job_id: str) -> Job | None: ...
@@ -125,6 +127,14 @@ class Store(Protocol):
         ...
 
     def results(self, job_id: str) -> Mapping[tuple[int, int], str]: ...
+
+    def usage_records(self, job_id: str) -> Sequence[UsageRecord]:
+        """By attempt and worker."""
+        ...
+
+    def usage_records_between(self, from_s: float, to_s: float, tenant: str | None = None) -> Sequence[UsageRecord]:
+        """Those that began before `to_s` and did not end before `from_s`, by start, job, attempt and worker."""
+        ...
 
     def drains(self) -> Sequence[Drain]: ...
 
@@ -167,11 +177,14 @@ class NodeUp:
 
 @dataclass(frozen=True, slots=True)
 class NodeDown:
-    """A node's agent does not answer, or its Ray node is dead. `proof_of_death`: its processes are known to be gone."""
+    """A node's agent does not answer, or its Ray node is dead. `proof_of_death`: its processes are known to be gone.
+
+    `heard_s`: when it last answered anything, by the clock that the service is given; None: not known."""
 
     node: str
     detail: str
     proof_of_death: bool
+    heard_s: float | None = None
     kind: Literal["node_down"] = "node_down"
 
 
@@ -339,7 +352,7 @@ class ServiceControl(Protocol):
         ...
 
     def job(self, job_id: str, by: Principal) -> Json:
-        """Job view with "spec", "events", "results"."""
+        """Job view with "spec", "events", "results", "usage"."""
         ...
 
     def why(self, job_id: str, by: Principal) -> Json: ...

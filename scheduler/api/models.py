@@ -191,10 +191,30 @@ class ResultView(Shape):
     result: Any
 
 
+class UsageView(Shape):
+    """One worker's run that has ended: how long its process lived, by its node's clock, and what it held meanwhile.
+
+    `end` is unseen where nobody saw it: then `to_s` is the last moment at which the run is known to have lived."""
+
+    attempt: int
+    worker: int
+    node: str
+    devices: list[int]
+    share_milli: int
+    simulated: bool
+    from_s: float
+    to_s: float
+    seconds: float
+    device_seconds: float
+    end: Literal["seen", "unseen"]
+    cause: str
+
+
 class JobDetailView(JobView):
     spec: dict[str, Any]
     events: list[EventView]
     results: list[ResultView]
+    usage: list[UsageView] = Field(description="by attempt and worker; what runs still is not in it")
 
 
 class JobAnswer(JobDetailView, Answer):

@@ -58,10 +58,12 @@ def serve(home: Home, started: Started) -> None:
 
     site = load_site(Path(started.config))
     store = open_store(site.store_url or f"sqlite:///{home.path / 'store.db'}")
+    clock = SystemClock()
     engine = RayEngine(
         address=started.ray_address,
         nodes=local_nodes(site),
         lease_s=site.lease_s,
+        clock=clock,
     )
     gateway = HttpGatewayControl(
         started.gateway, home.secret("gateway_control"), ca_file=Path(started.ca_file) if started.ca_file else None
@@ -70,7 +72,7 @@ def serve(home: Home, started: Started) -> None:
         store,
         engine,
         gateway,
-        SystemClock(),
+        clock,
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},

@@ -1,4 +1,4 @@
-"""`suanli show`: one job with its workers, its events and what it left as results."""
+"""`suanli show`: one job with its workers, what its runs used, its events and what it left as results."""
 
 from __future__ import annotations
 
@@ -68,6 +68,9 @@ def show(job_id: str, output: str) -> None:
     if job["workers"]:
         click.echo()
         show_table(_workers(job))
+    if job["usage"]:
+        click.echo()
+        show_table(_usage(job))
     if job["events"]:
         click.echo()
         show_table(_events(job))
@@ -122,15 +125,39 @@ def _workers(job: words.View) -> Table:
         ]
     )
     for worker in job["workers"]:
-        devices = words.ranges(worker["devices"])
-        if worker["share_milli"]:
-            devices += f" ({words.milli(worker['share_milli'])} of it)"
-        node = worker["node"] + (" (simulated)" if worker["simulated"] else "")
         exit_code = "" if worker["exit_code"] is None else worker["exit_code"]
-        table.add(
-            worker["worker"], worker["attempt"], node, devices, worker["phase"], str(exit_code), worker["address"]
-        )
+        phase, address = worker["phase"], worker["address"]
+        table.add(worker["worker"], worker["attempt"], *_place(worker), phase, str(exit_code), address)
     return table
+
+
+def _usage(job: words.View) -> Table:
+    """What its runs that have ended used: SECONDS of DEVICES. One that nobody saw end counts as long as it is known to
+    have lived."""
+    table = Table(
+        [
+            Column("WORKER", right=True),
+            Column("ATTEMPT", right=True),
+            "NODE",
+            "DEVICES",
+            Column("SECONDS", right=True),
+            Column("DEVICE-S", right=True),
+            "END",
+            Column("CAUSE", shed=1),
+        ]
+    )
+    for run in job["usage"]:
+        seconds, device_seconds = f"{run['seconds']:.1f}", f"{run['device_seconds']:.1f}"
+        table.add(run["worker"], run["attempt"], *_place(run), seconds, device_seconds, run["end"], run["cause"])
+    return table
+
+
+def _place(worker: words.View) -> tuple[str, str]:
+    """Its node and its devices there."""
+    devices = words.ranges(worker["devices"])
+    if worker["share_milli"]:
+        devices += f" ({words.milli(worker['share_milli'])} of it)"
+    return worker["node"] + (" (simulated)" if worker["simulated"] else ""), devices
 
 
 def _events(job: words.View) -> Table:

@@ -129,6 +129,7 @@ class WorkerRun:
     address: str | None = None  # host:port, of a replica that is ready
     started_s: float | None = None
     exit_code: int | None = None  # negative: the signal's number; None: not ended, or unknown
+    start_heard_s: float | None = None  # when the service heard that it had started, by its own clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,16 +101,24 @@ def worker_prepared(job: Job, worker: int) -> Job:
     return _advance(job, worker, WorkerPhase.PREPARED, "have a worker prepared", lambda run: run)
 
 
-def worker_started(job: Job, worker: int, at_s: float) -> Job:
-    """Its process runs."""
-    return _advance(job, worker, WorkerPhase.RUNNING, "have a worker started", lambda run: replace(run, started_s=at_s))
+def worker_started(job: Job, worker: int, at_s: float, *, heard_s: float | None = None) -> Job:
+    """Its process runs since `at_s`, by its node's clock; the service heard of it at `heard_s`, by its own."""
+    return _advance(
+        job,
+        worker,
+        WorkerPhase.RUNNING,
+        "have a worker started",
+        lambda run: replace(run, started_s=at_s, start_heard_s=heard_s),
+    )
 
 
-def worker_ready(job: Job, worker: int, address: str, at_s: float) -> Job:
-    """A replica answers at `address` (host:port)."""
+def worker_ready(job: Job, worker: int, address: str, at_s: float, *, heard_s: float | None = None) -> Job:
+    """A replica answers at `address` (host:port). Times as in `worker_started`."""
 
     def ready(run: WorkerRun) -> WorkerRun:
-        return replace(run, address=address, started_s=at_s if run.started_s is None else run.started_s)
+        if run.started_s is None:
+            run = replace(run, started_s=at_s, start_heard_s=heard_s)
+        return replace(run, address=address)
 
     return _advance(job, worker, WorkerPhase.READY, "have a replica ready", ready)
 

@@ -52,6 +52,8 @@ class AgentLink:
         """Its last answer to a greeting; None: not greeted yet, or lost."""
         self.received = 0
         self.acked = 0
+        self.heard_s: float | None = None
+        """When it last answered, by the clock that `now_s` is of."""
         self.session = 0
         self._open = False
         self._sent = 0
@@ -73,13 +75,13 @@ class AgentLink:
         self.session += 1
         return self.session
 
-    def on_hello(self, hello: AgentHello) -> list[EngineEvent]:
+    def on_hello(self, hello: AgentHello, now_s: float) -> list[EngineEvent]:
         """The answer to the last greeting; to an earlier one: nothing follows."""
         if hello.session != self.session or self._open:
             return []
         if self.hello is None or self.hello.incarnation != hello.incarnation:
             self.received = self.acked = 0
-        self.hello = hello
+        self.hello, self.heard_s = hello, now_s
         self.nodes = tuple(report.name for report in hello.nodes)
         self._open, self._down = True, False
         self._sent = 0
@@ -117,6 +119,7 @@ class AgentLink:
         """(events for the service, whether the agent must be greeted again): an answer to a poll of this session."""
         if self.hello is None or batch.incarnation != self.hello.incarnation:
             return [], True  # it was replaced behind our back
+        self.heard_s = now_s
         told: list[EngineEvent] = []
         for numbered in batch.events:
             if numbered.seq > self.received:
@@ -151,7 +154,7 @@ class AgentLink:
         if self._down:
             return []
         self._down = True
-        return [NodeDown(node, detail, proof_of_death=False) for node in self.nodes]
+        return [NodeDown(node, detail, proof_of_death=False, heard_s=self.heard_s) for node in self.nodes]
 
     def on_stale(self, epoch: int) -> list[EngineEvent]:
         """It obeys a service of this higher epoch."""

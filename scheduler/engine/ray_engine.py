@@ -29,7 +29,7 @@ from node_agent.nodes import NodeConfig
 from scheduler.engine.joining import joined_node
 from scheduler.engine.link import AgentLink, poll_s
 from scheduler.errors import NotFound, Unavailable
-from scheduler.ports import EngineEvent, Json, NodeDown
+from scheduler.ports import Clock, EngineEvent, Json, NodeDown
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,8 @@ class _Agent:
 class RayEngine:
     """Implements scheduler.ports.Engine on a Ray cluster in token mode."""
 
-    def __init__(self, *, address: str, nodes: LocalNodes, lease_s: float) -> None:
+    def __init__(self, *, address: str, nodes: LocalNodes, lease_s: float, clock: Clock) -> None:
+        self._clock = clock
         self._address = address
         self._local = nodes
         self._lease_s = lease_s
@@ -89,7 +90,7 @@ class RayEngine:
         reference = None
         if agent is not None:
             with self._lock:
-                handle, batch = agent.handle, agent.link.commands(commands, time.monotonic())
+                handle, batch = agent.handle, agent.link.commands(commands, self._clock.now_s())
                 if handle is not None and batch is not None:
                     reference = handle.perform.remote(batch.session, batch.number, batch.commands)
         if agent is None or reference is None:
@@ -273,7 +274,7 @@ class RayEngine:
                 with self._lock:
                     agent.handle = None
                     detail = "its agent does not answer and could not be started again"
-                    told = agent.link.on_failure(time.monotonic(), detail)
+                    told = agent.link.on_failure(self._clock.now_s(), detail)
                 self._lose(agent, told)
                 await asyncio.sleep(0.2)
 
@@ -285,7 +286,7 @@ class RayEngine:
         hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch, session), CALL_TIMEOUT_S)
         with self._lock:
             agent.handle = handle
-            told = agent.link.on_hello(hello)
+            told = agent.link.on_hello(hello, self._clock.now_s())
         for node in agent.link.nodes:
             self._by_node[node] = agent
         self._tell(told)
@@ -312,7 +313,7 @@ class RayEngine:
             asked = agent.handle.events.remote(agent.link.received, wait_s)
             batch: EventBatch = await asyncio.wait_for(asked, wait_s + CALL_TIMEOUT_S)
             with self._lock:
-                told, greet_again = agent.link.on_batch(batch, time.monotonic())
+                told, greet_again = agent.link.on_batch(batch, self._clock.now_s())
             self._tell(told)
             if greet_again:
                 log.info("agent %s is greeted again", agent.name)

@@ -228,6 +228,7 @@ class Service:
             "spec": views.spec_view(job),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
+            "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
         }
 
     def why(self, job_id: str, by: Principal) -> Json:

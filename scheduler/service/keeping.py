@@ -13,13 +13,23 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from node_agent.messages import Command, Forget, Prepare, Release
+from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord
 from scheduler.errors import SuanliError, Superseded, Unavailable
 from scheduler.ports import Change, Drain, Reservation, Store, Usage
 from scheduler.service.outcome import Outcome, Result, Undrain, Unreserve
 
 log = logging.getLogger(__name__)
 
-Piece = Result | Drain | Undrain | Reservation | Unreserve | Usage | Change
+
+@dataclass(frozen=True, slots=True)
+class Billed:
+    """A change of a job, and what its runs used that ended at that moment: kept together or not at all."""
+
+    change: Change
+    used: tuple[UsageEntry, ...]
+
+
+Piece = Result | Drain | Undrain | Reservation | Unreserve | Usage | UsageEntry | Change | Billed
 
 
 @dataclass(slots=True)
@@ -31,11 +41,17 @@ class Keeping:
     """What is left to be written, once writing it together has failed."""
     set_aside: set[str] = field(default_factory=set)
     """Jobs whose newest state could not be stored."""
+    unbilled: set[str] = field(default_factory=set)
+    """Of these, the ones of which usage records could not be stored."""
     bugs: int = 0
     """How many pieces were set aside."""
 
     def keep(self, store: Store) -> None:
-        """The changes go last: all the rest may be written twice without harm, so that a retry may repeat it."""
+        """The changes go last: all the rest may be written twice without harm, so that a retry may repeat it.
+
+        Together, changes and usage records are one transaction. One by one, a job's first change and its records are:
+        where these cannot be stored its later changes are not tried, so that no job ends unbilled.
+        """
         if self.one_by_one is None:
             out = self.out
             usage = () if out.usage is None else (out.usage,)
@@ -43,18 +59,19 @@ class Keeping:
             try:
                 for piece in first:
                     _write(store, piece)
-                if self.out.changes:
-                    store.commit(self.out.changes)
+                if out.changes or out.usage_records:
+                    store.commit(out.changes, out.usage_records)
                 return
             except (Unavailable, Superseded):
                 raise
             except Exception as error:
                 log.error("a commit of %d changes failed (%r); each is tried alone now", len(self.out.changes), error)
-                self.one_by_one = deque((*first, *self.out.changes))
+                self.one_by_one = deque((*first, *_by_job(out)))
         while self.one_by_one:
             piece = self.one_by_one[0]
             try:
-                _write(store, piece)
+                if not (isinstance(piece, Change) and piece.job.id in self.unbilled):
+                    _write(store, piece)
             except (Unavailable, Superseded):
                 raise
             except Exception:
@@ -64,20 +81,31 @@ class Keeping:
     def _set_aside(self, piece: Piece) -> None:
         self.bugs += 1
         match piece:
-            case Change(job=job, event=event):
-                said = "job %s: its change (%s) cannot be stored; it is known here alone until the service restarts"
-                log.exception(said, job.id, event)
-                self.set_aside.add(job.id)
+            case Billed(change=change):
+                self._set_change_aside(change)
+                self.unbilled.add(change.job.id)
+            case Change():
+                self._set_change_aside(piece)
             case Result(job_id=job_id, worker=worker):
                 log.exception("job %s: the result of worker %s cannot be stored and is lost", job_id, worker)
             case Drain(node=node) | Undrain(node=node):
                 log.exception("node %s: what was said of its drain is forgotten when the service restarts", node)
             case Reservation(name=name) | Unreserve(name=name):
                 log.exception("reservation %s: what was said of it is forgotten when the service restarts", name)
+            case UsageRecord(job_id=job_id) | SeenLate(job_id=job_id):
+                log.exception(
+                    "job %s: how long it ran cannot be stored; its node is asked when the service restarts", job_id
+                )
+                self.set_aside.add(job_id)
             case Usage():
                 log.exception("what tenants have used is known here alone until it can be stored")
             case _:
                 assert_never(piece)
+
+    def _set_change_aside(self, change: Change) -> None:
+        said = "job %s: its change (%s) cannot be stored; it is known here alone until the service restarts"
+        log.exception(said, change.job.id, change.event)
+        self.set_aside.add(change.job.id)
 
     def may_be_sent(self, command: Command) -> bool:
         """No run is started or forgotten of which the store does not know. To stop one does no harm."""
@@ -89,6 +117,18 @@ class Keeping:
             return None
         jobs = f" (job {', '.join(sorted(self.set_aside)[:10])})" if self.set_aside else ""
         return SuanliError(f"not all that was decided at that moment could be stored{jobs}; look at the service's log")
+
+
+def _by_job(out: Outcome) -> list[Piece]:
+    """The changes in their order, each job's first with its usage records; then records of jobs that did not change."""
+    used: dict[str, list[UsageEntry]] = {}
+    for entry in out.usage_records:
+        used.setdefault(entry.job_id, []).append(entry)
+    pieces: list[Piece] = []
+    for change in out.changes:
+        entries = used.pop(change.job.id, None)
+        pieces.append(change if entries is None else Billed(change, tuple(entries)))
+    return [*pieces, *(entry for entries in used.values() for entry in entries)]
 
 
 def _write(store: Store, piece: Piece) -> None:
@@ -105,6 +145,10 @@ def _write(store: Store, piece: Piece) -> None:
             store.clear_reservation(piece.name)
         case Usage():
             store.set_usage(piece)
+        case UsageRecord() | SeenLate():
+            store.commit((), [piece])
+        case Billed():
+            store.commit([piece.change], piece.used)
         case Change():
             store.commit([piece])
         case _:

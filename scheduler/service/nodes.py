@@ -10,7 +10,7 @@ from __future__ import annotations
 from node_agent.messages import Exited, RenewLease, RunReport, Stop
 from scheduler.core.jobs import ON_NODES, Job, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
-from scheduler.service import dispatch, fencing, runs, scaling
+from scheduler.service import dispatch, fencing, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
@@ -23,12 +23,14 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
     if status.facts != event.facts or name not in state.cluster:
         state.cluster.add_node(event.facts)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
-    status.up, status.heard_s, status.silent_since_s, status.detail = True, now_s, None, ""
+    status.heard(now_s)
+    status.up, status.silent_since_s, status.detail = True, None, ""
     # The lease first: whatever is asked of the node next, its runs are to outlive the asking.
     out.send(name, RenewLease(state.epoch, state.lease_s))
     status.renewed_s = now_s
     reports = {report.key: report for report in event.runs}
     state.strays[name] = set()
+    metering.node_is_back(state, name, reports)
     fencing.on_return(state, out, name, reports, now_s)
     for report in event.runs:
         _reconcile_known(state, out, report, now_s)
@@ -93,6 +95,9 @@ def _prepare_again(state: ServiceState, out: Outcome, job: Job, run: WorkerRun) 
 
 def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) -> None:
     status = state.nodes.setdefault(event.node, NodeStatus(event.node, now_s))
+    heard_s = status.contact_s if event.heard_s is None else event.heard_s
+    if heard_s is not None:
+        status.heard_before(min(heard_s, now_s))
     if event.proof_of_death:
         status.silent_since_s = None
         state.strays.pop(event.node, None)
@@ -106,6 +111,7 @@ def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) 
         runs.lost(state, out, job, event.node, f"node {event.node} was lost: {event.detail}", now_s)
         fencing.remember_whole(state, job, event.node)
     if event.proof_of_death:
+        metering.node_is_back(state, event.node, ())
         fencing.on_death(state, out, event.node, now_s)
     else:
         assert status.silent_since_s is not None

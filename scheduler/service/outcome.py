@@ -12,6 +12,7 @@ from typing import Literal
 
 from node_agent.messages import Command, RunKey
 from scheduler.core.jobs import Job
+from scheduler.core.usage_records import UsageEntry
 from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Usage
 
 # ---- events ------------------------------------------------------------------------------------------------------
@@ -162,6 +163,7 @@ class Outcome:
     drains: list[Drain | Undrain] = field(default_factory=list)
     reservations: list[Reservation | Unreserve] = field(default_factory=list)
     usage: Usage | None = None
+    usage_records: list[UsageEntry] = field(default_factory=list)
     routes: tuple[Route, ...] | None = None
 
     def send(self, node: str, command: Command) -> None:
@@ -176,4 +178,4 @@ class Outcome:
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
-        return bool(self.changes or self.results or self.drains or self.reservations)
+        return bool(self.changes or self.usage_records or self.results or self.drains or self.reservations)

@@ -24,7 +24,7 @@ from node_agent.messages import (
 from scheduler.core import transitions
 from scheduler.core.jobs import EndCause, Job, Pending, Starting, Stopping, WorkerPhase
 from scheduler.ports import RunEvent
-from scheduler.service import dispatch, fencing, replicas
+from scheduler.service import dispatch, fencing, metering, replicas
 from scheduler.service.endings import stop, worker_ended
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import Released, ServiceState, alive, serves, workers_of
@@ -36,7 +36,7 @@ def on_run_event(state: ServiceState, out: Outcome, event: RunEvent, now_s: floa
     out.ack(event.agent, event.seq)
     said = event.event
     if said.key is not None and said.key.node in state.nodes:
-        state.nodes[said.key.node].heard_s = now_s
+        state.nodes[said.key.node].heard(now_s)
     match said:
         case Prepared():
             prepared(state, out, said, now_s)
@@ -116,14 +116,15 @@ def prepare_failed(state: ServiceState, out: Outcome, said: PrepareFailed, now_s
 def started(state: ServiceState, out: Outcome, key: RunKey, at_s: float, now_s: float) -> None:
     found = state.find_run(key)
     if found is not None:
-        _take_over(state, out, found[0], transitions.worker_started(found[0], key.worker, at_s), now_s)
+        job = transitions.worker_started(found[0], key.worker, at_s, heard_s=now_s)
+        _take_over(state, out, found[0], job, now_s)
 
 
 def ready(state: ServiceState, out: Outcome, key: RunKey, address: str, at_s: float, now_s: float) -> None:
     found = state.find_run(key)
     if found is None:
         return
-    job = transitions.worker_ready(found[0], key.worker, address, at_s)
+    job = transitions.worker_ready(found[0], key.worker, address, at_s, heard_s=now_s)
     if job is not found[0]:
         detail = {"worker": key.worker, "attempt": key.attempt, "address": address}
         state.put(out, job, "ready", now_s, detail)
@@ -167,14 +168,16 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
         state.set_schedulable(key.node)
     found = state.find_run(key)
     if found is None:
+        metering.ended_late(state, out, said)
         _saved_late(state, out, said, now_s)
         fencing.run_is_gone(state, out, key, now_s)
         return
     job, run = found
+    cause, sentence = cause_of(said), sentence_of(said)
+    metering.ended(state, out, job, run, said, cause)
     if run.phase is WorkerPhase.EXITED:
         _saved_late(state, out, said, now_s)
         return
-    cause, sentence = cause_of(said), sentence_of(said)
     job = transitions.worker_exited(job, key.worker, exit_code_of(said))
     if said.checkpoint_dir is not None:
         job = replace(job, resume_from=said.checkpoint_dir)
@@ -209,10 +212,12 @@ def lost(state: ServiceState, out: Outcome, job: Job, node: str, detail: str, no
             now = state.jobs.get(job.id)
             if now is None or not serves(now):
                 return  # the loss of one was too much already
+            metering.given_up(state, out, now, run, EndCause.NODE_LOST)
             ended = transitions.worker_exited(now, run.placement.worker, None)
             replicas.replica_ended(state, out, ended, run, EndCause.NODE_LOST, detail, now_s)
         return
     for run in gone:
+        metering.given_up(state, out, job, run, EndCause.NODE_LOST)
         job = transitions.worker_exited(job, run.placement.worker, None)
     worker_ended(state, out, job, gone[0], EndCause.NODE_LOST, detail, now_s)
 

@@ -37,6 +37,7 @@ from scheduler.core.packing.shapes import ShapeHistory
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
+from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, Reservation, Route
 from scheduler.service.dispatch import is_service
 from scheduler.service.outcome import Outcome
@@ -53,6 +54,8 @@ class NodeStatus:
 
     `heard_s` is the last sign of life, `renewed_s` when its lease was last renewed. `silent_since_s` is the later of
     the two while the node is away without proof that its processes are gone: its lease may run from then on.
+    `contact_s` is the last sign of life that this service had itself, `before_s` the last one at an earlier moment than
+    the present news: a run that was believed alive then did live.
     """
 
     name: str
@@ -64,6 +67,17 @@ class NodeStatus:
     notes: tuple[str, ...] = ()
     agent_pid: int | None = None
     detail: str = ""
+    contact_s: float | None = None
+    before_s: float | None = None
+
+    def heard(self, now_s: float) -> None:
+        """A sign of life."""
+        if self.contact_s is not None and self.contact_s < now_s:
+            self.heard_before(self.contact_s)
+        self.heard_s = self.contact_s = now_s
+
+    def heard_before(self, at_s: float) -> None:
+        self.before_s = at_s if self.before_s is None else max(self.before_s, at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +177,8 @@ class ServiceState:
     """Jobs that wait for a lease."""
     unseen_ends: dict[str, UnseenEnds] = field(default_factory=dict)
     """By job, or by `replica_name` for a service."""
+    unheard: dict[RunKey, UsageRecord] = field(default_factory=dict)
+    """Runs that were given up with their node before anything was heard of their start: what to write if one is."""
 
     strays: dict[str, set[RunKey]] = field(default_factory=dict)
     """By node: runs that are nobody's any more and were told to stop. Nothing starts beside them."""

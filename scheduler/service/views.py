@@ -27,6 +27,7 @@ from scheduler.core.jobs import (
 )
 from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, NotConsidered, Reason, Requeued, text
+from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Json, Reservation, StoredEvent
 from scheduler.service import reserving
 from scheduler.service.places import last_places
@@ -178,6 +179,23 @@ def event_view(event: StoredEvent) -> Json:
         "event": event.event,
         "state": event.state,
         "detail": dict(event.detail),
+    }
+
+
+def usage_view(record: UsageRecord) -> Json:
+    return {
+        "attempt": record.attempt,
+        "worker": record.worker,
+        "node": record.node,
+        "devices": list(record.devices),
+        "share_milli": record.share_milli,
+        "simulated": record.simulated,
+        "from_s": record.from_s,
+        "to_s": record.to_s,
+        "seconds": record.seconds,
+        "device_seconds": record.device_seconds,
+        "end": record.end,
+        "cause": record.cause,
     }
 
 

@@ -3,8 +3,7 @@
 States and reasons carry a literal `kind`, which tells the members of their unions apart; a text that fits none is
 refused with pydantic's ValidationError, never guessed.
 
-What processes write ends up in texts here, so anything can be in them. No database takes half of a surrogate pair, and
-PostgreSQL takes no NUL: both are spelled out as escapes rather than let one run's last words hold up every commit.
+Every text goes through `scheduler.plain_text`.
 """
 
 from __future__ import annotations
@@ -17,16 +16,10 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from scheduler.core.jobs import JobSpec, JobState
+from scheduler.plain_text import plain_text
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _STATE: TypeAdapter[JobState] = TypeAdapter(Annotated[JobState, Field(discriminator="kind")])
-
-
-def plain_text(text: str) -> str:
-    """The text as every database takes it: `\\u0000` for NUL, `\\udc80` for half of a surrogate pair."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
 
 
 def _plain(value: Any) -> Any:

@@ -103,5 +103,10 @@ def _from_1(connection: Connection) -> None:
     tables.metadata.create_all(connection, tables=[tables.reservations, tables.usage])
 
 
+def _from_2(connection: Connection) -> None:
+    """What ran where for how long is kept. Of runs that ended before nothing is known that a bill could be made of."""
+    tables.metadata.create_all(connection, tables=[tables.usage_records])
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1}
+_STEPS = {1: _from_1, 2: _from_2}

@@ -22,9 +22,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
+from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput, Superseded, Unavailable
+from scheduler.plain_text import plain_text
 from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
-from scheduler.store import encoding, tables
+from scheduler.store import encoding, tables, usage_rows
 from scheduler.store.opening import connect, prepare_schema
 
 _WRITE = {"suanli_write": True}
@@ -143,14 +145,18 @@ class SqlStore:
             )
         return jobs
 
-    def commit(self, changes: Sequence[Change]) -> None:
-        if not changes:
+    def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
+        if not changes and not usage_records:
             return
         newest = {change.job.id: change for change in changes}  # a job that changed twice is written once
         with self._write_of_epoch() as connection:
-            done = connection.execute(_UPDATE_JOB, [_changed_row(change) for change in newest.values()])
-            assert done.rowcount in (len(newest), -1), f"a change names a job that was never submitted: {list(newest)}"
-            connection.execute(insert(tables.events), [_event_row(change) for change in changes])
+            if changes:
+                done = connection.execute(_UPDATE_JOB, [_changed_row(change) for change in newest.values()])
+                known = done.rowcount in (len(newest), -1)
+                assert known, f"a change names a job that was never submitted: {list(newest)}"
+                connection.execute(insert(tables.events), [_event_row(change) for change in changes])
+            if usage_records:
+                usage_rows.write(connection, usage_records)
 
     def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
         row = {"job_id": job_id, "attempt": attempt, "worker": worker}
@@ -159,10 +165,10 @@ class SqlStore:
             connection.execute(
                 delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker)
             )
-            connection.execute(insert(table), [{**row, "result_json": encoding.plain_text(result)}])
+            connection.execute(insert(table), [{**row, "result_json": plain_text(result)}])
 
     def set_drain(self, drain: Drain) -> None:
-        reason, by = encoding.plain_text(drain.reason), encoding.plain_text(drain.by)
+        reason, by = plain_text(drain.reason), plain_text(drain.by)
         with self._write_of_epoch() as connection:
             connection.execute(delete(tables.drains).where(tables.drains.c.node == drain.node))
             connection.execute(
@@ -181,8 +187,8 @@ class SqlStore:
             "start_s": reservation.start_s,
             "end_s": reservation.end_s,
             "every_s": reservation.every_s,
-            "reason": encoding.plain_text(reservation.reason),
-            "by": encoding.plain_text(reservation.by),
+            "reason": plain_text(reservation.reason),
+            "by": plain_text(reservation.by),
             "made_s": reservation.made_s,
             "tenants_json": json.dumps(reservation.tenants),
         }
@@ -261,6 +267,14 @@ class SqlStore:
         query = select(table).where(table.c.job_id == job_id).order_by(table.c.attempt, table.c.worker)
         with self._read() as connection:
             return {(row.attempt, row.worker): row.result_json for row in connection.execute(query)}
+
+    def usage_records(self, job_id: str) -> Sequence[UsageRecord]:
+        with self._read() as connection:
+            return usage_rows.of_job(connection, job_id)
+
+    def usage_records_between(self, from_s: float, to_s: float, tenant: str | None = None) -> Sequence[UsageRecord]:
+        with self._read() as connection:
+            return usage_rows.between(connection, from_s, to_s, tenant)
 
     def drains(self) -> Sequence[Drain]:
         with self._read() as connection:
@@ -348,7 +362,7 @@ def _changed_row(change: Change) -> dict[str, Any]:
         "ended_s": None if live else change.at_s,
         "attempts": job.attempts,
         "failures": job.failures,
-        "resume_from": None if job.resume_from is None else encoding.plain_text(job.resume_from),
+        "resume_from": None if job.resume_from is None else plain_text(job.resume_from),
         "first_started_s": job.first_started_s,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
@@ -365,14 +379,14 @@ def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
             {
                 "id": job.id,
                 "seq": job.seq,
-                "tenant": encoding.plain_text(job.spec.tenant),
-                "name": encoding.plain_text(job.spec.name),
+                "tenant": plain_text(job.spec.tenant),
+                "name": plain_text(job.spec.name),
                 "kind": job.spec.kind.value,
                 "state": shown(job.state),
                 "live": True,
                 "spec_json": texts[id(job.spec)],
                 "state_json": encoding.state_to_text(job.state),
-                "submitted_by": encoding.plain_text(by),
+                "submitted_by": plain_text(by),
                 "submitted_s": job.submitted_s,
                 "attempts": job.attempts,
                 "failures": job.failures,

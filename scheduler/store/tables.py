@@ -21,8 +21,9 @@ from sqlalchemy import (
     text,
 )
 
-# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. opening.py brings older stores up to this.
-SCHEMA_VERSION = 2
+# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. opening.py brings older stores up to
+# this.
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -120,4 +121,29 @@ usage = Table(
     Column("account", String(255), primary_key=True),
     Column("average", Float(53), nullable=False),
     Column("at_s", Float(53), nullable=False),
+)
+
+# What ran where for how long, a row a run (core.usage_records). `devices_json` is a list of indices on the node; `seen`
+# is false where nobody saw the end.
+usage_records = Table(
+    "usage_records",
+    metadata,
+    Column("job_id", String(64), ForeignKey("jobs.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("worker", Integer, primary_key=True, autoincrement=False),
+    Column("tenant", Text, nullable=False),
+    Column("priority_class", Text, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("node", String(255), nullable=False),
+    Column("devices_json", Text, nullable=False),
+    Column("share_milli", Integer, nullable=False),
+    Column("cpus_milli", Integer, nullable=False),
+    Column("memory_bytes", BigInteger, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("from_s", Float(53), nullable=False),
+    Column("to_s", Float(53), nullable=False),
+    Column("seen", Boolean, nullable=False),
+    Column("cause", Text, nullable=False),
+    Index("usage_records_end", "to_s"),
+    Index("usage_records_tenant", "tenant", "to_s"),
 )

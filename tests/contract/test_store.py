@@ -495,7 +495,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
     raw.execute("UPDATE meta SET schema_version = 7")
     raw.commit()
     raw.close()
-    with pytest.raises(Conflict, match=r"schema version 7.*up to 2.*[Ii]nstall"):
+    with pytest.raises(Conflict, match=r"schema version 7.*up to 3.*[Ii]nstall"):
         open_store(f"sqlite:///{path}")
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(7, 0)]

@@ -248,7 +248,7 @@ class FakeControl:
     def job(self, job_id: str, by: Principal) -> Json:
         view = self._view(job_id, by)
         event = {"seq": 1, "at_s": view["submitted_s"], "event": "submitted", "state": "pending", "detail": {"by": "x"}}
-        return view | {"spec": {"command": ["true"]}, "events": [event], "results": []}
+        return view | {"spec": {"command": ["true"]}, "events": [event], "results": [], "usage": []}
 
     def why(self, job_id: str, by: Principal) -> Json:
         view = self._view(job_id, by)

@@ -48,6 +48,8 @@ def node_facts(name: str, devices: int = 4, *, model: str = "H100 SXM", simulate
 class FakeNode:
     facts: NodeFacts
     reachable: bool = True
+    answered_s: float | None = None
+    """When it last answered, of one that cannot be reached."""
     runs: dict[RunKey, attempts.RunState] = field(default_factory=dict)
     specs: dict[RunKey, LaunchSpec] = field(default_factory=dict)
     events: list[tuple[int, Event]] = field(default_factory=list)
@@ -151,14 +153,18 @@ class FakeEngine:
     def vanish(self, name: str, *, proof: bool = False) -> None:
         """The node is not reachable any more; with `proof` its processes are gone too, records and all."""
         node = self.nodes[name]
-        node.reachable = False
+        self._cut_off(node)
         if proof:
             node.lose_everything()
-        self._tell(NodeDown(name, "its agent does not answer", proof_of_death=proof))
+        self._tell(NodeDown(name, "its agent does not answer", proof_of_death=proof, heard_s=node.answered_s))
+
+    def _cut_off(self, node: FakeNode) -> None:
+        if node.reachable:
+            node.reachable, node.answered_s = False, self.clock.now_s()
 
     def die_unnoticed(self, name: str) -> None:
         """The node loses processes and records, and nobody is told: what a power cut looks like from afar."""
-        self.nodes[name].reachable = False
+        self._cut_off(self.nodes[name])
         self.nodes[name].lose_everything()
 
     def come_back(self, name: str) -> None:

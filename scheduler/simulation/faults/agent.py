@@ -64,6 +64,9 @@ class VirtualAgent:
         anchored_s = machine.wall_s() - machine.boot_s()
         self._now_s: Callable[[], float] = lambda: anchored_s + machine.boot_s()
 
+    def knows_runs(self) -> bool:
+        return bool(self._runs.states)
+
     def die(self) -> None:
         self.dead = True
         for timer in self._timers.values():

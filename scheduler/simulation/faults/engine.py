@@ -38,7 +38,8 @@ class _Attended:
 
 
 class VirtualEngine:
-    """Implements scheduler.ports.Engine. `point` is where the service may be killed."""
+    """Implements scheduler.ports.Engine. `clock` is the service's, `point` a place where it may be killed, `heard` hears
+    of each event after it was handed in, `sent` of each command that goes out."""
 
     def __init__(
         self,
@@ -47,14 +48,18 @@ class VirtualEngine:
         machines: Mapping[str, Machine],
         lease_s: float,
         *,
+        clock: Callable[[], float],
         point: Callable[[str], None],
+        heard: Callable[[EngineEvent], None],
         sent: Callable[[str, Command], None],
     ) -> None:
         self._timeline = timeline
         self._network = network
         self._machines = machines
         self._poll_s = poll_s(lease_s)
+        self._clock = clock
         self._point = point
+        self._heard_of = heard
         self._sent = sent
         self._epoch = 0
         self._on_event: Callable[[EngineEvent], None] = lambda event: None
@@ -75,7 +80,7 @@ class VirtualEngine:
     def send(self, node: str, commands: Sequence[Command]) -> None:
         self._point(f"send to {node}")
         attended = self._attended[node]
-        batch = attended.link.commands(commands, self._timeline.now_s)
+        batch = attended.link.commands(commands, self._clock())
         handle = attended.handle
         if batch is None or handle is None:
             return
@@ -186,7 +191,7 @@ class VirtualEngine:
                 self._timeline.after(AGAIN_S, lambda: self._in_process(lambda: self._greet(name, attended)))
             return
         attended.handle = agent
-        self._tell(attended.link.on_hello(said))
+        self._tell(attended.link.on_hello(said, self._clock()))
         self._poll(name, attended)
 
     def _poll(self, name: str, attended: _Attended) -> None:
@@ -207,7 +212,7 @@ class VirtualEngine:
         if not self._answered(attended, number):
             return
         attended.polling = False
-        told, greet_again = attended.link.on_batch(batch, self._timeline.now_s)
+        told, greet_again = attended.link.on_batch(batch, self._clock())
         self._tell(told)
         if greet_again:
             self._greet(name, attended)
@@ -220,12 +225,13 @@ class VirtualEngine:
         attended.call += 1
         attended.polling = False
         attended.handle = None
-        self._tell(attended.link.on_failure(self._timeline.now_s, "its agent does not answer"))
+        self._tell(attended.link.on_failure(self._clock(), "its agent does not answer"))
         self._timeline.after(AGAIN_S, lambda: self._in_process(lambda: self._greet(name, attended)))
 
     def _tell(self, events: Sequence[EngineEvent]) -> None:
         for event in events:
             self._on_event(event)
+            self._heard_of(event)
 
     # ---- membership ------------------------------------------------------------------------------------------------
 

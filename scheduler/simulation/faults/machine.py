@@ -33,7 +33,9 @@ class Witness(Protocol):
         self, machine: Machine, pid: int, key: RunKey, spec: LaunchSpec, order: LaunchOrder
     ) -> None: ...
 
-    def process_ended(self, machine: Machine, pid: int) -> None: ...
+    def process_ended(self, machine: Machine, pid: int, exit_code: int | None) -> None:
+        """`exit_code` where it went by itself, at the end of its work."""
+        ...
 
 
 class VirtualLauncher:
@@ -59,15 +61,9 @@ class VirtualLauncher:
         """Hear of ends, act on deadlines, and look when the next one is due."""
         if self.dead:
             return
-        processes = self._machine.processes
-        while processes.has_news:
-            processes.deliver()
-            self.supervisor.reap()
+        self._hear_of_ends()
         self.supervisor.on_time()
-        self._machine.note_ends()
-        while processes.has_news:
-            processes.deliver()
-            self.supervisor.reap()
+        self._hear_of_ends()
         if self._timer is not None:
             self._timer.call_off()
             self._timer = None
@@ -75,6 +71,12 @@ class VirtualLauncher:
         if deadline_s is not None:
             wait_s = max(0.001, deadline_s - self._machine.boot_s())
             self._timer = self._machine.timeline.after(wait_s, self.turn)
+
+    def _hear_of_ends(self) -> None:
+        self._machine.note_ends()
+        while self._machine.processes.has_news:
+            self._machine.processes.deliver()
+            self.supervisor.reap()
 
     def _push(self, record: RunRecord) -> None:
         agent = self._machine.agent
@@ -268,8 +270,9 @@ class Machine:
                 self._ended(pid)
 
     def _ended(self, pid: int) -> None:
-        self._programs.pop(pid).gone()
-        self._witness.process_ended(self, pid)
+        program = self._programs.pop(pid)
+        program.gone()
+        self._witness.process_ended(self, pid, program.exit_code)
 
     def news(self) -> None:
         """Something has ended: the launcher hears of it at its next turn."""

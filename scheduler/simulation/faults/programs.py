@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from node_agent.messages import RunKey
 from scheduler.simulation.faults.story import Serve, Submit
 from scheduler.simulation.faults.timeline import Appointment, Timeline
-from scheduler.simulation.faults.virtual_processes import Behaviour, Exits, VirtualProcesses
+from scheduler.simulation.faults.virtual_processes import Behaviour, Exits, Reaction, VirtualProcesses
 
 EXIT_FAILED = 1
 TERM_S = 0.3  # what a program that hears SIGTERM needs to go
@@ -68,6 +68,8 @@ class Program:
         self._due: list[Appointment] = []
         self.acknowledged = False
         self.is_ready = False
+        self.exit_code: int | None = None
+        """Of one that went by itself."""
         self._began_s = timeline.now_s
         self._had = 0.0 if place.resume_from is None else files.whole.get(place.resume_from, 0.0)
 
@@ -75,7 +77,11 @@ class Program:
         what = self._what
         if isinstance(what, Serve):
             return Behaviour(term=Exits(TERM_S, 0))
-        term = "handled" if what.stubborn else Exits(TERM_S, EXIT_FAILED) if what.saves_every_s else "fatal"
+        term: Reaction = "fatal"
+        if what.stubborn:
+            term = "handled"
+        elif what.saves_every_s:
+            term = Exits(TERM_S, EXIT_FAILED)
         return Behaviour(term=term, usr1="handled" if what.saves_every_s else "fatal")
 
     def run(self, processes: VirtualProcesses, pid: int, ended: Callable[[], None]) -> None:
@@ -85,9 +91,9 @@ class Program:
         def end() -> None:
             process = processes.get(pid)
             if process is not None and process.end is None:
-                code = self._exit_code()
+                self.exit_code = self._exit_code()
                 self.gone()
-                processes.end(pid, code)
+                processes.end(pid, self.exit_code)
                 ended()
 
         if isinstance(what, Serve):

@@ -114,7 +114,16 @@ class ServiceProcess:
         self.clock = _Clock(timeline, wall_s)
         self._next: Appointment | None = None
         self.gateway = _Gateway(self._point)
-        self.engine = VirtualEngine(timeline, network, machines, lease_s, point=self._point, sent=sent)
+        self.engine = VirtualEngine(
+            timeline,
+            network,
+            machines,
+            lease_s,
+            clock=self.clock.now_s,
+            point=self._point,
+            heard=self._hear,
+            sent=sent,
+        )
         self.service = Service(
             _Store(disk, self._point),
             self.engine,
@@ -135,18 +144,15 @@ class ServiceProcess:
         except SuanliError:
             self._end()
             raise
-        self.engine_events()
+        self._wake(HANDS_IN_S)
 
-    def engine_events(self) -> None:
-        """From now on what the engine tells wakes the loop."""
-        post = self.service.loop.post
+    def _hear(self, event: EngineEvent) -> None:
+        self._heard(event)
+        self._wake(HANDS_IN_S)
 
-        def hear(event: EngineEvent) -> None:
-            post(event, force=True)
-            self._heard(event)
-            self._wake(HANDS_IN_S)
-
-        self.engine._on_event = hear
+    def hear_again(self, event: EngineEvent) -> None:
+        """As if it had come a second time."""
+        self.service.loop.post(event, force=True)
         self._wake(HANDS_IN_S)
 
     # ---- running ---------------------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class ServiceProcess:
         self._next = None
         if self.dead or self.frozen:
             return
-        self.act(lambda: self.service.loop.run_once())
+        self.act(self.service.loop.run_once)
 
     def act(self, what: Callable[[], T]) -> T | None:
         """Something that this process does; None where it was killed in the middle of it."""
@@ -199,6 +205,9 @@ class ServiceProcess:
     def arm(self, points: int) -> None:
         """Kill it at that place, counted from now."""
         self._points_left = points
+
+    def disarm(self) -> None:
+        self._points_left = None
 
     def _point(self, label: str) -> None:
         if self.dead:

@@ -127,7 +127,7 @@ def test_every_view_has_the_agreed_fields_and_is_json(world: World) -> None:
         view = world.service.wait(job, OPERATOR, timeout_s=0)
         assert set(view) == VIEW_FIELDS
         detail = world.service.job(job, OPERATOR)
-        assert sorted(set(detail) - set(view)) == ["events", "results", "spec"]
+        assert sorted(set(detail) - set(view)) == ["events", "results", "spec", "usage"]
         json.dumps([detail, world.service.why(job, OPERATOR)])
     json.dumps([world.service.nodes(OPERATOR), world.service.status(OPERATOR)])
     listed = world.service.jobs(OPERATOR, tenant=None, states=None, limit=9)["jobs"]

@@ -11,6 +11,7 @@ import pytest
 
 from node_agent.messages import Forget, Prepare, RenewLease
 from scheduler.core.decisions import Policy
+from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import Conflict, SuanliError, Unavailable
 from scheduler.ports import Change, NodeDown
 from scheduler.service.control import Service
@@ -182,8 +183,8 @@ def test_a_disk_that_fills_up_while_pieces_are_stored_alone_repeats_none_of_them
     class Filling(FakeStore):
         left = 100
 
-        def commit(self, changes: Sequence[Change]) -> None:
-            super().commit(changes)
+        def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
+            super().commit(changes, usage_records)
             Filling.left -= len(changes)
             self.full = Filling.left <= 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import scheduler.service
+from scheduler.core.usage_records import UsageEntry
 from scheduler.ports import Change
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR, World, spec
@@ -91,9 +92,9 @@ def test_a_batch_that_could_not_be_committed_rests_by_the_clock_that_was_given(m
     tried: list[float] = []
     real = world.store.commit
 
-    def commit(changes: Sequence[Change]) -> None:
+    def commit(changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
         tried.append(world.clock.now_s())
-        real(changes)
+        real(changes, usage_records)
 
     world.service.submit([spec()], OPERATOR)
     world.store.commit = commit  # type: ignore[method-assign]

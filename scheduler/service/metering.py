@@ -1,0 +1,109 @@
+"""What is written down of a run when it ends, for the bill: see core.usage_records for the rules.
+
+A run ends here in one of three ways: its node says how (`ended`); it is given up with its node (`given_up`); or it was
+given up before, and its node comes back and says how it really ended (`ended_late`).
+
+Clocks. A node says when a process began and when it ended, by one clock. An end that nobody saw is taken for the last
+hearing of its node before the news that it is gone, by the service's clock: the time between that and the moment at
+which the service heard of the start is counted from the node's own start on. Where the service was started anew since
+and has not heard of the node again, nothing is known of that time and none is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Literal
+
+from node_agent.messages import Exited, RunKey
+from scheduler.core.jobs import EndCause, Job, WorkerRun
+from scheduler.core.usage_records import SeenLate, UsageRecord
+from scheduler.service.dispatch import key_of
+from scheduler.service.outcome import Outcome
+from scheduler.service.state import ServiceState
+
+
+def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exited, cause: EndCause) -> None:
+    """The node's own account of a run of the present attempt."""
+    state.unheard.pop(said.key, None)
+    from_s = run.started_s if said.started_s is None else said.started_s
+    if from_s is None or said.how == "never_started":
+        return
+    words = said.asked or cause.value
+    if said.how == "unknown":
+        to_s = _believed_s(state, run, from_s)
+        if said.started_s is not None:
+            to_s = max(from_s, min(to_s, said.at_s))
+        out.usage_records.append(_record(state, job, run, from_s, to_s, "unseen", words))
+    else:
+        out.usage_records.append(_record(state, job, run, from_s, max(from_s, said.at_s), "seen", words))
+
+
+def given_up(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, cause: EndCause) -> None:
+    """The run is gone with its node, or perhaps lives on there and nobody hears of it."""
+    if run.started_s is None:
+        # It may have a process all the same: if its node ever says so, this is what is known of it.
+        state.unheard[key_of(job, run)] = _record(state, job, run, 0.0, 0.0, "unseen", cause.value)
+        return
+    to_s = _believed_s(state, run, run.started_s)
+    out.usage_records.append(_record(state, job, run, run.started_s, to_s, "unseen", cause.value))
+
+
+def ended_late(state: ServiceState, out: Outcome, said: Exited) -> None:
+    """A run that is nobody's any more has ended, or ended long ago."""
+    key, from_s = said.key, said.started_s
+    unheard = state.unheard.pop(key, None)
+    if from_s is None or said.how == "never_started":
+        return
+    to_s, cause = max(from_s, said.at_s), said.asked or said.how
+    if unheard is not None:
+        seen = said.how != "unknown"
+        end: Literal["seen", "unseen"] = "seen" if seen else "unseen"
+        out.usage_records.append(replace(unheard, from_s=from_s, to_s=to_s if seen else from_s, end=end, cause=cause))
+    elif said.how != "unknown":
+        out.usage_records.append(SeenLate(key.job_id, key.attempt, key.worker, key.node, from_s, to_s, cause))
+
+
+def node_is_back(state: ServiceState, node: str, known: Iterable[RunKey]) -> None:
+    """Of runs that had not been heard of, those that the node does not know of never had a process."""
+    known = set(known)
+    for key in [key for key in state.unheard if key.node == node and key not in known]:
+        del state.unheard[key]
+
+
+def _believed_s(state: ServiceState, run: WorkerRun, from_s: float) -> float:
+    """Until when the run is known to have lived, by the clock of `from_s`."""
+    heard_s = state.nodes[run.placement.node].before_s
+    if heard_s is None or run.start_heard_s is None:
+        return from_s
+    return from_s + max(0.0, heard_s - run.start_heard_s)
+
+
+def _record(
+    state: ServiceState,
+    job: Job,
+    run: WorkerRun,
+    from_s: float,
+    to_s: float,
+    end: Literal["seen", "unseen"],
+    cause: str,
+) -> UsageRecord:
+    place, spec = run.placement, job.spec
+    return UsageRecord(
+        job_id=job.id,
+        attempt=run.attempt,
+        worker=place.worker,
+        tenant=spec.tenant,
+        priority_class=spec.priority_class,
+        kind=spec.kind.value,
+        node=place.node,
+        devices=place.devices,
+        share_milli=place.share_milli,
+        cpus_milli=place.cpus_milli,
+        memory_bytes=place.memory_bytes,
+        simulated=state.simulated(job, place),
+        from_s=from_s,
+        to_s=to_s,
+        end=end,
+        cause=cause,
+    )

@@ -1,0 +1,246 @@
+"""A store in memory for the simulator and for tests: it keeps the promises of scheduler.ports.Store (the same contract
+tests), can be full, and lets its owner step in around every write.
+
+`before_write(what)` is called before a write becomes durable, `after_write(what)` once it is and before the call
+returns; `what` is the method's name. What `before_write` raises reaches the caller and nothing is kept: Unavailable for
+a disk that fails, a BaseException for a kill. What `after_write` raises finds the write kept: a kill after the disk had
+it. Every write is kept whole or not at all.
+
+`reopened` gives what another service gets that opens it: the same contents, another epoch. What a service did not
+commit is not in it. For one thread; nothing in it depends on time or chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.reasons import NotConsidered
+from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
+from scheduler.errors import Superseded, Unavailable
+from scheduler.plain_text import plain_text
+from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
+
+Hook = Callable[[str], None]
+
+
+@dataclass
+class Kept:
+    """What lies on the disk."""
+
+    full: bool = False
+    poison: set[str] = field(default_factory=set)
+    commits: int = 0
+    epoch: int = 0
+    numbers: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)
+    events: list[StoredEvent] = field(default_factory=list)
+    results: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
+    drains: dict[str, Drain] = field(default_factory=dict)
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    usage: Usage | None = None
+    usage_records: dict[tuple[str, int, int], UsageRecord] = field(default_factory=dict)
+
+
+class VirtualStore:
+    def __init__(
+        self, kept: Kept | None = None, *, before_write: Hook | None = None, after_write: Hook | None = None
+    ) -> None:
+        self.kept = Kept() if kept is None else kept
+        self.before_write = before_write
+        self.after_write = after_write
+        self._epoch: int | None = None
+        self._of_job: dict[str, list[StoredEvent]] = {}
+        for event in self.kept.events:
+            self._of_job.setdefault(event.job_id, []).append(event)
+        self._indexed = len(self.kept.events)
+
+    def reopened(self) -> Self:
+        return type(self)(self.kept, before_write=self.before_write, after_write=self.after_write)
+
+    @property
+    def full(self) -> bool:
+        """While True every write raises Unavailable and keeps nothing."""
+        return self.kept.full
+
+    @full.setter
+    def full(self, full: bool) -> None:
+        self.kept.full = full
+
+    @property
+    def poison(self) -> set[str]:
+        """Jobs of which nothing can be stored, for a reason that is no fault of the store's."""
+        return self.kept.poison
+
+    @property
+    def commits(self) -> int:
+        return self.kept.commits
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def _write(self, what: str) -> AbstractContextManager[None]:
+        """Around a write: the block checks everything before it changes anything."""
+        return self._hooked(what)
+
+    @contextmanager
+    def _hooked(self, what: str) -> Iterator[None]:
+        if self.full:
+            raise Unavailable("the store cannot take this now: disk is full. Nothing of it was kept. Free some space.")
+        if self._epoch is not None and self.kept.epoch > self._epoch and what != "next_epoch":
+            raise Superseded(self.kept.epoch)
+        if self.before_write is not None:
+            self.before_write(what)
+        yield
+        if self.after_write is not None:
+            self.after_write(what)
+
+    def next_epoch(self) -> int:
+        with self._write("next_epoch"):
+            self.kept.epoch += 1
+            self._epoch = self.kept.epoch
+        return self._epoch
+
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
+        if not specs:
+            return []
+        with self._write("submit"):
+            jobs: list[Job] = []
+            for spec in specs:
+                self.kept.numbers += 1
+                tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
+                for index in tasks:
+                    name = str(self.kept.numbers) if index is None else f"{self.kept.numbers}.{index}"
+                    pending = Pending(NotConsidered(), at_s)
+                    job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=index)
+                    self.kept.jobs[name] = job
+                    self._append(Change(job, "submitted", at_s, {"by": by}))
+                    jobs.append(job)
+        return jobs
+
+    def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
+        if not changes and not usage_records:
+            return
+        with self._write("commit"):
+            named = [*(change.job.id for change in changes), *(entry.job_id for entry in usage_records)]
+            bad = [job_id for job_id in named if job_id in self.poison]
+            if bad:
+                raise ValueError(f"what is said of job {bad[0]} cannot be encoded")
+            assert all(change.job.id in self.kept.jobs for change in changes), "a change names a job never submitted"
+            records = [entry for entry in usage_records if isinstance(entry, UsageRecord)]
+            assert all(record.job_id in self.kept.jobs for record in records), "a record of a job never submitted"
+            self.kept.commits += 1
+            for change in changes:
+                self.kept.jobs[change.job.id] = change.job
+                self._append(change)
+            for entry in usage_records:
+                record = accounted(self.kept.usage_records.get(entry.key), entry)
+                if record is not None:
+                    self.kept.usage_records[entry.key] = replace(record, cause=plain_text(record.cause))
+
+    def _append(self, change: Change) -> None:
+        self.kept.events.append(
+            StoredEvent(
+                len(self.kept.events) + 1,
+                change.job.id,
+                change.at_s,
+                change.event,
+                shown(change.job.state),
+                {key: plain_text(said) if isinstance(said, str) else said for key, said in change.detail.items()},
+            )
+        )
+
+    def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
+        with self._write("set_result"):
+            self.kept.results.setdefault(job_id, {})[attempt, worker] = plain_text(result)
+
+    def set_drain(self, drain: Drain) -> None:
+        with self._write("set_drain"):
+            self.kept.drains[drain.node] = replace(drain, reason=plain_text(drain.reason), by=plain_text(drain.by))
+
+    def clear_drain(self, node: str) -> None:
+        with self._write("clear_drain"):
+            self.kept.drains.pop(node, None)
+
+    def set_reservation(self, reservation: Reservation) -> None:
+        with self._write("set_reservation"):
+            told = replace(reservation, reason=plain_text(reservation.reason), by=plain_text(reservation.by))
+            self.kept.reservations[reservation.name] = told
+
+    def clear_reservation(self, name: str) -> None:
+        with self._write("clear_reservation"):
+            self.kept.reservations.pop(name, None)
+
+    def set_usage(self, usage: Usage) -> None:
+        with self._write("set_usage"):
+            self.kept.usage = replace(usage, averages=dict(usage.averages)) if usage.averages else None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        return self.kept.jobs.get(job_id)
+
+    def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
+        return {job_id: self.kept.jobs[job_id] for job_id in job_ids if job_id in self.kept.jobs}
+
+    def live_jobs(self) -> Sequence[Job]:
+        return [job for job in self.kept.jobs.values() if isinstance(job.state, LIVE_STATES)]
+
+    def recent_jobs(
+        self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
+    ) -> Sequence[Job]:
+        rows = [
+            job
+            for job in reversed(self.kept.jobs.values())
+            if (tenant is None or job.spec.tenant == tenant)
+            and (states is None or shown(job.state) in states)
+            and (before_seq is None or job.seq < before_seq)
+        ]
+        return rows[:limit]
+
+    def job_events(self, job_id: str) -> Sequence[StoredEvent]:
+        return list(self._events_by_job().get(job_id, ()))
+
+    def events_named(self, job_ids: Sequence[str], names: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
+        by_job = self._events_by_job()
+        found = {
+            job_id: [event for event in by_job.get(job_id, ()) if event.event in names]
+            for job_id in dict.fromkeys(job_ids)
+        }
+        return {job_id: events for job_id, events in found.items() if events}
+
+    def _events_by_job(self) -> Mapping[str, Sequence[StoredEvent]]:
+        """Of all that lies on the disk, also what another service wrote."""
+        for event in self.kept.events[self._indexed :]:
+            self._of_job.setdefault(event.job_id, []).append(event)
+        self._indexed = len(self.kept.events)
+        return self._of_job
+
+    def results(self, job_id: str) -> Mapping[tuple[int, int], str]:
+        return dict(sorted(self.kept.results.get(job_id, {}).items()))
+
+    def usage_records(self, job_id: str) -> Sequence[UsageRecord]:
+        records = [record for record in self.kept.usage_records.values() if record.job_id == job_id]
+        return sorted(records, key=lambda record: record.key)
+
+    def usage_records_between(self, from_s: float, to_s: float, tenant: str | None = None) -> Sequence[UsageRecord]:
+        records = [
+            record
+            for record in self.kept.usage_records.values()
+            if record.from_s < to_s and record.to_s >= from_s and tenant in (None, record.tenant)
+        ]
+        return sorted(records, key=lambda record: (record.from_s, *record.key))
+
+    def drains(self) -> Sequence[Drain]:
+        return [self.kept.drains[node] for node in sorted(self.kept.drains)]
+
+    def reservations(self) -> Sequence[Reservation]:
+        return [self.kept.reservations[name] for name in sorted(self.kept.reservations)]
+
+    def usage(self) -> Usage | None:
+        return self.kept.usage
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,111 @@
+"""How usage records lie in their table, and what a commit makes of those that are there. Runs inside a transaction of
+its caller's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+
+from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
+from scheduler.plain_text import plain_text
+from scheduler.store.tables import usage_records as table
+
+_IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
+_DELETE = delete(table).where(
+    table.c.job_id == bindparam("of_job"),
+    table.c.attempt == bindparam("of_attempt"),
+    table.c.worker == bindparam("of_worker"),
+)
+
+
+def write(connection: Connection, entries: Sequence[UsageEntry]) -> None:
+    """Each record is replaced by the better account of the same run, see `accounted`."""
+    known = _known(connection, entries)
+    after = dict(known)
+    for entry in entries:
+        kept = accounted(after.get(entry.key), entry)
+        if kept is not None:
+            after[entry.key] = kept
+    changed = [key for key, record in after.items() if known.get(key) != record]
+    replaced = [
+        {"of_job": job_id, "of_attempt": attempt, "of_worker": worker}
+        for job_id, attempt, worker in changed
+        if (job_id, attempt, worker) in known
+    ]
+    if replaced:
+        connection.execute(_DELETE, replaced)
+    if changed:
+        connection.execute(insert(table), [_row(after[key]) for key in changed])
+
+
+def _known(connection: Connection, entries: Sequence[UsageEntry]) -> dict[tuple[str, int, int], UsageRecord]:
+    """What is there of these runs (and, by the way, of other workers of the same attempts)."""
+    job_ids = sorted({entry.job_id for entry in entries})
+    attempts = sorted({entry.attempt for entry in entries})
+    found: dict[tuple[str, int, int], UsageRecord] = {}
+    for first in range(0, len(job_ids), _IDS_AT_ONCE):
+        query = select(table).where(table.c.job_id.in_(job_ids[first : first + _IDS_AT_ONCE]))
+        if len(attempts) <= _IDS_AT_ONCE:
+            query = query.where(table.c.attempt.in_(attempts))
+        for row in connection.execute(query):
+            record = _record(row)
+            found[record.key] = record
+    return found
+
+
+def of_job(connection: Connection, job_id: str) -> list[UsageRecord]:
+    query = select(table).where(table.c.job_id == job_id).order_by(table.c.attempt, table.c.worker)
+    return [_record(row) for row in connection.execute(query)]
+
+
+def between(connection: Connection, from_s: float, to_s: float, tenant: str | None) -> list[UsageRecord]:
+    query = select(table).where(table.c.from_s < to_s, table.c.to_s >= from_s)
+    if tenant is not None:
+        query = query.where(table.c.tenant == tenant)
+    query = query.order_by(table.c.from_s, table.c.job_id, table.c.attempt, table.c.worker)
+    return [_record(row) for row in connection.execute(query)]
+
+
+def _row(record: UsageRecord) -> dict[str, Any]:
+    return {
+        "job_id": record.job_id,
+        "attempt": record.attempt,
+        "worker": record.worker,
+        "tenant": plain_text(record.tenant),
+        "priority_class": plain_text(record.priority_class),
+        "kind": record.kind,
+        "node": record.node,
+        "devices_json": json.dumps(record.devices),
+        "share_milli": record.share_milli,
+        "cpus_milli": record.cpus_milli,
+        "memory_bytes": record.memory_bytes,
+        "simulated": record.simulated,
+        "from_s": record.from_s,
+        "to_s": record.to_s,
+        "seen": record.end == "seen",
+        "cause": plain_text(record.cause),
+    }
+
+
+def _record(row: Row[Any]) -> UsageRecord:
+    return UsageRecord(
+        job_id=row.job_id,
+        attempt=row.attempt,
+        worker=row.worker,
+        tenant=row.tenant,
+        priority_class=row.priority_class,
+        kind=row.kind,
+        node=row.node,
+        devices=tuple(json.loads(row.devices_json)),
+        share_milli=row.share_milli,
+        cpus_milli=row.cpus_milli,
+        memory_bytes=row.memory_bytes,
+        simulated=row.simulated,
+        from_s=row.from_s,
+        to_s=row.to_s,
+        end="seen" if row.seen else "unseen",
+        cause=row.cause,
+    )
