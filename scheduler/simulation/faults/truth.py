@@ -57,6 +57,7 @@ class Truth:
         self._files = files
         self._now_s = now_s
         self._quotas = quotas
+        self.say: Callable[[str], None] = lambda text: None
         self.runs: list[TrueRun] = []
         self.acknowledged: dict[str, None] = {}
         self._alive: dict[tuple[str, int], TrueRun] = {}
@@ -71,6 +72,7 @@ class Truth:
 
     def process_started(self, machine: Machine, pid: int, key: RunKey, spec: LaunchSpec, order: LaunchOrder) -> None:
         run = TrueRun(key, spec, pid, self._now_s())
+        self.say(f"node {machine.name}: process of {_named(key)} starts on devices {spec.device_indices}")
         self.runs.append(run)
         self._alive[machine.name, pid] = run
         name = RunKey(key.job_id, key.attempt, key.worker, "")
@@ -107,6 +109,7 @@ class Truth:
     def process_ended(self, machine: Machine, pid: int, exit_code: int | None) -> None:
         run = self._alive.pop((machine.name, pid), None)
         if run is not None:
+            self.say(f"node {machine.name}: process of {_named(run.key)} ends ({exit_code})")
             run.ended_s, run.exit_code = self._now_s(), exit_code
 
     def check_gangs(self, longest_s: float) -> None:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from node_agent.messages import Command, Exited
+from node_agent.messages import Command, Exited, RenewLease
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.jobs import LIVE_STATES, Pending
 from scheduler.errors import SuanliError
-from scheduler.ports import EngineEvent, RunEvent
+from scheduler.ports import Change, EngineEvent, NodeDown, NodeUp, RunEvent
 from scheduler.service import views
 from scheduler.service.dispatch import is_service
 from scheduler.simulation.faults.machine import Machine
@@ -46,6 +46,7 @@ from scheduler.simulation.faults.story import (
     SubmitNonsense,
     Tamper,
     Weather,
+    told,
 )
 from scheduler.simulation.faults.tenants import PRIORITY_CLASSES, Tenants
 from scheduler.simulation.faults.timeline import Timeline
@@ -77,8 +78,11 @@ class Run:
 
 
 class World:
-    def __init__(self, story: Story) -> None:
+    """`trace` is told what happens, a line each, with its time."""
+
+    def __init__(self, story: Story, trace: Callable[[str], None] | None = None) -> None:
         setup = story.setup
+        self._trace = trace
         self.story = story
         self.timeline = Timeline(START_S)
         self.network = Network(self.timeline, setup.seed)
@@ -88,6 +92,7 @@ class World:
         self.disk = Disk(self._committed)
         quotas = {"studio": (most, setup.limit_studio_jobs)}
         self.truth = Truth(self.disk.kept, self.files, lambda: self.timeline.now_s, quotas)
+        self.truth.say = self._say
         studio = TenantPolicy(maximum_milli=most, max_running_jobs=setup.limit_studio_jobs)
         self._policy = Policy(
             tenants={"studio": studio},
@@ -161,9 +166,15 @@ class World:
                     if reason is None or not views.reason_text(reason, service.clock.now_s()):
                         raise Violation("a_reason", f"job {job.id} waits for no reason: {job.state}")
 
-    def _committed(self, changes: object) -> None:
-        self.truth.committed(changes)  # type: ignore[arg-type]
-        self._digest = hash((self._digest, *((change.job.id, change.event) for change in changes)))  # type: ignore[attr-defined]
+    def _say(self, text: str) -> None:
+        if self._trace is not None:
+            self._trace(f"{self.timeline.now_s - START_S:9.3f}  {text}")
+
+    def _committed(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            self._say(f"store: job {change.job.id} {change.event} -> {change.job.state.kind} {dict(change.detail)}")
+        self.truth.committed(changes)
+        self._digest = hash((self._digest, *((change.job.id, change.event) for change in changes)))
 
     # ---- the service -----------------------------------------------------------------------------------------------
 
@@ -191,8 +202,10 @@ class World:
             self.timeline.after(RESTART_S, self._start_service)
             return
         self.service = process
+        self._say(f"a service has started, epoch {process.state.epoch}")
 
     def _died(self, process: ServiceProcess) -> None:
+        self._say("the service is killed")
         if self.service is process:
             self.service = None
             self.timeline.after(self._down_s, self._start_service)
@@ -208,9 +221,24 @@ class World:
         service.act(lambda: act(service))
 
     def _sent(self, node: str, command: Command) -> None:
+        if not isinstance(command, RenewLease):
+            key = command.key
+            which = f"job {key.job_id} attempt {key.attempt} worker {key.worker}"
+            self._say(f"service to {node}: {type(command).__name__} {which}")
         self._digest = hash((self._digest, node, type(command).__name__))
 
     def _heard(self, event: EngineEvent) -> None:
+        match event:
+            case NodeUp(facts=facts, runs=runs):
+                there = ", ".join(f"{r.key.job_id}/{r.key.attempt}/{r.key.worker} {r.phase}" for r in runs)
+                self._say(f"service hears: node {facts.name} is up with {len(facts.devices)} devices, runs: {there}")
+            case NodeDown(node=node, detail=detail):
+                self._say(f"service hears: node {node} is down: {detail}")
+            case RunEvent(event=said, agent=agent):
+                key = said.key
+                which = "" if key is None else f"job {key.job_id} attempt {key.attempt} worker {key.worker}"
+                how = f" {said.how} {said.code}" if isinstance(said, Exited) else ""
+                self._say(f"service hears from {agent}: {said.kind} {which}{how}")
         if isinstance(event, RunEvent) and isinstance(event.event, Exited):
             self._exits.append(event)
 
@@ -218,6 +246,7 @@ class World:
 
     def _do(self, step: Step) -> None:
         what = step.what
+        self._say(f"STEP {step.number}: {told(what)}")
         match what:
             case Submit() | Serve() | SubmitNonsense() | Cancel() | Scale():
                 self._with_service(lambda service: self.tenants.ask(service.service, step, self.truth))
@@ -309,6 +338,7 @@ class World:
 
     def _mend(self) -> None:
         """From now on nothing more breaks, and what is broken is brought back."""
+        self._say("all faults are over")
         self._over = True
         self.network.heal()
         self.disk.kept.full = False
