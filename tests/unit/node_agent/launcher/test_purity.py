@@ -1,4 +1,4 @@
-"""The launcher's logic touches no file, process, socket, thread or clock of itself: seen from within the interpreter."""
+"""The launcher's logic touches no file, process, socket, thread or clock itself: seen from within the interpreter."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ watching = False
 
 assert rig.supervisor.epoch == 1
 assert [row[1:3] for row in rig.exits] == [
-    ("ends", "exit"), ("adopted", "unknown"), ("trains", "lease"), ("serves", "unknown"),
+    ("ends", "exit"), ("adopted", "unknown"), ("trains", "lease"), ("serves", "lease"),
     ("trains", "unknown"), ("serves", "unknown"),  # their ends were not synced when the power failed
 ], rig.exits
 assert isinstance(refused, supervisor.Rejected), refused
