@@ -122,9 +122,8 @@ class VirtualLauncher:
 
     def _signalled(self, pid: int, number: int) -> None:
         process = self.processes.get(pid)
-        assert process is None or process.pid == pid
-        key = "?" if process is None else process.order.key
-        self.signals.append((self.clock.time_s, key, number))
+        assert process is not None
+        self.signals.append((self.clock.time_s, process.order.key, number))
 
     def _ended(self, record: RunRecord) -> None:
         assert record.exit is not None

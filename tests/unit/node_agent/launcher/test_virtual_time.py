@@ -258,6 +258,22 @@ def test_an_epoch_that_could_not_be_written_is_written_before_anything_else(rig:
     assert rig.supervisor.epoch == 7
 
 
+def test_the_same_story_is_told_twice_alike() -> None:
+    def story() -> tuple[object, ...]:
+        rig = VirtualLauncher().start(lease_s=20.0)
+        for number in range(9):
+            rig.launch(f"run {number}", Behaviour(life=Exits(3.0 * number, number), term=Exits(0.1 * number, 0)))
+            rig.advance(1.0)
+        rig.kill()
+        rig.clock.advance(2.5)
+        rig.processes.end_due()
+        rig.start()
+        rig.advance(60.0)
+        return rig.exits, rig.signals, rig.said, rig.file.read()
+
+    assert story() == story()
+
+
 # ---- signals, memory, orphans, the end -------------------------------------------------------------------------------
 
 
