@@ -6,6 +6,7 @@ from signal import SIGKILL, SIGTERM, SIGUSR1
 
 import pytest
 
+from node_agent.launcher.lease import Lease
 from node_agent.launcher.records import RunRecord
 from node_agent.launcher.supervisor import Rejected
 from scheduler.simulation.faults.virtual_processes import Behaviour, Exits
@@ -104,7 +105,7 @@ def test_the_first_lease_begins_with_the_launcher() -> None:
         pytest.param([(10.0, 0.0), (10.0, 3.0)], 1110.0, id="overtaken: it does not shorten"),
         pytest.param([(10.0, 1.0), (99.0, 3.0)], 1109.0, id="overtaken: it does not extend"),
         pytest.param([(10.0, 3.0), (10.0, 1.0)], 1109.0, id="a later one extends"),
-        pytest.param([(10.0, 3.0), (10.0, 3.0)], 1107.0, id="the same twice"),
+        pytest.param([(10.0, 3.0), (20.0, 3.0)], 1117.0, id="as new as the newest: it counts"),
         pytest.param([(10.0, 25.0)], 1100.0, id="over when it comes: the lease lapses at once"),
     ],
 )
@@ -116,6 +117,17 @@ def test_a_lease_runs_from_the_node_s_own_clock(renewals: list[tuple[float, floa
         rig.renew(lease_s, age_s)
     rig.advance(600.0)
     assert rig.exits == [(ends_at_s, "a", "lease", SIGTERM)]
+
+
+def test_only_a_renewal_that_reaches_into_the_future_ends_a_lapse() -> None:
+    lease = Lease(10.0, until=110.0, stamp_s=None)
+    lease.lapsed = True
+    assert lease.renew(10.0, stamp_s=101.0, now=111.0)
+    assert (lease.until, lease.lapsed) == (111.0, True)
+    assert not lease.renew(99.0, stamp_s=100.0, now=111.0)
+    assert (lease.until, lease.lapsed) == (111.0, True)
+    assert lease.renew(10.0, stamp_s=101.5, now=111.0)
+    assert (lease.until, lease.lapsed) == (111.5, False)
 
 
 def test_a_late_renewal_does_not_revive_a_lapsed_lease(rig: VirtualLauncher) -> None:
@@ -244,7 +256,8 @@ def test_a_full_disk_starts_nothing_and_ends_nothing(rig: VirtualLauncher) -> No
     rig.launch("b")
 
 
-def test_an_epoch_that_could_not_be_written_is_written_before_anything_else(rig: VirtualLauncher) -> None:
+@pytest.mark.parametrize("then", ["launch", "renew"])
+def test_an_epoch_that_could_not_be_written_is_written_with_whatever_is_next(rig: VirtualLauncher, then: str) -> None:
     rig.file.full = True
     with pytest.raises(OSError, match="no space"):
         rig.supervisor.check_epoch(7)
@@ -252,7 +265,10 @@ def test_an_epoch_that_could_not_be_written_is_written_before_anything_else(rig:
     with pytest.raises(Rejected):
         rig.supervisor.check_epoch(6)
     rig.file.full = False
-    rig.launch("a")
+    if then == "launch":
+        rig.launch("a")
+    else:
+        rig.renew(30.0)
     rig.power_off()
     rig.start()
     assert rig.supervisor.epoch == 7
