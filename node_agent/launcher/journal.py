@@ -9,14 +9,16 @@ forgotten keys are kept, up to a bound, as tombstones.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from node_agent.launcher.ports import JournalFile, Say
-from node_agent.launcher.records import BadRecord, ExitRecord, Json, RunRecord
+from node_agent.launcher.records import BadRecord, ExitRecord, Json, LaunchOrder, RunRecord
 
+MARK_VARIABLE = "SUANLI_RESULT_FILE"  # a path that no other run has
 TOMBSTONES = 10_000
 REWRITE_AFTER_LINES = 50_000
 
@@ -47,6 +49,20 @@ class Run:
     asks_at: float | None = None
     blocking: set[int] = field(default_factory=set)  # processes that blocked SIGUSR1 when last looked at
     kills_before: int = 0  # the kernel's count of out-of-memory kills when the run began
+
+    @staticmethod
+    def of(order: LaunchOrder, kills_before: int) -> Run:
+        env = dict(order.env)
+        return Run(
+            key=order.key,
+            argv_sha256=hashlib.sha256("\0".join(order.argv).encode()).hexdigest(),
+            mark=f"{MARK_VARIABLE}={env[MARK_VARIABLE]}" if MARK_VARIABLE in env else "",
+            memory_bytes=order.memory_bytes,
+            grace_s=order.grace_s,
+            lease_bound=order.lease_bound,
+            tag=order.tag,
+            kills_before=kills_before,
+        )
 
     @property
     def live(self) -> bool:

@@ -10,9 +10,8 @@ Deadlines are seconds of CLOCK_BOOTTIME, which no clock adjustment moves and whi
 
 from __future__ import annotations
 
-import hashlib
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from node_agent.launcher.journal import Journal, Run
 from node_agent.launcher.lease import Lease
@@ -21,7 +20,6 @@ from node_agent.launcher.ports import CannotExecute, ChildEnd, Processes, Say
 from node_agent.launcher.records import CANNOT_EXECUTE, ExitRecord, How, LaunchOrder, RunRecord
 from node_agent.launcher.signals import ask, send
 
-MARK_VARIABLE = "SUANLI_RESULT_FILE"  # a path that no other run has
 MEMORY_WATCH_S = 0.25
 SWEEP_AGAIN_S = 0.2
 ADOPTED_POLL_S = 0.05
@@ -162,7 +160,7 @@ class Supervisor:
             if refusal:
                 refused[order.key] = refusal
             else:
-                fresh[order.key] = _new_run(order, kills_before)
+                fresh[order.key] = Run.of(order, kills_before)
         if fresh:
             try:
                 self._journal.intents(fresh.values())
@@ -287,25 +285,23 @@ class Supervisor:
             self._sweep_at = self._boot_s() + SWEEP_AGAIN_S
 
     def _how(self, run: Run, ended: ChildEnd) -> tuple[How, int | None, str]:
-        status = ended.status
-        if run.stopped_for == "lease":
-            return "lease", status, f"the service was silent for {self._lease.lease_s:g} s, so its lease lapsed"
-        if run.stopped_for == "shutdown":  # whatever its code: a run that was told to go has not finished
-            return "lease", status, "its node was taken down"
-        if run.stopped_for == "memory":
-            return "out_of_memory", status, f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
         if ended.exited:
-            return "exit", status, ""
-        killed = status == signal.SIGKILL and not run.kill_sent
+            return "exit", ended.status, ""
+        killed = ended.status == signal.SIGKILL and not run.kill_sent
         if killed and self._processes.out_of_memory_kills() > run.kills_before:
-            return "out_of_memory", status, "the kernel killed it: the node was out of memory"
-        return "signal", status, ""
+            return "out_of_memory", ended.status, "the kernel killed it: the node was out of memory"
+        return "signal", ended.status, ""
 
     def _conclude(self, run: Run, how: How, code: int | None, detail: str) -> None:
-        if run.stopped_for == "lease" and how == "unknown":
-            how, detail = "lease", "the service was silent, so its lease lapsed"
-        elif run.stopped_for == "memory" and how == "unknown":
-            how, detail = "out_of_memory", f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
+        """Whatever its code: a run that was told to go has not finished."""
+        match run.stopped_for:
+            case "lease":
+                how, detail = "lease", f"the service was silent for {self._lease.lease_s:g} s, so its lease lapsed"
+            case "shutdown":
+                how, detail = "lease", "its node was taken down"
+            case "memory":
+                how = "out_of_memory"
+                detail = f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
         run.exit = ExitRecord(how, code, self._now_s(), detail)
         self._note_end(run)
         self._on_exit(run.record())
@@ -405,17 +401,3 @@ class Supervisor:
         for pid in left:
             self._processes.signal(pid, signal.SIGKILL)
         return not left
-
-
-def _new_run(order: LaunchOrder, kills_before: int) -> Run:
-    env: Mapping[str, str] = dict(order.env)
-    return Run(
-        key=order.key,
-        argv_sha256=hashlib.sha256("\0".join(order.argv).encode()).hexdigest(),
-        mark=f"{MARK_VARIABLE}={env[MARK_VARIABLE]}" if MARK_VARIABLE in env else "",
-        memory_bytes=order.memory_bytes,
-        grace_s=order.grace_s,
-        lease_bound=order.lease_bound,
-        tag=order.tag,
-        kills_before=kills_before,
-    )

@@ -82,8 +82,8 @@ class VirtualProcesses:
     """node_agent.launcher.ports.Processes without processes.
 
     `now_s` reads the node's clock since boot. `behave` says how a process that is started will behave, and may raise
-    what ports.Processes.start does: then it is not started. `on_signal(pid, number)` is called after each signal that
-    reached a living process, with what it does to it done; it may call anything here but nothing of the launcher.
+    what ports.Processes.start does: then it is not started. `on_signal(pid, number)` is called for each signal that
+    reaches a living process, before it acts; it may call anything here but nothing of the launcher.
     """
 
     def __init__(
@@ -234,7 +234,9 @@ class VirtualProcesses:
         return "caught" if caught else ""
 
     def signal(self, pid: int, number: int) -> None:
-        process = self._alive(pid)
+        if self._alive(pid) is not None:
+            self.on_signal(pid, number)
+        process = self._alive(pid)  # it may have ended just now
         if process is None:
             return
         reaction = process.behaviour.reaction(number)
@@ -242,7 +244,6 @@ class VirtualProcesses:
             process.due(reaction, self._now_s())
         elif reaction == "fatal":
             self.end(pid, number, by_signal=True)
-        self.on_signal(pid, number)
 
     def signal_group(self, group: int, number: int) -> None:
         for process in self.alive():

@@ -280,6 +280,18 @@ def test_a_renewed_lease_goes_on(rig: LauncherRig) -> None:
     assert rig.renew(60.0)["ok"]
 
 
+def test_a_lease_runs_from_when_the_service_heard_the_node_s_clock(rig: LauncherRig) -> None:
+    """A renewal that was an hour on its way lets nothing run; the test would otherwise wait for an hour."""
+    rig.start(lease_s=7200.0).launch("a", "exec sleep 300")
+    assert rig.renew(3600.0, age_s=3601.0)["ok"]
+    assert rig.outcome("a") == ("lease", signal.SIGTERM)
+    assert rig.renew(3600.0, age_s=3602.0)["ok"]
+    assert not rig.ask("launch", order=rig.order("b", "true").to_json())["ok"]
+    assert rig.renew(3600.0)["ok"]
+    rig.launch("b", "exit 4")
+    assert rig.outcome("b") == ("exit", 4)
+
+
 def test_launches_do_not_extend_the_lease_and_a_late_one_is_refused(rig: LauncherRig) -> None:
     rig.start()
     rig.launch("a", "exec sleep 300")
