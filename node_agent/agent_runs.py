@@ -237,7 +237,8 @@ class AgentRuns:
                 requests.append(LaunchRun(key, state.launch, self.epoch))
             elif isinstance(state, attempts.Live) and key not in listed:
                 detail = "the launcher has no record of it any more"
-                gone = attempts.ProcessExited(state.started.pid, "unknown", None, detail, now_s)
+                # When it ended nobody can tell: it is not said to have lived longer than is known.
+                gone = attempts.ProcessExited(state.started.pid, "unknown", None, detail, state.started.at_s)
                 requests += self.feed(key, gone, now_s)
             elif (number := attempts.last_signal(state)) is not None:
                 requests.append(SignalRun(key, number, self.epoch))

@@ -122,6 +122,9 @@ Command = Prepare | Release | Stop | RenewLease | Forget
 # ---- agent -> service --------------------------------------------------------------------------------------------
 
 
+NODES_FAULT = "node"
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     key: RunKey
@@ -132,8 +135,8 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class PrepareFailed:
-    """`field` is the job-file field at fault (command, working_dir, checkpoint.dir, model, resources), or "node" when
-    the node could not find out; `detail` is a sentence.
+    """`field` is the job-file field at fault (command, working_dir, checkpoint.dir, model, resources), or NODES_FAULT
+    when the node could not find out or does not have (any more) what it said it has; `detail` is a sentence.
     """
 
     key: RunKey

@@ -22,7 +22,7 @@ from node_agent.execution.ports import free_port
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.client import PACKAGE_ROOT
 from node_agent.launcher.records import LaunchOrder
-from node_agent.messages import LaunchSpec, RunKey
+from node_agent.messages import NODES_FAULT, LaunchSpec, RunKey
 from node_agent.nodes import NodeAgent
 
 CHECK_TIMEOUT_S = 20.0
@@ -50,11 +50,11 @@ class Preparing:
         """Never raises: whatever goes wrong is an answer."""
         node = self._nodes.get(key.node)
         if node is None:
-            return CheckFailed("node", f"this agent does not stand for node {key.node}")
+            return CheckFailed(NODES_FAULT, f"this agent does not stand for node {key.node}")
         try:
             devices = tuple(node.devices(spec.device_indices))
         except KeyError as error:
-            return CheckFailed("resources", f"node {key.node} has no device {error}")
+            return CheckFailed(NODES_FAULT, f"node {key.node} has no device {error} any more")
         try:
             found = await self._look(key, spec)
             if isinstance(found, Fault):
@@ -62,10 +62,10 @@ class Preparing:
             ports = self._promise_ports(key, node.config.address, 2 if spec.serves else 1)
             return Preparation(found, _context(key, spec, node.config.address, ports), devices)
         except (OSError, LookupError, ValueError) as error:  # ValueError: a path that no file system can hold
-            return CheckFailed("node", f"node {key.node} cannot prepare it: {error}")
+            return CheckFailed(NODES_FAULT, f"node {key.node} cannot prepare it: {error}")
         except Exception as error:
             log.exception("preparing %s", key)
-            return CheckFailed("node", f"node {key.node} cannot prepare it: {error!r}; its agent's log says more")
+            return CheckFailed(NODES_FAULT, f"node {key.node} cannot prepare it: {error!r}; its agent's log says more")
 
     async def _look(self, key: RunKey, spec: LaunchSpec) -> Startable | Fault:
         path: list[Path] = []
@@ -74,9 +74,9 @@ class Preparing:
         except TimeoutError:
             if path:
                 said = f"{path[-1]} did not answer within {CHECK_TIMEOUT_S:g} s on node {key.node}"
-                return Fault("node", f"{said}; is its file system's server there?")
+                return Fault(NODES_FAULT, f"{said}; is its file system's server there?")
             said = f"node {key.node} still waits for file systems that do not answer, so it could not look at this job"
-            return Fault("node", f"{said} within {CHECK_TIMEOUT_S:g} s")
+            return Fault(NODES_FAULT, f"{said} within {CHECK_TIMEOUT_S:g} s")
 
     def _check(self, key: RunKey, spec: LaunchSpec, looking_at: LookingAt) -> Startable | Fault:
         paths = paths_of(self._state_dir, key)

@@ -29,6 +29,9 @@ class Run:
 
     `mark` is an entry of the run's environment that no other run has, by which its processes can be told wherever they
     went. `stopped_for` says why the launcher itself ended the run, if it did; `kill_at` is a time of CLOCK_BOOTTIME.
+
+    `started_boot_s` is `started_s` by CLOCK_BOOTTIME, and `lived_s` for how long the run is known to have lived by what
+    an earlier launcher wrote down: between two launchers somebody may have set the time of day.
     """
 
     key: str
@@ -41,6 +44,8 @@ class Run:
     pid: int | None = None
     start_ticks: int | None = None
     started_s: float | None = None
+    started_boot_s: float | None = None
+    lived_s: float = 0.0
     exit: ExitRecord | None = None
     adopted: bool = False  # not a child of this launcher: its exit code cannot be learnt
     stopped_for: str | None = None
@@ -79,6 +84,7 @@ class Kept:
     epoch: int = 0
     lease_until: float | None = None  # CLOCK_BOOTTIME seconds, and so is the stamp
     lease_stamp_s: float | None = None  # see lease.Lease
+    seen_s: float | None = None  # when the launcher last wrote down that it lives
     runs: dict[str, Run] = field(default_factory=dict)
     forgotten: dict[str, None] = field(default_factory=dict)  # a set that remembers its order
 
@@ -108,9 +114,10 @@ class Journal:
         self._epoch_is_owed = True
         self._append([], sync=True)
 
-    def lease(self, until: float, stamp_s: float | None) -> None:
-        self.kept.lease_until, self.kept.lease_stamp_s = until, stamp_s
-        self._append([_lease(until, stamp_s)], sync=False)
+    def lease(self, until: float, stamp_s: float | None, now: float) -> None:
+        """`now`: so late the launcher lived, and with it all runs of which it has not written the end."""
+        self.kept.lease_until, self.kept.lease_stamp_s, self.kept.seen_s = until, stamp_s, now
+        self._append([_lease(until, stamp_s, now)], sync=False)
 
     def intents(self, runs: Iterable[Run]) -> None:
         """Before the forks; on the disk when it returns."""
@@ -166,7 +173,7 @@ class Journal:
         yield {"t": "boot", "boot_id": self._boot_id}
         yield {"t": "epoch", "epoch": kept.epoch}
         if kept.lease_until is not None:
-            yield _lease(kept.lease_until, kept.lease_stamp_s)
+            yield _lease(kept.lease_until, kept.lease_stamp_s, kept.seen_s)
         for key in kept.forgotten:
             yield {"t": "forget", "key": key}
         for run in kept.runs.values():
@@ -196,11 +203,14 @@ class Journal:
                     self._replay(kept, record)
             except (ValueError, KeyError, TypeError, BadRecord) as error:
                 self._say(f"{self._file.name}:{number}: line dropped: {error!r}")
+        open_runs = [run for run in kept.runs.values() if run.exit is None]
+        for run in open_runs:
+            if run.started_boot_s is not None and kept.seen_s is not None:
+                run.lived_s = max(0.0, kept.seen_s - run.started_boot_s)
         if written_by != self._boot_id:
-            kept.lease_until = kept.lease_stamp_s = None
-            for run in kept.runs.values():
-                if run.exit is None:
-                    run.pid = run.start_ticks = None
+            kept.lease_until = kept.lease_stamp_s = kept.seen_s = None
+            for run in open_runs:
+                run.pid = run.start_ticks = None
         return kept
 
     def _replay(self, kept: Kept, record: Mapping[str, Any]) -> None:
@@ -210,7 +220,8 @@ class Journal:
                     kept.epoch, kept.lease_stamp_s = int(record["epoch"]), None
             case "lease":
                 stamp_s = record.get("stamp_s")
-                kept.lease_until = float(record["until"])
+                kept.lease_until, seen_s = float(record["until"]), record.get("seen_s")
+                kept.seen_s = None if seen_s is None else float(seen_s)
                 kept.lease_stamp_s = None if stamp_s is None else float(stamp_s)
             case "intent":
                 kept.runs[str(record["key"])] = Run(
@@ -226,7 +237,8 @@ class Journal:
             case "pid":
                 run = kept.runs[record["key"]]
                 run.pid, run.start_ticks = int(record["pid"]), int(record["ticks"])
-                run.started_s = float(record["at_s"])
+                run.started_s, boot_s = float(record["at_s"]), record.get("boot_s")
+                run.started_boot_s = None if boot_s is None else float(boot_s)
             case "exit":
                 kept.runs[record["key"]].exit = ExitRecord.from_json(record)
             case "forget":
@@ -246,8 +258,8 @@ def _line(record: Json) -> str:
     return json.dumps(record, separators=(",", ":")) + "\n"
 
 
-def _lease(until: float, stamp_s: float | None) -> Json:
-    return {"t": "lease", "until": until, "stamp_s": stamp_s}
+def _lease(until: float, stamp_s: float | None, seen_s: float | None) -> Json:
+    return {"t": "lease", "until": until, "stamp_s": stamp_s, "seen_s": seen_s}
 
 
 def _intent(run: Run) -> Json:
@@ -265,7 +277,8 @@ def _intent(run: Run) -> Json:
 
 
 def _pid(run: Run) -> Json:
-    return {"t": "pid", "key": run.key, "pid": run.pid, "ticks": run.start_ticks, "at_s": run.started_s}
+    began = {"at_s": run.started_s, "boot_s": run.started_boot_s}
+    return {"t": "pid", "key": run.key, "pid": run.pid, "ticks": run.start_ticks, **began}
 
 
 def _exit(run: Run) -> Json:

@@ -86,7 +86,8 @@ class Supervisor:
             found = self._processes.find(run.pid) if run.pid is not None else None
             if found is None or found.ended or found.start_ticks != run.start_ticks:
                 self._clear_away(run)
-                self._conclude(run, "unknown", None, "the launcher died, and the run ended while nobody watched")
+                detail = "the launcher died, and the run ended while nobody watched"
+                self._conclude(run, "unknown", None, detail, lived_s=run.lived_s)
             else:
                 self._adopt(run)
         if self._by_pid:
@@ -102,7 +103,7 @@ class Supervisor:
                 continue
             for mark, run in marks.items():
                 if self._processes.has_in_environment(found.pid, mark):
-                    run.pid, run.start_ticks, run.started_s = found.pid, found.start_ticks, self._now_s()
+                    run.pid, run.start_ticks = found.pid, found.start_ticks
                     self._note_started(run)
 
     def _adopt(self, run: Run) -> None:
@@ -203,13 +204,13 @@ class Supervisor:
         if run.pid is None:
             self._note_end(run)
             return
-        run.started_s = self._now_s()
         found = self._processes.find(run.pid)
         run.start_ticks = None if found is None else found.start_ticks
         self._by_pid[run.pid] = run
         self._note_started(run)
 
     def _note_started(self, run: Run) -> None:
+        run.started_s, run.started_boot_s = self._now_s(), self._boot_s()
         try:
             self._journal.started(run)
         except OSError as error:  # the intent is on the disk: a successor finds the process by its mark
@@ -252,7 +253,7 @@ class Supervisor:
 
     def _note_lease(self) -> None:
         try:
-            self._journal.lease(self._lease.until, self._lease.stamp_s)
+            self._journal.lease(self._lease.until, self._lease.stamp_s, self._boot_s())
         except OSError as error:  # a successor then begins with an earlier deadline, which is the safe side
             self._say(f"lease not journalled: {error}")
 
@@ -292,8 +293,10 @@ class Supervisor:
             return "out_of_memory", ended.status, "the kernel killed it: the node was out of memory"
         return "signal", ended.status, ""
 
-    def _conclude(self, run: Run, how: How, code: int | None, detail: str) -> None:
-        """Whatever its code: a run that was told to go has not finished."""
+    def _conclude(self, run: Run, how: How, code: int | None, detail: str, *, lived_s: float | None = None) -> None:
+        """Whatever its code: a run that was told to go has not finished. `lived_s`: where it did not end just now."""
+        if lived_s is None:
+            lived_s = self._boot_s() - (self._boot_s() if run.started_boot_s is None else run.started_boot_s)
         match run.stopped_for:
             case "lease":
                 how, detail = "lease", f"the service was silent for {self._lease.lease_s:g} s, so its lease lapsed"
@@ -302,7 +305,9 @@ class Supervisor:
             case "memory":
                 how = "out_of_memory"
                 detail = f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
-        run.exit = ExitRecord(how, code, self._now_s(), detail)
+        # By the clock of its start: since then somebody may have set the time of day, and a launcher have come after.
+        at_s = self._now_s() if run.started_s is None else run.started_s + lived_s
+        run.exit = ExitRecord(how, code, at_s, detail)
         self._note_end(run)
         self._on_exit(run.record())
 

@@ -18,13 +18,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from node_agent.messages import AgentHello, Command, EventBatch, Refused, RenewLease
+from node_agent.messages import NODES_FAULT, AgentHello, Command, EventBatch, PrepareFailed, Refused, RenewLease
 from scheduler.ports import EngineEvent, NodeDown, NodeUp, RunEvent, node_facts
 
 COMMAND_LATE_S = 5.0
 # An agent that dies is started again; its nodes count as down only when that takes longer than this.
 AGENT_RETURN_S = 10.0
 LONGEST_POLL_S = 20.0
+# What a node has may change (a card fails, another is mended), and a greeting asks for it anew.
+GREET_EVERY_S = 300.0
 
 
 def poll_s(lease_s: float) -> float:
@@ -43,22 +45,27 @@ class Batch:
 
 
 class AgentLink:
-    """One agent, by its name. `nodes` are those that it stands for, as far as is known."""
+    """One agent, by its name. `nodes` are those that it stands for, as far as is known.
 
-    def __init__(self, name: str, nodes: Sequence[str] = ()) -> None:
+    `before` is the link that this one takes the place of, in the same start of the service: the agent may be the same
+    one, which knows that link's sessions.
+    """
+
+    def __init__(self, name: str, before: AgentLink | None = None) -> None:
         self.name = name
-        self.nodes = tuple(nodes)
+        self.nodes: tuple[str, ...] = () if before is None else before.nodes
         self.hello: AgentHello | None = None
         """Its last answer to a greeting; None: not greeted yet, or lost."""
         self.received = 0
         self.acked = 0
         self.heard_s: float | None = None
         """When it last answered, by the clock that `now_s` is of."""
-        self.session = 0
+        self.session: int = 0 if before is None else before.session
         self._open = False
         self._sent = 0
         self._unheard: deque[tuple[int, float]] = deque()  # numbers of batches, and when they were sent
         self._stamp_s = 0.0
+        self._greeted_s = 0.0
         self._failing_since_s: float | None = None
         self._down = False
 
@@ -87,6 +94,7 @@ class AgentLink:
         self._sent = 0
         self._unheard.clear()
         self._stamp_s = hello.clock_s
+        self._greeted_s = now_s
         self._failing_since_s = None
         return [
             NodeUp(
@@ -131,7 +139,13 @@ class AgentLink:
         while self._unheard and self._unheard[0][0] <= batch.heard:
             self._unheard.popleft()
         late = bool(self._unheard) and now_s - self._unheard[0][1] > COMMAND_LATE_S
-        return told, late
+        return told, late or self._has_changed(told) or now_s - self._greeted_s > GREET_EVERY_S
+
+    @staticmethod
+    def _has_changed(told: Sequence[EngineEvent]) -> bool:
+        """The node could not do what it said that it can: it has to say again what it has."""
+        news = [each.event for each in told if isinstance(each, RunEvent)]
+        return any(isinstance(each, PrepareFailed) and each.field == NODES_FAULT for each in news)
 
     def on_ack(self, seq: int) -> None:
         """Everything up to `seq` is committed."""

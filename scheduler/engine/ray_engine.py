@@ -71,6 +71,7 @@ class RayEngine:
         self._epoch = 0
         self._on_event: Callable[[EngineEvent], None] = lambda _event: None
         self._agents: dict[str, _Agent] = {}  # by agent name
+        self._links: dict[str, AgentLink] = {}  # the newest link to each agent, also where it is lost
         self._by_node: dict[str, _Agent] = {}
         self._readings: dict[str, Json] = {}
         self._loop = asyncio.new_event_loop()
@@ -223,7 +224,7 @@ class RayEngine:
             if known is not None and known.task is not None:
                 known.task.cancel()
             # Until the new one is greeted, it answers for the nodes of the old: if it never is, they count as down.
-            link = AgentLink(name, known.link.nodes if known is not None else ())
+            link = self._links[name] = AgentLink(name, self._links.get(name))
             agent = _Agent(name=name, ray_node_id=node_id, config=config, link=link)
             for node in link.nodes:
                 self._by_node[node] = agent

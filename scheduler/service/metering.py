@@ -31,9 +31,9 @@ def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exi
         return
     words = said.asked or cause.value
     if said.how == "unknown":
-        to_s = _believed_s(state, run, from_s)
-        if said.started_s is not None:
-            to_s = max(from_s, min(to_s, said.at_s))
+        # A node that says when it began says also until when it is known to have lived; one that has no record does not.
+        known = said.started_s is not None
+        to_s = max(from_s, said.at_s) if known else _believed_s(state, run, from_s)
         out.usage_records.append(_record(state, job, run, from_s, to_s, "unseen", words))
     else:
         out.usage_records.append(_record(state, job, run, from_s, max(from_s, said.at_s), "seen", words))
@@ -57,9 +57,8 @@ def ended_late(state: ServiceState, out: Outcome, said: Exited) -> None:
         return
     to_s, cause = max(from_s, said.at_s), said.asked or said.how
     if unheard is not None:
-        seen = said.how != "unknown"
-        end: Literal["seen", "unseen"] = "seen" if seen else "unseen"
-        out.usage_records.append(replace(unheard, from_s=from_s, to_s=to_s if seen else from_s, end=end, cause=cause))
+        end: Literal["seen", "unseen"] = "seen" if said.how != "unknown" else "unseen"
+        out.usage_records.append(replace(unheard, from_s=from_s, to_s=to_s, end=end, cause=cause))
     elif said.how != "unknown":
         out.usage_records.append(SeenLate(key.job_id, key.attempt, key.worker, key.node, from_s, to_s, cause))
 

@@ -75,7 +75,8 @@ def restart_due(state: ServiceState, out: Outcome, now_s: float) -> None:
             del state.restarts[job_id, worker]
         elif due_s <= now_s:
             node = _run(job, worker).placement.node
-            if state.is_up(node) and node not in state.drains:
+            # Where it stood, its own earlier run may live on: the node was silent, and its replicas went on serving.
+            if state.is_up(node) and node not in state.drains and not state.strays.get(node):
                 start_again(state, out, job, worker, None, now_s)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from node_agent.messages import (
+    NODES_FAULT,
     Checkpointed,
     Exited,
     Forget,
@@ -94,7 +95,12 @@ def _release(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
 
 
 def prepare_failed(state: ServiceState, out: Outcome, said: PrepareFailed, now_s: float) -> None:
-    """Nothing of the attempt has started, and trying again would not help: the job file is wrong, or the node."""
+    """Nothing of the attempt has started. Where the job file is wrong trying again would not help; where the node is, it
+    may: another attempt is made, perhaps elsewhere, as after any run that was never started.
+    """
+    if said.field == NODES_FAULT:
+        exited(state, out, Exited(said.key, "never_started", None, None, said.detail, now_s), now_s)
+        return
     out.send(said.key.node, Forget(state.epoch, said.key))
     found = state.find_run(said.key)
     if found is None or found[1].phase is WorkerPhase.EXITED:
@@ -103,7 +109,7 @@ def prepare_failed(state: ServiceState, out: Outcome, said: PrepareFailed, now_s
     gone = transitions.worker_exited(job, said.key.worker, None)
     sentence = (
         f"worker {said.key.worker} cannot start on node {said.key.node}: {said.field}: {said.detail}."
-        f" Mend `{said.field}` in the job file (or the node) and submit it again."
+        f" Mend `{said.field}` in the job file and submit it again."
     )
     if isinstance(job.state, Stopping):
         worker_ended(state, out, gone, run, EndCause.PREPARE_FAILED, sentence, now_s)

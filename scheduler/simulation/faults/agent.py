@@ -26,7 +26,7 @@ from node_agent.event_numbers import NumberedEvents
 from node_agent.execution.resume_choice import newest_saved
 from node_agent.launcher.records import LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Rejected
-from node_agent.messages import AgentHello, Command, Event, EventBatch, RunKey
+from node_agent.messages import NODES_FAULT, AgentHello, Command, Event, EventBatch, RunKey
 from scheduler.simulation.faults.timeline import Appointment
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class VirtualAgent:
         machine, key, spec = self._machine, request.key, request.spec
         missing = [i for i in spec.device_indices if i in machine.broken or i >= machine.devices]
         if missing:
-            self._feed(key, attempts.CheckFailed("node", f"node {key.node} has no device {missing[0]} any more"))
+            self._feed(key, attempts.CheckFailed(NODES_FAULT, f"node {key.node} has no device {missing[0]} any more"))
             return
         machine.specs[key] = spec
         self._next_port += 1

@@ -128,7 +128,7 @@ class VirtualEngine:
 
     def _attend(self, name: str) -> None:
         before = self._attended.get(name)
-        attended = _Attended(AgentLink(name, (name,) if before is None else before.link.nodes))
+        attended = _Attended(AgentLink(name, None if before is None else before.link))
         if before is not None:
             attended.silent_since_s = before.silent_since_s
         self._attended[name] = attended

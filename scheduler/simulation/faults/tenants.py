@@ -8,7 +8,7 @@ from typing import assert_never
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
 from scheduler.errors import SuanliError
-from scheduler.ports import Principal
+from scheduler.ports import Json, Principal
 from scheduler.service.control import Service
 from scheduler.simulation.faults.story import (
     Cancel,
@@ -122,7 +122,7 @@ def _newest(truth: Truth, back: int) -> str | None:
     return ids[-1 - back] if 0 <= back < len(ids) else None
 
 
-def _refusable(ask: Callable[[], dict[str, object]]) -> dict[str, object] | None:
+def _refusable(ask: Callable[[], Json]) -> Json | None:
     """None: the service said no, in its own words."""
     try:
         return ask()
@@ -132,7 +132,7 @@ def _refusable(ask: Callable[[], dict[str, object]]) -> dict[str, object] | None
         return None
 
 
-def _is_refused(ask: Callable[[], dict[str, object]]) -> bool:
+def _is_refused(ask: Callable[[], Json]) -> bool:
     return _refusable(ask) is None
 
 
