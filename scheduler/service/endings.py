@@ -90,7 +90,13 @@ def worker_ended(
             state.put(out, job, "worker_ended", now_s, facts)
             return
         first = job.state
-        if all(dispatch.key_of(job, each) in state.own_ends for each in first.workers):
+        own = [state.own_ends.get(dispatch.key_of(job, each)) for each in first.workers]
+        failed = next((end for end in own if end is not None and end[0] is not EndCause.SUCCEEDED), None)
+        if failed is not None and first.cause is EndCause.TIME_LIMIT:
+            # It had failed before its time was over, and nobody had heard of it yet: it may be tried again.
+            conclude(state, out, job, failed[0], by="", detail=failed[1], now_s=now_s)
+            return
+        if failed is None and all(own):
             # It had finished before the request to stop reached it: that work is done.
             conclude(state, out, job, EndCause.SUCCEEDED, by="", detail="", now_s=now_s)
             return
@@ -111,7 +117,7 @@ def conclude(
 ) -> None:
     """The attempt is over: its devices go back, and the job ends, or waits for its next attempt."""
     for run in workers_of(job):
-        state.own_ends.discard(dispatch.key_of(job, run))
+        state.own_ends.pop(dispatch.key_of(job, run), None)
         state.prepared.pop(dispatch.key_of(job, run), None)
         state.restarts.pop((job.id, run.placement.worker), None)
         state.unseen_ends.pop(replica_name(job.id, run.placement.worker), None)

@@ -35,8 +35,11 @@ from scheduler.service.outcome import (
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
 from scheduler.service.runs import on_run_event
-from scheduler.service.state import ServiceState, time_limit_due_s, workers_of
+from scheduler.service.state import ServiceState, alive, time_limit_due_s, workers_of
 from scheduler.service.timers import Timer
+
+# A time limit that is over is looked at again so often while a node of the job is not heard of.
+ASK_AGAIN_S = 1.0
 
 
 def step(state: ServiceState, event: Event, now_s: float) -> Outcome:
@@ -215,6 +218,10 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
             job = state.jobs.get(timer.subject)
             due_s = None if job is None else time_limit_due_s(job)
             if job is not None and due_s is not None and due_s <= now_s:
+                if any(not state.is_up(run.placement.node) for run in alive(job)):
+                    # It may have ended long ago, and its node will say so, or be given up, before long.
+                    state.timers.add(Timer(now_s + ASK_AGAIN_S, "time_limit", job.id))
+                    return
                 assert job.spec.time_limit_s is not None
                 detail = f"it ran longer than its time limit of {duration_text(job.spec.time_limit_s)}"
                 stop(state, out, job, EndCause.TIME_LIMIT, by="its time limit", detail=detail, now_s=now_s)

@@ -74,10 +74,17 @@ def restart_due(state: ServiceState, out: Outcome, now_s: float) -> None:
         if job is None or not serves(job):
             del state.restarts[job_id, worker]
         elif due_s <= now_s:
-            node = _run(job, worker).placement.node
-            # Where it stood, its own earlier run may live on: the node was silent, and its replicas went on serving.
-            if state.is_up(node) and node not in state.drains and not state.strays.get(node):
+            if _can_be_used(state, _run(job, worker).placement):
                 start_again(state, out, job, worker, None, now_s)
+
+
+def _can_be_used(state: ServiceState, place: Placement) -> bool:
+    """Its node is there, with these devices, and takes work; and the replica's own earlier run does not live on there
+    (the node was silent, and its replicas went on serving)."""
+    node = place.node
+    if not state.is_up(node) or node in state.drains or state.strays.get(node):
+        return False
+    return set(place.devices) <= {device.index for device in state.cluster.facts(node).devices}
 
 
 def ask_places(state: ServiceState, now_s: float) -> None:

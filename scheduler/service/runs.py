@@ -23,7 +23,7 @@ from node_agent.messages import (
     Started,
 )
 from scheduler.core import transitions
-from scheduler.core.jobs import EndCause, Job, Pending, Starting, Stopping, WorkerPhase
+from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, Pending, Starting, Stopping, WorkerPhase
 from scheduler.ports import RunEvent
 from scheduler.service import dispatch, fencing, metering, replicas
 from scheduler.service.endings import stop, worker_ended
@@ -194,8 +194,8 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
     if serves(job):
         replicas.replica_ended(state, out, job, run, cause, sentence, now_s)
     else:
-        if cause is EndCause.SUCCEEDED and said.asked is None:
-            state.own_ends.add(key)
+        if said.asked is None and cause not in NOT_THE_JOBS_FAULT:
+            state.own_ends[key] = (cause, sentence)
         worker_ended(state, out, job, run, cause, sentence, now_s)
 
 

@@ -165,8 +165,8 @@ class ServiceState:
     released: dict[str, Released] = field(default_factory=dict)
     limits: dict[str, float] = field(default_factory=dict)
     """When each running job's time limit is over."""
-    own_ends: set[RunKey] = field(default_factory=set)
-    """Runs that ended well before they heard that they should stop."""
+    own_ends: dict[RunKey, tuple[EndCause, str]] = field(default_factory=dict)
+    """Runs that ended by themselves, before they heard that they should stop: how, and the sentence for it."""
     restarts: dict[tuple[str, int], float] = field(default_factory=dict)
     """(job, worker) of replicas that ended, and when each may start again."""
     asked: dict[str, Asked] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError, Unavailable
 from scheduler.ports import Change, EngineEvent, Route
 from scheduler.service.control import Service
+from scheduler.service.planning import REPLAN_EVERY_S
 from scheduler.service.state import ServiceState
 from scheduler.simulation.faults.engine import VirtualEngine
 from scheduler.simulation.faults.machine import Machine
@@ -190,7 +191,9 @@ class ServiceProcess:
         if self.service.loop.store_error is not None:
             return 0.5
         state = self.state
-        due_s = min(state.lease_due_s, state.timers.next_due_s() or float("inf"), state.planned_s + 30.0)
+        due_s = min(state.lease_due_s, state.timers.next_due_s() or float("inf"))
+        if state.queue.waiting or state.queue.holding:  # then it plans anew now and then
+            due_s = min(due_s, state.planned_s + REPLAN_EVERY_S)
         return max(0.001, min(10.0, due_s - self.clock.now_s()))
 
     @property
