@@ -12,7 +12,7 @@ taken can change what it says, and a command that was lost is not passed over: `
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from node_agent import attempts
@@ -121,10 +121,16 @@ class AgentRuns:
         self.session = 0
         self.heard = 0
         self._early: dict[int, tuple[Command, ...]] = {}
+        self._began_boot_s: dict[RunKey, float] = {}
         self._tell = tell
 
-    def reports(self) -> tuple[RunReport, ...]:
-        return tuple(attempts.report(state) for state in self.states.values())
+    def reports(self, boot_s: float) -> tuple[RunReport, ...]:
+        """`boot_s`: what the node's CLOCK_BOOTTIME shows."""
+        return tuple(self._report(key, state, boot_s) for key, state in self.states.items())
+
+    def _report(self, key: RunKey, state: attempts.RunState, boot_s: float) -> RunReport:
+        report, began_s = attempts.report(state), self._began_boot_s.get(key)
+        return report if began_s is None or report.exited else replace(report, ran_s=boot_s - began_s)
 
     # ---- the service -----------------------------------------------------------------------------------------------
 
@@ -191,6 +197,7 @@ class AgentRuns:
                     self._tell(said)
                 case attempts.Drop():
                     self.states.pop(key, None)
+                    self._began_boot_s.pop(key, None)
                     requests.append(ForgetRun(key, self.epoch))
                 case _:
                     assert_never(output)
@@ -205,11 +212,16 @@ class AgentRuns:
     def launched(self, key: RunKey, record: RunRecord, now_s: float) -> list[Request]:
         """What the launcher knows of a run that is known here too."""
         requests: list[Request] = []
+        self._note_start(key, record)
         if record.pid is not None and record.started_s is not None:
             requests += self.feed(key, attempts.Launched(record.pid, record.started_s), now_s)
         if record.exit is not None:
             requests += self.exited(key, record)
         return requests
+
+    def _note_start(self, key: RunKey, record: RunRecord) -> None:
+        if record.started_boot_s is not None:
+            self._began_boot_s[key] = record.started_boot_s
 
     def exited(self, key: RunKey, record: RunRecord) -> list[Request]:
         """The launcher saw it end."""
@@ -247,6 +259,7 @@ class AgentRuns:
     def _rebuild(self, known: KnownRun, now_s: float) -> list[Request]:
         """A run that an earlier agent started."""
         key, record = known.key, known.record
+        self._note_start(key, record)
         end = record.exit
         if end is not None and record.pid is None and end.how in ("never_started", "exit"):
             exited = Exited(key, end.how, end.code, None, end.detail, end.at_s)

@@ -168,7 +168,7 @@ class AgentHost:
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
             nodes=tuple(node.report(self._launcher.trouble) for node in self._nodes.values()),
-            runs=self._runs.reports(),
+            runs=self._runs.reports(boottime_s()),
             last_seq=self._log.last_seq,
             session=session,
             clock_s=boottime_s(),

@@ -269,7 +269,9 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run that an agent knows of, for a service that restarts: what it did last. `started_s`: as in Exited."""
+    """One run that an agent knows of, for a service that restarts: what it did last. `started_s`: as in Exited. `ran_s`:
+    for how long it has run, by a clock that nobody can set.
+    """
 
     key: RunKey
     phase: Literal["prepared", "running", "ready", "stopping", "exited"]
@@ -277,6 +279,7 @@ class RunReport:
     address: str | None
     exited: Exited | None
     started_s: float | None = None
+    ran_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Run:
         return self.pid is not None and self.exit is None
 
     def record(self) -> RunRecord:
-        return RunRecord(self.key, self.tag, self.pid, self.started_s, self.exit)
+        return RunRecord(self.key, self.tag, self.pid, self.started_s, self.exit, self.started_boot_s)
 
 
 @dataclass(slots=True)

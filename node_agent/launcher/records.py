@@ -90,13 +90,16 @@ class ExitRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run in the launcher's table. `pid` is None when the launcher died before it could note it."""
+    """One run in the launcher's table. `pid` is None when the launcher died before it could note it. `started_boot_s`:
+    `started_s` by CLOCK_BOOTTIME, which nobody can set.
+    """
 
     key: str
     tag: str
     pid: int | None
     started_s: float | None
     exit: ExitRecord | None
+    started_boot_s: float | None = None
 
     def to_json(self) -> Json:
         return asdict(self)
@@ -104,10 +107,12 @@ class RunRecord:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> RunRecord:
         pid, started_s, exit_ = data.get("pid"), data.get("started_s"), data.get("exit")
+        boot_s = data.get("started_boot_s")
         return RunRecord(
             key=_field(data, "key", str),
             tag=_field(data, "tag", str),
             pid=None if pid is None else _field(data, "pid", int),
             started_s=None if started_s is None else float(_field(data, "started_s", (int, float))),
             exit=None if exit_ is None else ExitRecord.from_json(exit_),
+            started_boot_s=None if boot_s is None else float(_field(data, "started_boot_s", (int, float))),
         )

@@ -17,10 +17,11 @@ from dataclasses import replace
 from node_agent.messages import RunKey, RunReport
 from scheduler.core import transitions
 from scheduler.core.jobs import Job, Pending, Running, WorkerPhase, WorkerRun
+from scheduler.core.quotas import allowed_workers
 from scheduler.core.reasons import Requeued, WaitingForJobs, WaitingForLease
 from scheduler.service.dispatch import grace_s, is_service, key_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import Fenced, ServiceState, workers_of
+from scheduler.service.state import Fenced, ServiceState, pending_job, workers_of
 
 CLOCK_MARGIN_S = 5.0
 
@@ -131,11 +132,18 @@ def on_return(state: ServiceState, out: Outcome, node: str, reports: Mapping[Run
         there = {key for key in fenced.doubtful if key.node == node}
         if not there:
             continue
-        if fenced.before is not None and there <= reports.keys():
+        if fenced.before is not None and there <= reports.keys() and _may_go_on(state, fenced.before):
             state.put(out, fenced.before, "reconnected", now_s, {"node": node})
             continue
         for key in there - reports.keys():
             run_is_gone(state, out, key, now_s)
+
+
+def _may_go_on(state: ServiceState, before: Job) -> bool:
+    """While it counted as lost others of its tenant may have started: together they must keep to the tenant's quota."""
+    workers = len(workers_of(before))
+    asked = replace(pending_job(before), workers_min=workers, workers_max=workers)
+    return isinstance(allowed_workers(state.policy, state.queue.held, asked), int)
 
 
 def on_death(state: ServiceState, out: Outcome, node: str, now_s: float) -> None:

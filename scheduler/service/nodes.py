@@ -7,14 +7,18 @@ was) or counts as ended unseen.
 
 from __future__ import annotations
 
-from node_agent.messages import Exited, RenewLease, RunReport, Stop
-from scheduler.core.jobs import ON_NODES, Job, Starting, Stopping, WorkerRun
+from dataclasses import replace
+
+from node_agent.messages import Exited, RenewLease, RunKey, RunReport, Stop
+from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
 from scheduler.service import dispatch, fencing, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
 from scheduler.service.timers import Timer
+
+STRAY = "not the current attempt"
 
 
 def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> None:
@@ -52,7 +56,7 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         return
     if found is None or found[1] not in alive(found[0]):
         state.strays[key.node].add(key)
-        out.send(key.node, Stop(state.epoch, key, False, dispatch.PLAIN_GRACE_S, "not the current attempt"))
+        out.send(key.node, _stop_stray(state, key))
         fencing.found_alive(state, out, key, now_s)
         return
     job, run = found
@@ -67,6 +71,34 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         runs.started(state, out, key, now_s if report.started_s is None else report.started_s, now_s)
         if report.phase == "ready" and report.address is not None:
             runs.ready(state, out, key, report.address, now_s, now_s)
+        if report.ran_s is not None:
+            _set_right(state, job.id, now_s - report.ran_s, now_s)
+
+
+def _set_right(state: ServiceState, job_id: str, began_s: float, now_s: float) -> None:
+    """A worker of the job has run since then, by a clock that nobody can set. Since when the job runs was written down
+    by an earlier service, and the clock of this machine may have been set since: its time limit counts by the node's.
+    """
+    job = state.jobs.get(job_id)
+    if job is None or not isinstance(job.state, Running):
+        return
+    since_s = job.state.since_s
+    wrong = abs(began_s - since_s) > CLOCK_MARGIN_S
+    if (
+        len(job.state.workers) > 1
+    ):  # it runs since the last of them began: not from before this one, nor from the future
+        wrong = since_s < began_s - CLOCK_MARGIN_S or since_s > now_s
+    if wrong:
+        state.keep(replace(job, state=replace(job.state, since_s=began_s)), now_s)
+
+
+def _stop_stray(state: ServiceState, key: RunKey) -> Stop:
+    """It may save its work where its job has nothing newer: then the next attempt goes on from there."""
+    job = state.jobs.get(key.job_id)
+    newest = job is not None and isinstance(job.state, Pending) and job.attempts == key.attempt
+    if job is not None and newest and job.spec.checkpoint is not None:
+        return Stop(state.epoch, key, True, dispatch.grace_s(job), STRAY)
+    return Stop(state.epoch, key, False, dispatch.PLAIN_GRACE_S, STRAY)
 
 
 def _reconcile_unknown(state: ServiceState, out: Outcome, job_id: str, run: WorkerRun, now_s: float) -> None:

@@ -91,7 +91,7 @@ class VirtualAgent:
                 pid=1,
                 launcher_pid=2,
                 nodes=(self._machine.report(),),
-                runs=self._runs.reports(),
+                runs=self._runs.reports(self._machine.boot_s()),
                 last_seq=self._events.last_seq,
                 session=session,
                 clock_s=self._machine.boot_s(),

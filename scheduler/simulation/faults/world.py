@@ -16,6 +16,7 @@ from typing import assert_never
 from node_agent.messages import Command, Exited, RenewLease
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.jobs import LIVE_STATES, Pending
+from scheduler.core.reasons import Unsatisfiable
 from scheduler.errors import SuanliError
 from scheduler.ports import Change, EngineEvent, NodeDown, NodeUp, RunEvent
 from scheduler.service import views
@@ -355,11 +356,15 @@ class World:
             self._start_service()
 
     def _end_services(self) -> None:
+        """What would go on for ever is ended: services, drains, and jobs that were taken while nobody knew that no node
+        could ever run them."""
         service = self.service
         if service is None:
             return
+        for node in list(self.disk.kept.drains):
+            self._with_service(lambda it, node=node: self.tenants.resume(it.service, node))  # type: ignore[misc]
         for job in list(service.state.jobs.values()):
-            if is_service(job):
+            if is_service(job) or isinstance(views.shown_reason(service.state, job), Unsatisfiable):
                 job_id = job.id
                 self._with_service(lambda it, job_id=job_id: self.tenants.cancel(it.service, job_id))  # type: ignore[misc]
 
