@@ -272,6 +272,89 @@ def test_a_node_that_comes_back_without_its_records(make: Make) -> None:
     assert used(world, job)[0] == ("1.0", 1_000.0, 1_040.0, "unseen", "unknown")
 
 
+def test_what_is_heard_at_the_same_moment_as_the_news_proves_nothing(make: Make) -> None:
+    world = make(node_facts("n1", 3))
+    job = world.one()
+    world.pass_time(40)
+    other = world.one()
+    world.pass_time(60)
+    world.engine.exit(other)
+    world.engine.exit(job, 0, how="unknown")
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_040.0, "unseen", "unknown")]
+
+
+def test_no_run_outlives_what_its_node_says_of_it(make: Make) -> None:
+    world = make(node_facts("n1", 2))
+    job = world.one()
+    (key,) = world.engine.live(job)
+    world.pass_time(40)
+    world.one()
+    world.pass_time(1)
+    said = Exited(key, "unknown", None, None, "", 1_020.0, started_s=1_000.0)
+    world.service.loop.post(RunEvent(said, "n1", 0))
+    world.run()
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_020.0, "unseen", "unknown")
+
+
+def test_a_hearing_from_the_future_counts_up_to_now(make: Make) -> None:
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    world.pass_time(10)
+    world.engine.die_unnoticed("n1")
+    world.service.loop.post(NodeDown("n1", "gone", True, heard_s=9e9))
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+
+
+def test_late_news_that_nobody_saw_the_end_mends_nothing(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run().pass_time(20)
+    world.engine.end(lost, "unknown", None)
+    world.pass_time(100)
+    world.engine.come_back(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+
+
+def test_a_gang_whose_lost_worker_tells_before_the_others_have_gone(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    (job,) = world.submit(spec(workers=2))
+    world.engine.stubborn.add(job)
+    (lost,) = [key for key in world.engine.live(job) if key.worker == 0]
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run().pass_time(2)
+    world.engine.end(lost, "exit", 0)
+    world.engine.come_back(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_012.0, "seen", "succeeded")]
+    world.pass_time(10)
+    assert [line[0] for line in used(world, job)] == ["1.0", "1.1"]
+
+
+@pytest.mark.parametrize("proof", [True, False])
+def test_a_start_that_never_was_is_forgotten_with_its_node(make: Make, proof: bool) -> None:
+    world = make(node_facts("n1", 1))
+    world.engine.silent_starts = True
+    job = world.one()
+    world.engine.vanish("n1")
+    world.run()
+    unheard = world.service.loop._steps.state.unheard
+    assert [key.job_id for key in unheard] == [job]
+    if proof:
+        world.engine.vanish("n1", proof=True)
+    else:
+        world.engine.die_unnoticed("n1")
+        world.engine.come_back("n1")
+    world.run()
+    assert (unheard, used(world, job)) == ({}, [])
+
+
 @pytest.mark.parametrize("ahead_s", [-500.0, 500.0])
 def test_clocks_that_differ(make: Make, ahead_s: float) -> None:
     """The node's clock is ahead or behind: what is billed is time that passed, never the difference of two clocks."""
