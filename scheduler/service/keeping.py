@@ -94,7 +94,7 @@ class Keeping:
                 log.exception("reservation %s: what was said of it is forgotten when the service restarts", name)
             case UsageRecord(job_id=job_id) | SeenLate(job_id=job_id):
                 log.exception(
-                    "job %s: how long it ran cannot be stored; its node is asked when the service restarts", job_id
+                    "job %s: how long it ran cannot be stored; its node is asked again after a restart", job_id
                 )
                 self.set_aside.add(job_id)
             case Usage():

@@ -6,7 +6,8 @@ given up before, and its node comes back and says how it really ended (`ended_la
 Clocks. A node says when a process began and when it ended, by one clock. An end that nobody saw is taken for the last
 hearing of its node before the news that it is gone, by the service's clock: the time between that and the moment at
 which the service heard of the start is counted from the node's own start on. Where the service was started anew since
-and has not heard of the node again, nothing is known of that time and none is counted.
+and has not heard of the node again, nothing is known of that time and none is counted. A wall clock that was set
+between two starts of the service can put the first of these differences out by as much, until the end is seen.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Self
 
 from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
@@ -191,14 +192,14 @@ class VirtualStore:
     def recent_jobs(
         self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
     ) -> Sequence[Job]:
-        rows = [
+        rows = (
             job
             for job in reversed(self.kept.jobs.values())
             if (tenant is None or job.spec.tenant == tenant)
             and (states is None or shown(job.state) in states)
             and (before_seq is None or job.seq < before_seq)
-        ]
-        return rows[:limit]
+        )
+        return list(islice(rows, limit))
 
     def job_events(self, job_id: str) -> Sequence[StoredEvent]:
         return list(self._events_by_job().get(job_id, ()))

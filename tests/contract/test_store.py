@@ -11,8 +11,10 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from scheduler.core.demand import Constraints, Demand, Level, Placement
 from scheduler.core.jobs import (
@@ -49,6 +51,7 @@ from scheduler.core.reasons import (
     WaitingForReservation,
     WaitingForVictims,
 )
+from scheduler.core.usage_records import SeenLate, UsageRecord
 from scheduler.errors import BadInput, Conflict, Unavailable
 from scheduler.ports import Change, Drain, Reservation, Store, Usage
 from scheduler.store.sql import SqlStore, open_store
@@ -152,7 +155,7 @@ def test_submitters_in_many_threads_get_different_ids(store: Store) -> None:
 
 
 RUN = WorkerRun(
-    Placement(0, "n1", (0,), 250, 500, 1, 1), 3, WorkerPhase.READY, "10.0.0.1:8000", started_s=1.25, exit_code=None
+    Placement(0, "n1", (0,), 250, 500, 1, 1), 3, WorkerPhase.READY, "10.0.0.1:8000", 1.25, start_heard_s=1.5
 )
 REASONS: list[Reason] = [
     NotConsidered(),
@@ -234,6 +237,82 @@ def test_ended_jobs_leave_the_live_ones_and_are_found_newest_first(store: Store)
     assert ids(states=["preempting", "pending"]) == ["4", "3", "2"]
 
 
+def used(job: Job, attempt: int = 1, worker: int = 0, **given: Any) -> UsageRecord:
+    base = UsageRecord(
+        job_id=job.id,
+        attempt=attempt,
+        worker=worker,
+        tenant=job.spec.tenant,
+        priority_class="normal",
+        kind="training",
+        node="n1",
+        devices=(0, 3),
+        share_milli=0,
+        cpus_milli=1_000,
+        memory_bytes=3 * 2**40,
+        simulated=True,
+        from_s=10.0625,
+        to_s=20.5,
+        end="unseen",
+        cause="node lost",
+    )
+    return replace(base, **given)
+
+
+def test_usage_records_come_back_and_the_better_account_replaces_the_other(reopen: Open) -> None:
+    store = reopen()
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    share = used(job, worker=1, devices=(2,), share_milli=250, simulated=False, cause="节点丢失")
+    store.commit([Change(placed(job, "n1"), "placed", 2.0)], [share, used(job)])
+    again = reopen()
+    assert again.usage_records(job.id) == [used(job), share]
+    seen = used(job, to_s=18.0, end="seen", cause="succeeded")
+    again.commit([], [seen, used(job, attempt=2)])
+    again.commit((), [used(job)])  # heard late: what was seen stays
+    again.commit((), [SeenLate(job.id, 2, 0, "n1", 11.0, 30.0, "lease"), SeenLate(job.id, 9, 0, "n1", 1.0, 2.0, "x")])
+    mended = used(job, attempt=2, from_s=11.0, to_s=30.0, end="seen", cause="lease")
+    assert reopen().usage_records(job.id) == [seen, share, mended]
+    assert reopen().usage_records("99") == []
+    assert [event.event for event in reopen().job_events(job.id)] == ["submitted", "placed"]
+
+
+def test_several_accounts_of_one_run_in_one_commit(store: Store) -> None:
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    late = SeenLate(job.id, 1, 0, "n1", 10.0, 40.0, "exit")
+    store.commit((), [used(job), used(job, to_s=25.0), late, used(job, to_s=50.0)])
+    assert store.usage_records(job.id) == [used(job, from_s=10.0, to_s=40.0, end="seen", cause="exit")]
+
+
+def test_usage_records_of_a_time_and_a_tenant(store: Store) -> None:
+    first, second = store.submit([SPEC, replace(SPEC, tenant="hospital")], at_s=1.0, by="x")
+    early, late = used(first, from_s=10.0, to_s=20.0), used(first, attempt=2, from_s=30.0, to_s=40.0)
+    other = used(second, from_s=15.0, to_s=35.0)
+    store.commit((), [late, other, early])
+    assert store.usage_records_between(0.0, 100.0) == [early, other, late]
+    assert store.usage_records_between(0.0, 100.0, "hospital") == [other]
+    assert store.usage_records_between(20.0, 30.0) == [early, other]  # ended at its beginning: no part of it, no harm
+    assert store.usage_records_between(20.5, 30.5, "studio") == [late]
+    assert store.usage_records_between(41.0, 100.0) == []
+
+
+def test_changes_and_usage_records_are_kept_together_or_not_at_all(store: Store) -> None:
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    stranger = replace(job, id="77")
+    with pytest.raises((AssertionError, IntegrityError)):
+        store.commit([Change(placed(job, "n1"), "placed", 2.0)], [used(job), used(stranger)])
+    with pytest.raises(AssertionError):
+        store.commit([Change(placed(stranger, "n1"), "placed", 2.0)], [used(job)])
+    assert (store.job(job.id), store.usage_records(job.id)) == (job, [])
+
+
+def test_more_records_than_a_statement_takes_values(store: Store) -> None:
+    jobs = store.submit([SPEC] * 1_200, at_s=1.0, by="x")
+    store.commit((), [used(job) for job in jobs])
+    store.commit((), [used(job, end="seen") for job in jobs])
+    assert {record.end for record in store.usage_records_between(0.0, 99.0)} == {"seen"}
+    assert len(store.usage_records_between(0.0, 99.0)) == 1_200
+
+
 def test_a_commit_is_kept_whole_or_not_at_all(store: Store) -> None:
     (job,) = store.submit([SPEC], at_s=1.0, by="x")
     stranger = replace(job, id="77")
@@ -257,6 +336,7 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
     [
         lambda store, job: store.submit([SPEC], at_s=2.0, by="x"),
         lambda store, job: store.commit([Change(placed(job, "n1"), "placed", 2.0)]),
+        lambda store, job: store.commit((), [used(job)]),
         lambda store, job: store.set_result(job.id, 1, 0, "{}"),
         lambda store, job: store.set_drain(Drain("n1", "fan", "wang", 2.0)),
         lambda store, job: store.clear_drain("n2"),
@@ -265,7 +345,7 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
         lambda store, job: store.set_usage(Usage({"studio": 0.5}, 2.0)),
     ],
     ids=[
-        *("submit", "commit", "set_result", "set_drain", "clear_drain"),
+        *("submit", "commit", "use", "set_result", "set_drain", "clear_drain"),
         *("set_reservation", "clear_reservation", "set_usage"),
     ],
 )

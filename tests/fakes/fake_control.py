@@ -172,6 +172,8 @@ class FakeControl:
         """An empty service with one node."""
         self.views: dict[str, Json] = {}
         self.specs: dict[str, JobSpec] = {}
+        self.used: dict[str, list[Json]] = {}
+        """By job: its usage records."""
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
         self.reserved: dict[str, Json] = {}
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
@@ -248,7 +250,8 @@ class FakeControl:
     def job(self, job_id: str, by: Principal) -> Json:
         view = self._view(job_id, by)
         event = {"seq": 1, "at_s": view["submitted_s"], "event": "submitted", "state": "pending", "detail": {"by": "x"}}
-        return view | {"spec": {"command": ["true"]}, "events": [event], "results": [], "usage": []}
+        used = self.used.get(view["id"], [])
+        return view | {"spec": {"command": ["true"]}, "events": [event], "results": [], "usage": used}
 
     def why(self, job_id: str, by: Principal) -> Json:
         view = self._view(job_id, by)

@@ -66,9 +66,21 @@ class FakeNode:
         self.launched.clear()
 
 
+@dataclass
+class Lived:
+    """When a process really lived, by its node's clock; `told`: its node knows how it ended (None: it did once)."""
+
+    from_s: float
+    to_s: float | None = None
+    told: bool | None = False
+
+
 class FakeEngine:
     def __init__(self, clock: FakeClock, *nodes: NodeFacts) -> None:
         self.clock = clock
+        """The nodes'."""
+        self.service_clock = clock
+        self.lived: dict[RunKey, Lived] = {}
         self.nodes = {facts.name: FakeNode(facts) for facts in nodes}
         self.sent: list[tuple[str, Command]] = []
         self.launched: list[RunKey] = []
@@ -155,17 +167,26 @@ class FakeEngine:
         node = self.nodes[name]
         self._cut_off(node)
         if proof:
-            node.lose_everything()
+            self._lose_everything(node)
         self._tell(NodeDown(name, "its agent does not answer", proof_of_death=proof, heard_s=node.answered_s))
 
     def _cut_off(self, node: FakeNode) -> None:
         if node.reachable:
-            node.reachable, node.answered_s = False, self.clock.now_s()
+            node.reachable, node.answered_s = False, self.service_clock.now_s()
+
+    def _lose_everything(self, node: FakeNode) -> None:
+        for key, lived in self.lived.items():
+            if key in node.runs:
+                if lived.to_s is None:
+                    lived.to_s = self.clock.now_s()
+                elif lived.told:
+                    lived.told = None  # perhaps the service had heard of it by then
+        node.lose_everything()
 
     def die_unnoticed(self, name: str) -> None:
         """The node loses processes and records, and nobody is told: what a power cut looks like from afar."""
         self._cut_off(self.nodes[name])
-        self.nodes[name].lose_everything()
+        self._lose_everything(self.nodes[name])
 
     def come_back(self, name: str) -> None:
         self.nodes[name].reachable = True
@@ -198,6 +219,8 @@ class FakeEngine:
         saved = isinstance(run, attempts.Live) and run.stop is not None and run.stop.acknowledged
         spec = self.nodes[key.node].specs[key]
         directory = f"{spec.checkpoint_dir}/{key.job_id}/attempt-{key.attempt}" if saved else None
+        if isinstance(run, attempts.Live):
+            self.lived[key].to_s, self.lived[key].told = self.clock.now_s(), how != "unknown"
         exited = attempts.ProcessExited(99, how, code, detail, self.clock.now_s(), result, directory)  # type: ignore[arg-type]
         self._step(key, exited)
 
@@ -262,6 +285,7 @@ class FakeEngine:
                     return
                 self._check_launch(key, node, output)
                 if not self.silent_starts:
+                    self.lived[key] = Lived(self.clock.now_s())
                     self._step(key, attempts.Launched(99, self.clock.now_s()))
             case attempts.Signal(number=signal.SIGUSR1):
                 if key.job_id in self.saves:

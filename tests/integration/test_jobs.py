@@ -178,6 +178,15 @@ def test_an_urgent_job_preempts_best_effort_work_which_resumes(instance: Instanc
     (result,) = [entry["result"] for entry in ended["results"] if entry["attempt"] == 2]
     assert result["resumed_from"] > 0
     assert "preempting" in [event["event"] for event in ended["events"]]
+    first, second = ended["usage"]
+    assert [(run["attempt"], run["end"], run["cause"]) for run in (first, second)] == [
+        (1, "seen", "preempted"),
+        (2, "seen", "succeeded"),
+    ]
+    assert 0 < first["device_seconds"] == pytest.approx(8 * first["seconds"])
+    (between,) = instance.job(urgent)["usage"]
+    assert first["to_s"] <= between["from_s"] <= between["to_s"] <= second["from_s"]  # one node, one clock
+    assert first["simulated"]
 
 
 def test_an_array_runs_every_task_once(instance: Instance, tmp_path: Path) -> None:

@@ -119,6 +119,31 @@ def test_show_tells_all(shell: Shell) -> None:
     assert "submitted" in text
 
 
+def test_show_says_what_its_runs_used(shell: Shell) -> None:
+    run = {
+        "attempt": 1,
+        "worker": 0,
+        "node": "edge-0",
+        "devices": [0, 1, 2],
+        "share_milli": 0,
+        "simulated": False,
+        "from_s": 100.0,
+        "to_s": 112.5,
+        "seconds": 12.5,
+        "device_seconds": 37.5,
+        "end": "seen",
+        "cause": "preempted",
+    }
+    share = run | {"attempt": 2, "devices": [3], "share_milli": 250, "simulated": True, "device_seconds": 3.125}
+    shell.control.used["1"] = [run, share | {"end": "unseen", "cause": "node lost"}]
+    text = shell.out("show", "1")
+    header = ["WORKER", "ATTEMPT", "NODE", "DEVICES", "SECONDS", "DEVICE-S", "END", "CAUSE"]
+    assert header in rows(text)
+    assert ["0", "1", "edge-0", "0-2", "12.5", "37.5", "seen", "preempted"] in rows(text)
+    assert ["0", "2", "edge-0 (simulated)", "3 (0.25 of it)", "12.5", "3.1", "unseen", "node lost"] in rows(text)
+    assert json.loads(shell.out("show", "1", "-o", "json"))["usage"][0] == run
+
+
 def test_why_prints_the_services_words(shell: Shell) -> None:
     assert shell.out("why") == "job 1 (a-job) is pending\n  1 node: 0 of 2 devices free\n"
 

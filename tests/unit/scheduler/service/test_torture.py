@@ -24,6 +24,7 @@ class Torture(RuleBasedStateMachine):
         self.world = World(*(node_facts(name, 2) for name in NODES))
         self.acknowledged: list[str] = []
         self.alive = True
+        self.kills = 0
 
     # -- what people do --------------------------------------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class Torture(RuleBasedStateMachine):
     def kill(self) -> None:
         self.world.kill_service()
         self.alive = False
+        self.kills += 1
 
     @rule()
     @precondition(lambda self: not self.alive and not self.world.store.full)
@@ -211,8 +213,25 @@ class Torture(RuleBasedStateMachine):
             state.fenced,
         )
         within = (state.prepared, state.released, state.own_ends, state.limits, state.dependents, state.unseen_ends)
-        assert [each for each in (*left, *within) if each] == []
+        assert [each for each in (*left, *within, state.unheard) if each] == []
         assert world.service.loop.bugs == 0
+        self._every_second_is_billed_once()
+
+    def _every_second_is_billed_once(self) -> None:
+        """What the records say of each process, against when it really lived."""
+        world = self.world
+        records = {record.key: record for record in world.store.usage_records_between(0.0, float("inf"))}
+        lived = {(key.job_id, key.attempt, key.worker): (key, run) for key, run in world.engine.lived.items()}
+        assert records.keys() <= lived.keys()
+        for name, record in records.items():
+            key, run = lived[name]
+            assert run.to_s is not None
+            assert (record.node, record.from_s) == (key.node, run.from_s)
+            assert record.to_s <= run.to_s, (record, run)
+            assert run.told is None or record.end == ("seen" if run.told else "unseen"), (record, run)
+            assert record.end == "unseen" or record.to_s == run.to_s, (record, run)
+        # Of a run that was given up before its start was heard of, a service that starts anew knows nothing.
+        assert self.kills or {name for name, (_, run) in lived.items() if run.told} <= records.keys()
 
 
 Torture.TestCase.settings = settings(

@@ -11,20 +11,26 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.demand import UNCONSTRAINED, Demand
+from scheduler.core.jobs import Running, Succeeded
+from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, Reservation, Usage
 from scheduler.store import opening
 from scheduler.store.sql import SqlStore, open_store
 from scheduler.store.tables import SCHEMA_VERSION
 
-VERSION_1 = Path(__file__).parents[3] / "data" / "store_v1.sql"
+DATA = Path(__file__).parents[3] / "data"
+
+
+def left_by(version: int, tmp_path: Path) -> Path:
+    path = tmp_path / f"store{version}.db"
+    with closing(sqlite3.connect(path)) as raw:
+        raw.executescript((DATA / f"store_v{version}.sql").read_text())
+    return path
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    path = tmp_path / "store.db"
-    with closing(sqlite3.connect(path)) as raw:
-        raw.executescript(VERSION_1.read_text())
-    return path
+    return left_by(1, tmp_path)
 
 
 @contextmanager
@@ -68,7 +74,26 @@ def test_it_takes_what_is_new(old: Path) -> None:
         assert (store.reservations(), store.usage()) == ([night], Usage({"studio": 0.25}, 7.0))
 
 
-def test_it_is_then_as_one_that_was_made_new(old: Path, tmp_path: Path) -> None:
+def test_what_version_2_had_is_still_in_it_and_its_gang_is_billed_when_it_ends(tmp_path: Path) -> None:
+    """Its runs say nothing of when the service heard of their start: that is not known of them."""
+    with opened(left_by(2, tmp_path)) as store:
+        gang, waits = store.live_jobs()
+        assert isinstance(gang.state, Running)
+        assert [(run.started_s, run.start_heard_s) for run in gang.state.workers] == [(3.0, None), (3.0, None)]
+        assert (gang.preemptions, waits.id) == (1, "2")
+        assert (store.results("1"), store.usage()) == ({(1, 0): '{"loss":1}'}, Usage({"studio": 0.25}, 7.0))
+        assert [reservation.name for reservation in store.reservations()] == ["night"]
+        assert store.usage_records("1") == []
+        record = UsageRecord(
+            "1", 1, 1, "studio", "normal", "training", "n2", (0,), 0, 1_000, 0, False, 3.0, 9.0, "seen", "succeeded"
+        )
+        store.commit([Change(replace(gang, state=Succeeded(9.0)), "succeeded", 9.0)], [record])
+        assert store.usage_records_between(0.0, 10.0) == [record]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_it_is_then_as_one_that_was_made_new(version: int, tmp_path: Path) -> None:
+    old = left_by(version, tmp_path)
     with opened(old), opened(tmp_path / "new" / "store.db"):
         pass
     assert columns(old) == columns(tmp_path / "new" / "store.db")

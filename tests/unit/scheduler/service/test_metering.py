@@ -1,0 +1,545 @@
+"""What is written down of each run for the bill. Clocks start at 1,000 s; `used` gives (attempt.worker, from, to, end,
+cause) of a job's records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from node_agent.messages import Exited, RunKey
+from scheduler.core.demand import Demand
+from scheduler.core.usage_records import by_tenant
+from scheduler.errors import NotFound
+from scheduler.ports import Change, NodeDown, RunEvent
+from scheduler.service.keeping import Keeping
+from scheduler.service.outcome import Outcome
+from tests.fakes.fake_clock import FakeClock
+from tests.fakes.fake_engine import node_facts
+from tests.fakes.fake_store import FakeStore
+from tests.fakes.service_world import HOSPITAL, OPERATOR, World, service_spec, spec
+
+Make = Callable[..., World]
+Used = list[tuple[str, float, float, str, str]]
+
+
+def used(world: World, job: str) -> Used:
+    return [
+        (f"{record.attempt}.{record.worker}", record.from_s, record.to_s, record.end, record.cause)
+        for record in world.store.usage_records(job)
+    ]
+
+
+# ---- ends that are seen ------------------------------------------------------------------------------------------
+
+
+def test_a_run_from_its_start_to_its_end(world: World) -> None:
+    job = world.one(devices=2)
+    assert used(world, job) == []  # it runs still
+    world.pass_time(30)
+    world.engine.exit(job)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_030.0, "seen", "succeeded")]
+    (record,) = world.store.usage_records(job)
+    assert (record.tenant, record.priority_class, record.kind, record.node) == ("studio", "normal", "training", "n1")
+    assert (record.devices, record.share_milli, record.cpus_milli) == ((0, 1), 0, 1_000)
+    assert (record.simulated, record.seconds, record.device_seconds) == (False, 30.0, 60.0)
+    world.pass_time(300)
+    assert len(used(world, job)) == 1
+
+
+def test_each_attempt_has_its_own(world: World) -> None:
+    job = world.one(retries=1)
+    world.pass_time(10)
+    world.engine.exit(job, 3)
+    world.run().pass_time(1).pass_time(4)
+    world.engine.exit(job, how="out_of_memory")
+    world.run()
+    assert used(world, job) == [
+        ("1.0", 1_000.0, 1_010.0, "seen", "exit code"),
+        ("2.0", 1_011.0, 1_015.0, "seen", "out of memory"),  # after a second's back-off
+    ]
+
+
+def test_each_worker_of_a_gang_has_its_own(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    (job,) = world.submit(spec(workers=2))
+    world.pass_time(10)
+    world.engine.exit(job, worker=0)
+    world.run().pass_time(10)
+    world.engine.exit(job, 1, worker=1)
+    world.run()
+    assert used(world, job) == [
+        ("1.0", 1_000.0, 1_010.0, "seen", "succeeded"),
+        ("1.1", 1_000.0, 1_020.0, "seen", "exit code"),
+    ]
+    assert {record.node for record in world.store.usage_records(job)} == {"n1", "n2"}
+
+
+def test_those_that_are_brought_down_with_another_say_so(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    (job,) = world.submit(spec(workers=2))
+    world.engine.stubborn.add(job)
+    world.pass_time(10)
+    world.engine.exit(job, 1, worker=1)
+    world.run().pass_time(10)
+    assert used(world, job) == [
+        ("1.0", 1_000.0, 1_020.0, "seen", "gang peer ended"),
+        ("1.1", 1_000.0, 1_010.0, "seen", "exit code"),
+    ]
+
+
+def test_a_share_of_a_device_counts_for_its_share(world: World) -> None:
+    job = world.one(alternatives=(Demand(devices=0, share_milli=250),))
+    world.pass_time(40)
+    world.engine.exit(job)
+    world.run()
+    (record,) = world.store.usage_records(job)
+    assert (record.share_milli, record.seconds, record.device_seconds) == (250, 40.0, 10.0)
+
+
+def test_cancelled(world: World) -> None:
+    job = world.one()
+    world.engine.stubborn.add(job)
+    world.pass_time(10)
+    world.service.cancel(job, OPERATOR, reason="")
+    world.run().pass_time(10)
+    assert used(world, job) == [("1.0", 1_000.0, 1_020.0, "seen", "cancelled")]
+
+
+def test_preempted(make: Make) -> None:
+    world = make(node_facts("n1", 1))
+    victim = world.one(priority=0, saves=True)
+    world.engine.saves.add(victim)
+    world.pass_time(20)
+    (urgent,) = world.submit(spec(priority=90))
+    assert world.words(victim, urgent) == "pending running"
+    assert used(world, victim) == [("1.0", 1_000.0, 1_020.0, "seen", "preempted")]
+
+
+def test_simulated_devices_say_so(make: Make) -> None:
+    world = make(node_facts("n1"), node_facts("s1", simulated=True))
+    real = world.one()
+    simulated = world.one(alternatives=(Demand(simulated=True, node="s1"),))
+    world.pass_time(10)
+    for job in (real, simulated):
+        world.engine.exit(job)
+    world.run()
+    sums = by_tenant(world.store.usage_records_between(0.0, 2_000.0))
+    assert [(each.simulated, each.device_seconds) for each in sums] == [(False, 10.0), (True, 10.0)]
+
+
+@pytest.mark.parametrize("why", ["check", "launcher", "waits"])
+def test_what_never_had_a_process_has_no_record(world: World, why: str) -> None:
+    if why == "check":
+        world.engine.bad_checks["n1"] = ("command", "not found")
+    elif why == "launcher":
+        world.engine.refuses["n1"] = "no memory"
+    else:
+        world.one(devices=4)
+    job = world.one(devices=4)
+    world.pass_time(200)
+    assert world.words(job) == ("pending" if why == "waits" else "failed")
+    if why == "waits":
+        world.service.cancel(job, OPERATOR, reason="")
+        world.run()
+    assert used(world, job) == []
+
+
+# ---- ends that nobody sees -----------------------------------------------------------------------------------------
+
+
+def test_a_node_that_is_lost_with_proof(make: Make) -> None:
+    """Nothing was heard of its last 20 s but that it answered."""
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(100)
+    world.engine.vanish(lost.node, proof=True)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_100.0, "unseen", "node lost")]
+    assert world.words(job) == "running"
+
+
+def test_a_node_of_which_nobody_knows_when_it_last_answered(make: Make) -> None:
+    """Then the last event of it counts: the start of another job there."""
+    world = make(node_facts("n1", 2))
+    job = world.one()
+    world.pass_time(50)
+    world.one()
+    world.pass_time(50)
+    world.engine.die_unnoticed("n1")
+    world.service.loop.post(NodeDown("n1", "gone", True))
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_050.0, "unseen", "node lost")]
+
+
+def test_a_silent_node_that_comes_back_and_tells(make: Make) -> None:
+    """Its run was given up; its lease lapsed at 1,060 s and the launcher stopped it. The record is mended, not added
+    to."""
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+    world.pass_time(200)
+    assert world.words(job) == "running"
+    ended_s = world.engine.lived[lost].to_s
+    assert ended_s is not None
+    world.engine.come_back(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, ended_s, "seen", "lease")]
+    world.engine.exit(job)
+    world.run()
+    assert [line[0] for line in used(world, job)] == ["1.0", "2.0"]
+
+
+def test_a_job_that_has_ended_meanwhile_is_mended_too(make: Make) -> None:
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(10)
+    world.engine.vanish("n1")
+    world.run()
+    world.service.cancel(job, OPERATOR, reason="")
+    world.run().restart().pass_time(100)
+    assert world.words(job) == "cancelled"
+    world.engine.come_back("n1")
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, world.engine.lived[lost].to_s, "seen", "lease")]
+
+
+def test_a_node_that_is_back_in_time_with_its_run(make: Make) -> None:
+    """The job goes on; what was written when it was given up is replaced when it ends."""
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    world.pass_time(10)
+    world.engine.vanish("n1")
+    world.run().pass_time(20)
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+    world.engine.come_back("n1")
+    world.run()
+    assert world.words(job) == "running"
+    world.pass_time(30)
+    world.engine.exit(job)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_060.0, "seen", "succeeded")]
+
+
+def test_a_start_that_nobody_heard_of_before_the_node_went_silent(make: Make) -> None:
+    """The record comes with the node, and is whole: it knows what the run held."""
+    world = make(node_facts("n1", 1))
+    world.service.submit([spec(devices=1)], OPERATOR)
+    world.once()  # the command goes out, and its answers are not looked at
+    (key,) = world.engine.live("1")
+    world.engine.nodes["n1"].events.clear()
+    world.service.loop._events.clear()
+    world.engine.vanish("n1")
+    world.run()
+    assert used(world, "1") == []
+    world.pass_time(120)
+    world.engine.come_back("n1")
+    world.run()
+    assert used(world, "1")[0] == ("1.0", 1_000.0, world.engine.lived[key].to_s, "seen", "lease")
+    assert world.store.usage_records("1")[0].devices == (0,)
+    assert world.service.loop._steps.state.unheard == {}
+
+
+def test_an_end_that_even_the_node_did_not_see(make: Make) -> None:
+    """It lived when its node was last heard of before that news; when it ended after that, nobody knows."""
+    world = make(node_facts("n1", 2))
+    job = world.one()
+    world.pass_time(40)
+    world.one()
+    world.pass_time(60)
+    world.engine.exit(job, 0, how="unknown")
+    world.run()
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_040.0, "unseen", "unknown")
+
+
+def test_a_node_that_comes_back_without_its_records(make: Make) -> None:
+    world = make(node_facts("n1", 2))
+    job = world.one()
+    world.pass_time(40)
+    world.one()
+    world.pass_time(60)
+    world.engine.die_unnoticed("n1")
+    world.pass_time(100)
+    world.engine.come_back("n1")
+    world.run()
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_040.0, "unseen", "unknown")
+
+
+def test_what_is_heard_at_the_same_moment_as_the_news_proves_nothing(make: Make) -> None:
+    world = make(node_facts("n1", 3))
+    job = world.one()
+    world.pass_time(40)
+    other = world.one()
+    world.pass_time(60)
+    world.engine.exit(other)
+    world.engine.exit(job, 0, how="unknown")
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_040.0, "unseen", "unknown")]
+
+
+def test_no_run_outlives_what_its_node_says_of_it(make: Make) -> None:
+    world = make(node_facts("n1", 2))
+    job = world.one()
+    (key,) = world.engine.live(job)
+    world.pass_time(40)
+    world.one()
+    world.pass_time(1)
+    said = Exited(key, "unknown", None, None, "", 1_020.0, started_s=1_000.0)
+    world.service.loop.post(RunEvent(said, "n1", 0))
+    world.run()
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_020.0, "unseen", "unknown")
+
+
+def test_a_hearing_from_the_future_counts_up_to_now(make: Make) -> None:
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    world.pass_time(10)
+    world.engine.die_unnoticed("n1")
+    world.service.loop.post(NodeDown("n1", "gone", True, heard_s=9e9))
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+
+
+def test_late_news_that_nobody_saw_the_end_mends_nothing(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run().pass_time(20)
+    world.engine.end(lost, "unknown", None)
+    world.pass_time(100)
+    world.engine.come_back(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+
+
+def test_a_gang_whose_lost_worker_tells_before_the_others_have_gone(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    (job,) = world.submit(spec(workers=2))
+    world.engine.stubborn.add(job)
+    (lost,) = [key for key in world.engine.live(job) if key.worker == 0]
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run().pass_time(2)
+    world.engine.end(lost, "exit", 0)
+    world.engine.come_back(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_012.0, "seen", "succeeded")]
+    world.pass_time(10)
+    assert [line[0] for line in used(world, job)] == ["1.0", "1.1"]
+
+
+@pytest.mark.parametrize("proof", [True, False])
+def test_a_start_that_never_was_is_forgotten_with_its_node(make: Make, proof: bool) -> None:
+    world = make(node_facts("n1", 1))
+    world.engine.silent_starts = True
+    job = world.one()
+    world.engine.vanish("n1")
+    world.run()
+    unheard = world.service.loop._steps.state.unheard
+    assert [key.job_id for key in unheard] == [job]
+    if proof:
+        world.engine.vanish("n1", proof=True)
+    else:
+        world.engine.die_unnoticed("n1")
+        world.engine.come_back("n1")
+    world.run()
+    assert (unheard, used(world, job)) == ({}, [])
+
+
+@pytest.mark.parametrize("ahead_s", [-500.0, 500.0])
+def test_clocks_that_differ(make: Make, ahead_s: float) -> None:
+    """The node's clock is ahead or behind: what is billed is time that passed, never the difference of two clocks."""
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    world.engine.clock = Ahead(world.clock, ahead_s)
+    world.pass_time(20)  # leases are renewed by the new clock
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(30)
+    world.engine.vanish(lost.node, proof=True)
+    world.run()
+    start_s = 1_020 + ahead_s
+    assert used(world, job) == [("1.0", start_s, start_s + 30, "unseen", "node lost")]
+
+
+class Ahead(FakeClock):
+    def __init__(self, clock: FakeClock, ahead_s: float) -> None:
+        self._clock = clock
+        self._ahead_s = ahead_s
+
+    def now_s(self) -> float:
+        return self._clock.now_s() + self._ahead_s
+
+
+# ---- a service that comes and goes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batches", range(5))
+def test_a_service_killed_anywhere_between_start_and_end(make: Make, batches: int) -> None:
+    world = make(node_facts("n1", 1))
+    world.service.submit([spec()], OPERATOR)
+    for _ in range(batches):
+        world.once()
+    world.kill_service()
+    world.clock.advance(20)
+    for key in world.engine.live("1"):
+        world.engine.end(key, "exit", 0)
+    world.clock.advance(500)
+    world.start_service().run()
+    if batches == 0:  # nothing had been sent
+        world.engine.exit("1")
+        world.run()
+        assert used(world, "1") == [("1.0", 1_520.0, 1_520.0, "seen", "succeeded")]
+    else:
+        assert used(world, "1") == [("1.0", 1_000.0, 1_020.0, "seen", "succeeded")]
+
+
+def test_a_service_killed_right_after_the_commit_says_the_same_again(make: Make) -> None:
+    """The node was not told to forget it, so it tells the new service once more."""
+    world = make(node_facts("n1", 1))
+    job = world.one()
+    world.pass_time(20)
+    world.engine.exit(job)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(_what: str) -> None:
+        raise Killed
+
+    world.store.after_write = kill
+    with pytest.raises(Killed):
+        world.run()
+    world.store.after_write = None
+    assert used(world, job) == [("1.0", 1_000.0, 1_020.0, "seen", "succeeded")]
+    world.clock.advance(50)
+    world.restart()
+    assert used(world, job) == [("1.0", 1_000.0, 1_020.0, "seen", "succeeded")]
+    assert world.engine.nodes["n1"].runs == {}
+
+
+def test_a_service_that_starts_anew_and_never_hears_of_the_node(make: Make) -> None:
+    """Of the time since the start nothing is known any more: none is billed, until the node comes back."""
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.pass_time(30)
+    world.kill_service()
+    world.engine.vanish(lost.node)
+    world.start_service().run().pass_time(40)
+    assert used(world, job) == [("1.0", 1_000.0, 1_000.0, "unseen", "node lost")]
+    world.engine.come_back(lost.node)
+    world.run()
+    world.engine.exit(job)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_070.0, "seen", "succeeded")]
+
+
+def test_replicas_one_by_one(make: Make) -> None:
+    world = make(node_facts("n1"))
+    (job,) = world.submit(service_spec(workers=2))
+    world.pass_time(10)
+    world.engine.exit(job, 1, worker=1)
+    world.run().pass_time(1).pass_time(19)
+    world.restart().pass_time(10)
+    world.service.cancel(job, OPERATOR, reason="")
+    world.run()
+    assert used(world, job) == [
+        ("1.0", 1_000.0, 1_040.0, "seen", "cancelled"),
+        ("1.1", 1_000.0, 1_010.0, "seen", "exit code"),
+        ("2.1", 1_011.0, 1_040.0, "seen", "cancelled"),
+    ]
+
+
+def test_a_replica_on_a_silent_node_and_the_one_that_replaces_it_both_count(make: Make) -> None:
+    """Both do run, and serve whom they reach."""
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    (job,) = world.submit(service_spec())
+    (lost,) = world.engine.live(job)
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run().pass_time(100)
+    assert len(world.engine.live(job)) == 2
+    assert used(world, job) == [("1.0", 1_000.0, 1_010.0, "unseen", "node lost")]
+    world.engine.come_back(lost.node)
+    world.run()
+    assert used(world, job) == [("1.0", 1_000.0, 1_110.0, "seen", "not the current attempt")]
+
+
+# ---- what it must not do -------------------------------------------------------------------------------------------
+
+
+def test_news_of_another_stores_job_of_that_number_mends_nothing(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (key,) = world.engine.live(job)
+    world.pass_time(10)
+    world.engine.vanish(key.node, proof=True)
+    world.run()
+    (other,) = world.engine.live(job)
+    before = used(world, job)
+    foreign = Exited(RunKey(job, 1, 0, other.node), "exit", 0, None, "", 9_000.0, started_s=5_000.0)
+    world.service.loop.post(RunEvent(foreign, other.node, 0))
+    world.run()
+    assert used(world, job) == before
+
+
+def test_tenants_see_what_their_own_jobs_used(world: World) -> None:
+    job = world.one()
+    world.pass_time(10)
+    world.engine.exit(job)
+    world.run()
+    (said,) = world.service.job(job, OPERATOR)["usage"]
+    assert (said["seconds"], said["device_seconds"], said["end"]) == (10.0, 10.0, "seen")
+    with pytest.raises(NotFound):
+        world.service.job(job, HOSPITAL)
+
+
+def test_a_record_that_cannot_be_stored_costs_only_its_job() -> None:
+    """And its job does not end without it."""
+    world = World()
+    bad, good = world.submit(spec(), spec())
+    real = FakeStore.commit
+
+    class Picky(FakeStore):
+        def commit(self, changes, usage_records=()) -> None:  # type: ignore[no-untyped-def]
+            if any(entry.job_id == bad for entry in usage_records):
+                raise ValueError("the record is odd")
+            real(self, changes, usage_records)
+
+    world.store.__class__ = Picky  # type: ignore[assignment]
+    world.pass_time(10)
+    for job in (bad, good):
+        world.engine.exit(job)
+    world.run()
+    assert world.words(bad, good) == "running succeeded"
+    assert (used(world, bad), len(used(world, good))) == ([], 1)
+    assert world.service.loop.bugs == 1
+    world.store.__class__ = FakeStore  # type: ignore[assignment]
+    world.pass_time(10).restart()
+    assert world.words(bad) == "succeeded"
+    assert used(world, bad) == [("1.0", 1_000.0, 1_010.0, "seen", "succeeded")]
+
+
+def test_a_jobs_later_changes_are_not_tried_without_its_record() -> None:
+    store = FakeStore()
+    world = World()
+    (job,) = store.submit([spec()], at_s=1.0, by="x")
+    finished = world.one()
+    world.engine.exit(finished)
+    world.run()
+    (record,) = world.store.usage_records(finished)
+    odd = Outcome(changes=[Change(job, name, 2.0) for name in ("ended", "placed")], usage_records=[record])
+    store.poison.add(job.id)
+    keeping = Keeping(odd)
+    keeping.keep(store)
+    assert (keeping.bugs, keeping.set_aside) == (1, {job.id})
+    assert [event.event for event in store.job_events(job.id)] == ["submitted"]
