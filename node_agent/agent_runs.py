@@ -122,6 +122,8 @@ class AgentRuns:
         self.heard = 0
         self._early: dict[int, tuple[Command, ...]] = {}
         self._began_boot_s: dict[RunKey, float] = {}
+        self._ending: set[RunKey] = set()
+        """Over by the launcher's word, and looked at: to stop them now would blame the stop for it."""
         self._tell = tell
 
     def reports(self, boot_s: float) -> tuple[RunReport, ...]:
@@ -181,9 +183,13 @@ class AgentRuns:
 
     def feed(self, key: RunKey, event: attempts.Input, now_s: float) -> list[Request]:
         """One step of a run's machine, and what it asks for."""
+        if isinstance(event, Stop) and key in self._ending:
+            return []
         state, outputs = attempts.step(event, self.states.get(key), now_s)
         if state is not None:
             self.states[key] = state
+        if not isinstance(state, attempts.Launching | attempts.Live):
+            self._ending.discard(key)
         requests: list[Request] = []
         for output in outputs:
             match output:
@@ -226,7 +232,10 @@ class AgentRuns:
     def exited(self, key: RunKey, record: RunRecord) -> list[Request]:
         """The launcher saw it end."""
         state = self.states.get(key)
-        return [] if state is None or isinstance(state, attempts.Ended) else [LookAtEnd(key, record)]
+        if state is None or isinstance(state, attempts.Ended):
+            return []
+        self._ending.add(key)
+        return [LookAtEnd(key, record)]
 
     def refused(self, key: RunKey | None, epoch: int) -> None:
         """The launcher obeys a service of a higher epoch."""
@@ -261,7 +270,7 @@ class AgentRuns:
         key, record = known.key, known.record
         self._note_start(key, record)
         end = record.exit
-        if end is not None and record.pid is None and end.how in ("never_started", "exit"):
+        if end is not None and record.started_s is None:  # it never began, or nobody noted when
             exited = Exited(key, end.how, end.code, None, end.detail, end.at_s)
             self.states[key] = attempts.Ended(key, exited)
             self._tell(exited)

@@ -35,6 +35,8 @@ from node_agent.messages import (
 )
 
 KILL_AFTER_TERM_S = 2.0
+# Why a run was asked to go, when the agent that was told has died since.
+ASKED_BEFORE = "asked before this agent began"
 
 # ---- what is observed ----------------------------------------------------------------------------------------------
 
@@ -70,7 +72,9 @@ class LaunchFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """The run's main process is gone. Fields as in messages.Exited; `pid` is None when it was never known."""
+    """The run's main process is gone. Fields as in messages.Exited; `pid` is None when it was never known. `asked`: it
+    had been signalled before, perhaps by an agent before this one.
+    """
 
     pid: int | None
     how: Literal["exit", "signal", "out_of_memory", "lease", "unknown", "never_started"]
@@ -79,6 +83,7 @@ class ProcessExited:
     at_s: float
     result: str | None = None
     checkpoint_dir: str | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +342,8 @@ def _process_exited(event: ProcessExited, state: RunState | None) -> Step:
             cause = state.stop.cause if state.stop else None
         case _:
             return state, ()
+    if cause is None and event.asked:
+        cause = ASKED_BEFORE
     exited = Exited(
         state.key, event.how, event.code, cause, event.detail, event.at_s, event.result, event.checkpoint_dir, started_s
     )

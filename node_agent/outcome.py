@@ -28,6 +28,7 @@ async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | N
         at_s=end.at_s,
         result=result,
         checkpoint_dir=checkpoint_dir if saved else None,
+        asked=end.asked,
     )
 
 

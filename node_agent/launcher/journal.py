@@ -49,6 +49,7 @@ class Run:
     exit: ExitRecord | None = None
     adopted: bool = False  # not a child of this launcher: its exit code cannot be learnt
     stopped_for: str | None = None
+    asked: bool = False  # the service had it signalled
     kill_sent: bool = False
     kill_at: float | None = None
     asks_at: float | None = None
@@ -284,4 +285,5 @@ def _pid(run: Run) -> Json:
 def _exit(run: Run) -> Json:
     assert run.exit is not None, run
     end = run.exit
-    return {"t": "exit", "key": run.key, "how": end.how, "code": end.code, "at_s": end.at_s, "detail": end.detail}
+    how = {"how": end.how, "code": end.code, "detail": end.detail, "asked": end.asked}
+    return {"t": "exit", "key": run.key, "at_s": end.at_s, **how}

@@ -72,12 +72,15 @@ class LaunchOrder:
 
 @dataclass(frozen=True, slots=True)
 class ExitRecord:
-    """How a run ended, as in messages.Exited; `detail` is empty unless there is more to say."""
+    """How a run ended, as in messages.Exited; `detail` is empty unless there is more to say. `asked`: it had been
+    signalled on the service's behalf before.
+    """
 
     how: How
     code: int | None
     at_s: float
     detail: str = ""
+    asked: bool = False
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> ExitRecord:
@@ -85,7 +88,7 @@ class ExitRecord:
         if how not in HOWS or not (code is None or isinstance(code, int)):
             raise BadRecord(f"an exit of how={how!r}, code={code!r}")
         at_s = float(_field(data, "at_s", (int, float)))
-        return ExitRecord(cast(How, how), code, at_s, _field(data, "detail", str))
+        return ExitRecord(cast(How, how), code, at_s, _field(data, "detail", str), bool(data.get("asked", False)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,7 @@ class Supervisor:
         run = self._runs.get(key)
         if run is None or not run.live:
             return False
+        run.asked = True
         if number == signal.SIGUSR1:
             ask(self._processes, run, self._boot_s())
             return True
@@ -307,7 +308,7 @@ class Supervisor:
                 detail = f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
         # By the clock of its start: since then somebody may have set the time of day, and a launcher have come after.
         at_s = self._now_s() if run.started_s is None else run.started_s + lived_s
-        run.exit = ExitRecord(how, code, at_s, detail)
+        run.exit = ExitRecord(how, code, at_s, detail, run.asked)
         self._note_end(run)
         self._on_exit(run.record())
 

@@ -112,6 +112,16 @@ def worker_started(job: Job, worker: int, at_s: float, *, heard_s: float | None 
     )
 
 
+def worker_set_right(job: Job, worker: int, *, heard_s: float | None) -> Job:
+    """When the service would have heard of its start, by its present clock; None: not known by that clock."""
+    if not isinstance(job.state, Starting | Running | Stopping):
+        return job
+    run = worker_run(job, worker)
+    if run is None or run.start_heard_s == heard_s:
+        return job
+    return _with_run(job, replace(run, start_heard_s=heard_s))
+
+
 def worker_ready(job: Job, worker: int, address: str, at_s: float, *, heard_s: float | None = None) -> Job:
     """A replica answers at `address` (host:port). Times as in `worker_started`."""
 

@@ -96,7 +96,7 @@ def worker_ended(
             # It had failed before its time was over, and nobody had heard of it yet: it may be tried again.
             conclude(state, out, job, failed[0], by="", detail=failed[1], now_s=now_s)
             return
-        if failed is None and all(own):
+        if failed is None and all(own) and not dispatch.is_service(job):
             # It had finished before the request to stop reached it: that work is done.
             conclude(state, out, job, EndCause.SUCCEEDED, by="", detail="", now_s=now_s)
             return

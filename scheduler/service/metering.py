@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Literal
 
 from node_agent.messages import Exited, RunKey
-from scheduler.core.jobs import EndCause, Job, WorkerRun
+from scheduler.core.jobs import EndCause, Job, WorkerPhase, WorkerRun
 from scheduler.core.usage_records import SeenLate, UsageRecord
 from scheduler.service.dispatch import key_of
 from scheduler.service.outcome import Outcome
@@ -30,6 +30,8 @@ def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exi
     from_s = run.started_s if said.started_s is None else said.started_s
     if from_s is None or said.how == "never_started":
         return
+    if said.started_s is None and run.phase is WorkerPhase.EXITED:
+        return  # told again by somebody who knows nothing of it: the first account was made when less time had passed
     words = said.asked or cause.value
     if said.how == "unknown":
         # A node that says when it began says also until when it is known to have lived; one that has no record does not.

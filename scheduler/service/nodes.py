@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from node_agent.messages import Exited, RenewLease, RunKey, RunReport, Stop
+from scheduler.core import transitions
 from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
 from scheduler.service import dispatch, fencing, metering, runs, scaling
@@ -72,15 +73,20 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         if report.phase == "ready" and report.address is not None:
             runs.ready(state, out, key, report.address, now_s, now_s)
         if report.ran_s is not None:
-            _set_right(state, job.id, now_s - report.ran_s, now_s)
+            _set_right(state, job.id, key.worker, now_s - report.ran_s, now_s)
 
 
-def _set_right(state: ServiceState, job_id: str, began_s: float, now_s: float) -> None:
-    """A worker of the job has run since then, by a clock that nobody can set. Since when the job runs was written down
-    by an earlier service, and the clock of this machine may have been set since: its time limit counts by the node's.
+def _set_right(state: ServiceState, job_id: str, worker: int, began_s: float, now_s: float) -> None:
+    """The worker has run since then, by a clock that nobody can set. Since when it and its job run was written down by
+    an earlier service, and the clock of this machine may have been set since: its bill and its time limit count by the
+    node's.
     """
     job = state.jobs.get(job_id)
-    if job is None or not isinstance(job.state, Running):
+    if job is None:
+        return
+    job = transitions.worker_set_right(job, worker, heard_s=began_s)
+    state.keep(job, now_s)
+    if not isinstance(job.state, Running):
         return
     since_s = job.state.since_s
     wrong = abs(began_s - since_s) > CLOCK_MARGIN_S

@@ -79,6 +79,8 @@ def _take_in(state: ServiceState, drains: Sequence[Drain], jobs: Iterable[Job]) 
     now_s = state.started_s
     state.drains = {drain.node: drain for drain in drains}
     for job in jobs:
+        for run in workers_of(job):  # what an earlier service's clock showed is not to be compared with this one's
+            job = transitions.worker_set_right(job, run.placement.worker, heard_s=None)
         state.keep(job, now_s)
         for run in workers_of(job):
             node = run.placement.node

@@ -194,7 +194,7 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
     if serves(job):
         replicas.replica_ended(state, out, job, run, cause, sentence, now_s)
     else:
-        if said.asked is None and cause not in NOT_THE_JOBS_FAULT:
+        if (said.asked is None and cause is EndCause.SUCCEEDED) or _failed_in_time(job, said, cause):
             state.own_ends[key] = (cause, sentence)
         worker_ended(state, out, job, run, cause, sentence, now_s)
 
@@ -208,6 +208,15 @@ def _saved_late(state: ServiceState, out: Outcome, said: Exited, now_s: float) -
     if dispatch.attempt_of_checkpoint(job) < said.key.attempt <= job.attempts:
         detail = {"worker": said.key.worker, "dir": said.checkpoint_dir}
         state.put(out, replace(job, resume_from=said.checkpoint_dir), "checkpointed", now_s, detail)
+
+
+def _failed_in_time(job: Job, said: Exited, cause: EndCause) -> bool:
+    """It went wrong before its time limit was over, though nobody had heard of it by then. By the node's clock."""
+    limit_s = job.spec.time_limit_s
+    if cause is EndCause.SUCCEEDED or cause in NOT_THE_JOBS_FAULT or said.started_s is None or limit_s is None:
+        return False
+    stopping = isinstance(job.state, Stopping) and job.state.cause is EndCause.TIME_LIMIT
+    return stopping and said.at_s - said.started_s < limit_s
 
 
 def lost(state: ServiceState, out: Outcome, job: Job, node: str, detail: str, now_s: float) -> None:

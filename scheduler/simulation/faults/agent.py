@@ -321,7 +321,7 @@ class VirtualAgent:
         if spec is not None and spec.checkpoint_dir is not None:
             directory = f"{spec.checkpoint_dir}/{key.job_id}/attempt-{key.attempt}"
             saved = directory if directory in self._machine.files.whole else None
-        facts = attempts.ProcessExited(record.pid, end.how, end.code, end.detail, end.at_s, None, saved)
+        facts = attempts.ProcessExited(record.pid, end.how, end.code, end.detail, end.at_s, None, saved, end.asked)
         self._feed(key, facts)
 
     # ---- what it watches for ---------------------------------------------------------------------------------------

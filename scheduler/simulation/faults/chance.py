@@ -105,6 +105,7 @@ def _work(rng: random.Random, setup: Setup) -> What:
         save_s=rng.choice((0.1, 2.0, 6.0)),
         grace_s=rng.choice((3.0, 10.0, 20.0)),
         stubborn=rng.random() < 0.2,
+        leaves_with=rng.choice((0, 0, 1)),
         priority_class=rng.choice(CLASSES),
         tenant=rng.choice(TENANTS),
         time_limit_s=rng.choice((600.0, 600.0, 600.0, 45.0)),

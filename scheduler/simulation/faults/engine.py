@@ -79,7 +79,9 @@ class VirtualEngine:
 
     def send(self, node: str, commands: Sequence[Command]) -> None:
         self._point(f"send to {node}")
-        attended = self._attended[node]
+        attended = self._attended.get(node)
+        if attended is None:
+            return
         batch = attended.link.commands(commands, self._clock())
         handle = attended.handle
         if batch is None or handle is None:

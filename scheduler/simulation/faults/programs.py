@@ -81,7 +81,7 @@ class Program:
         if what.stubborn:
             term = "handled"
         elif what.saves_every_s:
-            term = Exits(TERM_S, EXIT_FAILED)
+            term = Exits(TERM_S, what.leaves_with)
         return Behaviour(term=term, usr1="handled" if what.saves_every_s else "fatal")
 
     def run(self, processes: VirtualProcesses, pid: int, ended: Callable[[], None]) -> None:

@@ -20,7 +20,7 @@ Nonsense = Literal["never_fits", "foreign_tenant", "past_deadline", "unknown_dep
 class Submit:
     """A job: `workers` of `devices` (or of `share_milli` of one device) each, which works for `work_s` and then exits
     with 0, but in its first `fails` attempts with 1. `saves_every_s` None: it keeps no checkpoint. `save_s`: how long
-    one takes. `stubborn`: SIGTERM does not end it. `after`: it waits for the job that was submitted so many before it.
+    one takes. `stubborn`: SIGTERM does not end it; `leaves_with`: what a job that saves exits with when it is asked to go. `after`: it waits for the job that was submitted so many before it.
     """
 
     workers: int = 1
@@ -34,6 +34,7 @@ class Submit:
     save_s: float = 1.0
     grace_s: float = 10.0
     stubborn: bool = False
+    leaves_with: int = 1
     priority_class: str = "normal"
     tenant: str = "studio"
     time_limit_s: float = 600.0

@@ -55,7 +55,8 @@ def _may_fail(job: Job, cause: EndCause, kept: Kept, what: Submit | Serve, failu
         case EndCause.EXIT_CODE | EndCause.SIGNAL:
             return failures > job.spec.retries or (isinstance(what, Serve) and what.lasts_s is not None)
         case EndCause.TIME_LIMIT:
-            return isinstance(what, Submit) and what.work_s > what.time_limit_s - 10.0
+            # A short limit may be over while a node that cannot be heard of knows that the job has ended.
+            return isinstance(what, Submit) and (what.work_s > what.time_limit_s - 10.0 or what.time_limit_s < 60.0)
         case EndCause.DEPENDENCY_FAILED:
             return any(not isinstance(kept.jobs[before].state, Succeeded) for before in job.spec.after)
         case _:
