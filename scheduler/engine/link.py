@@ -59,7 +59,9 @@ class AgentLink:
         self.received = 0
         self.acked = 0
         self.heard_s: float | None = None
-        """When it last answered, by the clock that `now_s` is of."""
+        """When it is known to have lived: when the last call was made that it answered. (The answer may have been long on
+        its way, and the agent dead when it came.) By the clock that `now_s` is of."""
+        self._asked_s = 0.0
         self.session: int = 0 if before is None else before.session
         self._open = False
         self._sent = 0
@@ -76,8 +78,9 @@ class AgentLink:
 
     # ---- greeting --------------------------------------------------------------------------------------------------
 
-    def greet(self) -> int:
+    def greet(self, now_s: float) -> int:
         """The session to be opened by the greeting that goes out now."""
+        self._asked_s = now_s
         self._open = False
         self.session += 1
         return self.session
@@ -88,7 +91,8 @@ class AgentLink:
             return []
         if self.hello is None or self.hello.incarnation != hello.incarnation:
             self.received = self.acked = 0
-        self.hello, self.heard_s = hello, now_s
+        heard_before_s, self.heard_s = self.heard_s, self._asked_s
+        self.hello = hello
         self.nodes = tuple(report.name for report in hello.nodes)
         self._open, self._down = True, False
         self._sent = 0
@@ -102,6 +106,7 @@ class AgentLink:
                 tuple(run for run in hello.runs if run.key.node == report.name),
                 report.notes,
                 hello.pid,
+                heard_before_s,
             )
             for report in hello.nodes
         ]
@@ -123,11 +128,16 @@ class AgentLink:
         """Everything received is committed: the next poll acknowledges it."""
         return self._open and self.acked >= self.received
 
+    def poll(self, now_s: float) -> int:
+        """After which event the poll asks that goes out now."""
+        self._asked_s = now_s
+        return self.received
+
     def on_batch(self, batch: EventBatch, now_s: float) -> tuple[list[EngineEvent], bool]:
         """(events for the service, whether the agent must be greeted again): an answer to a poll of this session."""
         if self.hello is None or batch.incarnation != self.hello.incarnation:
             return [], True  # it was replaced behind our back
-        self.heard_s = now_s
+        self.heard_s = self._asked_s
         told: list[EngineEvent] = []
         for numbered in batch.events:
             if numbered.seq > self.received:

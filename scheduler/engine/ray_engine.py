@@ -282,7 +282,7 @@ class RayEngine:
     async def _greet(self, agent: _Agent) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
-            session = agent.link.greet()
+            session = agent.link.greet(self._clock.now_s())
         handle = await loop.run_in_executor(None, self._find_or_start, agent)
         hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch, session), CALL_TIMEOUT_S)
         with self._lock:
@@ -311,7 +311,9 @@ class RayEngine:
         """Long polls, until the agent is to be greeted again."""
         wait_s = poll_s(self._lease_s)
         while True:
-            asked = agent.handle.events.remote(agent.link.received, wait_s)
+            with self._lock:
+                after_seq = agent.link.poll(self._clock.now_s())
+            asked = agent.handle.events.remote(after_seq, wait_s)
             batch: EventBatch = await asyncio.wait_for(asked, wait_s + CALL_TIMEOUT_S)
             with self._lock:
                 told, greet_again = agent.link.on_batch(batch, self._clock.now_s())

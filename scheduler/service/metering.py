@@ -75,7 +75,8 @@ def node_is_back(state: ServiceState, node: str, known: Iterable[RunKey]) -> Non
 
 def _believed_s(state: ServiceState, run: WorkerRun, from_s: float) -> float:
     """Until when the run is known to have lived, by the clock of `from_s`."""
-    heard_s = state.nodes[run.placement.node].before_s
+    status = state.nodes[run.placement.node]
+    heard_s = status.before_s if status.lived_s is None else status.lived_s
     if heard_s is None or run.start_heard_s is None:
         return from_s
     return from_s + max(0.0, heard_s - run.start_heard_s)

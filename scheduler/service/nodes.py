@@ -29,6 +29,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
         state.cluster.add_node(event.facts)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
     status.heard(now_s)
+    status.lived_s = event.heard_s
     status.up, status.silent_since_s, status.detail = True, None, ""
     # The lease first: whatever is asked of the node next, its runs are to outlive the asking.
     out.send(name, RenewLease(state.epoch, state.lease_s))
@@ -134,6 +135,7 @@ def _prepare_again(state: ServiceState, out: Outcome, job: Job, run: WorkerRun) 
 def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) -> None:
     status = state.nodes.setdefault(event.node, NodeStatus(event.node, now_s))
     heard_s = status.contact_s if event.heard_s is None else event.heard_s
+    status.lived_s = event.heard_s
     if heard_s is not None:
         status.heard_before(min(heard_s, now_s))
     if event.proof_of_death:

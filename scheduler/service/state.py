@@ -55,7 +55,8 @@ class NodeStatus:
     `heard_s` is the last sign of life, `renewed_s` when its lease was last renewed. `silent_since_s` is the later of
     the two while the node is away without proof that its processes are gone: its lease may run from then on.
     `contact_s` is the last sign of life that this service had itself, `before_s` the last one at an earlier moment than
-    the present news: a run that was believed alive then did live.
+    the present news: a run that was believed alive then did live. `lived_s` is the same as the engine knows it, who
+    knows how old the news is; where it says nothing, None.
     """
 
     name: str
@@ -69,6 +70,7 @@ class NodeStatus:
     detail: str = ""
     contact_s: float | None = None
     before_s: float | None = None
+    lived_s: float | None = None
 
     def heard(self, now_s: float) -> None:
         """A sign of life."""

@@ -163,7 +163,7 @@ class VirtualEngine:
     def _greet(self, name: str, attended: _Attended) -> None:
         if attended.lost or attended.stale:
             return
-        session = attended.link.greet()
+        session = attended.link.greet(self._clock())
         number = self._call(attended, CALL_TIMEOUT_S, lambda: self._failed(name, attended))
 
         def arrive() -> None:
@@ -199,7 +199,7 @@ class VirtualEngine:
     def _poll(self, name: str, attended: _Attended) -> None:
         if attended.lost or attended.polling or not attended.link.may_poll() or attended.handle is None:
             return
-        handle, after_seq = attended.handle, attended.link.received
+        handle, after_seq = attended.handle, attended.link.poll(self._clock())
         number = self._call(attended, self._poll_s + CALL_TIMEOUT_S, lambda: self._failed(name, attended))
         attended.polling = True
 

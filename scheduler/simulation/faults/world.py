@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
+from zlib import crc32
 
 from node_agent.messages import Command, Exited, RenewLease
 from scheduler.core.decisions import Policy, TenantPolicy
@@ -148,7 +149,7 @@ class World:
         self._judge()
 
     def _after_each(self) -> None:
-        self._digest = hash((self._digest, self.timeline.steps, self.timeline.now_s, len(self.truth.runs)))
+        self._note(f"{self.timeline.now_s} {len(self.truth.runs)}")
         service = self.service
         if service is not None and service.service._loop is not None and service.service.loop.bugs:
             raise Violation("no_bugs", "the service met what cannot happen")
@@ -167,6 +168,9 @@ class World:
                     if reason is None or not views.reason_text(reason, service.clock.now_s()):
                         raise Violation("a_reason", f"job {job.id} waits for no reason: {job.state}")
 
+    def _note(self, text: str) -> None:
+        self._digest = crc32(text.encode(), self._digest)
+
     def _say(self, text: str) -> None:
         if self._trace is not None:
             self._trace(f"{self.timeline.now_s - START_S:9.3f}  {text}")
@@ -175,7 +179,7 @@ class World:
         for change in changes:
             self._say(f"store: job {change.job.id} {change.event} -> {change.job.state.kind} {dict(change.detail)}")
         self.truth.committed(changes)
-        self._digest = hash((self._digest, *((change.job.id, change.event) for change in changes)))
+        self._note(" ".join(f"{change.job.id} {change.event}" for change in changes))
 
     # ---- the service -----------------------------------------------------------------------------------------------
 
@@ -226,7 +230,7 @@ class World:
             key = command.key
             which = f"job {key.job_id} attempt {key.attempt} worker {key.worker}"
             self._say(f"service to {node}: {type(command).__name__} {which}")
-        self._digest = hash((self._digest, node, type(command).__name__))
+        self._note(f"{node} {type(command).__name__}")
 
     def _heard(self, event: EngineEvent) -> None:
         match event:
