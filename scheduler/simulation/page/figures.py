@@ -20,6 +20,8 @@ SHOWN_SERVICES = 6
 SHOWN_GROUPS = 16
 # With more runs than this, lines over one another cannot be told apart: each gets a strip of its own.
 _OVERLAID = 2
+# Where the axis of a service's attainment may start: at the highest that is not above its lowest figure.
+_FLOORS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 PickSeries = Callable[[Run], Series]
 PickFigures = Callable[[Run], Mapping[str, float | None]]
@@ -177,8 +179,10 @@ def _service(tell: Telling, name: str) -> Figure:
         (w("replicas.axis"), lambda s: s.replicas_series, short, None, True),
         (w("requests.axis"), lambda s: s.requests_series, short, None, False),
     )
+    lowest = min((at for _, s in found for at in s.attained_series.values if at is not None), default=0.0)
+    floor = next((floor for floor in _FLOORS if floor <= lowest), 0.0)
     panels = [
-        Panel(caption, [_line(tell, slot, pick(s)) for slot, s in found], say, top, whole)
+        Panel(caption, [_line(tell, slot, pick(s)) for slot, s in found], say, top, whole, floor if top else 0.0)
         for caption, pick, say, top, whole in parts
     ]
     one = found[0][1]
@@ -273,6 +277,7 @@ def _ranged(tell: Telling, kind: Literal["class", "tenant"], names: Sequence[str
         groups,
         say=lambda at_s: tell.n.tick(at_s, at_s),
         axis=w("fig.wait.axis"),
+        heading=w("p99"),
         stamp=w("simulated.small"),
     )
     return Figure(title, drawn, (w("wait.marks"), *_more(tell, names)))

@@ -76,7 +76,7 @@ class Numbers:
             hours, rest = divmod(round(seconds / MINUTE_S), 60)
             return f"{self._unit('h', str(hours))} {self._unit('min', f'{rest:02d}')}"
         days = seconds / DAY_S
-        return self._unit("d", f"{days:.1f}" if days < 9.95 else f"{days:,.0f}")
+        return self._unit("d", f"{days:.1f}".removesuffix(".0") if days < 9.95 else f"{days:,.0f}")
 
     def tick(self, seconds: float, step_s: float) -> str:
         """A mark on a time axis, in the unit of the axis' step: 0, 6 h, 36 h, 2 d."""

@@ -17,9 +17,10 @@ from scheduler.simulation.page.scales import linear_marks, time_marks, with_room
 
 WIDTH = 480.0
 SLOTS = 4  # ways to draw a run, in colour, dash and filling
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 22.0, 36.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 14.0, 32.0, 36.0
 PANEL_HEIGHT = {1: 190.0, 2: 120.0, 3: 100.0}
 STRIP_HEIGHT = 78.0
+CAPTION_LETTERS = 46
 WORD_GAP = 64.0  # between the middles of two words on an axis, at the size a phone shows
 # A line of more points than this is thinned to the lowest and highest of each of _BUCKETS.
 _MOST_POINTS, _BUCKETS = 600, 240
@@ -39,13 +40,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`top`: the end of the axis, or None for what the lines need. `whole`: only whole numbers are marked."""
+    """`top`: the end of the axis, or None for what the lines need; `bottom`: its start. `whole`: only whole numbers are
+    marked."""
 
     caption: str
     lines: Sequence[Line]
     say: Callable[[float], str]
     top: float | None = None
     whole: bool = False
+    bottom: float = 0.0
 
 
 def tag(name: str, *children: str | Markup, **attributes: object) -> Markup:
@@ -57,11 +60,10 @@ def tag(name: str, *children: str | Markup, **attributes: object) -> Markup:
     return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), said, inside)
 
 
-def drawing(label: str, height: float, *children: Markup, stamp: str) -> Markup:
+def drawing(label: str, height: float, *children: Markup, stamp: Markup) -> Markup:
     """A whole chart with its name for a screen reader. `stamp` is drawn into it, so a copied chart stays labelled."""
-    stamped = words(WIDTH - RIGHT, 13, stamp, "stamp", "end")
     box = f"0 0 {WIDTH:.0f} {height:.0f}"
-    return tag("svg", *children, stamped, class_="chart", role="img", viewBox=box, aria_label=label)
+    return tag("svg", *children, stamp, class_="chart", role="img", viewBox=box, aria_label=label)
 
 
 def words(x: float, y: float, text: str, class_: str = "", anchor: str = "start") -> Markup:
@@ -111,33 +113,34 @@ def time_chart(
             parts.append(words(place, y + 17, tick(marks[index], step), anchor=anchor))
     parts.append(words(LEFT, y + 32, axis, "soft"))
     parts.append(_tips(panels, y, end_s, at))
-    return drawing(label, y + BOTTOM + 2, *parts, stamp=stamp)
+    return drawing(label, y + BOTTOM + 2, *parts, stamp=words(WIDTH - RIGHT, 13, stamp, "stamp", "end"))
 
 
 def _panel(panel: Panel, y: float, height: float, end_s: float) -> Markup:
     highest = max((value for line in panel.lines for value in line.values if value is not None), default=0.0)
-    marks = linear_marks(
-        panel.top if panel.top is not None else highest, whole=panel.whole, most=5 if height > 90 else 2
-    )
-    top = marks[-1]
-    parts = [words(0, y - 9, panel.caption, "soft")]
-    places = [y + height * (1 - mark / top) for mark in marks]
+    span = (panel.top if panel.top is not None else highest) - panel.bottom
+    above = linear_marks(span, whole=panel.whole, most=5 if height > 90 else 2)
+    marks = [panel.bottom + mark for mark in above]
+    ends = (marks[0], marks[-1])
+    parts = [words(0, y - 12, fit(panel.caption, CAPTION_LETTERS), "soft")]
+    places = [y + height * (1 - mark / above[-1]) for mark in above]
     named = with_room(places, 17, (0, len(marks) - 1))
     for index, place in enumerate(places):
         parts.append(rule(LEFT, place, WIDTH - RIGHT, place, "axis" if index == 0 else "grid"))
         if index in named:
             parts.append(words(LEFT - 6, place + 4, panel.say(marks[index]), anchor="end"))
     # The first run is drawn last and stays on top.
-    parts += [_line(line, y, height, top, end_s) for line in reversed(panel.lines)]
+    parts += [_line(line, y, height, ends, end_s) for line in reversed(panel.lines)]
     return tag("g", *parts)
 
 
-def _line(line: Line, y: float, height: float, top: float, end_s: float) -> Markup:
+def _line(line: Line, y: float, height: float, ends: tuple[float, float], end_s: float) -> Markup:
     shown = "ghost" if line.ghost else f"s{line.slot % SLOTS}"
     parts: list[Markup] = [tag("title", line.name)]
+    low, high = ends
     for stretch in _stretches(line):
         points = [
-            (_x(t_s, end_s), y + height * (1 - min(1.0, max(0.0, value / top))))
+            (_x(t_s, end_s), y + height * (1 - min(1.0, max(0.0, (value - low) / (high - low)))))
             for t_s, value in _thinned(stretch, end_s)
         ]
         if len({x for x, _ in points}) == 1:  # alone between two gaps

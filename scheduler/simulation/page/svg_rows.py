@@ -91,7 +91,9 @@ def range_chart(
     say: Callable[[float], str],
     axis: str,
     stamp: str,
+    heading: str,
 ) -> Markup:
+    """`heading`: of the rows' texts, on the right."""
     rows = [row for group in groups for row in group.rows]
     held = [value for row in rows for value in (row.p50, row.p95, row.p99) if value is not None]
     marks = log_marks(min(held, default=1.0), max(held, default=1.0))
@@ -114,7 +116,9 @@ def range_chart(
         return parts
 
     places = [log_place(mark, marks) for mark in marks]
-    return _rows(label, groups, draw, places, [say(m) for m in marks], log_words(marks), axis=axis, stamp=stamp)
+    return _rows(
+        label, groups, draw, places, [say(m) for m in marks], log_words(marks), axis=axis, stamp=stamp, heading=heading
+    )
 
 
 def _rows(
@@ -127,8 +131,10 @@ def _rows(
     *,
     axis: str,
     stamp: str,
+    heading: str = "",
 ) -> Markup:
-    """The frame that bars and ranges share. `places`: the axis' marks, 0..1, and what is `said` at them."""
+    """The frame that bars and ranges share. `places`: the axis' marks, 0..1, and what is `said` at them. `heading`: of
+    the figures on the right."""
     lettered = any(row.letter for group in groups for row in group.rows)
     left = LETTER if lettered else 8.0
 
@@ -136,17 +142,20 @@ def _rows(
         return left + (WIDTH - VALUE - left) * min(1.0, max(0.0, share))
 
     bottom = TOP + sum(NAME_HEIGHT + ROW_HEIGHT * len(group.rows) + GROUP_GAP for group in groups)
-    parts = [rule(x(place), TOP, x(place), bottom, "axis" if place == 0 else "grid") for place in places]
+    parts = [] if not heading else [words(WIDTH, 13, heading, "soft", "end")]
     named = with_room([x(place) for place in places], WORD_GAP, first)
     for index in named:
         anchor = "start" if index == 0 else "middle"
-        parts.append(words(0 if index == 0 else x(places[index]), bottom + 16, said[index], anchor=anchor))
+        parts.append(words(x(places[index]) - (4 if index == 0 else 0), bottom + 16, said[index], anchor=anchor))
     parts.append(words(0, bottom + 32, axis, "soft"))
     y = TOP
     for group in groups:
         name = fit(group.name, NAME_LETTERS)
         parts.append(tag("text", tag("title", group.name), name, x=0, y=y + 14, class_="t name"))
         y += NAME_HEIGHT
+        # Through the rows only: no rule strikes a name out.
+        down = y + ROW_HEIGHT * len(group.rows)
+        parts += [rule(x(place), y, x(place), down, "axis" if place == 0 else "grid") for place in places]
         for row in group.rows:
             drawn = draw(row, x, y)
             if row.letter:
@@ -156,4 +165,4 @@ def _rows(
             parts.append(tag("g", tag("title", row.tip), *drawn, hit))
             y += ROW_HEIGHT
         y += GROUP_GAP
-    return drawing(label, bottom + BOTTOM, *parts, stamp=stamp)
+    return drawing(label, bottom + BOTTOM, *parts, stamp=words(0, 13, stamp, "stamp"))

@@ -123,7 +123,7 @@ def runs_table(tell: Telling) -> Table:
     head = tuple(w(key) for key in ("run", "policy", "added", "size", "simulated_time", "took", "state"))
     rows = []
     for slot, run in tell.runs():
-        policy = w("separator").join(f"{key}{w('colon')}{value}" for key, value in run.policy.items())
+        policy = ", ".join(f"{key}={value}" for key, value in run.policy.items())
         size = w("about.size", nodes=n.count(run.nodes), devices=n.count(run.devices))
         added = w("semicolon").join(run.added) or w("none")
         times = (n.duration(run.simulated_s), n.duration(run.elapsed_s))

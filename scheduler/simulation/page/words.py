@@ -18,7 +18,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "unit.d": ("{n}\u00a0d", "{n}\u00a0天"),
     "unit.ms": ("{n}\u00a0ms", "{n}\u00a0毫秒"),
     "unit.kwh": ("{n}\u00a0kWh", "{n}\u00a0kWh"),
-    "unit.device_h": ("{n}\u00a0device-hours", "{n}\u00a0卡时"),
+    "unit.device_h": ("{n} device-hours", "{n}\u00a0卡时"),
     "unit.per_s": ("{n}\u00a0/s", "{n}\u00a0次/秒"),
     "at_most": ("≤\u00a0{value}", "≤\u00a0{value}"),
     "separator": (", ", "、"),
@@ -103,7 +103,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "means.wait": ("submission to first start, of jobs that started", "从提交到首次启动，只计已启动的任务"),
     "means.never_started": ("at the end of the simulation", "到模拟结束时"),
     "means.completion": ("submission to end, of jobs that ended", "从提交到结束，只计已结束的任务"),
-    "means.succeeded": ("of those submitted", "占已提交任务"),
+    "means.succeeded": ("ended by themselves, within their time limit", "在时限内自行结束"),
     "means.preemptions": ("attempts ended for a job of a higher claim", "为优先级更高的任务让出资源的次数"),
     "means.work_lost": ("done since the last checkpoint, to be done again", "上次检查点之后的工作，需要重做"),
     "means.attained": ("requests answered within their service's limit", "在服务时限内得到响应的请求比例"),
@@ -221,7 +221,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "method": ("Method, and what to keep in mind", "方法与注意事项"),
     "method.text": (
         "The planner that decides live was given a virtual clock, the cluster and the workload named above, and "
-        "decided every start, preemption and replica as it would in service; machines, run times and requests are simulated. "
+        "decided every start, preemption and replica as it would in service; machines, run times and requests are "
+        "simulated. "
         "A wait is the time from submission to the first start, a completion from submission to the end; jobs that "
         "never started or ended are counted apart, not averaged in. Quantiles are over jobs, each counted once. "
         "The SLO attainment of several services is weighted by their requests. The same seed, version and inputs give "
