@@ -160,7 +160,7 @@ def _timed(
         # Strips that are compared share one axis.
         top = top if top is not None else max(held)
         ghost = Line(0, tell.base, lines[0].t_s, lines[0].values, ghost=True)
-        behind = [(line,) if line is lines[0] else (line, ghost) for line in lines]
+        behind = [(line,) if line is lines[0] else (ghost, line) for line in lines]
         panels = [
             Panel(f"{line.name} · {caption}", pair, say, top, whole) for line, pair in zip(lines, behind, strict=True)
         ]

@@ -53,11 +53,10 @@ class Panel:
 
 def tag(name: str, *children: str | Markup, **attributes: object) -> Markup:
     """An element; `class_` and `text_anchor` become class and text-anchor, numbers are cut to two digits."""
-    said = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value)) for key, value in attributes.items()
+    said = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_short(value))}"' for key, value in attributes.items()
     )
-    inside = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), said, inside)
+    return Markup(f"<{name}{said}>{''.join(map(escape, children))}</{name}>")
 
 
 def drawing(label: str, height: float, *children: Markup, stamp: Markup) -> Markup:
@@ -129,8 +128,8 @@ def _panel(panel: Panel, y: float, height: float, end_s: float) -> Markup:
         parts.append(rule(LEFT, place, WIDTH - RIGHT, place, "axis" if index == 0 else "grid"))
         if index in named:
             parts.append(words(LEFT - 6, place + 4, panel.say(marks[index]), anchor="end"))
-    # The first run is drawn last and stays on top.
-    parts += [_line(line, y, height, ends, end_s) for line in reversed(panel.lines)]
+    # In their order: the dashes of later runs leave the first, unbroken one to be seen between them.
+    parts += [_line(line, y, height, ends, end_s) for line in panel.lines]
     return tag("g", *parts)
 
 

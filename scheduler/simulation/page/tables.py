@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from scheduler.simulation.page.facts import Grouped, Quantiles, Run, clean, number
-from scheduler.simulation.page.numbers import NONE, Numbers, signed
+from scheduler.simulation.page.numbers import NONE, Numbers, short, signed
 from scheduler.simulation.page.telling import Telling, keys_of
 
 Verdict = Literal["", "better", "worse", "same", "unjudged"]
@@ -104,7 +104,7 @@ def _cell(tell: Telling, metric: _Metric, base: float | None, value: float | Non
     if base is None or value is None:
         return Cell(text)
     if text == metric.say(tell.n, base):
-        return Cell(text, mark="=", verdict="same" if judged else "unjudged")
+        return Cell(text, mark="=", verdict="same")
     rose = value > base
     verdict: Verdict = "unjudged" if not judged else "better" if rose == metric.higher_is_better else "worse"
     if metric.share:
@@ -128,7 +128,7 @@ def runs_table(tell: Telling) -> Table:
         added = w("semicolon").join(run.added) or w("none")
         times = (n.duration(run.simulated_s), n.duration(run.elapsed_s))
         state = w("partial.short") if run.partial else w("complete")
-        rows.append((tell.named(slot), policy or NONE, added, size, *times, state))
+        rows.append((tell.full_name(slot), policy or NONE, added, size, *times, state))
     return Table(w("runs"), head, tuple(rows), texts=len(head))
 
 
@@ -196,7 +196,11 @@ def fairness_table(tell: Telling) -> Table:
             for t in run.tenants:
                 if t.tenant == name:
                     hours = NONE if t.device_s is None else n.quantity(t.device_s / 3600)
-                    shares = (n.quantity(t.weight), n.percent(entitled(run, t.weight)), n.percent(t.share))
+                    shares = (
+                        NONE if t.weight is None else short(t.weight),
+                        n.percent(entitled(run, t.weight)),
+                        n.percent(t.share),
+                    )
                     lettered = (tell.letter(slot),) if tell.several else ()
                     rows.append((tell.tenant_title(name), *lettered, *shares, hours, n.duration(t.wait_p95_s)))
     return Table(w("fairness"), head, tuple(rows), texts=2 if tell.several else 1)

@@ -8,7 +8,10 @@ from string import ascii_uppercase
 
 from scheduler.simulation.page.facts import Document, Run
 from scheduler.simulation.page.numbers import Numbers
+from scheduler.simulation.page.svg import fit
 from scheduler.simulation.page.words import Words
+
+NAME_LETTERS = 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,12 @@ class Telling:
         """A run's short name in charts and tables; a run alone needs none."""
         return ascii_uppercase[slot % 26] if self.several else ""
 
-    def named(self, slot: int) -> str:
+    def full_name(self, slot: int) -> str:
         return f"{self.letter(slot)} {self.document.runs[slot].name}".strip()
+
+    def named(self, slot: int) -> str:
+        """Cut where it is long: the letter tells runs apart, and the table of runs has the whole name."""
+        return f"{self.letter(slot)} {fit(self.document.runs[slot].name, NAME_LETTERS)}".strip()
 
     def runs(self) -> Iterable[tuple[int, Run]]:
         return enumerate(self.document.runs)
