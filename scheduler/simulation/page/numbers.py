@@ -68,13 +68,11 @@ class Numbers:
         if seconds < 59.5:
             return self._unit("s", f"{seconds:.0f}")
         if seconds < 599.5:
-            minutes, rest = divmod(round(seconds), 60)
-            return f"{self._unit('min', str(minutes))} {self._unit('s', f'{rest:02d}')}"
+            return self._pair("min", "s", round(seconds))
         if round(seconds / MINUTE_S) < 60:
             return self._unit("min", str(round(seconds / MINUTE_S)))
         if round(seconds / MINUTE_S) < 1440:
-            hours, rest = divmod(round(seconds / MINUTE_S), 60)
-            return f"{self._unit('h', str(hours))} {self._unit('min', f'{rest:02d}')}"
+            return self._pair("h", "min", round(seconds / MINUTE_S))
         days = seconds / DAY_S
         return self._unit("d", f"{days:.1f}".removesuffix(".0") if days < 9.95 else f"{days:,.0f}")
 
@@ -88,6 +86,11 @@ class Numbers:
                     unit, f"{seconds / size_s:,.4g}" if seconds < 1e4 * size_s else short(seconds / size_s)
                 )
         raise AssertionError("seconds are the last unit")
+
+    def _pair(self, unit: str, part: str, parts: int) -> str:
+        """3 h 05 min; of whole hours 3 h."""
+        whole, rest = divmod(parts, 60)
+        return self._unit(unit, str(whole)) + (f" {self._unit(part, f'{rest:02d}')}" if rest else "")
 
     def _unit(self, unit: str, n: str) -> str:
         return self._words(f"unit.{unit}", n=n)

@@ -52,10 +52,13 @@ class _Metric:
     say: Callable[[Numbers, float | None], str]
     higher_is_better: bool
     share: bool = False  # its change is said in points
+    same_size_only: bool = False  # between clusters of different size neither better nor worse
 
 
 _METRICS = (
-    _Metric("utilisation", "utilisation", lambda r: r.utilisation, Numbers.percent, True, share=True),
+    _Metric(
+        "utilisation", "utilisation", lambda r: r.utilisation, Numbers.percent, True, share=True, same_size_only=True
+    ),
     _Metric("wait_p50", "wait", lambda r: r.wait_s.all.p50, Numbers.duration, False),
     _Metric("wait_p95", "wait", lambda r: r.wait_s.all.p95, Numbers.duration, False),
     _Metric("wait_p99", "wait", lambda r: r.wait_s.all.p99, Numbers.duration, False),
@@ -80,7 +83,8 @@ def headline(tell: Telling) -> tuple[HeadlineRow, ...]:
         base = metric.get(runs[0])
         cells = [Cell(metric.say(tell.n, base))]
         for run in runs[1:]:
-            judged = not (run.partial or runs[0].partial)
+            resized = metric.same_size_only and run.devices != runs[0].devices
+            judged = not (run.partial or runs[0].partial or resized)
             cells.append(_cell(tell, metric, base, metric.get(run), judged=judged))
         rows.append(HeadlineRow(tell.w(f"metric.{metric.key}"), tell.w(f"means.{metric.means}"), tuple(cells)))
     return tuple(rows)
@@ -226,6 +230,8 @@ def _flat(value: object, path: str = "") -> list[tuple[str, str]]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         finite = number(value)
         return [(path, NONE if finite is None else str(value) if isinstance(value, int) else f"{value:.8g}")]
+    if isinstance(value, bool):
+        return [(path, str(value).lower())]
     return [(path, NONE if value is None else clean(str(value)))]
 
 

@@ -28,6 +28,11 @@ class Telling:
     def base(self) -> str:
         return self.named(0)
 
+    @property
+    def resized(self) -> bool:
+        """Whether the runs had clusters of different size."""
+        return len({run.devices for run in self.document.runs}) > 1
+
     def letter(self, slot: int) -> str:
         """A run's short name in charts and tables; a run alone needs none."""
         return ascii_uppercase[slot % 26] if self.several else ""

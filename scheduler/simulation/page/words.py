@@ -47,8 +47,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "about.times": ("{n} × {model}", "{model} × {n}"),
     "about.site": ("{site}: {n} devices", "{site}：{n} 张卡"),
     "about.work": (
-        "{jobs} jobs and {services} services, arriving over {span}",
-        "{jobs} 个任务、{services} 个服务，到达时间跨度 {span}",
+        "{jobs} jobs, arriving over {span}; services: {services}",
+        "{jobs} 个任务，到达时间跨度 {span}；服务 {services} 个",
     ),
     "compared": ("Compared", "对比方案"),
     "run": ("Run", "方案"),
@@ -67,6 +67,10 @@ _WORDS: dict[str, tuple[str, str]] = {
         "Each change is against the first run, {base}. ▲ the figure rose, ▼ it fell, = it reads the same; the word "
         "says whether that is better.",
         "变化均以第一个方案（{base}）为基准。▲ 表示数值上升，▼ 表示下降，= 表示相同；文字说明是变好还是变差。",
+    ),
+    "differences.size": (
+        "Utilisation is not judged between clusters of different size: the same work fills more devices less.",
+        "集群规模不同时不评判利用率：同样的工作分到更多的卡上，利用率自然较低。",
     ),
     "verdict": (
         "{run}: better in {better}, worse in {worse}, the same in {same} of the figures below.",
