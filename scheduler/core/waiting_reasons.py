@@ -53,7 +53,7 @@ class WaitingReasons(Mapping[str, Reason]):
         return self._say(reason) if isinstance(reason, Unsaid) else reason
 
     def answers_like_of(self, job_id: str) -> bool:
-        """Whether the pass blocked the whole kind that this waiting job is of: one that came since was answered, too."""
+        """Whether the pass blocked the whole kind of this waiting job, which may have come since."""
         return self._waiting.kind_of(job_id).key in self._of_kind
 
     def __iter__(self) -> Iterator[str]:

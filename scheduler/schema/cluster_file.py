@@ -1,20 +1,20 @@
-"""A cluster to be simulated, from its file: `load_cluster(path)` gives its groups of nodes, tenants, classes and policy.
+"""A cluster to be simulated, from its file: `load_cluster(path)` gives its nodes, tenants, classes and policy.
 
 A cluster file names its includes as a site file does and lists `nodes`. A site file (such as configs/local.yaml) is a
-cluster, too: that of its `simulated_nodes`. All faults of all files come at once, as BadInput with file, line and field.
+cluster, too: that of its `simulated_nodes`. All faults of all files come at once, with file, line and field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from scheduler.errors import BadInput
-from scheduler.schema.fields import ConfigName, finite_number, whole, without_nulls
+from scheduler.schema.fields import ConfigName, expected, finite_number, whole, without_nulls
 from scheduler.schema.load import (
     Reading,
     check_classes,
@@ -24,7 +24,6 @@ from scheduler.schema.load import (
     simulated_groups,
     tenant_share,
 )
-from scheduler.schema.fields import expected
 from scheduler.schema.model import Card, PolicySettings, PriorityClass, SimulatedNodes, Site, Tenant
 from scheduler.schema.problems import Problems, Shape, nearest, raise_together, validated
 from scheduler.schema.site_models import (
@@ -223,7 +222,3 @@ def _check_nodes(file: ClusterShape, sites: SitesShape | None, catalogue: Mappin
     total = sum(group.count for group in file.nodes)
     if total > MAX_NODES:
         main.expected("nodes", f"at most {MAX_NODES} nodes in all", total)
-
-
-def with_policy(cluster: ClusterConfig, policy: PolicySettings) -> ClusterConfig:
-    return replace(cluster, policy=policy)

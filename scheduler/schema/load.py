@@ -381,7 +381,12 @@ def _site_config(
         },
         tenants={
             name: Tenant(
-                name, tenant.title_en, tenant.title_zh, tenant.max_priority_class, tenant.unix_user, tenant_share(tenant)
+                name,
+                tenant.title_en,
+                tenant.title_zh,
+                tenant.max_priority_class,
+                tenant.unix_user,
+                tenant_share(tenant),
             )
             for name, tenant in tenants.tenants.items()
         },

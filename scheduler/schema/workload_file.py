@@ -15,7 +15,15 @@ from scheduler.core.demand import Constraints, Level
 from scheduler.core.jobs import JobKind
 from scheduler.schema.cluster_file import ClusterConfig
 from scheduler.schema.fields import ConfigName, Text, duration, expected, finite_number, one_of, positive, without_nulls
-from scheduler.schema.job_models import DEFAULT_GRACE_S, MAX_GRACE_S, Bounds, Near, ReplicaBounds, ResourcesShape, as_bounds
+from scheduler.schema.job_models import (
+    DEFAULT_GRACE_S,
+    MAX_GRACE_S,
+    Bounds,
+    Near,
+    ReplicaBounds,
+    ResourcesShape,
+    as_bounds,
+)
 from scheduler.schema.jobfile import ANY_DEVICE, NO_DEVICE, demand_of, device_named, vendors
 from scheduler.schema.problems import Problems, Shape, nearest, validated
 from scheduler.schema.workload_model import (
@@ -184,7 +192,9 @@ def _check_names(
 def _check_stream(field: str, stream: StreamShape, cluster: ClusterConfig, problems: Problems) -> None:
     laws = [law for law in ("lognormal", "pareto", "fixed") if getattr(stream.duration, law) is not None]
     if len(laws) != 1:
-        problems.add(f"{field}.duration", f"expected one of lognormal, pareto, fixed; got {' and '.join(laws) or 'none'}")
+        problems.add(
+            f"{field}.duration", f"expected one of lognormal, pareto, fixed; got {' and '.join(laws) or 'none'}"
+        )
     for i, ask in enumerate(stream.asks):
         _check_device(f"{field}.asks[{i}]", ask, cluster, problems)
         if ask.workers.min > ask.workers.max:
@@ -288,5 +298,3 @@ def _service(shape: ServiceShape, cluster: ClusterConfig, path: Path) -> Service
 
 def is_yaml(path: Path) -> bool:
     return path.suffix.lower() in (".yaml", ".yml")
-
-

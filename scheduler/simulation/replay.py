@@ -8,8 +8,8 @@ A pass is left out only where it could change nothing: nobody waits and no elast
 since the last one is that jobs came whose like were found blocked in it, behind those. (What time alone changes, a job
 that may be preempted again or that has starved, is looked at every `LOOK_AGAIN_S`; the live service looks every 30 s.)
 
-Deterministic: equal inputs give equal journals. Reference for the method, a discrete-event simulation by next-event time
-advance: Law, "Simulation Modeling and Analysis", 5th ed., McGraw-Hill 2015, chapter 1.3.
+Deterministic: equal inputs give equal journals. Reference for the method, discrete-event simulation by next-event
+time advance: Law, "Simulation Modeling and Analysis", 5th ed., McGraw-Hill 2015, chapter 1.3.
 """
 
 from __future__ import annotations
@@ -113,9 +113,11 @@ class Replay:
         until_s = math.inf if self.settings.until_s is None else self.settings.until_s
         while True:
             next_s = self._next_s()
+            if next_s == math.inf:
+                return
             if next_s > until_s:
-                self.now_s = until_s if until_s < math.inf else self.now_s
-                self.site.advance(self.now_s)
+                self.site.advance(until_s)
+                self.now_s = until_s
                 return
             if next_s >= sample_s:
                 self.journal.fragmentation.append((self.now_s, self.site.cluster.fragmentation().share))
@@ -132,6 +134,8 @@ class Replay:
         """When something happens next; infinity: never."""
         jobs = self.workload.jobs
         next_s = jobs[self._next_job].submit_s if self._next_job < len(jobs) else math.inf
+        while self._heap and self._is_old_news(*self._heap[0]):
+            heappop(self._heap)
         if self._heap:
             next_s = min(next_s, self._heap[0][0])
         queue = self.site.queue
@@ -143,12 +147,23 @@ class Replay:
         """All of this moment."""
         now_s, heap = self.now_s, self._heap
         while heap and heap[0][0] <= now_s:
-            _, what, _, name, number = heappop(heap)
-            self._event(what, name, number)
+            event = heappop(heap)
+            if not self._is_old_news(*event):
+                _, what, _, name, number = event
+                self._event(what, name, number)
         jobs = self.workload.jobs
         while self._next_job < len(jobs) and jobs[self._next_job].submit_s <= now_s:
             self._arrives(self._next_job)
             self._next_job += 1
+
+    def _is_old_news(self, at_s: float, what: int, order: int, name: str, number: int) -> bool:
+        """Of an attempt that is over already, or was asked to go before it ended."""
+        if what == _PASSES:
+            return not self.site.needs_plan
+        if what in (_SCALES, _LEAVES):
+            return False
+        live = self.site.live.get(name)
+        return live is None or live.job.attempts != number or (what == _GOES) != isinstance(live.job.state, Stopping)
 
     def _event(self, what: int, name: str, number: int) -> None:
         if what == _PASSES:
@@ -161,10 +176,7 @@ class Replay:
                 self.site.ends(live, Became.SUCCEEDED, self.now_s)
                 self._freed = True
         else:
-            live = self.site.live.get(name)
-            # Of an attempt that is over already, or was asked to go before it ended, this is no news.
-            if live is None or live.job.attempts != number or (what == _GOES) != isinstance(live.job.state, Stopping):
-                return
+            live = self.site.live[name]
             self._freed = True
             if what == _GOES:
                 assert isinstance(live.job.state, Stopping)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from scheduler.simulation.workload import RequestTrace, SimService
 
@@ -98,11 +99,13 @@ def quantile_s(answers: Sequence[Answering], q: float) -> float | None:
     return high
 
 
-def steps_between(trace: RequestTrace, replicas: Sequence[tuple[float, int]]) -> Iterator[tuple[float, float, float, int]]:
+def steps_between(
+    trace: RequestTrace, replicas: Sequence[tuple[float, int]]
+) -> Iterator[tuple[float, float, float, int]]:
     """(From, to, requests a second, replicas): the trace cut where the replicas change."""
     changes = sorted({*trace.t_s, *(t for t, _ in replicas if trace.t_s[0] <= t < trace.end_s), trace.end_s})
     rate = there = 0
-    for begin_s, end_s in zip(changes, changes[1:], strict=False):
+    for begin_s, end_s in pairwise(changes):
         while rate + 1 < len(trace.t_s) and trace.t_s[rate + 1] <= begin_s:
             rate += 1
         while there < len(replicas) and replicas[there][0] <= begin_s:

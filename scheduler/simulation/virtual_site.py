@@ -363,4 +363,3 @@ class VirtualSite:
         self._answers(live, now_s)
         self._ask_replicas(live)
         self.needs_plan = True
-

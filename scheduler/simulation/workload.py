@@ -1,5 +1,5 @@
-"""What comes to a simulated site: jobs with the time at which they come and the time they really take, and services with
-the requests that they will get. Values; readers of files are in `workloads/`.
+"""What comes to a simulated site: jobs with the time at which they come and the time they really take, and services
+with the requests that they will get. Values; readers of files are in `workloads/`.
 
 Times are seconds from the start of the simulation; durations in seconds.
 """
@@ -37,7 +37,7 @@ class SimJob:
 
 @dataclass(frozen=True, slots=True)
 class RequestTrace:
-    """Requests a second, piecewise constant: `per_s[i]` from `t_s[i]` until `t_s[i + 1]`, the last one until `end_s`."""
+    """Requests a second, piecewise constant: `per_s[i]` from `t_s[i]` until `t_s[i + 1]`; the last until `end_s`."""
 
     t_s: tuple[float, ...]
     per_s: tuple[float, ...]

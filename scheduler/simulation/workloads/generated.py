@@ -1,10 +1,10 @@
 """Jobs and requests drawn from what a workload file describes; equal files and seeds give equal work.
 
-Arrivals are a Poisson process whose rate follows the hour and the day of the week, drawn by thinning: Lewis and Shedler,
-"Simulation of nonhomogeneous Poisson processes by thinning", Naval Research Logistics Quarterly 26(3), 1979. Durations
-are lognormal or Pareto with a cap, since run times of real clusters have heavy tails (Jeon et al., "Analysis of
-Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads", USENIX ATC 2019). Each stream draws from a generator
-of its own, so that one that is added or taken away changes no other.
+Arrivals are a Poisson process whose rate follows the hour and the day of the week, drawn by thinning: Lewis and
+Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", Naval Research Logistics Quarterly 26(3), 1979.
+Durations are lognormal or Pareto with a cap, since run times of real clusters have heavy tails (Jeon et al., "Analysis
+of Large-Scale Multi-Tenant GPU Clusters for DNN Training Workloads", USENIX ATC 2019). Each stream draws from a
+generator of its own, so that one that is added or taken away changes no other.
 """
 
 from __future__ import annotations
@@ -87,13 +87,14 @@ def _arrivals(rng: np.random.Generator, stream: Stream, span_s: float) -> Floats
 
 
 def _durations(rng: np.random.Generator, law: Durations, count: int) -> Floats:
+    drawn: Floats = np.full(count, law.scale_s, dtype=np.float64)
     match law.law:
         case "lognormal":
-            drawn: Floats = law.scale_s * np.exp(law.spread * rng.standard_normal(count))
+            drawn = law.scale_s * rng.lognormal(0.0, law.spread, count)
         case "pareto":
             drawn = law.scale_s * (1 + rng.pareto(law.spread, count))
         case "fixed":
-            drawn = np.full(count, law.scale_s, np.float64)
+            pass
     clipped: Floats = np.round(np.clip(drawn, _LEAST_S, law.most_s), 3)
     return clipped
 
