@@ -158,16 +158,16 @@ class Replay:
 
     def _is_old_news(self, at_s: float, what: int, order: int, name: str, number: int) -> bool:
         """Of an attempt that is over already, or was asked to go before it ended."""
-        if what == _PASSES:
-            return not self.site.needs_plan
-        if what in (_SCALES, _LEAVES):
+        if what in (_SCALES, _LEAVES, _PASSES):
             return False
         live = self.site.live.get(name)
-        return live is None or live.job.attempts != number or (what == _GOES) != isinstance(live.job.state, Stopping)
+        if live is None or live.job.attempts != number:
+            return True
+        return not isinstance(live.job.state, Stopping if what == _GOES else Running)
 
     def _event(self, what: int, name: str, number: int) -> None:
         if what == _PASSES:
-            self.site.needs_plan = True
+            self._pass_is_due = False
         elif what == _SCALES:
             self._scales(int(name), number)
         elif what == _LEAVES:

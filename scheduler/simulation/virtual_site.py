@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from scheduler.core import transitions
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy, Start
-from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placement
 from scheduler.core.fair_share import DecayedUsage
-from scheduler.core.jobs import EndCause, Job, Running, Stopping, WorkerPhase, WorkerRun
+from scheduler.core.jobs import EndCause, Job, Pending, Running, Stopping, WorkerPhase, WorkerRun
 from scheduler.core.packing.shapes import Shape, ShapeHistory, TypicalShapes
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import submission_limit
@@ -69,7 +69,12 @@ class VirtualSite:
         self.needs_plan = False
         self._usage = DecayedUsage(half_life_s, at_s=0.0)
         self._work = ShapeHistory(WORK_HALF_LIFE_S)
+        self._seen: dict[Shape, int] = {}
+        self._shape_of: dict[Demand, Shape] = {}
         self._work_told_s: float | None = None
+        self._shares: dict[str, float] = {}
+        self._devices: dict[str, float] = {}
+        self._held_changed = False
         self._waiting_of: dict[str, int] = {}
         self._at_s = 0.0
         self._seq = 0
@@ -83,12 +88,15 @@ class VirtualSite:
         if elapsed_s <= 0:
             return
         self._at_s = now_s
-        held = self.queue.held.shares(self.cluster.totals)
-        self._usage.advance(now_s, held)
+        if self._held_changed:
+            self._held_changed = False
+            self._shares = self.queue.held.shares(self.cluster.totals)
+            self._devices = {tenant: self.queue.held.used_milli(tenant, False) / 1000 for tenant in self._shares}
+        self._usage.advance(now_s, self._shares)
         tenants = self.journal.tenants
-        for tenant, share in held.items():
-            time = tenants.setdefault(tenant, TenantTime())
-            time.device_s += self.queue.held.used_milli(tenant, False) * elapsed_s / 1000
+        for tenant, share in self._shares.items():
+            time = tenants.get(tenant) or tenants.setdefault(tenant, TenantTime())
+            time.device_s += self._devices[tenant] * elapsed_s
             if self._waiting_of.get(tenant):
                 time.share_s += share * elapsed_s
         for tenant, waiting in self._waiting_of.items():
@@ -101,11 +109,15 @@ class VirtualSite:
         self.queue.usage.update(self._usage.averages)
 
     def tell_work(self, now_s: float, every_s: float) -> None:
-        """What is typical, as soon as anything is known and then now and again."""
+        """What is typical, as soon as anything is known and then now and again. What came since the last time counts as
+        if it came now: hours, where the history forgets over days."""
         told_s = self._work_told_s
         if told_s is not None and self.cluster.shapes.shapes and now_s - told_s < every_s:
             return
         self._work_told_s = now_s
+        for shape, workers in self._seen.items():
+            self._work.saw(shape, now_s=now_s, workers=workers)
+        self._seen.clear()
         typical = self._work.typical(now_s=now_s).shapes[:MOST_SHAPES]
         self.cluster.set_shapes(TypicalShapes.of_counts({each.shape: each.count for each in typical}))
 
@@ -142,7 +154,11 @@ class VirtualSite:
     def submit(self, live: Live, now_s: float) -> None:
         """A job or service that came."""
         spec = live.job.spec
-        self._work.saw(Shape.of(spec.alternatives[0]), now_s=now_s, workers=max(1, spec.workers_min))
+        demand = spec.alternatives[0]
+        shape = self._shape_of.get(demand)
+        if shape is None:
+            shape = self._shape_of[demand] = Shape.of(demand)
+        self._seen[shape] = self._seen.get(shape, 0) + max(1, spec.workers_min)
         self.live[live.job.id] = live
         self._wait(live, now_s)
 
@@ -171,11 +187,13 @@ class VirtualSite:
         """The gang runs from now on."""
         live = self.live[start.job_id]
         self._waits_no_more(live, now_s)
-        job = transitions.place(live.job, start.placements, now_s)
-        assert not isinstance(job.state, Stopping)
-        workers = tuple(WorkerRun(p, job.attempts, WorkerPhase.RUNNING, started_s=now_s) for p in start.placements)
+        job = live.job
+        assert isinstance(job.state, Pending), job
+        attempt = job.attempts + 1
+        workers = tuple(WorkerRun(p, attempt, WorkerPhase.RUNNING, started_s=now_s) for p in start.placements)
         first_s = now_s if job.first_started_s is None else job.first_started_s
-        live.job = replace(job, state=Running(workers, now_s), first_started_s=first_s)
+        # transitions.place, worker_started and run in one step
+        live.job = job = replace(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
         live.since_s = now_s
         self.cluster.take(job.id, start.placements)
         self.queue.run(running_job(live.job))
@@ -229,7 +247,7 @@ class VirtualSite:
 
     def ends(self, live: Live, became: Became, now_s: float) -> None:
         """For good."""
-        if live.job.id in self.queue.waiting:
+        if isinstance(live.job.state, Pending):  # a service whose requests are over before it had a place
             self._waits_no_more(live, now_s)
         else:
             self._let_go(live, now_s)
@@ -280,6 +298,7 @@ class VirtualSite:
         for group, milli in by_group.items():
             if before.get(group) != milli:
                 self.journal.held.append((now_s, milli, group))
+        self._held_changed = True
         live.groups = tuple(by_group.items())
         live.milli = sum(by_group.values())
 

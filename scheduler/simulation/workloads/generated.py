@@ -90,12 +90,12 @@ def _durations(rng: np.random.Generator, law: Durations, count: int) -> Floats:
     drawn: Floats = np.full(count, law.scale_s, dtype=np.float64)
     match law.law:
         case "lognormal":
-            drawn = law.scale_s * rng.lognormal(0.0, law.spread, count)
+            drawn = drawn * rng.lognormal(0.0, law.spread, count)
         case "pareto":
-            drawn = law.scale_s * (1 + rng.pareto(law.spread, count))
+            drawn = drawn * (1 + rng.pareto(law.spread, count))
         case "fixed":
             pass
-    clipped: Floats = np.round(np.clip(drawn, _LEAST_S, law.most_s), 3)
+    clipped: Floats = np.asarray(np.round(np.clip(drawn, _LEAST_S, law.most_s), 3), np.float64)
     return clipped
 
 
