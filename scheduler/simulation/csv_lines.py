@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.errors import BadInput
-from scheduler.schema.problems import did_you_mean, nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +54,8 @@ class CsvLine:
     def one_of(self, column: str, names: Sequence[str]) -> str:
         cell = self.text(column)
         if cell not in names:
+            from scheduler.schema.problems import did_you_mean, nearest  # pydantic comes with it: only to complain
+
             raise self.refused(
                 column, f"expected one of {', '.join(names)}; got {cell[:40]!r}{did_you_mean(nearest(cell, names))}"
             )

@@ -49,6 +49,13 @@ class RequestTrace:
         assert list(self.t_s) == sorted(set(self.t_s)), "times of a trace increase"
         assert self.end_s > self.t_s[-1], (self.end_s, self.t_s[-1])
 
+    def until(self, end_s: float) -> RequestTrace | None:
+        """The part before that; None where there is none."""
+        kept = [(t, rate) for t, rate in zip(self.t_s, self.per_s, strict=True) if t < end_s]
+        if not kept:
+            return None
+        return RequestTrace(tuple(t for t, _ in kept), tuple(rate for _, rate in kept), min(end_s, self.end_s))
+
 
 @dataclass(frozen=True, slots=True)
 class SimService:
