@@ -33,7 +33,7 @@ ShowProgress = Callable[[str, int, int], None]
 _file = click.Path(path_type=Path, dir_okay=False)
 
 
-def _seed(given: Any) -> int:
+def as_seed(given: Any) -> int:
     """A seed; refused in few words, however long it is."""
     try:
         seed = int(given)
@@ -56,7 +56,7 @@ def _seed(given: Any) -> int:
 @click.option("--policy", metavar="NAME", help="Packing policy. Default: default.")
 @click.option("--compare", metavar="NAME,NAME", help="Several policies beside one another.")
 @click.option(
-    "--seed", type=_seed, metavar="INTEGER", default=0, show_default=True, help="Of the order of pods and nodes."
+    "--seed", type=as_seed, metavar="INTEGER", default=0, show_default=True, help="Of the order of pods and nodes."
 )
 @click.option(
     "--seeds",

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import click
 
 from scheduler import __version__
 from scheduler.cli.render import hint, show_json
-from scheduler.cli.simulate_packing import EXIT_INTERRUPTED, _seed
+from scheduler.cli.simulate_packing import EXIT_INTERRUPTED, as_seed
 from scheduler.cli.simulate_run_table import show
 from scheduler.errors import BadInput, Unavailable
 
@@ -54,7 +55,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
     help="The cluster as it is, beside the one with more nodes. Default: with --add-nodes.",
 )
 @click.option(
-    "--seed", type=_seed, metavar="INTEGER", default=0, show_default=True, help="Of what is drawn of the workload."
+    "--seed", type=as_seed, metavar="INTEGER", default=0, show_default=True, help="Of what is drawn of the workload."
 )
 @click.option(
     "--pass-every",
@@ -139,9 +140,7 @@ def _tell(document: Mapping[str, Any], output: str, page: Path) -> None:
         name = document["schema"].split("/")[1]
         show_json(name, {key: value for key, value in document.items() if key != "schema"})
     elif output == "html":
-        from scheduler.simulation.page import render
-
-        text = render(document)
+        text = str(import_module("scheduler.simulation.page").render(document))
         try:
             page.write_text(text, encoding="utf-8")
         except OSError as error:
