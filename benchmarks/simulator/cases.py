@@ -1,4 +1,4 @@
-"""How long does a replay take, and how does that grow? `suanli simulate run` on configs/dongyang-10k.yaml, in one thread.
+"""How long does a replay take, and how does that grow? As `suanli simulate run` on configs/dongyang-10k.yaml.
 
 The workload is configs/workloads/thirty-days.yaml with the first so many of its jobs, and its services as long as these
 come: so that a larger case is a longer time of the same site, as somebody who asks about a longer time would have it.
@@ -79,7 +79,7 @@ class SimulatorAnswer:
 
 
 def run_simulator(*, seed: int, quick: bool, progress: Progress) -> SimulatorAnswer:
-    """Each size in a process of its own, so that its peak of memory is its own. Ctrl-C keeps the sizes that are done."""
+    """Each size in a process of its own, so that its peak of memory is its own. Ctrl-C keeps those that are done."""
     sizes = QUICK_SIZES if quick else SIZES
     about = planner_provenance(seed=seed, quick=quick, reference_step_s=reference_step_s())
     about["of"] = "the simulator itself; cluster and jobs are invented, and no device was measured"

@@ -36,7 +36,9 @@ def show(document: Mapping[str, Any]) -> None:
 def _headline(runs: Sequence[Mapping[str, Any]]) -> None:
     table = Table([Column("FIGURE"), *(Column(run["name"].upper(), right=True, cuts=True, least=12) for run in runs)])
     for name, value in _FIGURES:
-        table.add(name, *(value(run) for run in runs))
+        values = [value(run) for run in runs]
+        if any(each is not None for each in values):
+            table.add(name, *values)
     show_table(table)
 
 
@@ -109,7 +111,7 @@ def _percent(value: float | None) -> str | None:
 
 
 def _hours(device_s: float) -> str:
-    return f"{device_s / 3600:,.0f} device hours"
+    return f"{device_s / 3600:,.1f} device hours"
 
 
 def _time(seconds: float | None) -> str | None:
