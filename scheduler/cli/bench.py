@@ -197,6 +197,40 @@ def planner(
     context.exit(answer.exit_code)
 
 
+@bench.command("simulator")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the workload that is drawn.")
+@click.option("--quick", is_flag=True, help="1,000 and 10,000 jobs only; labelled so.")
+@output_option
+@click.pass_context
+def simulator(context: click.Context, seed: int, quick: bool, output: str) -> None:
+    """Time replays of 1,000, 10,000 and 100,000 jobs on 10,000 simulated cards, on one core of this machine.
+
+    Exit code 1 when a case misses what it must reach. Ctrl-C ends it early and shows what was done.
+    """
+    from benchmarks.simulator.cases import BOUNDS, run_simulator
+
+    with _progress("simulator") as progress:
+        answer = run_simulator(seed=seed, quick=quick, progress=progress)
+    if output == "json":
+        show_json("bench", answer.to_json())
+    else:
+        about = answer.provenance
+        click.echo(safe(f"the simulator on {about['cpu']}, one thread, seed {about['seed']}, {about['label']}"))
+        click.echo("cluster and jobs are invented; no device was measured")
+        table = Table(
+            [Column("CASE"), Column("VALUE", right=True), Column("UNIT"), Column("MUST"), Column("OK", styled=True)]
+        )
+        for case, bound in BOUNDS.items():
+            if case in answer.values:
+                ok = answer.ok(case)
+                word = None if ok is None else "ok" if ok else "bad"
+                table.add(case, f"{answer.values[case]:,.4g}", bound.unit, _demanded(bound, bound.must), word)
+        show_table(table)
+    if answer.partial:
+        hint("interrupted: only the cases that were done are shown")
+    context.exit(answer.exit_code)
+
+
 def _openb(nodes_file: Path | None) -> OpenbFleet:
     from benchmarks.planner.openb import fleet_of, made_up
     from benchmarks.provenance import CHECKOUT

@@ -48,11 +48,12 @@ _ESTIMATES = 4  # blocked jobs without a promise that get an expected start all 
 _FEW = 16
 
 
-def plan(cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> Plan:
-    """One pass. Raises ValueError for a packing policy that does not exist."""
+def plan(cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float, estimates: bool = True) -> Plan:
+    """One pass. Without `estimates`, expected starts are those of promises alone; all else is the same. Raises
+    ValueError for a packing policy that does not exist."""
     planning = Pass(cluster, queue, policy, now_s=now_s)
     planning.walk()
-    return planning.finish()
+    return planning.finish(estimates=estimates)
 
 
 class Pass(Blocking):
@@ -241,10 +242,11 @@ class Pass(Blocking):
                     self.estimate(job)
                     left -= 1
 
-    def finish(self) -> Plan:
+    def finish(self, *, estimates: bool = True) -> Plan:
         """The plan. Nothing may be considered afterwards: estimates use up the timeline."""
         resizes = self._resizes()
-        self._estimates()
+        if estimates:
+            self._estimates()
         started = frozenset(start.job_id for start in self.starts)
         return Plan(
             tuple(self.starts),

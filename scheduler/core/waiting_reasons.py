@@ -52,6 +52,10 @@ class WaitingReasons(Mapping[str, Reason]):
             reason = self._of_kind[self._waiting.kind_of(job_id).key]
         return self._say(reason) if isinstance(reason, Unsaid) else reason
 
+    def answers_like_of(self, job_id: str) -> bool:
+        """Whether the pass blocked the whole kind of this waiting job, which may have come since."""
+        return self._waiting.kind_of(job_id).key in self._of_kind
+
     def __iter__(self) -> Iterator[str]:
         for kind in self._waiting.kinds():
             known = kind.key in self._of_kind

@@ -173,7 +173,7 @@ def _as_apart_from(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _as_bounds(value: object) -> object:
+def as_bounds(value: object) -> object:
     """A plain count N stands for {min: N, max: N}."""
     if isinstance(value, Mapping):
         return value
@@ -245,8 +245,8 @@ class JobShape(Shape):
     priority_class: Text = "normal"
     command: Annotated[tuple[str, ...] | None, PlainValidator(_as_command)] = None
     model: Annotated[ModelRef | None, PlainValidator(_as_model)] = None
-    workers: Annotated[Bounds, BeforeValidator(_as_bounds)] = Field(default_factory=lambda: Bounds(min=1, max=1))
-    replicas: Annotated[ReplicaBounds, BeforeValidator(_as_bounds)] = Field(
+    workers: Annotated[Bounds, BeforeValidator(as_bounds)] = Field(default_factory=lambda: Bounds(min=1, max=1))
+    replicas: Annotated[ReplicaBounds, BeforeValidator(as_bounds)] = Field(
         default_factory=lambda: ReplicaBounds(min=1, max=1)
     )
     resources: Annotated[list[ResourcesShape], BeforeValidator(_as_list)] = Field(

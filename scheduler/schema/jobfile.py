@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from scheduler.core.demand import Constraints, Demand, Labels, Level
 from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
@@ -20,7 +20,7 @@ from scheduler.ports import Principal
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.job_flags import mapping_from_flags, overlay
 from scheduler.schema.job_models import JobShape, ResourcesShape
-from scheduler.schema.model import SiteConfig
+from scheduler.schema.model import Card, SiteConfig
 from scheduler.schema.problems import Problems, nearest, shown, validated
 from scheduler.schema.yaml_source import read_yaml
 
@@ -186,6 +186,13 @@ def _check_absolute(data: Mapping[str, Any], problems: Problems) -> None:
 # ---- names that the site's configuration gives -------------------------------------------------------------------
 
 
+class Catalogued(Protocol):
+    """Whatever has a hardware catalogue: a site's configuration, a cluster to be simulated."""
+
+    @property
+    def catalogue(self) -> Mapping[str, Card]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceName:
     """What `device:` names: a model, a vendor, any device (both None) or no device."""
@@ -195,7 +202,7 @@ class DeviceName:
     none: bool = False
 
 
-def device_named(name: str, site: SiteConfig) -> DeviceName | None:
+def device_named(name: str, site: Catalogued) -> DeviceName | None:
     """`name` without regard to case: any, none, a catalogue model or vendor, `cpu`; None when it is none of these."""
     wanted = name.strip().lower()
     if wanted == ANY_DEVICE:
@@ -211,7 +218,7 @@ def device_named(name: str, site: SiteConfig) -> DeviceName | None:
     return None
 
 
-def vendors(site: SiteConfig) -> tuple[str, ...]:
+def vendors(site: Catalogued) -> tuple[str, ...]:
     """Vendors that a demand may name, in the catalogue's order, and `cpu`."""
     return (*dict.fromkeys(card.vendor for card in site.catalogue.values()), CPU_VENDOR)
 
@@ -308,7 +315,7 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
         model=job.model,
         workers_min=bounds.min,
         workers_max=bounds.max,
-        alternatives=tuple(_demand(demand, site) for demand in job.resources),
+        alternatives=tuple(demand_of(demand, site) for demand in job.resources),
         time_limit_s=job.time_limit,
         retries=job.retries,
         checkpoint=checkpoint,
@@ -332,7 +339,8 @@ def _labels(written: Mapping[str, str]) -> Labels:
     return tuple(sorted(written.items()))
 
 
-def _demand(written: ResourcesShape, site: SiteConfig) -> Demand:
+def demand_of(written: ResourcesShape, site: Catalogued) -> Demand:
+    """Whose device was checked before."""
     device = device_named(written.device, site)
     assert device is not None, f"{written.device} was checked before"
     return Demand(
@@ -352,8 +360,10 @@ def _demand(written: ResourcesShape, site: SiteConfig) -> Demand:
 
 
 __all__ = [
+    "Catalogued",
     "DeviceName",
     "check_shape",
+    "demand_of",
     "device_named",
     "job_from_file",
     "job_from_mapping",

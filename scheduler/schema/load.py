@@ -38,6 +38,7 @@ from scheduler.schema.site_models import (
     LocalShape,
     PolicyShape,
     PriorityClassesShape,
+    SimulatedShape,
     SitesShape,
     TenantShape,
     TenantsShape,
@@ -59,7 +60,7 @@ def shipped_config(name: str = "local.yaml") -> Path:
 
 def load_site(path: Path) -> SiteConfig:
     """Read and cross-check a configuration. Raises BadInput with one line for each fault of each file."""
-    reading = _Reading()
+    reading = Reading()
     local = reading.yaml(path, LocalShape)
     if local is None:
         raise_together(reading.problems)
@@ -79,9 +80,9 @@ def load_site(path: Path) -> SiteConfig:
     if sites_file:
         _check_sites(local, sites_file, main, reading.of(here / local.include.sites))
     if classes_file:
-        _check_classes(classes_file, reading.of(here / local.include.priority_classes))
+        check_classes(classes_file, reading.of(here / local.include.priority_classes))
         if tenants_file:
-            _check_tenants(tenants_file, classes_file, reading.of(here / local.include.tenants))
+            check_tenants(tenants_file, classes_file, reading.of(here / local.include.tenants))
     if catalogue:
         _check_simulated(local, catalogue, main)
     _check_doors(local, here, main)
@@ -99,7 +100,7 @@ def load_site(path: Path) -> SiteConfig:
     return _site_config(path, local, sites_file, classes_file, tenants_file, catalogue, policy_file)
 
 
-class _Reading:
+class Reading:
     """The files of one configuration with their faults, in the order in which they are read."""
 
     def __init__(self) -> None:
@@ -179,7 +180,7 @@ def _check_sites(local: LocalShape, file: SitesShape, main: Problems, own: Probl
                 own.add(f"goals[{i}].sites[{j}]", f"{name!r} is listed twice; it would count twice")
 
 
-def _check_classes(file: PriorityClassesShape, own: Problems) -> None:
+def check_classes(file: PriorityClassesShape, own: Problems) -> None:
     by_priority: dict[int, str] = {}
     for name, entry in file.priority_classes.items():
         if entry.priority in by_priority:
@@ -196,7 +197,7 @@ def _check_classes(file: PriorityClassesShape, own: Problems) -> None:
         own.expected("priority_classes.best-effort.may_preempt", "false: everybody may submit at this class", True)
 
 
-def _check_tenants(file: TenantsShape, classes: PriorityClassesShape, own: Problems) -> None:
+def check_tenants(file: TenantsShape, classes: PriorityClassesShape, own: Problems) -> None:
     if not file.tenants:
         own.add("tenants", "expected at least one tenant, and there is none")
     for name, tenant in file.tenants.items():
@@ -348,7 +349,7 @@ def _site_config(
         node_name=local.node.name,
         node_site=local.node.site,
         device_sources=local.node.devices,
-        simulated_nodes=tuple(_simulated(local, catalogue)),
+        simulated_nodes=tuple(simulated_groups(local.simulated_nodes, catalogue)),
         lease_s=local.lease,
         ray=RaySettings(
             address=local.ray.address,
@@ -380,17 +381,22 @@ def _site_config(
         },
         tenants={
             name: Tenant(
-                name, tenant.title_en, tenant.title_zh, tenant.max_priority_class, tenant.unix_user, _share(tenant)
+                name,
+                tenant.title_en,
+                tenant.title_zh,
+                tenant.max_priority_class,
+                tenant.unix_user,
+                tenant_share(tenant),
             )
             for name, tenant in tenants.tenants.items()
         },
-        policy=_policy(policy),
+        policy=policy_settings(policy),
         node_rack=local.node.rack,
         node_labels=tuple(sorted(local.node.labels.items())),
     )
 
 
-def _share(tenant: TenantShape) -> TenantShare:
+def tenant_share(tenant: TenantShape) -> TenantShare:
     return TenantShare(
         weight=tenant.weight,
         guaranteed_milli=tenant.quota.guaranteed,
@@ -401,7 +407,7 @@ def _share(tenant: TenantShape) -> TenantShare:
     )
 
 
-def _policy(file: PolicyShape) -> PolicySettings:
+def policy_settings(file: PolicyShape) -> PolicySettings:
     return PolicySettings(
         packing=file.packing,
         backfill=cast(Backfill, file.backfill),
@@ -414,9 +420,10 @@ def _policy(file: PolicyShape) -> PolicySettings:
     )
 
 
-def _simulated(local: LocalShape, catalogue: Mapping[str, Card]) -> list[SimulatedNodes]:
+def simulated_groups(shapes: Sequence[SimulatedShape], catalogue: Mapping[str, Card]) -> list[SimulatedNodes]:
+    """Whose models and memory were checked."""
     groups = []
-    for group in local.simulated_nodes:
+    for group in shapes:
         card = catalogue[group.model]
         memory_bytes = group.device_memory or card.memory_bytes
         assert memory_bytes is not None, "checked in _check_simulated"

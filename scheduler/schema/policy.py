@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from scheduler.core.decisions import Policy, TenantPolicy
-from scheduler.schema.model import SiteConfig
+from scheduler.schema.model import PolicySettings, PriorityClass, SiteConfig, Tenant
 
 
-def planner_policy(site: SiteConfig) -> Policy:
+class Governed(Protocol):
+    """What a policy is made of: a site's configuration has it, and a cluster's that is to be simulated."""
+
+    @property
+    def policy(self) -> PolicySettings: ...
+    @property
+    def priority_classes(self) -> Mapping[str, PriorityClass]: ...
+    @property
+    def tenants(self) -> Mapping[str, Tenant]: ...
+
+
+def planner_policy(site: Governed) -> Policy:
     """Without reservations: those are made while the service runs, and kept in its store."""
     settings = site.policy
     return Policy(

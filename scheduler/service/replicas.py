@@ -6,9 +6,11 @@ planner for another one, as a waiting job of one worker would. So does each repl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from scheduler.core import transitions
+from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
 from scheduler.service import dispatch, scaling
@@ -107,17 +109,22 @@ def ask_places(state: ServiceState, now_s: float) -> None:
 
 def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int) -> None:
     name = replica_name(job.id, worker)
-    beside = sorted({run.placement.node for run in scaling.staying(state, job) if run.placement.worker != worker})
-    pending = replace(
+    beside = (run.placement.node for run in scaling.staying(state, job) if run.placement.worker != worker)
+    pending = pending_replica(job, worker, beside)
+    wanted[name] = Asked(pending, job.id, worker)
+
+
+def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
+    """One replica as the planner is asked a place for it; `beside`: the nodes of the others."""
+    return replace(
         pending_job(job),
-        job_id=name,
+        job_id=replica_name(job.id, worker),
         workers_min=1,
         workers_max=1,
         holds_slo=job.spec.slo_p99_ms is not None,
-        beside=tuple(beside),
+        beside=tuple(sorted(set(beside))),
         service=job.id,
     )
-    wanted[name] = Asked(pending, job.id, worker)
 
 
 def start_again(

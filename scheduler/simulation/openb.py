@@ -7,17 +7,16 @@ BadInput, which names the file, the line and the column.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.packing.shapes import Shape
 from scheduler.errors import BadInput
+from scheduler.simulation.csv_lines import CsvLine, lines
 
 _NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
-_POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
+POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
 _MIB = 2**20
 _LARGEST = 2**40  # of CPUs or MiB: more is a slip of the pen, and sums must stay within 64 bits
 _MOST_DEVICES = 1024
@@ -41,7 +40,7 @@ class OpenbPod:
 def read_nodes(path: Path) -> tuple[OpenbNode, ...]:
     """All nodes of the file, in its order; at least one of them has a device."""
     nodes = []
-    for line in _lines(path, _NODE_COLUMNS):
+    for line in lines(path, _NODE_COLUMNS):
         nodes.append(
             OpenbNode(
                 name=line.text("sn"),
@@ -60,15 +59,16 @@ def read_pods(path: Path) -> tuple[OpenbPod, ...]:
     """All pods of the file, in its order; at least one of them asks for a device."""
     pods = []
     known: dict[Shape, Shape] = {}
-    for line in _lines(path, _POD_COLUMNS):
-        asks = _asked(line)
+    for line in lines(path, POD_COLUMNS):
+        asks = asked(line)
         pods.append(OpenbPod(line.text("name"), known.setdefault(asks, asks)))
     if not any(pod.asks.milli for pod in pods):
         raise BadInput(f"{path}: no pod asks for a device; there is nothing to pack", field="num_gpu")
     return tuple(pods)
 
 
-def _asked(line: _Line) -> Shape:
+def asked(line: CsvLine) -> Shape:
+    """What the line's pod asks for."""
     devices = line.number("num_gpu", _MOST_DEVICES)
     gpu_milli = line.number("gpu_milli", WHOLE_DEVICE_MILLI)
     if devices and not gpu_milli:
@@ -83,58 +83,3 @@ def _asked(line: _Line) -> Shape:
         models=(models or None) if devices else None,
         memory_bytes=line.number("memory_mib", _LARGEST) * _MIB,
     )
-
-
-# ---- the file --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    path: Path
-    number_in_file: int
-    cells: dict[str, str]
-
-    def refused(self, column: str, why: str) -> BadInput:
-        return BadInput(f"{self.path}, line {self.number_in_file}, column {column}: {why}", field=column)
-
-    def text(self, column: str, *, may_be_empty: bool = False) -> str:
-        cell = self.cells.get(column, "")
-        if not (cell or may_be_empty):
-            raise self.refused(column, "empty")
-        return cell
-
-    def number(self, column: str, largest: int) -> int:
-        cell = self.text(column)
-        try:
-            value = int(cell.removesuffix(".0"))
-        except ValueError:
-            raise self.refused(column, f"{cell[:40]!r} is not a whole number") from None
-        if not 0 <= value <= largest:
-            raise self.refused(column, f"{value} is not between 0 and {largest}")
-        return value
-
-
-def _lines(path: Path, needed: Sequence[str]) -> Iterator[_Line]:
-    """The data lines, cells by column title. Blank lines are passed over."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            titles = [title.strip() for title in next(reader, [])]
-            for column in needed:
-                if column not in titles:
-                    raise BadInput(
-                        f"{path}, line 1: there is no column {column}; needed: {','.join(needed)}", field=column
-                    )
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) > len(titles):
-                    raise BadInput(f"{path}, line {reader.line_num}: {len(cells)} cells under {len(titles)} titles")
-                stripped = (cell.strip() for cell in cells)
-                yield _Line(path, reader.line_num, dict(zip(titles, stripped, strict=False)))
-    except csv.Error as error:
-        raise BadInput(f"{path}, line {reader.line_num}: {error}") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not a CSV file in UTF-8 ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from None

@@ -1,0 +1,384 @@
+"""A site in virtual time: what waits and runs, kept as the live service keeps it, and told to the planner the same way.
+
+Jobs are `core.jobs.Job`s, moved by `core.transitions`, and what the planner is told of them are the service's own words
+(`service.state.pending_job`, `running_job`, `service.replicas.pending_replica`): so a replay and the live service give
+the planner the same questions. What is left out is what a node does between being told and having a process: an attempt
+runs from the moment it is placed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from scheduler.core import transitions
+from scheduler.core.cluster import ClusterState
+from scheduler.core.decisions import Policy, Start
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placement
+from scheduler.core.fair_share import DecayedUsage
+from scheduler.core.jobs import EndCause, Job, Pending, Running, Stopping, WorkerPhase, WorkerRun
+from scheduler.core.packing.shapes import Shape, ShapeHistory, TypicalShapes
+from scheduler.core.queue import Queue
+from scheduler.core.quotas import submission_limit
+from scheduler.core.reasons import Requeued
+from scheduler.core.satisfiable import demand_text, nearest_possible
+from scheduler.service.replicas import pending_replica
+from scheduler.service.state import WORK_HALF_LIFE_S, pending_job, replica_name, running_job
+from scheduler.service.tenants import asked_milli
+from scheduler.service.typical_work import MOST_SHAPES
+from scheduler.simulation.journal import Became, Journal, Preempted, TenantTime
+
+_EPSILON_S = 1e-9
+
+
+@dataclass(slots=True)
+class Live:
+    """A job that has not ended. `left`: worker-seconds of work still to do (of a service: nothing). `number`: in the
+    workload, of jobs or of services. `since_s`: when its present attempt began."""
+
+    job: Job
+    number: int
+    left: float = 0.0
+    since_s: float = 0.0
+    milli: int = 0
+    groups: tuple[tuple[int, int], ...] = ()
+    """(Group of nodes, thousandths held there)."""
+    failed_once: bool = False
+    serves: bool = False
+
+
+class VirtualSite:
+    """`group_of`: the group by which a node's use is measured. Not thread-safe."""
+
+    def __init__(
+        self,
+        nodes: Sequence[NodeFacts],
+        policy: Policy,
+        *,
+        half_life_s: float,
+        group_of: Callable[[NodeFacts], int],
+        journal: Journal,
+    ) -> None:
+        self.cluster = ClusterState(nodes)
+        self.queue = Queue()
+        self.policy = policy
+        self.journal = journal
+        self.live: dict[str, Live] = {}
+        self.asked: dict[str, tuple[str, int]] = {}
+        """Single replicas in the queue: their name there -> (service, worker)."""
+        self.needs_plan = False
+        self._usage = DecayedUsage(half_life_s, at_s=0.0)
+        self._work = ShapeHistory(WORK_HALF_LIFE_S)
+        self._seen: dict[Shape, int] = {}
+        self._shape_of: dict[Demand, Shape] = {}
+        self._work_told_s: float | None = None
+        self._shares: dict[str, float] = {}
+        self._devices: dict[str, float] = {}
+        self._held_changed = False
+        self._waiting_of: dict[str, int] = {}
+        self._at_s = 0.0
+        self._seq = 0
+        self._group = {facts.name: group_of(facts) for facts in nodes}
+
+    # ---- time ----------------------------------------------------------------------------------------------------
+
+    def advance(self, now_s: float) -> None:
+        """Time has come to `now_s`; nothing of that moment has happened yet."""
+        elapsed_s = now_s - self._at_s
+        if elapsed_s <= 0:
+            return
+        self._at_s = now_s
+        if self._held_changed:
+            self._held_changed = False
+            self._shares = self.queue.held.shares(self.cluster.totals)
+            self._devices = {tenant: self.queue.held.used_milli(tenant, False) / 1000 for tenant in self._shares}
+        self._usage.advance(now_s, self._shares)
+        tenants = self.journal.tenants
+        for tenant, share in self._shares.items():
+            time = tenants.get(tenant) or tenants.setdefault(tenant, TenantTime())
+            time.device_s += self._devices[tenant] * elapsed_s
+            if self._waiting_of.get(tenant):
+                time.share_s += share * elapsed_s
+        for tenant, waiting in self._waiting_of.items():
+            if waiting:
+                tenants.setdefault(tenant, TenantTime()).backlogged_s += elapsed_s
+
+    def tell_usage(self) -> None:
+        """Before a pass: whose turn it is."""
+        self.queue.usage.clear()
+        self.queue.usage.update(self._usage.averages)
+
+    def tell_work(self, now_s: float, every_s: float) -> None:
+        """What is typical, as soon as anything is known and then now and again. What came since the last time counts as
+        if it came now: hours, where the history forgets over days."""
+        told_s = self._work_told_s
+        if told_s is not None and self.cluster.shapes.shapes and now_s - told_s < every_s:
+            return
+        self._work_told_s = now_s
+        for shape, workers in self._seen.items():
+            self._work.saw(shape, now_s=now_s, workers=workers)
+        self._seen.clear()
+        typical = self._work.typical(now_s=now_s).shapes[:MOST_SHAPES]
+        self.cluster.set_shapes(TypicalShapes.of_counts({each.shape: each.count for each in typical}))
+
+    # ---- waiting -------------------------------------------------------------------------------------------------
+
+    def refusal(self, job: Job) -> str | None:
+        """Why the service would not take the job, in its words; None: it is taken."""
+        spec = job.spec
+        workers = max(1, spec.workers_min)
+        nearest = nearest_possible(self.cluster.nodes, spec.alternatives, workers, spec.constraints)
+        if nearest is not None:
+            wanted = demand_text(spec.alternatives, workers, spec.constraints)
+            return f"the cluster can never take {wanted}; the nearest that it could take is {nearest}"
+        limits = self.policy.tenant(spec.tenant)
+        asked = asked_milli(spec)
+        if limits.maximum_milli is not None and asked > limits.maximum_milli:
+            return (
+                f"needs {asked / 1000:g} devices at once, and tenant {spec.tenant} may hold at most "
+                f"{limits.maximum_milli / 1000:g}"
+            )
+        if limits.max_queued_jobs is None and limits.max_queued_milli is None:
+            return None
+        waiting = self.queue.waiting
+        refused = submission_limit(
+            spec.tenant,
+            limits,
+            queued_jobs=waiting.queued_jobs(spec.tenant),
+            queued_milli=waiting.queued_milli(spec.tenant, False),
+            new_jobs=1,
+            new_milli=asked,
+        )
+        return None if refused is None else f"tenant {spec.tenant} has as much waiting as its limits allow"
+
+    def submit(self, live: Live, now_s: float) -> None:
+        """A job or service that came."""
+        spec = live.job.spec
+        demand = spec.alternatives[0]
+        shape = self._shape_of.get(demand)
+        if shape is None:
+            shape = self._shape_of[demand] = Shape.of(demand)
+        self._seen[shape] = self._seen.get(shape, 0) + max(1, spec.workers_min)
+        self.live[live.job.id] = live
+        self._wait(live, now_s)
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _wait(self, live: Live, now_s: float) -> None:
+        job = live.job
+        self.queue.submit(pending_job(job))
+        self._waiting_of[job.spec.tenant] = self._waiting_of.get(job.spec.tenant, 0) + 1
+        self.needs_plan = True
+        if not live.serves:
+            self.journal.waits.append((now_s, 1, asked_milli(job.spec)))
+
+    def _waits_no_more(self, live: Live, now_s: float) -> None:
+        job = live.job
+        self.queue.withdraw(job.id)
+        self._waiting_of[job.spec.tenant] -= 1
+        if not live.serves:
+            self.journal.waits.append((now_s, -1, -asked_milli(job.spec)))
+
+    # ---- running -------------------------------------------------------------------------------------------------
+
+    def start(self, start: Start, now_s: float) -> Live:
+        """The gang runs from now on."""
+        live = self.live[start.job_id]
+        self._waits_no_more(live, now_s)
+        job = live.job
+        assert isinstance(job.state, Pending), job
+        attempt = job.attempts + 1
+        workers = tuple(WorkerRun(p, attempt, WorkerPhase.RUNNING, started_s=now_s) for p in start.placements)
+        first_s = now_s if job.first_started_s is None else job.first_started_s
+        # transitions.place, worker_started and run in one step
+        live.job = job = replace(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
+        live.since_s = now_s
+        self.cluster.take(job.id, start.placements)
+        self.queue.run(running_job(live.job))
+        self._holds(live, start.placements, now_s)
+        if live.serves:
+            self._answers(live, now_s)
+        else:
+            record = self.journal.jobs[live.number]
+            record.attempts += 1
+            record.became = Became.RUNNING
+            if record.first_start_s is None:
+                record.first_start_s = now_s
+            self.journal.runs.append((now_s, 1))
+        return live
+
+    def ask_to_go(self, live: Live, cause: EndCause, by: str, now_s: float) -> None:
+        """It saves its work, if it can, and holds its devices until it `goes`."""
+        if live.serves:
+            self._forget_asked(live.job.id, ())
+        live.job = transitions.stop(live.job, cause, by, "", now_s)
+        self.queue.run(running_job(live.job))
+
+    def goes(self, live: Live, now_s: float, *, asked_s: float) -> None:
+        """It was asked to go at `asked_s`, has gone, and waits to go on."""
+        state = live.job.state
+        assert isinstance(state, Stopping), live.job
+        preempted = state.cause is EndCause.PREEMPTED
+        if not live.serves:
+            lost_s = self._count_work(live, asked_s, now_s)
+            if preempted:
+                self.journal.jobs[live.number].preemptions += 1
+                lost, saving = lost_s * live.milli / 1000, (now_s - asked_s) * live.milli / 1000
+                name = live.job.spec.priority_class
+                self.journal.preempted.append(Preempted(now_s, live.job.id, name, lost, saving))
+            else:
+                self.journal.resizes += 1
+        elif preempted:
+            self.journal.preempted.append(Preempted(now_s, live.job.id, live.job.spec.priority_class, 0.0, 0.0))
+        self._requeue(live, now_s, preemptions=live.job.preemptions + preempted)
+
+    def fails(self, live: Live, now_s: float) -> bool:
+        """Its attempt failed. True: it is tried again, as it has retries."""
+        live.failed_once = True
+        self._count_work(live, now_s, now_s, saves=False)
+        if live.job.failures >= live.job.spec.retries:
+            self.ends(live, Became.FAILED, now_s)
+            return False
+        live.job = transitions.count_failure(live.job)
+        self._requeue(live, now_s, preemptions=live.job.preemptions)
+        return True
+
+    def ends(self, live: Live, became: Became, now_s: float) -> None:
+        """For good."""
+        if isinstance(live.job.state, Pending):  # a service whose requests are over before it had a place
+            self._waits_no_more(live, now_s)
+        else:
+            self._let_go(live, now_s)
+        del self.live[live.job.id]
+        if live.serves:
+            self.journal.services[live.number].replicas.append((now_s, 0))
+            self._forget_asked(live.job.id, ())
+        else:
+            record = self.journal.jobs[live.number]
+            record.became, record.ended_s = became, now_s
+
+    def _count_work(self, live: Live, until_s: float, gone_s: float, *, saves: bool = True) -> float:
+        """What the attempt did until then is done, but for what no save holds: returns that, in seconds."""
+        sim = self.journal.jobs[live.number].job
+        ran_s = until_s - live.since_s
+        kept_s = 0.0
+        checkpoint = live.job.spec.checkpoint
+        if checkpoint is not None:
+            if saves and sim.save_s <= checkpoint.grace_s:
+                kept_s = ran_s
+            elif sim.checkpoint_every_s is not None:
+                kept_s = ran_s // sim.checkpoint_every_s * sim.checkpoint_every_s
+        assert isinstance(live.job.state, Running | Stopping)
+        live.left = max(_EPSILON_S, live.left - kept_s * len(live.job.state.workers))
+        return ran_s - kept_s
+
+    def _requeue(self, live: Live, now_s: float, *, preemptions: int) -> None:
+        self._let_go(live, now_s)
+        live.job = replace(transitions.requeue(live.job, Requeued(""), now_s), preemptions=preemptions)
+        if live.serves:
+            self.journal.services[live.number].replicas.append((now_s, 0))
+        else:
+            self.journal.jobs[live.number].became = Became.WAITING
+        self._wait(live, now_s)
+
+    # ---- what is held --------------------------------------------------------------------------------------------
+
+    def _holds(self, live: Live, placements: Sequence[Placement], now_s: float) -> None:
+        """These, and nothing else, from now on."""
+        by_group: dict[int, int] = {}
+        for place in placements:
+            group = self._group[place.node]
+            by_group[group] = by_group.get(group, 0) + (place.share_milli or WHOLE_DEVICE_MILLI * len(place.devices))
+        for group, milli in live.groups:
+            if by_group.get(group) != milli:
+                self.journal.held.append((now_s, -milli, group))
+        before = dict(live.groups)
+        for group, milli in by_group.items():
+            if before.get(group) != milli:
+                self.journal.held.append((now_s, milli, group))
+        self._held_changed = True
+        live.groups = tuple(by_group.items())
+        live.milli = sum(by_group.values())
+
+    def _let_go(self, live: Live, now_s: float) -> None:
+        state = live.job.state
+        assert isinstance(state, Running | Stopping), live.job
+        if not live.serves:
+            self.journal.runs.append((now_s, -1))
+            self.journal.jobs[live.number].device_s += (now_s - live.since_s) * live.milli / 1000
+        self.cluster.give_back(live.job.id)
+        self.queue.end(live.job.id)
+        self._holds(live, (), now_s)
+        self.needs_plan = True
+
+    # ---- services ------------------------------------------------------------------------------------------------
+
+    def _answers(self, live: Live, now_s: float) -> None:
+        state = live.job.state
+        assert isinstance(state, Running), live.job
+        self.journal.services[live.number].replicas.append((now_s, len(state.workers)))
+
+    def scale(self, live: Live, replicas: int) -> None:
+        """So many replicas are wanted. Those that are missing are asked for one by one, as the service does."""
+        live.job = replace(live.job, workers_wanted=replicas)
+        if isinstance(live.job.state, Running):
+            self.queue.run(running_job(live.job))
+            self._ask_replicas(live)
+        elif not isinstance(live.job.state, Stopping):
+            self.queue.submit(pending_job(live.job))
+        self.needs_plan = True
+
+    def _ask_replicas(self, live: Live) -> None:
+        job = live.job
+        assert isinstance(job.state, Running), job
+        there = {run.placement.worker for run in job.state.workers}
+        missing = max(0, (job.workers_wanted or 0) - len(there))
+        wanted = [number for number in range(job.spec.workers_max) if number not in there][:missing]
+        beside = [run.placement.node for run in job.state.workers]
+        names = {replica_name(job.id, worker): worker for worker in wanted}
+        self._forget_asked(job.id, names)
+        for name, worker in names.items():
+            self.asked[name] = (job.id, worker)
+            self.queue.submit(pending_replica(job, worker, beside))
+            self.needs_plan = True
+
+    def _forget_asked(self, service: str, but: Collection[str]) -> None:
+        for name in [name for name, (of, _) in self.asked.items() if of == service and name not in but]:
+            del self.asked[name]
+            self.queue.withdraw(name)
+
+    def add_replica(self, start: Start, now_s: float) -> None:
+        service, worker = self.asked.pop(start.job_id)
+        self.queue.withdraw(start.job_id)
+        live = self.live[service]
+        state = live.job.state
+        assert isinstance(state, Running), live.job
+        (place,) = start.placements
+        place = replace(place, worker=worker)
+        self.cluster.take(service, [place])
+        run = WorkerRun(place, live.job.attempts + 1, WorkerPhase.RUNNING, started_s=now_s)
+        self._replicas_are(live, (*state.workers, run), now_s)
+
+    def release(self, live: Live, workers: Sequence[int], now_s: float) -> None:
+        """These replicas go at once."""
+        state = live.job.state
+        assert isinstance(state, Running), live.job
+        for worker in workers:
+            self.cluster.give_back_worker(live.job.id, worker)
+        left = tuple(run for run in state.workers if run.placement.worker not in workers)
+        self._replicas_are(live, left, now_s)
+
+    def _replicas_are(self, live: Live, workers: tuple[WorkerRun, ...], now_s: float) -> None:
+        state = live.job.state
+        assert isinstance(state, Running), live.job
+        live.job = replace(live.job, state=replace(state, workers=workers), attempts=live.job.attempts + 1)
+        if workers:
+            self.queue.run(running_job(live.job))
+        else:
+            self.queue.end(live.job.id)
+        self._holds(live, [run.placement for run in workers], now_s)
+        self._answers(live, now_s)
+        self._ask_replicas(live)
+        self.needs_plan = True

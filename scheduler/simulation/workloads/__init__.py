@@ -1,0 +1,1 @@
+"""Where simulated work comes from: files of jobs, pods and requests, and a generator."""
