@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.simulation.journal import Became
-from scheduler.simulation.replay import ReplaySettings
+from scheduler.simulation.replay import Replay, ReplaySettings
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.replay_table import ReplayTable, replaying
 from tests.fakes.service_world import OPERATOR, World
@@ -210,6 +210,23 @@ def test_nothing_is_lost_and_nothing_comes_from_nowhere(jobs: list[dict[str, obj
 @given(st.lists(_JOB, min_size=1, max_size=14))
 def test_equal_inputs_give_equal_answers(jobs: list[dict[str, object]]) -> None:
     assert _table(jobs).run().figures == _table(jobs).run().figures
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(_JOB, min_size=1, max_size=20))
+def test_passes_that_are_left_out_would_have_changed_nothing(jobs: list[dict[str, object]]) -> None:
+    class EveryPass(Replay):
+        def _is_behind_its_like(self, job_id: str) -> bool:
+            return False
+
+    table = _table(jobs)
+    sparing = table.run()
+    replay = EveryPass(table.nodes, table.policy, sparing.replay.workload, lambda facts: 0, table.settings)
+    thorough = replay.run()
+    assert thorough.passes >= sparing.journal.passes
+    assert [(r.first_start_s, r.ended_s, r.attempts) for r in thorough.jobs] == [
+        (r.first_start_s, r.ended_s, r.attempts) for r in sparing.journal.jobs
+    ]
 
 
 # ---- as the service does ---------------------------------------------------------------------------------------------
