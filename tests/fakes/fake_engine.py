@@ -210,18 +210,30 @@ class FakeEngine:
         how: str = "exit",
         result: str | None = None,
         detail: str = "",
+        known_s: float | None = None,
     ) -> None:
         (key,) = [key for key in self.live(job_id) if key.worker == worker]
-        self.end(key, how, code, result=result, detail=detail)
+        self.end(key, how, code, result=result, detail=detail, known_s=known_s)
 
-    def end(self, key: RunKey, how: str, code: int | None, *, result: str | None = None, detail: str = "") -> None:
+    def end(
+        self,
+        key: RunKey,
+        how: str,
+        code: int | None,
+        *,
+        result: str | None = None,
+        detail: str = "",
+        known_s: float | None = None,
+    ) -> None:
+        """`known_s`: until when its node knows it to have lived, of an end that nobody saw; None: until now."""
         run = self.nodes[key.node].runs[key]
         saved = isinstance(run, attempts.Live) and run.stop is not None and run.stop.acknowledged
         spec = self.nodes[key.node].specs[key]
         directory = f"{spec.checkpoint_dir}/{key.job_id}/attempt-{key.attempt}" if saved else None
         if isinstance(run, attempts.Live):
             self.lived[key].to_s, self.lived[key].told = self.clock.now_s(), how != "unknown"
-        exited = attempts.ProcessExited(99, how, code, detail, self.clock.now_s(), result, directory)  # type: ignore[arg-type]
+        at_s = self.clock.now_s() if known_s is None else known_s
+        exited = attempts.ProcessExited(99, how, code, detail, at_s, result, directory)  # type: ignore[arg-type]
         self._step(key, exited)
 
     def ready(self, job_id: str, worker: int = 0) -> str:
