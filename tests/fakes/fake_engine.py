@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from node_agent import attempts
 from node_agent.messages import (
@@ -24,6 +24,7 @@ from node_agent.messages import (
     Release,
     RenewLease,
     RunKey,
+    RunReport,
     Stop,
 )
 from scheduler.core.demand import DeviceFacts, NodeFacts
@@ -258,10 +259,16 @@ class FakeEngine:
 
     def _greet(self, name: str) -> None:
         node = self.nodes[name]
-        runs = tuple(attempts.report(run) for run in node.runs.values())
+        runs = tuple(self._report(key, run) for key, run in node.runs.items())
         self._tell(NodeUp(node.facts, runs, (), 1))
         for number, event in list(node.events):
             self._tell(RunEvent(event, name, number))
+
+    def _report(self, key: RunKey, run: attempts.RunState) -> RunReport:
+        report, lived = attempts.report(run), self.lived.get(key)
+        if lived is None or report.exited is not None:
+            return report
+        return replace(report, ran_s=self.clock.now_s() - lived.from_s)
 
     def _tell(self, event: EngineEvent) -> None:
         if self._on_event is not None:

@@ -82,7 +82,7 @@ def running(runs: Told, run: RunKey) -> None:
     runs.events.clear()
 
 
-# ---- batches -----------------------------------------------------------------------------------------------------------
+# ---- batches ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,7 @@ def test_so_many_early_batches_are_kept() -> None:
     assert forgotten(runs.take(1, 1, [forget(1)], NOW_S)) == list(range(1, MOST_EARLY + 1))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="with so many kept the one that they wait for finds no room, until another hello"
-)
+@pytest.mark.xfail(strict=True, reason="the one that they wait for finds no room among them, until another hello")
 @pytest.mark.parametrize("beyond", [0, 10])
 def test_there_is_always_room_for_the_one_that_the_early_ones_wait_for(beyond: int) -> None:
     runs = early_ones(MOST_EARLY + beyond)
@@ -159,7 +157,7 @@ def test_what_waited_for_its_forerunner_is_gone_with_its_session() -> None:
     assert runs.heard == 1
 
 
-# ---- hellos ------------------------------------------------------------------------------------------------------------
+# ---- hellos ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_hello_that_comes_twice_goes_on_with_its_session() -> None:
@@ -217,7 +215,7 @@ def test_a_renewal_goes_on_to_the_launcher_as_it_is() -> None:
     assert Told().obey(RenewLease(1, 60.0, 12.5)) == [RenewLaunchersLease(1, 60.0, 12.5)]
 
 
-# ---- a run's way -------------------------------------------------------------------------------------------------------
+# ---- a run's way -----------------------------------------------------------------------------------------------------
 
 
 def test_from_a_command_to_its_end() -> None:
@@ -251,7 +249,7 @@ def test_a_failed_check_is_told() -> None:
     assert runs.events == [PrepareFailed(run, "command", "not found")]
 
 
-# ---- for how long it has run -------------------------------------------------------------------------------------------
+# ---- for how long it has run -----------------------------------------------------------------------------------------
 
 
 def test_how_long_a_run_has_run_is_told_by_the_clock_that_nobody_can_set() -> None:
@@ -280,7 +278,7 @@ def test_an_adopted_run_goes_on_counting() -> None:
     assert [(r.phase, r.started_s, r.ran_s) for r in runs.reports(50.0)] == [("running", 990.0, 10.0)]
 
 
-# ---- agreeing with the launcher ------------------------------------------------------------------------------------------
+# ---- agreeing with the launcher --------------------------------------------------------------------------------------
 
 
 def test_runs_are_rebuilt_from_the_launchers_table() -> None:
@@ -364,7 +362,7 @@ def test_agreeing_never_lowers_the_epoch() -> None:
     assert runs.epoch == 7
 
 
-# ---- any interleaving, loss and doubling ---------------------------------------------------------------------------------
+# ---- any interleaving, loss and doubling -----------------------------------------------------------------------------
 
 
 class Performed(Told):

@@ -1,4 +1,4 @@
-"""The service's end of the conversation with one agent, as a table: what it makes of each answer, late, twice or never."""
+"""The service's end of the conversation with one agent, as a table: what it makes of answers, late ones too."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_link_in_the_place_of_another_goes_on_with_its_sessions(link: AgentLin
     assert len(agent.take(sent.session, sent.number, sent.commands, 1_010.0)) == 1, "it was not obeyed"
 
 
-# ---- commands that are not heard ---------------------------------------------------------------------------------------
+# ---- commands that are not heard -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_node_that_cannot_do_what_it_said_has_to_say_again_what_it_has(
     assert link.on_batch(answer((6, failed)), 1_001.5) == ([], False), "it was looked at before"
 
 
-# ---- events ------------------------------------------------------------------------------------------------------------
+# ---- events ----------------------------------------------------------------------------------------------------------
 
 
 def test_events_are_told_once_whatever_comes_again(link: AgentLink) -> None:
@@ -257,7 +257,7 @@ def test_before_any_greeting_is_answered_nothing_is_told() -> None:
     assert link.on_batch(answer((11, started())), 1_001.0) == ([], True)
 
 
-# ---- leases ------------------------------------------------------------------------------------------------------------
+# ---- leases ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_polls_bring_a_reading_several_times_a_lease(lease_s: float, expected_s:
     assert poll_s(lease_s) == expected_s
 
 
-# ---- trouble -----------------------------------------------------------------------------------------------------------
+# ---- trouble ---------------------------------------------------------------------------------------------------------
 
 
 def test_nodes_count_as_down_only_after_10_s_of_failures_and_only_once(link: AgentLink) -> None:

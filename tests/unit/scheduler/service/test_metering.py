@@ -248,8 +248,8 @@ def test_a_start_that_nobody_heard_of_before_the_node_went_silent(make: Make) ->
 
 
 def test_an_end_that_even_the_node_did_not_see(make: Make) -> None:
-    """Until 1,070 s its node knows it to have lived: so much is billed, whatever was heard of the node before and after.
-    When it ended after that, nobody knows."""
+    """Until 1,070 s its node knows it to have lived: so much is billed, whatever was heard of the node. When it ended
+    after that, nobody knows."""
     world = make(node_facts("n1", 2))
     job = world.one()
     world.pass_time(40)
@@ -283,7 +283,7 @@ def test_a_node_that_comes_back_without_its_records(make: Make) -> None:
 
 
 def test_what_is_heard_at_the_same_moment_as_the_news_proves_nothing(make: Make) -> None:
-    """Another run's end is heard as the node tells that it has no record of this one: the hearing before that counts."""
+    """Another's end is heard as the node tells that it has no record of this run: the hearing before that counts."""
     world = make(node_facts("n1", 3))
     job = world.one()
     world.pass_time(40)
