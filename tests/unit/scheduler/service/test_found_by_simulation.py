@@ -8,6 +8,7 @@ import pytest
 
 from node_agent.messages import NODES_FAULT, Prepare, Stop
 from scheduler.core.decisions import Policy, TenantPolicy
+from scheduler.core.demand import Demand
 from scheduler.core.jobs import EndCause, Failed, Pending, Running
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from tests.fakes.fake_clock import FakeClock
@@ -328,6 +329,36 @@ def test_a_job_that_counted_as_lost_does_not_come_back_beyond_its_tenants_quota(
     (run,) = world.engine.live(lost)
     assert (run.attempt, world.job(lost).failures) == (2, 0)
     assert world.engine.nodes[run.node].specs[run].resume_from == (f"/ck/{lost}/attempt-1" if saves else None)
+
+
+def test_of_two_that_were_lost_together_as_many_come_back_as_there_is_room_for(make: Make) -> None:
+    world = make(
+        node_facts("n1", 2), node_facts("n2", 1), policy=Policy(tenants={"studio": TenantPolicy(maximum_milli=2_000)})
+    )
+    on_n1 = Demand(devices=1, node="n1")
+    lost = [world.one(alternatives=(on_n1,)), world.one(alternatives=(on_n1,))]
+    world.engine.vanish("n1")
+    second = world.run().one()
+    assert world.words(*lost, second) == "pending pending running"
+    world.engine.come_back("n1")
+    world.run()
+    assert sorted(world.words(*lost).split()) == ["pending", "running"]
+    assert len(world.sent(Stop)) == 1
+    world.engine.exit(second)
+    assert world.run().words(*lost) == "running running"
+
+
+def test_nor_beyond_the_jobs_that_its_tenant_may_run_at_a_time(make: Make) -> None:
+    policy = Policy(tenants={"studio": TenantPolicy(max_running_jobs=1)})
+    world = make(node_facts("n1", 1), node_facts("n2", 1), policy=policy)
+    lost = world.one()
+    (key,) = world.engine.live(lost)
+    world.engine.vanish(key.node)
+    second = world.run().one()
+    world.engine.come_back(key.node)
+    world.run()
+    assert world.words(lost, second) == "pending running"
+    assert [stop.key for stop in world.sent(Stop)] == [key]
 
 
 def test_where_its_tenants_quota_has_room_it_goes_on(make: Make) -> None:
