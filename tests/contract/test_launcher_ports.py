@@ -331,7 +331,7 @@ def opened(disk: Disk, said: list[str] | None = None) -> Journal:
 
 
 def run(key: str) -> Run:
-    return Run(key, "0" * 64, "M=1", 0, 1.0, True, "t", pid=5, start_ticks=6, started_s=7.0)
+    return Run(key, "0" * 64, "M=1", 0, 1.0, True, "t", pid=5, start_ticks=6, started_s=7.0, started_boot_s=20.0)
 
 
 def test_a_file_that_is_not_there_is_none_and_bytes_come_back(disk: Disk) -> None:
@@ -357,7 +357,7 @@ def test_a_file_that_is_not_there_is_none_and_bytes_come_back(disk: Disk) -> Non
 def test_the_journal_survives_being_opened_anew(disk: Disk) -> None:
     first = opened(disk)
     first.epoch(9)
-    first.lease(40.0, 30.0)
+    first.lease(40.0, 30.0, now=31.5)
     runs = [run("a"), run("b"), run("c")]
     first.intents(runs)
     for each in runs:
@@ -369,11 +369,12 @@ def test_the_journal_survives_being_opened_anew(disk: Disk) -> None:
     first.close()
     for _ in range(2):  # as it was left, and as opening rewrote it
         kept = opened(disk).kept
-        assert (kept.epoch, kept.lease_until, kept.lease_stamp_s) == (9, 40.0, 30.0)
+        assert (kept.epoch, kept.lease_until, kept.lease_stamp_s, kept.seen_s) == (9, 40.0, 30.0, 31.5)
         assert [(key, each.pid, each.exit) for key, each in kept.runs.items()] == [
             ("a", 5, None),
             ("b", 5, ExitRecord("exit", 3, 8.0)),
         ]
+        assert [each.lived_s for each in kept.runs.values()] == [11.5, 0.0]  # of an end that was seen it says nothing
         assert list(kept.forgotten) == ["c"]
 
 

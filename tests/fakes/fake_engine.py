@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from node_agent import attempts
 from node_agent.messages import (
@@ -24,6 +24,7 @@ from node_agent.messages import (
     Release,
     RenewLease,
     RunKey,
+    RunReport,
     Stop,
 )
 from scheduler.core.demand import DeviceFacts, NodeFacts
@@ -210,18 +211,30 @@ class FakeEngine:
         how: str = "exit",
         result: str | None = None,
         detail: str = "",
+        known_s: float | None = None,
     ) -> None:
         (key,) = [key for key in self.live(job_id) if key.worker == worker]
-        self.end(key, how, code, result=result, detail=detail)
+        self.end(key, how, code, result=result, detail=detail, known_s=known_s)
 
-    def end(self, key: RunKey, how: str, code: int | None, *, result: str | None = None, detail: str = "") -> None:
+    def end(
+        self,
+        key: RunKey,
+        how: str,
+        code: int | None,
+        *,
+        result: str | None = None,
+        detail: str = "",
+        known_s: float | None = None,
+    ) -> None:
+        """`known_s`: until when its node knows it to have lived, of an end that nobody saw; None: until now."""
         run = self.nodes[key.node].runs[key]
         saved = isinstance(run, attempts.Live) and run.stop is not None and run.stop.acknowledged
         spec = self.nodes[key.node].specs[key]
         directory = f"{spec.checkpoint_dir}/{key.job_id}/attempt-{key.attempt}" if saved else None
         if isinstance(run, attempts.Live):
             self.lived[key].to_s, self.lived[key].told = self.clock.now_s(), how != "unknown"
-        exited = attempts.ProcessExited(99, how, code, detail, self.clock.now_s(), result, directory)  # type: ignore[arg-type]
+        at_s = self.clock.now_s() if known_s is None else known_s
+        exited = attempts.ProcessExited(99, how, code, detail, at_s, result, directory)  # type: ignore[arg-type]
         self._step(key, exited)
 
     def ready(self, job_id: str, worker: int = 0) -> str:
@@ -246,10 +259,16 @@ class FakeEngine:
 
     def _greet(self, name: str) -> None:
         node = self.nodes[name]
-        runs = tuple(attempts.report(run) for run in node.runs.values())
+        runs = tuple(self._report(key, run) for key, run in node.runs.items())
         self._tell(NodeUp(node.facts, runs, (), 1))
         for number, event in list(node.events):
             self._tell(RunEvent(event, name, number))
+
+    def _report(self, key: RunKey, run: attempts.RunState) -> RunReport:
+        report, lived = attempts.report(run), self.lived.get(key)
+        if lived is None or report.exited is not None:
+            return report
+        return replace(report, ran_s=self.clock.now_s() - lived.from_s)
 
     def _tell(self, event: EngineEvent) -> None:
         if self._on_event is not None:

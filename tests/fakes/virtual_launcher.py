@@ -19,6 +19,8 @@ class VirtualLauncher:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.dawn_s = DAWN_S
+        """Another one: somebody has set the node's time of day."""
         self.file = VirtualJournal()
         self.processes = VirtualProcesses(
             self.clock.now_s,
@@ -37,7 +39,7 @@ class VirtualLauncher:
             self.processes,
             lease_s=lease_s,
             boot_s=self.clock.now_s,
-            now_s=lambda: DAWN_S + self.clock.now_s(),
+            now_s=lambda: self.dawn_s + self.clock.now_s(),
             on_exit=self._ended,
             say=self.said.append,
         )

@@ -24,6 +24,7 @@ from node_agent import preparing
 from node_agent.execution.logs import NoSuchLog
 from node_agent.host import AgentConfig, StaleEpoch, with_directories
 from node_agent.messages import (
+    NODES_FAULT,
     Checkpointed,
     Exited,
     Forget,
@@ -103,9 +104,9 @@ def test_from_prepare_to_exited(place: Path) -> None:
         ({"working_dir": "/no/such/dir"}, "working_dir"),
         ({"checkpoint_dir": "/proc/no"}, "checkpoint.dir"),
         ({"argv": None, "model_path": "/no/model.py", "model_class": "M"}, "model"),
-        ({"device_indices": (99,)}, "resources"),
+        ({"device_indices": (99,)}, NODES_FAULT),
         ({"working_dir": "/a\0b"}, "working_dir"),
-        ({"checkpoint_dir": "/a\0b"}, "node"),
+        ({"checkpoint_dir": "/a\0b"}, NODES_FAULT),
     ],
 )
 def test_what_cannot_start_is_said_before_anything_starts(place: Path, changes: dict[str, object], field: str) -> None:

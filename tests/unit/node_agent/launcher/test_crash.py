@@ -152,7 +152,7 @@ def test_the_launcher_loads_little(rig: LauncherRig) -> None:
 
 
 def run(key: str) -> Run:
-    return Run(key, "0" * 64, "M=1", 0, 1.0, True, "t", pid=5, start_ticks=6, started_s=7.0)
+    return Run(key, "0" * 64, "M=1", 0, 1.0, True, "t", pid=5, start_ticks=6, started_s=7.0, started_boot_s=2.0)
 
 
 def journal(directory: Path) -> Journal:
@@ -185,14 +185,16 @@ def test_another_boots_pids_are_dropped(tmp_path: Path) -> None:
     first = journal(tmp_path)
     first.intents([run("a")])
     first.started(run("a"))
-    first.lease(5.0, 1.0)
+    first.lease(5.0, 1.0, now=4.5)
     first.close()
     lines = (tmp_path / "j").read_text().splitlines()
     lines[0] = json.dumps({"t": "boot", "boot_id": "another"})
     (tmp_path / "j").write_text("\n".join(lines))
     second = journal(tmp_path)
     assert second.kept.runs["a"].pid is None
-    assert (second.kept.lease_until, second.kept.lease_stamp_s) == (None, None)
+    # The times of that boot's clock are gone with it, but not what they said: how long the run is known to have lived.
+    assert (second.kept.lease_until, second.kept.lease_stamp_s, second.kept.seen_s) == (None, None, None)
+    assert second.kept.runs["a"].lived_s == 2.5
     second.close()
 
 

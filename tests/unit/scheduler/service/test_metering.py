@@ -248,15 +248,25 @@ def test_a_start_that_nobody_heard_of_before_the_node_went_silent(make: Make) ->
 
 
 def test_an_end_that_even_the_node_did_not_see(make: Make) -> None:
-    """It lived when its node was last heard of before that news; when it ended after that, nobody knows."""
+    """Until 1,070 s its node knows it to have lived: so much is billed, whatever was heard of the node. When it ended
+    after that, nobody knows."""
     world = make(node_facts("n1", 2))
     job = world.one()
     world.pass_time(40)
     world.one()
     world.pass_time(60)
-    world.engine.exit(job, 0, how="unknown")
+    world.engine.exit(job, 0, how="unknown", known_s=1_070.0)
     world.run()
-    assert used(world, job)[0] == ("1.0", 1_000.0, 1_040.0, "unseen", "unknown")
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_070.0, "unseen", "unknown")
+
+
+def test_an_end_of_which_the_node_knows_no_life_at_all_costs_nothing(world: World) -> None:
+    """Its launcher died before it could write down that it lived, and its clock was set back since."""
+    job = world.one()
+    world.pass_time(60)
+    world.engine.exit(job, 0, how="unknown", known_s=400.0)
+    world.run()
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_000.0, "unseen", "unknown")
 
 
 def test_a_node_that_comes_back_without_its_records(make: Make) -> None:
@@ -273,15 +283,18 @@ def test_a_node_that_comes_back_without_its_records(make: Make) -> None:
 
 
 def test_what_is_heard_at_the_same_moment_as_the_news_proves_nothing(make: Make) -> None:
+    """Another's end is heard as the node tells that it has no record of this run: the hearing before that counts."""
     world = make(node_facts("n1", 3))
     job = world.one()
     world.pass_time(40)
     other = world.one()
     world.pass_time(60)
     world.engine.exit(other)
-    world.engine.exit(job, 0, how="unknown")
+    world.engine.die_unnoticed("n1")
+    world.engine.come_back("n1")
     world.run()
-    assert used(world, job) == [("1.0", 1_000.0, 1_040.0, "unseen", "unknown")]
+    assert world.words(other) == "succeeded"
+    assert used(world, job)[0] == ("1.0", 1_000.0, 1_040.0, "unseen", "unknown")
 
 
 def test_no_run_outlives_what_its_node_says_of_it(make: Make) -> None:
