@@ -156,7 +156,7 @@ class AgentRuns:
             return []
         if session != self.session or number <= self.heard:
             return []
-        if len(self._early) < MOST_EARLY:
+        if len(self._early) < MOST_EARLY or number == self.heard + 1:
             self._early[number] = tuple(commands)
         requests: list[Request] = []
         while (batch := self._early.pop(self.heard + 1, None)) is not None:

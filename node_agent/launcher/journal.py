@@ -179,7 +179,7 @@ class Journal:
             yield {"t": "forget", "key": key}
         for run in kept.runs.values():
             yield _intent(run)
-            if run.pid is not None:
+            if run.started_s is not None:
                 yield _pid(run)
             if run.exit is not None:
                 yield _exit(run)
@@ -237,7 +237,9 @@ class Journal:
                 )
             case "pid":
                 run = kept.runs[record["key"]]
-                run.pid, run.start_ticks = int(record["pid"]), int(record["ticks"])
+                pid, ticks = record["pid"], record["ticks"]  # null: of an earlier boot
+                run.pid = None if pid is None else int(pid)
+                run.start_ticks = None if ticks is None else int(ticks)
                 run.started_s, boot_s = float(record["at_s"]), record.get("boot_s")
                 run.started_boot_s = None if boot_s is None else float(boot_s)
             case "exit":

@@ -297,7 +297,7 @@ class Supervisor:
     def _conclude(self, run: Run, how: How, code: int | None, detail: str, *, lived_s: float | None = None) -> None:
         """Whatever its code: a run that was told to go has not finished. `lived_s`: where it did not end just now."""
         if lived_s is None:
-            lived_s = self._boot_s() - (self._boot_s() if run.started_boot_s is None else run.started_boot_s)
+            lived_s = self._lived_s(run)
         match run.stopped_for:
             case "lease":
                 how, detail = "lease", f"the service was silent for {self._lease.lease_s:g} s, so its lease lapsed"
@@ -311,6 +311,12 @@ class Supervisor:
         run.exit = ExitRecord(how, code, at_s, detail, run.asked)
         self._note_end(run)
         self._on_exit(run.record())
+
+    def _lived_s(self, run: Run) -> float:
+        """Until now. What an older version started is only known by the time of day."""
+        if run.started_boot_s is not None:
+            return self._boot_s() - run.started_boot_s
+        return 0.0 if run.started_s is None else max(0.0, self._now_s() - run.started_s)
 
     def _note_end(self, run: Run) -> None:
         run.kill_at = run.asks_at = None

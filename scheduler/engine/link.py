@@ -58,7 +58,7 @@ class AgentLink:
         """Its last answer to a greeting; None: not greeted yet, or lost."""
         self.received = 0
         self.acked = 0
-        self.heard_s: float | None = None
+        self.heard_s: float | None = None if before is None else before.heard_s
         """When it is known to have lived: when the last call was made that it answered. (The answer may have been long on
         its way, and the agent dead when it came.) By the clock that `now_s` is of."""
         self._asked_s = 0.0

@@ -135,6 +135,8 @@ def on_return(state: ServiceState, out: Outcome, node: str, reports: Mapping[Run
         if fenced.before is not None and there <= reports.keys() and _may_go_on(state, fenced.before):
             state.put(out, fenced.before, "reconnected", now_s, {"node": node})
             continue
+        if fenced.before is not None:  # its runs there are told to go now, and never taken back
+            state.fenced[fenced.before.id] = replace(fenced, before=None)
         for key in there - reports.keys():
             run_is_gone(state, out, key, now_s)
 

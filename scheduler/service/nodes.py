@@ -87,16 +87,12 @@ def _set_right(state: ServiceState, job_id: str, worker: int, began_s: float, no
         return
     job = transitions.worker_set_right(job, worker, heard_s=began_s)
     state.keep(job, now_s)
-    if not isinstance(job.state, Running):
+    if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
         return
-    since_s = job.state.since_s
-    wrong = abs(began_s - since_s) > CLOCK_MARGIN_S
-    if (
-        len(job.state.workers) > 1
-    ):  # it runs since the last of them began: not from before this one, nor from the future
-        wrong = since_s < began_s - CLOCK_MARGIN_S or since_s > now_s
-    if wrong:
-        state.keep(replace(job, state=replace(job.state, since_s=began_s)), now_s)
+    # A gang runs since the last of its workers began: of those that were heard of by this service.
+    latest_s = state.began[job_id] = max(began_s, state.began.get(job_id, began_s))
+    if abs(latest_s - job.state.since_s) > CLOCK_MARGIN_S:
+        state.keep(replace(job, state=replace(job.state, since_s=latest_s)), now_s)
 
 
 def _stop_stray(state: ServiceState, key: RunKey) -> Stop:

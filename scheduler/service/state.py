@@ -165,6 +165,8 @@ class ServiceState:
     # Within an attempt.
     prepared: dict[RunKey, tuple[str, int]] = field(default_factory=dict)
     released: dict[str, Released] = field(default_factory=dict)
+    began: dict[str, float] = field(default_factory=dict)
+    """By job: when the last of its workers began of which a node has said for how long it has run."""
     limits: dict[str, float] = field(default_factory=dict)
     """When each running job's time limit is over."""
     own_ends: dict[RunKey, tuple[EndCause, str]] = field(default_factory=dict)
@@ -251,6 +253,7 @@ class ServiceState:
         if not isinstance(state, ON_NODES):
             self.queue.end(job.id)
             self.released.pop(job.id, None)
+            self.began.pop(job.id, None)
             if self.limits.pop(job.id, None) is not None:
                 self.timers.drop("time_limit", job.id)
             return

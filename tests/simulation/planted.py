@@ -104,7 +104,9 @@ def _double_count() -> contextlib.AbstractContextManager[Any]:
     """A better account of a run is added to the one before instead of taking its place."""
     real = metering._record
 
-    def record(state: ServiceState, job: Job, run: Any, from_s: float, to_s: float, end: Any, cause: str) -> UsageRecord:
+    def record(
+        state: ServiceState, job: Job, run: Any, from_s: float, to_s: float, end: Any, cause: str
+    ) -> UsageRecord:
         made = real(state, job, run, from_s, to_s, end, cause)
         billed = getattr(state, "_billed", None) or {}
         before = _billed.setdefault(id(state), billed)
@@ -215,8 +217,6 @@ def look_for(plant: Plant, seeds: Sequence[int]) -> Run | None:
             if run.violation is not None:
                 return run
     return None
-
-
 
 
 def main() -> None:

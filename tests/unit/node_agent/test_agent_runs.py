@@ -126,7 +126,6 @@ def test_so_many_early_batches_are_kept() -> None:
     assert forgotten(runs.take(1, 1, [forget(1)], NOW_S)) == list(range(1, MOST_EARLY + 1))
 
 
-@pytest.mark.xfail(strict=True, reason="the one that they wait for finds no room among them, until another hello")
 @pytest.mark.parametrize("beyond", [0, 10])
 def test_there_is_always_room_for_the_one_that_the_early_ones_wait_for(beyond: int) -> None:
     runs = early_ones(MOST_EARLY + beyond)

@@ -77,13 +77,7 @@ def test_of_a_run_that_began_after_the_last_sign_of_its_launcher_no_life_is_know
     assert lived_s(rig, "a") == 0.0
 
 
-FORGETS_THE_START = pytest.mark.xfail(
-    strict=True,
-    reason="another boot's start is dropped when the journal is opened, so the launcher after next has none",
-)
-
-
-@pytest.mark.parametrize("accident", ["the launcher dies", pytest.param("the power fails", marks=FORGETS_THE_START)])
+@pytest.mark.parametrize("accident", ["the launcher dies", pytest.param("the power fails")])
 def test_when_an_unseen_end_was_is_kept_for_the_launcher_after_next(rig: VirtualLauncher, accident: str) -> None:
     pid = rig.launch("a")
     rig.advance(25.0)
@@ -100,7 +94,6 @@ def test_when_an_unseen_end_was_is_kept_for_the_launcher_after_next(rig: Virtual
     assert lived_s(rig, "a") == 25.0
 
 
-@pytest.mark.xfail(strict=True, reason="without the start by CLOCK_BOOTTIME a run counts as ended when it began")
 def test_a_run_of_a_launcher_that_did_not_write_that_clock_down_lasts_by_the_time_of_day(rig: VirtualLauncher) -> None:
     """An older version started it, and this one watches it to its end: it is not billed for nothing."""
     rig.launch("a", Behaviour(life=Exits(30.0, 0)))

@@ -184,9 +184,6 @@ def test_what_was_set_right_stays_right_over_another_restart(make: Make) -> None
     assert failed_for(world.pass_time(10), job) is EndCause.TIME_LIMIT
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a restarted replica's age is taken for the service's, whose start moves with it"
-)
 def test_a_service_runs_since_it_came_up_whenever_its_replicas_were_started_again(world: World) -> None:
     """What the planner is told of its age is its own, not that of the replica that was started last."""
     (job,) = world.submit(service_spec(workers=2))
@@ -373,9 +370,6 @@ def test_where_its_tenants_quota_has_room_it_goes_on(make: Make) -> None:
     assert world.engine.live(lost) == [key]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what it was before stays remembered, and the SIGTERM that we sent fails the job"
-)
 def test_a_run_that_is_being_stopped_is_not_taken_back_by_the_next_silence(make: Make) -> None:
     """Its tenant has room again when its node, which was silent once more, is back: but the run has been told to go."""
     world, lost, second = lost_and_replaced(make)
