@@ -1,7 +1,7 @@
 """Known bugs, planted one at a time: the fault simulator has to find each.
 
 Each is a small change of the live code, of the kind that people make. Some are the very bugs that the simulator found
-first. `FOUND_BY` says which promise breaks, and by which seed: `python -m tests.simulation.planted` looks for them anew.
+first. `FOUND_BY` says which promise breaks, and by which seed; `python -m tests.simulation.planted` looks anew.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 from unittest.mock import patch
 
 from node_agent.agent_runs import AgentRuns
-from node_agent.launcher.lease import Lease
 from node_agent.launcher.supervisor import Supervisor
 from scheduler.core.jobs import Job
 from scheduler.core.usage_records import UsageRecord
 from scheduler.errors import Unavailable
-from scheduler.service import endings, fencing, metering, nodes, replicas, runs
+from scheduler.service import endings, fencing, nodes, replicas, runs
 from scheduler.service.control import Service
 from scheduler.service.state import ServiceState
 from scheduler.service.steps import ServiceSteps
+from scheduler.simulation import virtual_store
 from scheduler.simulation.faults import agent as simulated_agent
 from scheduler.simulation.faults.chance import story_of
 from scheduler.simulation.faults.world import Run, World
@@ -80,16 +80,6 @@ def _lease_never_lapses() -> contextlib.AbstractContextManager[Any]:
     return patch.object(Supervisor, "_lapse", lambda self, now: setattr(self._lease, "lapsed", True))
 
 
-def _lease_from_arrival() -> contextlib.AbstractContextManager[Any]:
-    """A renewal counts from when it arrives, however long it was on its way."""
-    real = Lease.renew
-
-    def renew(self: Lease, lease_s: float, stamp_s: float, now: float) -> bool:
-        return real(self, lease_s, now, now)
-
-    return patch.object(Lease, "renew", renew)
-
-
 def _lost_re_adopt() -> contextlib.AbstractContextManager[Any]:
     """A new agent does not ask its launcher what runs."""
     real = AgentRuns.agree
@@ -102,20 +92,15 @@ def _lost_re_adopt() -> contextlib.AbstractContextManager[Any]:
 
 def _double_count() -> contextlib.AbstractContextManager[Any]:
     """A better account of a run is added to the one before instead of taking its place."""
-    real = metering._record
+    real = virtual_store.accounted
 
-    def record(
-        state: ServiceState, job: Job, run: Any, from_s: float, to_s: float, end: Any, cause: str
-    ) -> UsageRecord:
-        made = real(state, job, run, from_s, to_s, end, cause)
-        billed = getattr(state, "_billed", None) or {}
-        before = _billed.setdefault(id(state), billed)
-        earlier = before.get(made.key, 0.0)
-        before[made.key] = earlier + made.seconds
-        return replace(made, to_s=made.to_s + earlier)
+    def added(known: UsageRecord | None, entry: Any) -> UsageRecord | None:
+        better = real(known, entry)
+        if known is None or better is None:
+            return better
+        return replace(better, to_s=better.to_s + known.seconds)
 
-    _billed: dict[int, dict[Any, float]] = {}
-    return patch.object(metering, "_record", record)
+    return patch.object(virtual_store, "accounted", added)
 
 
 def _gang_released_by_the_first() -> contextlib.AbstractContextManager[Any]:
@@ -132,19 +117,6 @@ def _strays_go_on() -> contextlib.AbstractContextManager[Any]:
             real(state, out, report, now_s)
 
     return patch.object(nodes, "_reconcile_known", reconcile)
-
-
-def _sessions_begin_anew() -> contextlib.AbstractContextManager[Any]:
-    """A link in the place of another begins with session 1 again (as it did once)."""
-    from scheduler.engine.link import AgentLink
-
-    real = AgentLink.__init__
-
-    def begin(self: AgentLink, name: str, before: AgentLink | None = None) -> None:
-        real(self, name, before)
-        self.session = 0
-
-    return patch.object(AgentLink, "__init__", begin)
 
 
 def _replica_beside_itself() -> contextlib.AbstractContextManager[Any]:
@@ -195,18 +167,35 @@ PLANTS: Mapping[str, Plant] = {
     "drops_what_could_not_be_kept": _drops_what_could_not_be_kept,
     "no_fence": _no_fence,
     "lease_never_lapses": _lease_never_lapses,
-    "lease_from_arrival": _lease_from_arrival,
     "lost_re_adopt": _lost_re_adopt,
     "double_count": _double_count,
     "gang_released_by_the_first": _gang_released_by_the_first,
     "strays_go_on": _strays_go_on,
-    "sessions_begin_anew": _sessions_begin_anew,
     "replica_beside_itself": _replica_beside_itself,
     "reconnects_beyond_quota": _reconnects_beyond_quota,
     "believes_the_clock": _believes_the_clock,
     "goes_on_from_a_torn_checkpoint": _goes_on_from_a_torn_checkpoint,
     "succeeds_when_told_to_go": _succeeds_when_told_to_go,
 }
+
+
+FOUND_BY: Mapping[str, tuple[int, str]] = {
+    "acknowledges_what_was_refused": (7, "acknowledged"),
+    "acts_before_the_commit": (0, "committed_first"),
+    "drops_what_could_not_be_kept": (7, "everything_ends"),
+    "no_fence": (3, "one_writer"),
+    "lease_never_lapses": (174, "one_writer"),
+    "lost_re_adopt": (0, "nothing_left"),
+    "double_count": (1, "bill"),
+    "gang_released_by_the_first": (2, "no_bugs"),
+    "strays_go_on": (36, "nothing_left"),
+    "replica_beside_itself": (1, "ends_rightly"),
+    "reconnects_beyond_quota": (212, "no_bugs"),
+    "believes_the_clock": (243, "ends_rightly"),
+    "goes_on_from_a_torn_checkpoint": (2, "whole_checkpoint"),
+    "succeeds_when_told_to_go": (3, "ends_rightly"),
+}
+"""The first seed that finds it, and the promise that it breaks."""
 
 
 def look_for(plant: Plant, seeds: Sequence[int]) -> Run | None:
