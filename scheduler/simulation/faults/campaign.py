@@ -4,6 +4,7 @@ replayed.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -60,6 +61,11 @@ def run_part(first: int, count: int) -> Part:
     return Part(count, steps, jobs, tuple(broken))
 
 
+def _leave_interrupts_to_the_parent() -> None:
+    """A ctrl-C reaches all processes of the terminal: a worker ends the part that it is at, and its parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_AT_ONCE) -> Iterator[Part]:
     """Parts as they are done. Each seed is a single thread of a single process, on however many cores they run."""
     parts = [(first + i, min(at_once, count - i)) for i in range(0, count, at_once)]
@@ -68,9 +74,9 @@ def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_
             yield run_part(*part)
         return
     # Spawned, not forked: whoever calls may have threads (a progress bar).
-    pool = ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(min(workers, len(parts)), get_context("spawn"), _leave_interrupts_to_the_parent)
+    running: set[Future[Part]] = set()
     try:
-        running: set[Future[Part]] = set()
         left = iter(parts)
         for part in left:
             running.add(pool.submit(run_part, *part))
@@ -81,6 +87,12 @@ def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_
                 yield future.result()
         for future in running:
             yield future.result()
+    except KeyboardInterrupt:  # what is under way is not thrown away
+        pool.shutdown(wait=True, cancel_futures=True)
+        for future in running:
+            if not future.cancelled():
+                yield future.result()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
