@@ -19,6 +19,7 @@ from scheduler.errors import BadInput
 
 if TYPE_CHECKING:
     from scheduler.simulation.faults.campaign import Breach
+    from scheduler.simulation.faults.chance import Rates
     from scheduler.simulation.faults.world import Run
 
 EXIT_BROKEN = 1
@@ -27,6 +28,7 @@ MOST_SEED = 2**31 - 1
 MOST_SEEDS = 10_000_000
 MOST_EXPLAINED = 20  # more than so many broken seeds tell nothing new
 EVENTS_SHOWN = 60
+MOST_OF_A_FAULT = 100
 
 
 class ShowProgress(Protocol):
@@ -42,6 +44,13 @@ class ShowProgress(Protocol):
 )
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes that play seeds. Default: one a core.")
 @click.option("--only", metavar="N,N,...", help="Of one seed's story these steps alone, as a violation tells them.")
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    metavar="FAULT=N",
+    help="So many of this fault in an average story, and no fault that is not named; may be repeated.",
+)
 @click.option("--trace", is_flag=True, help="With --seeds 1: tell everything that happens.")
 @output_option
 @click.pass_context
@@ -51,6 +60,7 @@ def faults(
     first: int,
     workers: int | None,
     only: str | None,
+    rates: tuple[str, ...],
     trace: bool,
     output: str,
 ) -> None:
@@ -63,20 +73,38 @@ def faults(
     if (only is not None or trace) and seeds != 1:
         raise BadInput("--only and --trace go with --seeds 1: they are about one story", field="seeds")
     if only is not None or trace:
-        context.exit(_one(first, only, trace, output))
-    context.exit(_many(first, seeds, workers or len(os.sched_getaffinity(0)), output))
+        context.exit(_one(first, only, _rates(rates), trace, output))
+    context.exit(_many(first, seeds, _rates(rates), workers or len(os.sched_getaffinity(0)), output))
+
+
+def _rates(given: tuple[str, ...]) -> Rates | None:
+    from scheduler.simulation.faults.chance import FAULTS
+
+    rates: dict[str, float] = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = -1.0
+        if name not in FAULTS:
+            raise BadInput(f"there is no fault {name[:40]!r}; faults: {', '.join(FAULTS)}", field="rate")
+        if not 0 <= rate <= MOST_OF_A_FAULT:
+            raise BadInput(f"expected {name}=N with N from 0 to {MOST_OF_A_FAULT}; got {each[:60]!r}", field="rate")
+        rates[name] = rate
+    return rates or None
 
 
 # ---- one story -----------------------------------------------------------------------------------------------------
 
 
-def _one(seed: int, only: str | None, trace: bool, output: str) -> int:
+def _one(seed: int, only: str | None, rates: Rates | None, trace: bool, output: str) -> int:
     from scheduler.simulation.faults.campaign import breach_of
     from scheduler.simulation.faults.chance import story_of
     from scheduler.simulation.faults.shrink import chosen
     from scheduler.simulation.faults.world import World
 
-    story = story_of(seed)
+    story = story_of(seed, rates)
     if only is not None:
         try:
             story = chosen(story, _numbers(only))
@@ -87,7 +115,7 @@ def _one(seed: int, only: str | None, trace: bool, output: str) -> int:
             ) from None
     show = trace and output != "json"
     run = World(story, (lambda line: click.echo(safe(line))) if show else None).run()
-    breaches = [] if run.violation is None else [breach_of(run)]
+    breaches = [] if run.violation is None else [breach_of(run, rates)]
     _tell(
         seed, 1, run.steps, breaches, broken=len(breaches), output=output, partial=False, run=run, with_events=not show
     )
@@ -106,7 +134,7 @@ def _numbers(only: str) -> set[int]:
 # ---- many ----------------------------------------------------------------------------------------------------------
 
 
-def _many(first: int, seeds: int, workers: int, output: str) -> int:
+def _many(first: int, seeds: int, rates: Rates | None, workers: int, output: str) -> int:
     from scheduler.simulation.faults.campaign import explain, run_seeds
 
     done = steps = 0
@@ -115,14 +143,14 @@ def _many(first: int, seeds: int, workers: int, output: str) -> int:
     partial = False
     with _progress() as show:
         try:
-            for part in run_seeds(first, seeds, workers=workers):
+            for part in run_seeds(first, seeds, rates, workers=workers):
                 done += part.seeds
                 steps += part.steps
                 broken += part.broken
                 show(f"seeds, {len(broken)} broken", done, seeds)
             for number, (seed, promise) in enumerate(sorted(broken)[:MOST_EXPLAINED]):
                 show(f"shortening seed {seed}", number, min(len(broken), MOST_EXPLAINED))
-                breaches.append(explain(seed, promise))
+                breaches.append(explain(seed, promise, rates))
         except KeyboardInterrupt:
             partial = True
     _tell(first, done, steps, breaches, broken=len(broken), output=output, partial=partial)

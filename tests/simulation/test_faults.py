@@ -16,6 +16,7 @@ import pytest
 from scheduler.simulation.faults.campaign import breach_of, run_part
 from scheduler.simulation.faults.chance import story_of
 from scheduler.simulation.faults.shrink import chosen, shrink
+from scheduler.simulation.faults.story import CrashAgent, CutOff, KillNode, KillService
 from scheduler.simulation.faults.world import World
 from tests.simulation.planted import FOUND_BY, PLANTS, look_for
 
@@ -47,6 +48,17 @@ def test_no_promise_is_broken() -> None:
     assert (code, answer["seeds"], answer["broken"]) == (0, SEEDS, 0)
     assert answer["evidence"] == "simulated"
     assert answer["steps"] > 100 * SEEDS  # something happened
+
+
+def test_rates_say_how_often_each_fault_comes() -> None:
+    code, answer = simulate_faults("--seeds", "20", "--rate", "cut_off=4", "--rate", "crash_agent=0")
+    assert (code, answer["broken"]) == (0, 0)
+    cuts = [
+        sum(isinstance(step.what, CutOff) for step in story_of(seed, {"cut_off": 4.0}).steps) for seed in range(200)
+    ]
+    assert 3.5 < sum(cuts) / len(cuts) < 4.5
+    kinds = {type(step.what) for seed in range(50) for step in story_of(seed, {"cut_off": 4.0}).steps}
+    assert not kinds & {CrashAgent, KillNode, KillService}
 
 
 @pytest.mark.parametrize("seed", ONCE_BROKEN)
@@ -136,6 +148,8 @@ def test_the_command_that_replays_plays_those_steps_alone() -> None:
         (["--seeds", "1", "--only", "a"], "expected numbers of steps"),
         (["--seeds", "2", "--only", "0"], "go with --seeds 1"),
         (["--seeds", "2", "--trace"], "go with --seeds 1"),
+        (["--rate", "earthquake=1"], "there is no fault 'earthquake'"),
+        (["--rate", "cut_off=often"], "expected cut_off=N"),
         (["--seeds", "0"], "0 is not in the range"),
         (["--from", "-1"], "-1 is not in the range"),
     ],

@@ -5,12 +5,12 @@ replayed.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from scheduler.simulation.faults.chance import story_of
+from scheduler.simulation.faults.chance import Rates, story_of
 from scheduler.simulation.faults.shrink import shrink
 from scheduler.simulation.faults.story import told
 from scheduler.simulation.faults.world import Run, World
@@ -31,12 +31,14 @@ class Breach:
     history: tuple[str, ...]
     numbers: tuple[int, ...]
     events: tuple[str, ...]
+    rates: Rates | None = None
 
     @property
     def command(self) -> str:
         """Replays the shortened story, and prints what happens."""
         only = ",".join(map(str, self.numbers))
-        return f"suanli simulate faults --from {self.seed} --seeds 1 --only {only or 'none'} --trace"
+        rates = "".join(f" --rate {name}={rate:g}" for name, rate in (self.rates or {}).items())
+        return f"suanli simulate faults --from {self.seed} --seeds 1{rates} --only {only or 'none'} --trace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,11 @@ class Part:
     broken: tuple[tuple[int, str], ...]
 
 
-def run_part(first: int, count: int) -> Part:
+def run_part(first: int, count: int, rates: Rates | None = None) -> Part:
     steps = jobs = 0
     broken: list[tuple[int, str]] = []
     for seed in range(first, first + count):
-        run = World(story_of(seed)).run()
+        run = World(story_of(seed, rates)).run()
         steps += run.steps
         jobs += run.jobs
         if run.violation is not None:
@@ -66,12 +68,14 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_AT_ONCE) -> Iterator[Part]:
+def run_seeds(
+    first: int, count: int, rates: Rates | None = None, *, workers: int = 1, at_once: int = SEEDS_AT_ONCE
+) -> Iterator[Part]:
     """Parts as they are done. Each seed is a single thread of a single process, on however many cores they run."""
     parts = [(first + i, min(at_once, count - i)) for i in range(0, count, at_once)]
     if workers <= 1 or len(parts) <= 1:
         for part in parts:
-            yield run_part(*part)
+            yield run_part(*part, rates)
         return
     # Spawned, not forked: whoever calls may have threads (a progress bar).
     pool = ProcessPoolExecutor(min(workers, len(parts)), get_context("spawn"), _leave_interrupts_to_the_parent)
@@ -79,7 +83,7 @@ def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_
     try:
         left = iter(parts)
         for part in left:
-            running.add(pool.submit(run_part, *part))
+            running.add(pool.submit(run_part, *part, rates))
             if len(running) < 2 * workers:
                 continue
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -97,12 +101,12 @@ def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def explain(seed: int, promise: str, ran: Callable[[int], None] = lambda runs: None) -> Breach:
+def explain(seed: int, promise: str, rates: Rates | None = None) -> Breach:
     """Shorten the story of a seed that breaks the promise, and tell it."""
-    return breach_of(shrink(story_of(seed), promise, ran=ran))
+    return breach_of(shrink(story_of(seed, rates), promise), rates)
 
 
-def breach_of(run: Run) -> Breach:
+def breach_of(run: Run, rates: Rates | None = None) -> Breach:
     """Of a run that broke a promise: it is run once more, to tell what happens."""
     assert run.violation is not None, run
     events: list[str] = []
@@ -119,4 +123,5 @@ def breach_of(run: Run) -> Breach:
         history=tuple(steps),
         numbers=tuple(step.number for step in run.story.steps),
         events=tuple(events),
+        rates=rates,
     )

@@ -8,7 +8,7 @@ read. Each seed leans towards some kinds of trouble and leaves others out, so th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from scheduler.simulation.faults.story import (
     BreakDevice,
@@ -39,6 +39,8 @@ from scheduler.simulation.faults.story import (
     What,
 )
 
+Trouble = Callable[[random.Random, Setup], What]
+
 CLASSES = ("best-effort", "normal", "normal", "urgent")
 TENANTS = ("studio", "studio", "hospital")
 DIRECTIONS: tuple[Direction, ...] = ("to", "from", "both", "both")
@@ -53,8 +55,14 @@ NONSENSE: tuple[Nonsense, ...] = (
 )
 
 
-def story_of(seed: int) -> Story:
-    """The whole story of a seed."""
+Rates = Mapping[str, float]
+"""By fault (`FAULTS`): how many of it an average story holds."""
+
+
+def story_of(seed: int, rates: Rates | None = None) -> Story:
+    """The whole story of a seed. Without `rates` it leans towards some faults and leaves others out; with them each fault
+    that is named comes as often as they say (Poisson), and no other one.
+    """
     rng = random.Random(f"suanli story {seed}")
     nodes = rng.choice((2, 2, 3, 3, 4))
     setup = Setup(
@@ -72,10 +80,25 @@ def story_of(seed: int) -> Story:
         made.append((rng.uniform(0, end_s * 0.8), _work(rng, setup)))
     for _ in range(rng.randint(0, 4)):
         made.append((rng.uniform(0, end_s), _request(rng, setup)))
-    for _ in range(rng.randint(2, 12)):
-        made.append((rng.uniform(0, end_s), rng.choice(kinds)(rng, setup)))
+    if rates is None:
+        for _ in range(rng.randint(2, 12)):
+            made.append((rng.uniform(0, end_s), rng.choice(kinds)(rng, setup)))
+    else:
+        made += [(rng.uniform(0, end_s), trouble(rng, setup)) for trouble in _at_rates(rng, rates)]
     made.sort(key=lambda pair: pair[0])
     return Story(setup, tuple(Step(i, round(at_s, 3), what) for i, (at_s, what) in enumerate(made)))
+
+
+def _at_rates(rng: random.Random, rates: Rates) -> list[Trouble]:
+    """Of each fault a Poisson number: how many exponential gaps fit into one story."""
+    chosen: list[Trouble] = []
+    for name in sorted(rates):
+        rate = rates[name]
+        at = rng.expovariate(rate) if rate > 0 else 1.0
+        while at < 1.0:
+            chosen.append(FAULTS[name])
+            at += rng.expovariate(rate)
+    return chosen
 
 
 def _work(rng: random.Random, setup: Setup) -> What:
@@ -189,20 +212,20 @@ def _repeat_exit(rng: random.Random, setup: Setup) -> What:
     return RepeatExit(rng.choice((1, 2, 5)), rng.choice((0.0, 1.0, 30.0)))
 
 
-_TROUBLE: tuple[Callable[[random.Random, Setup], What], ...] = (
-    _kill_service,
-    _kill_service,
-    _freeze_service,
-    _refuse_writes,
-    _fail_writes,
-    _crash_agent,
-    _crash_launcher,
-    _kill_node,
-    _cut_off,
-    _cut_off,
-    _tamper,
-    _weather,
-    _jump_clock,
-    _break_device,
-    _repeat_exit,
-)
+FAULTS: Mapping[str, Trouble] = {
+    "kill_service": _kill_service,
+    "freeze_service": _freeze_service,
+    "refuse_writes": _refuse_writes,
+    "fail_writes": _fail_writes,
+    "crash_agent": _crash_agent,
+    "crash_launcher": _crash_launcher,
+    "kill_node": _kill_node,
+    "cut_off": _cut_off,
+    "tamper": _tamper,
+    "weather": _weather,
+    "jump_clock": _jump_clock,
+    "break_device": _break_device,
+    "repeat_exit": _repeat_exit,
+}
+_TWICE_AS_OFTEN = ("kill_service", "cut_off")
+_TROUBLE = tuple(trouble for name, trouble in FAULTS.items() for _ in range(1 + (name in _TWICE_AS_OFTEN)))
