@@ -56,6 +56,7 @@ from scheduler.simulation.faults.truth import Truth, Violation
 from scheduler.simulation.faults.verdict import check_bill, check_jobs, check_nothing_left
 
 START_S = 1_000_000.0
+STORY_S = START_S + 1.0  # the site has come up by then
 LOOK_EVERY_S = 5.0
 CALM_S = 20.0  # after the last fault, before services are ended
 FINISHES_WITHIN_S = 3600.0
@@ -130,15 +131,15 @@ class World:
             log.propagate = was
         if violation is not None and violation.promise == "no_bugs":
             violation = Violation("no_bugs", f"{violation.text}: {heard.last}")
-        at_s = self.timeline.now_s - START_S
+        at_s = self.timeline.now_s - STORY_S
         return Run(self.story, self.timeline.steps, at_s, violation, len(self.disk.kept.jobs), self._digest)
 
     def _play(self) -> None:
         self.timeline.after(0.0, self._start_service)
         for step in self.story.steps:
-            self.timeline.at(START_S + 1.0 + step.at_s, lambda step=step: self._do(step))  # type: ignore[misc]
+            self.timeline.at(STORY_S + step.at_s, lambda step=step: self._do(step))  # type: ignore[misc]
         self.timeline.after(LOOK_EVERY_S, self._look_around)
-        over_s = START_S + 1.0 + self.story.setup.faults_until_s
+        over_s = STORY_S + self.story.setup.faults_until_s
         self.timeline.run(over_s, self._after_each)
         self._mend()
         self.timeline.run(over_s + CALM_S, self._after_each)
@@ -173,7 +174,7 @@ class World:
 
     def _say(self, text: str) -> None:
         if self._trace is not None:
-            self._trace(f"{self.timeline.now_s - START_S:9.3f}  {text}")
+            self._trace(f"{self.timeline.now_s - STORY_S:9.3f}  {text}")
 
     def _committed(self, changes: Sequence[Change]) -> None:
         for change in changes:
