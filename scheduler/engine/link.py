@@ -59,8 +59,8 @@ class AgentLink:
         self.received = 0
         self.acked = 0
         self.heard_s: float | None = None if before is None else before.heard_s
-        """When it is known to have lived: when the last call was made that it answered, by the clock that `now_s` is of.
-        (The answer may have been long on its way, and the agent dead when it came.)"""
+        """When it is known to have lived: when the last call was made that it answered, by the clock of `now_s`. (The
+        answer may have been long on its way, and the agent dead when it came.)"""
         self._greeting_sent_s: float | None = None
         self._poll_sent_s: float | None = None
         self.session: int = 0 if before is None else before.session

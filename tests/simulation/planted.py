@@ -1,7 +1,8 @@
 """Known bugs, planted one at a time: the fault simulator has to find each.
 
 Each is a small change of the live code, of the kind that people make. Some are the very bugs that the simulator found
-first. `FOUND_BY` says which promise breaks, and by which seed: `python -m tests.simulation.planted` looks for them anew.
+first. `FOUND_BY` says which promise breaks, and by which seed: `python -m tests.simulation.planted` looks for them
+anew.
 """
 
 from __future__ import annotations

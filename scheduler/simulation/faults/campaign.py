@@ -40,7 +40,7 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some seeds that were run: `steps` of virtual time in all, and the runs that broke a promise, not yet shortened."""
+    """Some seeds that were run: `steps` of virtual time in all, and each seed that broke a promise, with its name."""
 
     seeds: int
     steps: int
@@ -71,8 +71,7 @@ def run_seeds(first: int, count: int, *, workers: int = 1, at_once: int = SEEDS_
     pool = ProcessPoolExecutor(min(workers, len(parts)), mp_context=get_context("spawn"))
     try:
         running: set[Future[Part]] = set()
-        left = iter(parts)
-        for part in left:
+        for part in parts:
             running.add(pool.submit(run_part, *part))
             if len(running) < 2 * workers:
                 continue
