@@ -269,8 +269,8 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """One run that an agent knows of, for a service that restarts: what it did last. `started_s`: as in Exited. `ran_s`:
-    for how long it has run, by a clock that nobody can set.
+    """One run that an agent knows of, for a service that restarts: what it did last. `started_s`: as in Exited.
+    `ran_s`: for how long it has run, by a clock that nobody can set.
     """
 
     key: RunKey

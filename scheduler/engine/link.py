@@ -59,9 +59,10 @@ class AgentLink:
         self.received = 0
         self.acked = 0
         self.heard_s: float | None = None if before is None else before.heard_s
-        """When it is known to have lived: when the last call was made that it answered. (The answer may have been long on
-        its way, and the agent dead when it came.) By the clock that `now_s` is of."""
-        self._asked_s = 0.0
+        """When it is known to have lived: when the last call was made that it answered, by the clock of `now_s`. (The
+        answer may have been long on its way, and the agent dead when it came.)"""
+        self._greeting_sent_s: float | None = None
+        self._poll_sent_s: float | None = None
         self.session: int = 0 if before is None else before.session
         self._open = False
         self._sent = 0
@@ -80,7 +81,7 @@ class AgentLink:
 
     def greet(self, now_s: float) -> int:
         """The session to be opened by the greeting that goes out now."""
-        self._asked_s = now_s
+        self._greeting_sent_s = now_s
         self._open = False
         self.session += 1
         return self.session
@@ -91,7 +92,8 @@ class AgentLink:
             return []
         if self.hello is None or self.hello.incarnation != hello.incarnation:
             self.received = self.acked = 0
-        heard_before_s, self.heard_s = self.heard_s, self._asked_s
+        heard_before_s = self.heard_s
+        self._has_lived(self._greeting_sent_s)
         self.hello = hello
         self.nodes = tuple(report.name for report in hello.nodes)
         self._open, self._down = True, False
@@ -130,14 +132,14 @@ class AgentLink:
 
     def poll(self, now_s: float) -> int:
         """After which event the poll asks that goes out now."""
-        self._asked_s = now_s
+        self._poll_sent_s = now_s
         return self.received
 
     def on_batch(self, batch: EventBatch, now_s: float) -> tuple[list[EngineEvent], bool]:
         """(events for the service, whether the agent must be greeted again): an answer to a poll of this session."""
         if self.hello is None or batch.incarnation != self.hello.incarnation:
             return [], True  # it was replaced behind our back
-        self.heard_s = self._asked_s
+        self._has_lived(self._poll_sent_s)
         told: list[EngineEvent] = []
         for numbered in batch.events:
             if numbered.seq > self.received:
@@ -150,6 +152,11 @@ class AgentLink:
             self._unheard.popleft()
         late = bool(self._unheard) and now_s - self._unheard[0][1] > COMMAND_LATE_S
         return told, late or self._has_changed(told) or now_s - self._greeted_s > GREET_EVERY_S
+
+    def _has_lived(self, asked_s: float | None) -> None:
+        """A call that was made then is answered; perhaps later than one that was made after it."""
+        if asked_s is not None and (self.heard_s is None or asked_s > self.heard_s):
+            self.heard_s = asked_s
 
     @staticmethod
     def _has_changed(told: Sequence[EngineEvent]) -> bool:

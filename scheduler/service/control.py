@@ -96,6 +96,11 @@ class Service:
         self._submitting = threading.Lock()
 
     @property
+    def started(self) -> bool:
+        """What the store holds was taken over; until then there is no `loop`."""
+        return self._loop is not None
+
+    @property
     def loop(self) -> ServiceLoop:
         if self._loop is None:
             raise Unavailable("the service has not started yet; try again in a moment")

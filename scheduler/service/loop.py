@@ -87,6 +87,11 @@ class ServiceLoop:
         """Why nothing can be committed now."""
         return self._steps.store_error
 
+    @property
+    def state(self) -> ServiceState:
+        """For the thread that runs the loop: without `start`, for whoever calls `run_once`. Others use `call`."""
+        return self._state
+
     def post(self, event: Event, *, force: bool = False) -> None:
         """Hand in an event. Blocks while the queue is full, unless `force` is given or the loop itself calls."""
         own = threading.current_thread() is self._thread or self._thread is None

@@ -34,7 +34,7 @@ def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exi
         return  # told again by somebody who knows nothing of it: the first account was made when less time had passed
     words = said.asked or cause.value
     if said.how == "unknown":
-        # A node that says when it began says also until when it is known to have lived; one that has no record does not.
+        # A node that says when it began says also until when it is known to have lived; one without a record does not.
         known = said.started_s is not None
         to_s = max(from_s, said.at_s) if known else _believed_s(state, run, from_s)
         out.usage_records.append(_record(state, job, run, from_s, to_s, "unseen", words))

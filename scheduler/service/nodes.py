@@ -29,7 +29,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
         state.cluster.add_node(event.facts)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
     status.heard(now_s)
-    status.lived_s = event.heard_s
+    status.lived_s = _not_after(event.heard_s, now_s)
     status.up, status.silent_since_s, status.detail = True, None, ""
     # The lease first: whatever is asked of the node next, its runs are to outlive the asking.
     out.send(name, RenewLease(state.epoch, state.lease_s))
@@ -130,8 +130,8 @@ def _prepare_again(state: ServiceState, out: Outcome, job: Job, run: WorkerRun) 
 
 def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) -> None:
     status = state.nodes.setdefault(event.node, NodeStatus(event.node, now_s))
-    heard_s = status.contact_s if event.heard_s is None else event.heard_s
-    status.lived_s = event.heard_s
+    status.lived_s = _not_after(event.heard_s, now_s)
+    heard_s = status.contact_s if status.lived_s is None else status.lived_s
     if heard_s is not None:
         status.heard_before(min(heard_s, now_s))
     if event.proof_of_death:
@@ -154,6 +154,11 @@ def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) 
         until_s = status.silent_since_s + state.lease_s + CLOCK_MARGIN_S
         state.timers.add(Timer(until_s, "silence", event.node))
         fencing.push_out_all(state, out, event.node, now_s)
+
+
+def _not_after(heard_s: float | None, now_s: float) -> float | None:
+    """The clock may have been set back since: for what is still to come nobody is billed."""
+    return None if heard_s is None else min(heard_s, now_s)
 
 
 def silence_over(state: ServiceState, out: Outcome, node: str, now_s: float) -> None:

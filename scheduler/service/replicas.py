@@ -75,9 +75,8 @@ def restart_due(state: ServiceState, out: Outcome, now_s: float) -> None:
         job = state.jobs.get(job_id)
         if job is None or not serves(job):
             del state.restarts[job_id, worker]
-        elif due_s <= now_s:
-            if _can_be_used(state, _run(job, worker).placement):
-                start_again(state, out, job, worker, None, now_s)
+        elif due_s <= now_s and _can_be_used(state, _run(job, worker).placement):
+            start_again(state, out, job, worker, None, now_s)
 
 
 def _can_be_used(state: ServiceState, place: Placement) -> bool:

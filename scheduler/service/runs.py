@@ -95,8 +95,8 @@ def _release(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
 
 
 def prepare_failed(state: ServiceState, out: Outcome, said: PrepareFailed, now_s: float) -> None:
-    """Nothing of the attempt has started. Where the job file is wrong trying again would not help; where the node is, it
-    may: another attempt is made, perhaps elsewhere, as after any run that was never started.
+    """Nothing of the attempt has started. Where the job file is wrong trying again would not help; where the node is,
+    it may: another attempt is made, perhaps elsewhere, as after any run that was never started.
     """
     if said.field == NODES_FAULT:
         exited(state, out, Exited(said.key, "never_started", None, None, said.detail, now_s), now_s)

@@ -32,10 +32,14 @@ from scheduler.simulation.faults.timeline import Appointment
 if TYPE_CHECKING:
     from scheduler.simulation.faults.machine import Machine, VirtualLauncher
 
-HOP_S = 0.0005  # between agent and launcher
+HOP_S = 0.0005  # between process, launcher and agent
+LAUNCHER_STARTS_S = 0.2
+LAUNCHER_PAUSE_S = 1.0  # after one is lost, before it looks for another
+LOOKS_FOR_ACK_S = 0.05
 CHECK_S = 0.002
 LOOK_S = 0.004
 FIRST_PORT = 20_000
+SERVING_PORT = 30_000
 
 
 def key_text(key: RunKey) -> str:
@@ -143,8 +147,8 @@ class VirtualAgent:
             return
         launcher = self._machine.find_launcher()
         if launcher is None:
-            self._machine.timeline.after(0.0, self._machine.start_launcher)
-            self._timeline.after(0.2, self.connect)
+            self._timeline.after(0.0, self._machine.start_launcher)
+            self._timeline.after(LAUNCHER_STARTS_S, self.connect)
             return
         self.launcher = launcher
         table = []
@@ -161,7 +165,7 @@ class VirtualAgent:
 
     def on_launcher_lost(self) -> None:
         self.launcher = None
-        self._timeline.after(1.0, self.connect)
+        self._timeline.after(LAUNCHER_PAUSE_S, self.connect)
 
     def on_exit(self, launcher: VirtualLauncher, record: RunRecord) -> None:
         if not self.dead and self.launcher is launcher:
@@ -203,7 +207,7 @@ class VirtualAgent:
             wait_s = max(0.0, deadline_s - self._now_s())
             self._timers[key] = self._timeline.after(wait_s, lambda: self._feed(key, attempts.Tick()))
         if attempts.awaits_ack(self._runs.states.get(key)):
-            self._timeline.after(0.05, lambda: self.look_for_ack(key))
+            self._timeline.after(LOOKS_FOR_ACK_S, lambda: self.look_for_ack(key))
 
     def _do_one(self, request: Request) -> None:
         match request:
@@ -337,7 +341,7 @@ class VirtualAgent:
         state = self._runs.states.get(key)
         answers = program is not None and program.is_ready
         if not self.dead and answers and isinstance(state, attempts.Live) and state.ready is None:
-            self._feed(key, attempts.ReadySeen(f"{self._machine.report().address}:{30_000 + key.attempt}"))
+            self._feed(key, attempts.ReadySeen(f"{self._machine.report().address}:{SERVING_PORT + key.attempt}"))
 
 
 def _forget(launcher: VirtualLauncher, epoch: int, key: RunKey) -> None:

@@ -43,7 +43,7 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some seeds that were run: `steps` of virtual time in all, and the runs that broke a promise, not yet shortened."""
+    """Some seeds that were run: `steps` of virtual time in all, and each seed that broke a promise, with its name."""
 
     seeds: int
     steps: int
@@ -81,8 +81,7 @@ def run_seeds(
     pool = ProcessPoolExecutor(min(workers, len(parts)), get_context("spawn"), _leave_interrupts_to_the_parent)
     running: set[Future[Part]] = set()
     try:
-        left = iter(parts)
-        for part in left:
+        for part in parts:
             running.add(pool.submit(run_part, *part, rates))
             if len(running) < 2 * workers:
                 continue

@@ -38,8 +38,8 @@ class _Attended:
 
 
 class VirtualEngine:
-    """Implements scheduler.ports.Engine. `clock` is the service's, `point` a place where it may be killed, `heard` hears
-    of each event after it was handed in, `sent` of each command that goes out."""
+    """Implements scheduler.ports.Engine. `clock` is the service's, `point` a place where it may be killed; `heard` is
+    told of each event after it was handed in, `sent` of each command that goes out."""
 
     def __init__(
         self,

@@ -4,14 +4,15 @@ the real agent (without its I/O) on it, each of which may die alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable
 from typing import Protocol
 
 from node_agent.launcher.journal import Journal
 from node_agent.launcher.records import LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Supervisor
 from node_agent.messages import DeviceReport, LaunchSpec, NodeReport, RunKey
-from scheduler.simulation.faults.agent import VirtualAgent, key_of_text
+from scheduler.simulation.faults.agent import HOP_S, VirtualAgent, key_of_text
 from scheduler.simulation.faults.programs import Place, Program, SharedFiles
 from scheduler.simulation.faults.story import Serve, Submit
 from scheduler.simulation.faults.timeline import Appointment, Timeline
@@ -20,8 +21,6 @@ from scheduler.simulation.faults.virtual_processes import Behaviour, VirtualProc
 
 BOOT_S = 10.0  # how old a node is when the story begins
 AGENT_STARTS_S = 0.4
-LAUNCHER_STARTS_S = 0.2
-LAUNCHER_PAUSE_S = 1.0
 NOTICES_S = 0.03  # how long the agent takes to see a file that a run has touched
 MODEL, VENDOR, MEMORY_BYTES = "H100 SXM", "nvidia", 80 * 10**9
 
@@ -81,7 +80,7 @@ class VirtualLauncher:
     def _push(self, record: RunRecord) -> None:
         agent = self._machine.agent
         if agent is not None and agent.launcher is self:
-            self._machine.timeline.after(0.0005, lambda: agent.on_exit(self, record))
+            self._machine.timeline.after(HOP_S, lambda: agent.on_exit(self, record))
 
     def die(self) -> None:
         self.dead = True
@@ -121,7 +120,6 @@ class Machine:
         self._ends: Appointment | None = None
         self._booted_s = timeline.now_s - BOOT_S
         self.processes = VirtualProcesses(self.boot_s, behave=self._behave, on_signal=self._on_signal)
-        self._starting: Program | None = None
 
     def boot_s(self) -> float:
         return self.timeline.now_s - self._booted_s
@@ -142,7 +140,7 @@ class Machine:
         return self.agent
 
     def find_launcher(self) -> VirtualLauncher | None:
-        """Who lives here already; None: one is being started, ask again after LAUNCHER_STARTS_S."""
+        """Who lives here already; None: nobody does."""
         return self.launcher
 
     def start_launcher(self) -> None:
@@ -192,13 +190,13 @@ class Machine:
         )
         return NodeReport(self.name, "site", f"10.0.0.{self.name[1:]}", devices, 64_000, 512 * 2**30, simulated=False)
 
-    def break_device(self, device: int, status: int) -> None:
+    def break_device(self, device: int) -> None:
         """What uses it is killed by the driver; from the next greeting on the node does not list it."""
         self.broken.add(device)
         for process in self.processes.alive():
             spec = self.specs.get(key_of_text(process.order.key))
             if spec is not None and device in spec.device_indices:
-                self.processes.end(process.pid, status, by_signal=True)
+                self.processes.end(process.pid, signal.SIGKILL, by_signal=True)
         self.note_ends()
         self.news()
 
@@ -208,7 +206,7 @@ class Machine:
         key = key_of_text(order.key)
         spec, env = self.specs[key], dict(order.env)
         place = Place(key, env.get("SUANLI_CHECKPOINT_DIR"), env.get("SUANLI_RESUME_FROM"))
-        self._starting = Program(
+        program = Program(
             self.timeline,
             self.files,
             self._program_of(spec.job_name),
@@ -217,8 +215,8 @@ class Machine:
             on_ready=lambda: self._noticed_by_agent(lambda agent: agent.look_if_ready(key)),
         )
         # The process is in the table when the launcher's step is over; it begins then.
-        self.timeline.after(0.0, lambda program=self._starting: self._begin(order.key, program))  # type: ignore[misc]
-        return self._starting.behaviour()
+        self.timeline.after(0.0, lambda: self._begin(order.key, program))
+        return program.behaviour()
 
     def _begin(self, order_key: str, program: Program) -> None:
         for process in self.processes.alive():
@@ -278,7 +276,7 @@ class Machine:
         """Something has ended: the launcher hears of it at its next turn."""
         launcher = self.launcher
         if launcher is not None:
-            self.timeline.after(0.0005, launcher.turn)
+            self.timeline.after(HOP_S, launcher.turn)
 
     def program_of_key(self, key: RunKey) -> Program | None:
         for pid, program in self._programs.items():
@@ -286,9 +284,6 @@ class Machine:
             if process is not None and key_of_text(process.order.key) == key:
                 return program
         return None
-
-    def living_keys(self) -> Sequence[RunKey]:
-        return [key_of_text(process.order.key) for process in self.processes.alive()]
 
 
 def _nothing_said(text: str) -> None:

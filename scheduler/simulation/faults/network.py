@@ -8,8 +8,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import assert_never
 
-from scheduler.simulation.faults.story import CutOff, Direction, Tamper, Weather
+from scheduler.simulation.faults.story import CutOff, Direction, Tamper, Tampering, Weather
 from scheduler.simulation.faults.timeline import Timeline
 
 FASTEST_S, SLOWEST_S = 0.0003, 0.002
@@ -17,7 +18,7 @@ FASTEST_S, SLOWEST_S = 0.0003, 0.002
 
 @dataclass(slots=True)
 class _Spoilt:
-    how: str
+    how: Tampering
     left: int
     by_s: float
 
@@ -32,7 +33,7 @@ class Network:
         self._cut: dict[tuple[str, str], int] = {}
         self._spoilt: dict[tuple[str, str], list[_Spoilt]] = {}
         self._weather: list[tuple[float, Weather]] = []
-        self.calm = False
+        self._calm = False
         """The faults are over."""
 
     def send(self, node: str, direction: Direction, arrive: Callable[[], None]) -> None:
@@ -42,7 +43,7 @@ class Network:
             chance = self._chance[link] = random.Random(f"{self._seed} {node} {direction}")
         takes_s = chance.uniform(FASTEST_S, SLOWEST_S)
         copies = 1
-        if not self.calm:
+        if not self._calm:
             copies, late_s = self._fate(link, chance)
             takes_s += late_s
         if self._cut.get(link):
@@ -66,8 +67,10 @@ class Network:
                     copies = 0
                 case "delay":
                     late_s += spoilt.by_s
-                case _:
+                case "double":
                     copies = 2
+                case _:
+                    assert_never(spoilt.how)
         now_s = self._timeline.now_s
         for until_s, weather in self._weather:
             if now_s < until_s:
@@ -100,7 +103,7 @@ class Network:
 
     def heal(self) -> None:
         """From now on every message arrives, once and soon."""
-        self.calm = True
+        self._calm = True
         self._cut.clear()
         self._spoilt.clear()
         self._weather.clear()

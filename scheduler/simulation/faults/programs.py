@@ -45,7 +45,7 @@ class Place:
 
 
 class Program:
-    """One process. `on_ack`, `on_ready` tell who watches the run; `on_end` comes before the process table changes."""
+    """One process. `on_ack`, `on_ready` tell who watches the run."""
 
     def __init__(
         self,
@@ -80,9 +80,9 @@ class Program:
         term: Reaction = "fatal"
         if what.stubborn:
             term = "handled"
-        elif what.saves_every_s:
+        elif what.saves_every_s is not None:
             term = Exits(TERM_S, what.leaves_with)
-        return Behaviour(term=term, usr1="handled" if what.saves_every_s else "fatal")
+        return Behaviour(term=term, usr1="fatal" if what.saves_every_s is None else "handled")
 
     def run(self, processes: VirtualProcesses, pid: int, ended: Callable[[], None]) -> None:
         """Begin. `ended` is called when it has ended by itself."""

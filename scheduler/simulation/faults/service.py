@@ -5,7 +5,6 @@ may be killed at any place where a real one could, frozen, and started again fro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 from node_agent.messages import Command
 from scheduler.core.decisions import Policy
@@ -20,8 +19,6 @@ from scheduler.simulation.faults.machine import Machine
 from scheduler.simulation.faults.network import Network
 from scheduler.simulation.faults.timeline import Appointment, Timeline
 from scheduler.simulation.virtual_store import Kept, VirtualStore
-
-T = TypeVar("T")
 
 HANDS_IN_S = 0.0005  # from an event's arrival to the batch that looks at it
 SECRET = b"simulated" * 4
@@ -78,17 +75,17 @@ class _Clock:
 
 
 class _Gateway:
+    """Nobody sends requests to the simulated services; a table of routes is a place where the service may be killed."""
+
     def __init__(self, point: Callable[[str], None]) -> None:
         self._point = point
-        self.routes: Sequence[Route] = ()
 
     def publish(self, routes: Sequence[Route]) -> None:
         self._point("publish routes")
-        self.routes = routes
 
 
 class ServiceProcess:
-    """One start of the service. `died` is called when it is killed from within."""
+    """One start of the service. `died` is told when it is killed, at a place that `arm` chose."""
 
     def __init__(
         self,
@@ -114,7 +111,6 @@ class ServiceProcess:
         self.frozen = False
         self.clock = _Clock(timeline, wall_s)
         self._next: Appointment | None = None
-        self.gateway = _Gateway(self._point)
         self.engine = VirtualEngine(
             timeline,
             network,
@@ -128,7 +124,7 @@ class ServiceProcess:
         self.service = Service(
             _Store(disk, self._point),
             self.engine,
-            self.gateway,
+            _Gateway(self._point),
             self.clock,
             policy=policy,
             priority_classes=priority_classes,
@@ -172,19 +168,18 @@ class ServiceProcess:
             return
         self.act(self.service.loop.run_once)
 
-    def act(self, what: Callable[[], T]) -> T | None:
-        """Something that this process does; None where it was killed in the middle of it."""
+    def act(self, what: Callable[[], None]) -> None:
+        """Something that this process does; it may be killed in the middle of it."""
         try:
             self._point("before a batch")
-            answer = what()
+            what()
         except Killed:
             self._end()
             self._died(self)
-            return None
+            return
         if not self.dead:
             busy = self.service.loop.backlog() and self.service.loop.store_error is None
             self._wake(HANDS_IN_S if busy else max(HANDS_IN_S, self._wait_s()))
-        return answer
 
     def _wait_s(self) -> float:
         """Until a timer is due. Between timers a live service looks once a second, at nothing."""
@@ -196,11 +191,15 @@ class ServiceProcess:
             due_s = min(due_s, state.planned_s + REPLAN_EVERY_S)
         return max(0.001, min(10.0, due_s - self.clock.now_s()))
 
+    def has_met_a_bug(self) -> bool:
+        return self.service.started and self.service.loop.bugs > 0
+
     @property
     def state(self) -> ServiceState:
-        return self.service.loop._state
+        return self.service.loop.state
 
     def in_doubt(self) -> bool:
+        """The store refuses: what the service holds in memory may not have been committed."""
         return self.service.loop.store_error is not None
 
     # ---- ends ------------------------------------------------------------------------------------------------------
@@ -219,11 +218,6 @@ class ServiceProcess:
             if self._points_left <= 0:
                 raise Killed(label)
             self._points_left -= 1
-
-    def kill(self) -> None:
-        if not self.dead:
-            self._end()
-            self._died(self)
 
     def _end(self) -> None:
         self.dead = True

@@ -1,9 +1,9 @@
 """The shortest story that still breaks the same promise.
 
-Steps are left out, in halves, quarters and so on down to single ones, as long as the promise stays broken: delta debugging
-(Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28(2), 2002). Every step keeps its
-number and its time, so that the shortened story can be told by the numbers of its steps. What is found is 1-minimal: no
-single step can be left out of it.
+Steps are left out, in halves, quarters and so on down to single ones, as long as the promise stays broken: delta
+debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE TSE 28(2), 2002). Every step
+keeps its number and its time, so that the shortened story can be told by the numbers of its steps. What is found is
+1-minimal: no single step can be left out of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ def shrink(
     best = World(story).run()
     assert best.violation is not None, story
     assert best.violation.promise == promise, (promise, best.violation)
-    # What comes after the moment of the breach had no part in it.
     runs = 1
     parts = 2
     while len(best.story.steps) > 1 and runs < most_runs:

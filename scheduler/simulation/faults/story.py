@@ -20,7 +20,8 @@ Nonsense = Literal["never_fits", "foreign_tenant", "past_deadline", "unknown_dep
 class Submit:
     """A job: `workers` of `devices` (or of `share_milli` of one device) each, which works for `work_s` and then exits
     with 0, but in its first `fails` attempts with 1. `saves_every_s` None: it keeps no checkpoint. `save_s`: how long
-    one takes. `stubborn`: SIGTERM does not end it; `leaves_with`: what a job that saves exits with when it is asked to go. `after`: it waits for the job that was submitted so many before it.
+    one takes. `stubborn`: SIGTERM does not end it; `leaves_with`: what a job that saves exits with when it is asked to
+    go. `after`: it waits for the job that was acknowledged so many before it; 0: for none.
     """
 
     workers: int = 1

@@ -1,4 +1,4 @@
-"""What people ask of the simulated service: jobs, nonsense, cancellations, scaling, drains; and what was promised to them."""
+"""What people ask of the simulated service (jobs, nonsense, cancellations, scaling, drains), and what it promised them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Tenants:
             case "never_fits":
                 spec = job_spec(name, Submit(devices=max(self._devices) + 1), None)
                 refused = _is_refused(lambda: service.submit([spec], OPERATOR))
-                # Before all nodes have been heard of, a service cannot know; then it may take it, and says why it waits.
+                # Before all nodes have been heard of it cannot know; then it may take it, and says why it waits.
                 if not refused:
                     self.expected.cancelled.add(_last(service))
                     service.cancel(_last(service), OPERATOR, reason="it never fits")

@@ -1,7 +1,7 @@
 """What must hold, whatever happens: the site is looked at from outside, where the service cannot see.
 
 The processes that really ran are written down as they start and end, and what was committed as it becomes durable; both
-are compared with what was promised. A broken promise is a `Violation`, once each.
+are compared with what was promised. A broken promise is a `Violation`, and ends the run.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Truth:
         self.say: Callable[[str], None] = lambda text: None
         self.runs: list[TrueRun] = []
         self.acknowledged: dict[str, None] = {}
+        """Ids of jobs, in the order in which they were acknowledged."""
         self._alive: dict[tuple[str, int], TrueRun] = {}
         self._started: set[RunKey] = set()
         self._ended: dict[str, Job] = {}

@@ -4,14 +4,12 @@ with what ran?
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from scheduler.core.jobs import Cancelled, EndCause, Failed, Job, Succeeded
 from scheduler.core.usage_records import UsageRecord
 from scheduler.service.dispatch import is_service
 from scheduler.service.state import ServiceState
 from scheduler.simulation.faults.story import Serve, Submit
-from scheduler.simulation.faults.truth import TrueRun, Truth, Violation
+from scheduler.simulation.faults.truth import WHOLE_MILLI, TrueRun, Truth, Violation
 from scheduler.simulation.virtual_store import Kept
 
 CLOCKS_S = 0.1  # hops between process, launcher and agent
@@ -107,15 +105,10 @@ def _check_record(record: UsageRecord, run: TrueRun) -> None:
         )
 
 
-def unbilled(kept: Kept, runs: Iterable[TrueRun]) -> list[TrueRun]:
-    """Runs without a record."""
-    return [run for run in runs if (run.key.job_id, run.key.attempt, run.key.worker) not in kept.usage_records]
-
-
 def _device_seconds(run: TrueRun) -> float:
     assert run.ended_s is not None, run
-    milli = run.spec.share_milli or 1000 * len(run.spec.device_indices)
-    return milli * (run.ended_s - run.began_s) / 1000
+    milli = run.spec.share_milli or WHOLE_MILLI * len(run.spec.device_indices)
+    return milli * (run.ended_s - run.began_s) / WHOLE_MILLI
 
 
 # ---- nothing is left -----------------------------------------------------------------------------------------------
@@ -136,6 +129,7 @@ def check_nothing_left(state: ServiceState) -> None:
         "fenced": state.fenced,
         "prepared": state.prepared,
         "released": state.released,
+        "began": state.began,
         "own ends": state.own_ends,
         "limits": state.limits,
         "dependents": state.dependents,

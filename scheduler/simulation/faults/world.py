@@ -1,4 +1,4 @@
-"""A whole simulated site in one thread: what a story says is done to it, and at every moment what must hold is looked at.
+"""A whole simulated site in one thread: what a story says is done to it, and all the while what must hold is looked at.
 
 Time, network, disks, processes and clocks are virtual. The service, its links to the agents, the agents and the
 launchers are the live ones. When the story is over all is mended, and within bounded time every job must have ended and
@@ -52,7 +52,7 @@ from scheduler.simulation.faults.story import (
 )
 from scheduler.simulation.faults.tenants import PRIORITY_CLASSES, Tenants
 from scheduler.simulation.faults.timeline import Timeline
-from scheduler.simulation.faults.truth import Truth, Violation
+from scheduler.simulation.faults.truth import WHOLE_MILLI, Truth, Violation
 from scheduler.simulation.faults.verdict import check_bill, check_jobs, check_nothing_left
 
 START_S = 1_000_000.0
@@ -62,7 +62,6 @@ CALM_S = 20.0  # after the last fault, before services are ended
 FINISHES_WITHIN_S = 3600.0
 HALF_LIFE_S = 3600.0
 RESTART_S = 2.0
-XID_KILL = 9
 
 log = logging.getLogger("scheduler")
 
@@ -91,7 +90,7 @@ class World:
         self.network = Network(self.timeline, setup.seed)
         self.files = SharedFiles()
         self.tenants = Tenants(setup.devices)
-        most = None if setup.quota_studio is None else setup.quota_studio * 1000
+        most = None if setup.quota_studio is None else setup.quota_studio * WHOLE_MILLI
         self.disk = Disk(self._committed)
         quotas = {"studio": (most, setup.limit_studio_jobs)}
         self.truth = Truth(self.disk.kept, self.files, lambda: self.timeline.now_s, quotas)
@@ -110,6 +109,8 @@ class World:
         self.service: ServiceProcess | None = None
         self._frozen: list[ServiceProcess] = []
         self._head_offset_s = 0.0
+        self._down_s = RESTART_S
+        """How long after the next death of the service another one is started."""
         self._exits: deque[RunEvent] = deque(maxlen=20)
         self._over = False
         self._digest = 0
@@ -151,8 +152,7 @@ class World:
 
     def _after_each(self) -> None:
         self._note(f"{self.timeline.now_s} {len(self.truth.runs)}")
-        service = self.service
-        if service is not None and service.service._loop is not None and service.service.loop.bugs:
+        if self.service is not None and self.service.has_met_a_bug():
             raise Violation("no_bugs", "the service met what cannot happen")
 
     def _look_around(self) -> None:
@@ -215,8 +215,6 @@ class World:
         if self.service is process:
             self.service = None
             self.timeline.after(self._down_s, self._start_service)
-
-    _down_s = RESTART_S
 
     def _with_service(self, act: Callable[[ServiceProcess], None]) -> None:
         """Somebody asks something of the service: in vain while there is none, so they ask again."""
@@ -331,7 +329,7 @@ class World:
                 self.tenants.expected.killed_by_device[run.key.job_id] = (
                     self.tenants.expected.killed_by_device.get(run.key.job_id, 0) + 1
                 )
-        machine.break_device(what.device, XID_KILL)
+        machine.break_device(what.device)
         self.timeline.after(what.for_s, lambda: machine.broken.discard(what.device))
 
     def _repeat(self, events: list[RunEvent]) -> None:

@@ -58,9 +58,9 @@ def seqs(told: Sequence[EngineEvent]) -> list[int]:
 
 @pytest.fixture
 def link() -> AgentLink:
-    """In its first session, opened at 1,000 s by the service's clock."""
+    """In its first session: greeted at 999 s by the service's clock, and answered at 1,000 s."""
     link = AgentLink("agent")
-    assert link.greet() == 1
+    assert link.greet(999.0) == 1
     link.on_hello(hello(1), 1_000.0)
     return link
 
@@ -71,19 +71,19 @@ def link() -> AgentLink:
 def test_the_answer_to_a_greeting_says_what_each_node_runs() -> None:
     link = AgentLink("agent")
     runs = [RunReport(key(worker, node), "running", 1, None, None) for worker, node in enumerate(("n1", "n2", "n1"))]
-    session = link.greet()
+    session = link.greet(998.0)
     told = link.on_hello(hello(session, nodes=("n1", "n2"), runs=runs), 1_000.0)
     assert [(each.facts.name, each.runs, each.agent_pid) for each in told if isinstance(each, NodeUp)] == [
         ("n1", (runs[0], runs[2]), 7),
         ("n2", (runs[1],), 7),
     ]
-    assert (link.nodes, link.is_open, link.heard_s) == (("n1", "n2"), True, 1_000.0)
+    assert (link.nodes, link.is_open, link.heard_s) == (("n1", "n2"), True, 998.0)
 
 
 def test_nothing_is_sent_or_polled_before_the_answer() -> None:
     link = AgentLink("agent")
     assert link.commands([Forget(1, key())], 1_000.0) is None
-    link.greet()
+    link.greet(1_000.0)
     assert link.commands([Forget(1, key())], 1_000.0) is None
     assert not link.may_poll()
     link.on_hello(hello(1), 1_001.0)
@@ -91,7 +91,7 @@ def test_nothing_is_sent_or_polled_before_the_answer() -> None:
     assert batch is not None
     assert (batch.session, batch.number, batch.commands) == (1, 1, (Forget(1, key()),))
     assert link.may_poll()
-    link.greet()
+    link.greet(1_002.0)
     assert link.commands([Forget(1, key())], 1_002.0) is None
     assert not link.may_poll()
 
@@ -99,7 +99,7 @@ def test_nothing_is_sent_or_polled_before_the_answer() -> None:
 def test_commands_are_numbered_from_one_in_each_session(link: AgentLink) -> None:
     numbers = [link.commands([Forget(1, key())], 1_000.0) for _ in range(3)]
     assert [batch and (batch.session, batch.number) for batch in numbers] == [(1, 1), (1, 2), (1, 3)]
-    link.on_hello(hello(link.greet()), 1_001.0)
+    link.on_hello(hello(link.greet(1_001.0)), 1_001.0)
     again = link.commands([], 1_001.0)
     assert again is not None
     assert (again.session, again.number) == (2, 1)
@@ -107,9 +107,9 @@ def test_commands_are_numbered_from_one_in_each_session(link: AgentLink) -> None
 
 @pytest.mark.parametrize("late_session", [0, 1, 3])
 def test_a_late_answer_to_another_greeting_changes_nothing(link: AgentLink, late_session: int) -> None:
-    link.greet()
+    link.greet(1_004.0)
     assert link.on_hello(hello(late_session, incarnation="other", nodes=("n9",)), 1_005.0) == []
-    assert (link.is_open, link.nodes, link.heard_s) == (False, ("n1",), 1_000.0)
+    assert (link.is_open, link.nodes, link.heard_s) == (False, ("n1",), 999.0)
     assert [type(each) for each in link.on_hello(hello(2), 1_006.0)] == [NodeUp]
     assert link.is_open
 
@@ -133,7 +133,7 @@ def test_a_link_in_the_place_of_another_goes_on_with_its_sessions(link: AgentLin
         agent.take(sent.session, sent.number, sent.commands, 1_000.0)
     after = AgentLink("agent", link)
     assert (after.nodes, after.is_open, after.hello, after.received) == (("n1",), False, None, 0)
-    session = after.greet()
+    session = after.greet(1_010.0)
     assert session == 2
     agent.open_session(1, session)
     after.on_hello(hello(session), 1_010.0)
@@ -169,7 +169,7 @@ def test_a_command_unheard_for_5_s_leads_to_another_greeting(
 
 def test_what_an_earlier_session_did_not_hear_is_not_waited_for(link: AgentLink) -> None:
     link.commands([Forget(1, key())], 1_000.0)
-    link.on_hello(hello(link.greet()), 1_010.0)
+    link.on_hello(hello(link.greet(1_010.0)), 1_010.0)
     assert link.on_batch(answer(session=2), 1_020.0) == ([], False)
 
 
@@ -177,7 +177,7 @@ def test_what_an_earlier_session_did_not_hear_is_not_waited_for(link: AgentLink)
 def test_a_node_is_asked_anew_now_and_then_what_it_has(link: AgentLink, passed_s: float, again: bool) -> None:
     assert link.on_batch(answer(), 1_000.0 + passed_s) == ([], again)
     if again:
-        link.on_hello(hello(link.greet()), 1_000.0 + passed_s)
+        link.on_hello(hello(link.greet(1_000.0 + passed_s)), 1_000.0 + passed_s)
         assert link.on_batch(answer(session=2), 1_000.0 + passed_s) == ([], False)
 
 
@@ -229,7 +229,7 @@ def test_another_incarnation_counts_its_events_anew(link: AgentLink) -> None:
     link.on_ack(50)
     assert link.on_batch(answer((3, started()), incarnation="second"), 1_002.0) == ([], True)
     assert link.received == 50
-    link.on_hello(hello(link.greet(), incarnation="second"), 1_003.0)
+    link.on_hello(hello(link.greet(1_003.0), incarnation="second"), 1_003.0)
     assert (link.received, link.acked) == (0, 0)
     told, greet = link.on_batch(answer((3, started()), incarnation="second", session=2), 1_004.0)
     assert (seqs(told), greet) == ([3], False)
@@ -237,14 +237,14 @@ def test_another_incarnation_counts_its_events_anew(link: AgentLink) -> None:
 
 def test_the_same_incarnation_goes_on_counting(link: AgentLink) -> None:
     link.on_batch(answer((50, started())), 1_001.0)
-    link.on_hello(hello(link.greet()), 1_003.0)
+    link.on_hello(hello(link.greet(1_003.0)), 1_003.0)
     told, _ = link.on_batch(answer((50, started()), (51, started(1)), session=2), 1_004.0)
     assert seqs(told) == [51]
 
 
 def test_events_of_an_earlier_session_are_events_all_the_same(link: AgentLink) -> None:
     """They are numbered by the agent, not by the session; but the poll was not this session's, so it is greeted."""
-    link.greet()
+    link.greet(1_000.5)
     told, greet = link.on_batch(answer((11, started())), 1_001.0)
     assert (seqs(told), greet) == ([11], True)
     link.on_hello(hello(2), 1_002.0)
@@ -253,8 +253,103 @@ def test_events_of_an_earlier_session_are_events_all_the_same(link: AgentLink) -
 
 def test_before_any_greeting_is_answered_nothing_is_told() -> None:
     link = AgentLink("agent")
-    link.greet()
+    link.greet(1_000.0)
     assert link.on_batch(answer((11, started())), 1_001.0) == ([], True)
+
+
+# ---- when it is known to have lived ----------------------------------------------------------------------------------
+
+
+def went_down(link: AgentLink) -> float | None:
+    """Until when its node is known to have lived, as the service is told when it is lost."""
+    (down,) = link.lose("gone")
+    assert isinstance(down, NodeDown)
+    return down.heard_s
+
+
+def came_up(told: Sequence[EngineEvent]) -> float | None:
+    """When its node had been heard before, as the service is told when it is there."""
+    (up,) = told
+    assert isinstance(up, NodeUp)
+    return up.heard_s
+
+
+def test_it_lived_when_the_call_was_made_that_it_answered_not_when_the_answer_came(link: AgentLink) -> None:
+    """The answer was 20 s on its way, and the agent dead meanwhile: those 20 s were billed."""
+    link.poll(1_010.0)
+    assert link.heard_s == 999.0, "a call is no evidence before it is answered"
+    link.on_batch(answer(), 1_030.0)
+    assert went_down(link) == 1_010.0
+
+
+@pytest.mark.parametrize(
+    ("late", "heard_s"),
+    [
+        (answer(incarnation="second"), 999.0),
+        (answer(session=0), 1_010.0),
+        (answer((11, started())), 1_010.0),
+    ],
+)
+def test_an_answer_by_the_same_incarnation_is_evidence(link: AgentLink, late: EventBatch, heard_s: float) -> None:
+    link.poll(1_010.0)
+    link.on_batch(late, 1_030.0)
+    assert link.heard_s == heard_s
+
+
+def test_a_late_answer_to_a_poll_says_nothing_of_the_greeting_that_went_out_meanwhile(link: AgentLink) -> None:
+    link.poll(1_010.0)
+    session = link.greet(1_020.0)
+    link.on_batch(answer(), 1_030.0)
+    assert link.heard_s == 1_010.0
+    link.on_hello(hello(session), 1_031.0)
+    link.on_batch(answer(), 1_032.0)
+    assert link.heard_s == 1_020.0, "the later evidence stays"
+
+
+def test_a_call_that_was_not_answered_is_no_evidence(link: AgentLink) -> None:
+    link.poll(1_010.0)
+    assert link.on_failure(1_030.0, "no answer") == []
+    link.greet(1_031.0)
+    assert link.on_failure(1_033.0, "no answer") == []
+    assert went_down(link) == 999.0
+
+
+def test_who_comes_back_was_heard_when_it_was_heard_before(link: AgentLink) -> None:
+    """Its runs may have ended at any time between: the answer that says so proves nothing of that time."""
+    link.poll(1_010.0)
+    link.on_batch(answer(), 1_011.0)
+    session = link.greet(1_500.0)
+    assert came_up(link.on_hello(hello(session), 1_501.0)) == 1_010.0
+    assert link.heard_s == 1_500.0
+    session = link.greet(1_600.0)
+    assert came_up(link.on_hello(hello(session), 1_601.0)) == 1_500.0
+
+
+def test_nothing_is_known_of_the_time_before_the_first_answer() -> None:
+    link = AgentLink("agent")
+    session = link.greet(1_000.0)
+    assert came_up(link.on_hello(hello(session), 1_001.0)) is None
+    assert went_down(link) == 1_000.0
+
+
+def test_a_link_in_the_place_of_another_knows_when_that_one_was_answered(link: AgentLink) -> None:
+    link.poll(1_010.0)
+    link.on_batch(answer(), 1_011.0)
+    after = AgentLink("agent", link)
+    assert after.heard_s == 1_010.0
+    session = after.greet(1_100.0)
+    assert came_up(after.on_hello(hello(session, incarnation="second"), 1_101.0)) == 1_010.0
+    assert after.heard_s == 1_100.0
+
+
+def test_a_poll_asks_for_what_comes_after_the_last_event_received(link: AgentLink) -> None:
+    assert link.poll(1_001.0) == 0
+    link.on_batch(answer((11, started()), (12, started(1))), 1_002.0)
+    assert link.poll(1_003.0) == 12
+    link.on_hello(hello(link.greet(1_004.0)), 1_005.0)
+    assert link.poll(1_006.0) == 12
+    link.on_hello(hello(link.greet(1_007.0), incarnation="second"), 1_008.0)
+    assert link.poll(1_009.0) == 0
 
 
 # ---- leases ----------------------------------------------------------------------------------------------------------
@@ -276,7 +371,7 @@ def test_renewals_carry_the_newest_reading_of_the_nodes_clock(
 
 def test_a_node_that_was_booted_again_counts_from_its_new_clock(link: AgentLink) -> None:
     link.on_batch(answer(clock_s=9_000.0), 1_001.0)
-    link.on_hello(hello(link.greet(), incarnation="second", clock_s=12.0), 1_100.0)
+    link.on_hello(hello(link.greet(1_100.0), incarnation="second", clock_s=12.0), 1_100.0)
     batch = link.commands([RenewLease(1, 60.0)], 1_100.0)
     assert batch is not None
     assert batch.commands == (RenewLease(1, 60.0, 12.0),)
@@ -295,14 +390,14 @@ def test_nodes_count_as_down_only_after_10_s_of_failures_and_only_once(link: Age
     assert link.on_failure(1_100.0, "no answer") == []
     assert not link.is_open
     assert link.on_failure(1_110.0, "no answer") == []
-    assert link.on_failure(1_110.1, "no answer") == [NodeDown("n1", "no answer", proof_of_death=False, heard_s=1_000.0)]
+    assert link.on_failure(1_110.1, "no answer") == [NodeDown("n1", "no answer", proof_of_death=False, heard_s=999.0)]
     assert link.on_failure(1_120.0, "no answer") == []
     assert link.lose("its node went") == []
 
 
 def test_a_greeting_that_is_answered_ends_the_failing(link: AgentLink) -> None:
     link.on_failure(1_100.0, "no answer")
-    link.on_hello(hello(link.greet()), 1_109.0)
+    link.on_hello(hello(link.greet(1_109.0)), 1_109.0)
     assert link.on_failure(1_111.0, "no answer") == []
     (down,) = link.on_failure(1_121.1, "no answer")
     assert isinstance(down, NodeDown)
@@ -311,16 +406,17 @@ def test_a_greeting_that_is_answered_ends_the_failing(link: AgentLink) -> None:
 
 def test_what_went_down_and_came_back_can_go_down_again(link: AgentLink) -> None:
     assert len(link.lose("gone")) == 1
-    link.on_hello(hello(link.greet()), 1_200.0)
+    link.on_hello(hello(link.greet(1_200.0)), 1_200.0)
+    link.poll(1_240.0)
     link.on_batch(answer(session=2), 1_250.0)
-    assert link.lose("gone again") == [NodeDown("n1", "gone again", proof_of_death=False, heard_s=1_250.0)]
+    assert link.lose("gone again") == [NodeDown("n1", "gone again", proof_of_death=False, heard_s=1_240.0)]
 
 
 def test_a_link_that_was_never_answered_answers_for_the_nodes_of_the_one_before(link: AgentLink) -> None:
     after = AgentLink("agent", link)
-    after.greet()
+    after.greet(1_999.0)
     assert after.on_failure(2_000.0, "no answer") == []
-    assert after.on_failure(2_011.0, "no answer") == [NodeDown("n1", "no answer", proof_of_death=False, heard_s=None)]
+    assert after.on_failure(2_011.0, "no answer") == [NodeDown("n1", "no answer", proof_of_death=False, heard_s=999.0)]
 
 
 def test_an_agent_that_obeys_another_service_is_told_nothing_more(link: AgentLink) -> None:
