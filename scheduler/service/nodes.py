@@ -20,10 +20,13 @@ from scheduler.service.state import NodeStatus, ServiceState, alive, serves, wor
 from scheduler.service.timers import Timer
 
 STRAY = "not the current attempt"
+# The news of a start is never so long on its way: a difference beyond this is a clock that was set.
+HEARING_S = 1.0
 
 
 def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> None:
     name = event.facts.name
+    out.unsay(name)
     status = state.nodes.setdefault(name, NodeStatus(name, now_s))
     if status.facts != event.facts or name not in state.cluster:
         state.cluster.add_node(event.facts)
@@ -91,7 +94,7 @@ def _set_right(state: ServiceState, job_id: str, worker: int, began_s: float, no
         return
     # A gang runs since the last of its workers began: of those that were heard of by this service.
     latest_s = state.began[job_id] = max(began_s, state.began.get(job_id, began_s))
-    if abs(latest_s - job.state.since_s) > CLOCK_MARGIN_S:
+    if abs(latest_s - job.state.since_s) > HEARING_S:
         state.keep(replace(job, state=replace(job.state, since_s=latest_s)), now_s)
 
 
@@ -129,6 +132,7 @@ def _prepare_again(state: ServiceState, out: Outcome, job: Job, run: WorkerRun) 
 
 
 def node_down(state: ServiceState, out: Outcome, event: NodeDown, now_s: float) -> None:
+    out.unsay(event.node)
     status = state.nodes.setdefault(event.node, NodeStatus(event.node, now_s))
     status.lived_s = _not_after(event.heard_s, now_s)
     heard_s = status.contact_s if status.lived_s is None else status.lived_s

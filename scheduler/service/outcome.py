@@ -170,6 +170,11 @@ class Outcome:
         """Commands to one node keep their order."""
         self.commands.setdefault(node, []).append(command)
 
+    def unsay(self, node: str) -> None:
+        """What was to be sent there was decided before the newest news of that node: that it went, or took stock of its
+        runs without it. The comparison with its runs says again whatever is still to be done."""
+        self.commands.pop(node, None)
+
     def ack(self, agent: str, seq: int) -> None:
         self.acks[agent] = max(seq, self.acks.get(agent, 0))
 

@@ -213,7 +213,9 @@ def _saved_late(state: ServiceState, out: Outcome, said: Exited, now_s: float) -
 def _failed_in_time(job: Job, said: Exited, cause: EndCause) -> bool:
     """It went wrong before its time limit was over, though nobody had heard of it by then. By the node's clock."""
     limit_s = job.spec.time_limit_s
-    if cause is EndCause.SUCCEEDED or cause in NOT_THE_JOBS_FAULT or said.started_s is None or limit_s is None:
+    if said.asked is not None or cause is EndCause.SUCCEEDED or cause in NOT_THE_JOBS_FAULT:
+        return False
+    if said.started_s is None or limit_s is None:
         return False
     stopping = isinstance(job.state, Stopping) and job.state.cause is EndCause.TIME_LIMIT
     return stopping and said.at_s - said.started_s < limit_s

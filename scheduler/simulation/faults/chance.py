@@ -60,8 +60,8 @@ Rates = Mapping[str, float]
 
 
 def story_of(seed: int, rates: Rates | None = None) -> Story:
-    """The whole story of a seed. Without `rates` it leans towards some faults and leaves others out; with them each fault
-    that is named comes as often as they say (Poisson), and no other one.
+    """The whole story of a seed. Without `rates` it leans towards some faults and leaves others out; with them each
+    fault that is named comes as often as they say (Poisson), and no other one.
     """
     rng = random.Random(f"suanli story {seed}")
     nodes = rng.choice((2, 2, 3, 3, 4))
