@@ -394,8 +394,8 @@ def test_a_run_that_is_being_stopped_is_not_taken_back_by_the_next_silence(make:
 
 def test_what_earlier_news_of_a_node_led_to_is_not_sent_after_later_news(make: Make) -> None:
     """While the store took nothing a node was greeted, went, and came back. All of it was looked at in one batch: by
-    the greeting a job was prepared again, by the going it was lost, by the return its next attempt was started, and both
-    commands went out together. (Seed 24553; the engine fails the test where two attempts run at once.)"""
+    the greeting a job was prepared again, by the going it was lost, by the return its next attempt was started, and
+    both commands went out together. (Seed 24553; the engine fails the test where two attempts run at once.)"""
     world = make(node_facts("n1", 1))
     first, second = world.submit(spec(retries=1), spec())
     world.store.full = True
