@@ -120,6 +120,7 @@ class AgentRuns:
         self.epoch = 0
         self.session = 0
         self.heard = 0
+        self._session_epoch = 0  # of the service that opened it; `epoch` may have been raised by the launcher since
         self._early: dict[int, tuple[Command, ...]] = {}
         self._began_boot_s: dict[RunKey, float] = {}
         self._ending: set[RunKey] = set()
@@ -141,10 +142,11 @@ class AgentRuns:
         that a later one has overtaken."""
         if epoch < self.epoch:
             raise StaleEpoch(f"epoch {epoch} is over: epoch {self.epoch} commands this agent", self.epoch)
-        if epoch == self.epoch and session < self.session:
+        if epoch == self._session_epoch and session < self.session:
             raise StaleEpoch(f"session {session} of epoch {epoch} is over: session {self.session} is open", epoch)
-        if (epoch, session) != (self.epoch, self.session):
-            self.epoch, self.session, self.heard = epoch, session, 0
+        if (epoch, session) != (self._session_epoch, self.session):
+            self.epoch = self._session_epoch = epoch
+            self.session, self.heard = session, 0
             self._early.clear()
 
     def take(self, session: int, number: int, commands: Sequence[Command], now_s: float) -> list[Request]:

@@ -37,6 +37,10 @@ NAMESPACE = "suanli"
 MEMBERSHIP_PERIOD_S = 1.0
 READINGS_PERIOD_S = 5.0
 CALL_TIMEOUT_S = 15.0
+OTHER_VERSION = (
+    "its agent speaks another version of Suanli than this service: run the same version on all machines, and take"
+    " the site down and up, or let the node join again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,12 @@ class RayEngine:
         self, node: str, job_id: str, attempt: int, worker: int, stream: str, offset: int, limit: int
     ) -> LogChunk:
         agent = self._by_node.get(node)
-        if agent is None or agent.handle is None:
+        handle = None if agent is None else agent.handle  # once: the loop may take it away at any moment
+        if handle is None:
             raise Unavailable(f"node {node} does not answer, so its logs cannot be read now; try again when it is back")
         try:
             chunk = ray.get(
-                agent.handle.read_log.remote(job_id, attempt, worker, stream, offset, limit),
+                handle.read_log.remote(job_id, attempt, worker, stream, offset, limit),
                 timeout=CALL_TIMEOUT_S,
             )
         except ray.exceptions.RayTaskError as error:
@@ -263,18 +268,20 @@ class RayEngine:
             try:
                 await self._greet(agent)
                 await self._hear(agent)
-            except (ray.exceptions.RayError, ValueError, TimeoutError) as error:
-                # ValueError: the actor's name is taken by one that is just dying, or gone; both pass.
+            except Exception as error:  # whatever it is, its nodes are to be heard again, or to count as down
+                # Most pass by themselves. ValueError: the actor's name is taken by one that is just dying, or gone.
                 stale = getattr(error, "cause", None)
                 if isinstance(stale, StaleEpoch) and stale.epoch > self._epoch:
                     with self._lock:
                         told = agent.link.on_stale(stale.epoch)
                     self._tell(told)
                     return
-                log.warning("agent %s: %s: %s", agent.name, type(error).__name__, str(error).splitlines()[0][:200])
+                said = "its agent does not answer and could not be started again"
+                detail = OTHER_VERSION if _is_of_another_version(error) else said
+                first_line = next(iter(str(error).splitlines()), "")[:200]
+                log.warning("agent %s: %s: %s; %s", agent.name, type(error).__name__, first_line, detail)
                 with self._lock:
                     agent.handle = None
-                    detail = "its agent does not answer and could not be started again"
                     told = agent.link.on_failure(self._clock.now_s(), detail)
                 self._lose(agent, told)
                 await asyncio.sleep(0.2)
@@ -365,3 +372,11 @@ class RayEngine:
                 except (ray.exceptions.RayError, TimeoutError) as error:
                     log.warning("agent %s gave no readings: %s", agent.name, type(error).__name__)
             await asyncio.sleep(READINGS_PERIOD_S)
+
+
+def _is_of_another_version(error: Exception) -> bool:
+    """Its methods take, or its answers hold, other things than this version's. Agents outlive the service that started
+    them, so an upgrade may meet an older one."""
+    return isinstance(error, TypeError | AttributeError) or isinstance(
+        getattr(error, "cause", None), TypeError | AttributeError
+    )

@@ -23,6 +23,8 @@ class Expectations:
         """By the name that its program goes by."""
         self.cancelled: set[str] = set()
         """Jobs that somebody asked to cancel, whatever the answer was."""
+        self.refused: set[str] = set()
+        """By the name of its program: nonsense that was refused, and must never be found in the store."""
         self.killed_by_device: dict[str, int] = {}
         """By job: how many of its processes a failing device took along."""
 
@@ -35,6 +37,8 @@ def check_jobs(kept: Kept, truth: Truth, expected: Expectations, own_failures: d
 
 def _check_job(job: Job, kept: Kept, truth: Truth, expected: Expectations, failures: int) -> None:
     what = expected.what[job.spec.name]
+    if job.spec.name in expected.refused:
+        raise Violation("nonsense_refused", f"job {job.id} was refused, and is kept all the same: {job.state.kind}")
     match job.state:
         case Succeeded():
             _check_success(job, truth)
@@ -79,13 +83,21 @@ def _check_success(job: Job, truth: Truth) -> None:
 
 
 def check_bill(kept: Kept, truth: Truth) -> None:
-    """One record a run at most; none says more than ran; where the end was seen it says exactly what ran."""
+    """One record a run at most, and one for each run of an attempt that succeeded; none says more than ran; where the
+    end was seen it says exactly what ran.
+    """
     runs = {(run.key.job_id, run.key.attempt, run.key.worker): run for run in truth.runs}
     for key, record in kept.usage_records.items():
         run = runs.get(key)
         if run is None:
             raise Violation("bill", f"a record of a run that never was: {record}")
         _check_record(record, run)
+    for key, run in runs.items():
+        job = kept.jobs[run.key.job_id]
+        if isinstance(job.state, Succeeded) and run.key.attempt == job.attempts:  # so each of its ends was heard of
+            billed = kept.usage_records.get(key)
+            if billed is None or billed.end != "seen":
+                raise Violation("bill", f"a job succeeded, and no seen end of {run.key} is billed: {billed}")
     billed_s = sum(record.device_seconds for record in kept.usage_records.values())
     ran_s = sum(_device_seconds(run) for run in truth.runs)
     if billed_s > ran_s + CLOCKS_S * len(kept.usage_records):
@@ -131,6 +143,8 @@ def check_nothing_left(state: ServiceState) -> None:
         "released": state.released,
         "began": state.began,
         "own ends": state.own_ends,
+        "began": state.began,
+        "unheard": state.unheard,
         "limits": state.limits,
         "dependents": state.dependents,
         "unseen ends": state.unseen_ends,

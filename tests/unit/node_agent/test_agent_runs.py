@@ -185,6 +185,15 @@ def test_a_hello_that_was_overtaken_is_refused(epoch: int, session: int, refused
     assert (runs.epoch, runs.session, runs.heard) == (5, 3, 1)
 
 
+def test_the_same_number_of_a_service_whose_epoch_the_launcher_told_first_is_another_session() -> None:
+    runs = Told(epoch=5, session=3)
+    runs.obey(forget(1, 5))
+    runs.refused(None, 6)
+    runs.open_session(6, 3)
+    assert runs.heard == 0
+    assert forgotten(runs.take(3, 1, [forget(2, 6)], NOW_S)) == [2]
+
+
 def test_commands_of_a_lower_epoch_are_refused_whatever_their_session() -> None:
     runs = Told(epoch=5, session=2)
     stale = [RenewLease(4, 60.0, 1.0), forget(1, 4), Stop(4, key("2"), False, 1.0, "x")]
