@@ -1,4 +1,4 @@
-"""What people ask of the simulated service (jobs, nonsense, cancellations, scaling, drains), and what it promised them."""
+"""What people ask of the simulated service (jobs, nonsense, cancellations, scaling, drains); what it promised them."""
 
 from __future__ import annotations
 
