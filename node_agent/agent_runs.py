@@ -228,7 +228,7 @@ class AgentRuns:
         return requests
 
     def _note_start(self, key: RunKey, record: RunRecord) -> None:
-        if record.started_boot_s is not None:
+        if record.started_boot_s is not None and key in self.states:
             self._began_boot_s[key] = record.started_boot_s
 
     def exited(self, key: RunKey, record: RunRecord) -> list[Request]:
@@ -270,7 +270,6 @@ class AgentRuns:
     def _rebuild(self, known: KnownRun, now_s: float) -> list[Request]:
         """A run that an earlier agent started."""
         key, record = known.key, known.record
-        self._note_start(key, record)
         end = record.exit
         if end is not None and record.started_s is None:  # it never began, or nobody noted when
             exited = Exited(key, end.how, end.code, None, end.detail, end.at_s)
@@ -280,4 +279,5 @@ class AgentRuns:
         pid, started_s = record.pid or 0, now_s if record.started_s is None else record.started_s
         prepared = Prepared(key, known.address, known.master_port)
         self.states[key] = attempts.Live(key, prepared, Started(key, pid, started_s))
+        self._note_start(key, record)
         return self.feed(key, attempts.Tick(), now_s) if end is None else self.exited(key, record)

@@ -292,6 +292,8 @@ class RayEngine:
             session = agent.link.greet(self._clock.now_s())
         handle = await loop.run_in_executor(None, self._find_or_start, agent)
         hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch, session), CALL_TIMEOUT_S)
+        if self._agents.get(agent.name) is not agent:
+            raise asyncio.CancelledError  # another took its place while it waited, and a cancellation may be swallowed
         with self._lock:
             agent.handle = handle
             told = agent.link.on_hello(hello, self._clock.now_s())

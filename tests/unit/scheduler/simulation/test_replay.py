@@ -175,7 +175,7 @@ def _table(jobs: list[dict[str, object]]) -> ReplayTable:
     return table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=45, deadline=None)
 @given(st.lists(_JOB, min_size=1, max_size=14))
 def test_nothing_is_lost_and_nothing_comes_from_nowhere(jobs: list[dict[str, object]]) -> None:
     done = _table(jobs).run()
@@ -212,7 +212,7 @@ def test_equal_inputs_give_equal_answers(jobs: list[dict[str, object]]) -> None:
     assert _table(jobs).run().figures == _table(jobs).run().figures
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(_JOB, min_size=1, max_size=20))
 def test_passes_that_are_left_out_would_have_changed_nothing(jobs: list[dict[str, object]]) -> None:
     class EveryPass(Replay):

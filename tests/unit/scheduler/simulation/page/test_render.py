@@ -339,7 +339,7 @@ def disturbed(draw):
     return document
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(document=disturbed(), lang=st.sampled_from(LANGUAGES))
 def test_whatever_a_document_holds_the_page_is_whole_and_its_charts_are_xml(document, lang):
     text = render(document, lang=lang)
