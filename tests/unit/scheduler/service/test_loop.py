@@ -327,15 +327,18 @@ def test_a_full_queue_holds_up_who_reports_and_nobody_else(live: Live) -> None:
     holder = threading.Thread(target=lambda: live.service.loop.call(hold))
     holder.start()
     assert entered.wait(20)
-    done = threading.Event()
+    full, done = threading.Event(), threading.Event()
 
     def report() -> None:
-        for _ in range(CAPACITY + 1):
+        for _ in range(CAPACITY):
             live.service.loop.post(NodeDown("n9", "gone", False))
+        full.set()
+        live.service.loop.post(NodeDown("n9", "gone", False))
         done.set()
 
     reporter = threading.Thread(target=report)
     reporter.start()
+    assert full.wait(15)  # on a busy machine the filling takes its time
     assert not done.wait(0.3)
     assert live.service.loop.backlog() == CAPACITY
     held.set()
