@@ -143,7 +143,6 @@ def check_nothing_left(state: ServiceState) -> None:
         "released": state.released,
         "began": state.began,
         "own ends": state.own_ends,
-        "began": state.began,
         "unheard": state.unheard,
         "limits": state.limits,
         "dependents": state.dependents,
