@@ -297,6 +297,16 @@ class ClusterState:
             for device in self.facts(name).devices
         )
 
+    def used_milli(self, name: str) -> int:
+        """Thousandths that are taken of all the node's devices; 0 for a node that is not here."""
+        if name not in self:
+            return 0
+        there = {device.index for device in self.facts(name).devices}
+        return sum(
+            (placement.share_milli or WHOLE_DEVICE_MILLI) * len(there.intersection(placement.devices))
+            for _, placement in self._on_node.get(name, ())
+        )
+
     def free_cpus_milli(self, name: str) -> int:
         return int(self.free.cpus_milli[self.nodes.row_of[name]])
 

@@ -53,10 +53,10 @@ def _tail(deviations: Floats) -> Ints:
 
 class Prices:
     """`of_gang`: of each device of a slot, for each gang shape; `of_kind`: of a device on nodes of each kind. In
-    twentieths. `gangs`: the gang shapes with a price, by number. Of each of them, in that order, `of_slot`: the price of
-    a slot; `asked`: devices, CPUs and memory that it asks for, int64[3, gangs, 1], and `divisor`, the same but at least
-    1; `accepted`, int64[gangs, kinds]: 1 where nodes of the kind serve it. (Made once for many questions. Gangs stand in
-    rows, nodes in columns, as there are few gangs and often a single node.)"""
+    twentieths. `gangs`: the gang shapes with a price, by number. Of each of them, in that order, `of_slot`: the price
+    of a slot; `asked`: devices, CPUs and memory that it asks for, int64[3, gangs, 1], and `divisor`, the same but at
+    least 1; `accepted`, int64[gangs, kinds]: 1 where nodes of the kind serve it. (Made once for many questions. Gangs
+    stand in rows, nodes in columns, as there are few gangs and often a single node.)"""
 
     __slots__ = (
         "accepted",
@@ -98,10 +98,10 @@ class Protection:
         volume = sum(each.count * each.shape.milli for each in asking.shapes) / WHOLE_DEVICE_MILLI
         counts = {each.shape: each.count for each in asking.shapes if each.shape.devices > 1}
         gangs = list(counts)[:_MOST_GANGS]  # the most frequent stand first
-        devices: Ints = np.array([gang.devices for gang in gangs], np.int64)
+        wanted: Ints = np.array([gang.devices for gang in gangs], np.int64)
         cpus: Ints = np.array([gang.cpus_milli for gang in gangs], np.int64)
         memory: Ints = np.array([gang.memory_bytes for gang in gangs], np.int64)
-        self._asked: Ints = np.stack((devices, cpus, memory))[:, :, None]
+        self._asked: Ints = np.stack((wanted, cpus, memory))[:, :, None]
         self._per_device: Floats = np.array([_as_hard(gang, counts) / volume for gang in gangs], np.float64)
         of_models = [[gang.accepts(models) for gang in gangs] for models in kinds.models]
         accepted: Bools = np.array(of_models, np.bool_).reshape(len(kinds.models), len(gangs))
@@ -109,7 +109,7 @@ class Protection:
         self._root: Floats = np.sqrt(self._per_device)
         hosts = accepted & (kinds.largest_cpus_milli[:, None] >= cpus)
         hosts &= kinds.largest_memory_bytes[:, None] >= memory
-        each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(devices, 1)
+        each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(wanted, 1)
         slots = hosts[:, None, :] * each_idle
         self._slots: Floats = slots.reshape(len(kinds.models) * (max_devices + 1), len(gangs)).astype(np.float64)
 
