@@ -74,11 +74,11 @@ def test_policies_beside_one_another() -> None:
 
 
 def test_more_nodes_stand_beside_the_baseline_and_waits_shrink() -> None:
-    base, more = answer(*MORNING, "--add-nodes", "4xh100@dongyang-subnode")["runs"]
+    base, more = answer(*SMALL, "--until", "57600", "--add-nodes", "4xh100@dongyang-subnode")["runs"]
     assert (base["name"], more["name"]) == ("baseline", "with 4xh100@dongyang-subnode")
     assert (base["devices"], more["devices"]) == (48, 80)
     assert more["wait_s"]["all"]["mean"] < base["wait_s"]["all"]["mean"]
-    (alone,) = answer(*MORNING, "--add-nodes", "4xh100@dongyang-subnode", "--no-baseline")["runs"]
+    (alone,) = answer(*SMALL, "--until", "57600", "--add-nodes", "4xh100@dongyang-subnode", "--no-baseline")["runs"]
     assert alone["wait_s"] == more["wait_s"]
 
 
