@@ -162,15 +162,27 @@ class ClusterState:
         held = self._held.get(job_id, ())
         workers = [placement.worker for placement in (*held, *placements)]
         assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
-        claim = Claim.of(self.nodes, placements)
-        self.free.take(claim)
-        over = self.free.overcommitted(claim)
+        over = self._take(placements)
         if over is not None:
-            self.free.give(claim)
+            self._give(placements)
             raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
         self._held[job_id] = (*held, *placements)
         for placement in placements:
             self._on_node[placement.node] = (*self._on_node.get(placement.node, ()), (job_id, placement))
+
+    def _take(self, placements: Sequence[Placement]) -> str | None:
+        """What is below zero then."""
+        if len(placements) == 1:
+            return self.free.move_worker(self.nodes, placements[0], -1)
+        claim = Claim.of(self.nodes, placements)
+        self.free.take(claim)
+        return self.free.overcommitted(claim)
+
+    def _give(self, placements: Sequence[Placement]) -> None:
+        if len(placements) == 1:
+            self.free.move_worker(self.nodes, placements[0], 1)
+        else:
+            self.free.give(Claim.of(self.nodes, placements))
 
     def give_back(self, job_id: str) -> None:
         """Take all of the job's devices back. Nothing happens where it holds none."""
@@ -183,7 +195,7 @@ class ClusterState:
     def _release(self, job_id: str, placements: tuple[Placement, ...]) -> None:
         if not placements:
             return
-        self.free.give(Claim.of(self.nodes, placements))
+        self._give(placements)
         gone = {placement.worker for placement in placements}
         left = tuple(p for p in self._held[job_id] if p.worker not in gone)
         if left:
@@ -283,6 +295,16 @@ class ClusterState:
         return tuple(
             DeviceUse(device.index, used.get(device.index, 0), tuple(jobs.get(device.index, ())))
             for device in self.facts(name).devices
+        )
+
+    def used_milli(self, name: str) -> int:
+        """Thousandths that are taken of all the node's devices; 0 for a node that is not here."""
+        if name not in self:
+            return 0
+        there = {device.index for device in self.facts(name).devices}
+        return sum(
+            (placement.share_milli or WHOLE_DEVICE_MILLI) * len(there.intersection(placement.devices))
+            for _, placement in self._on_node.get(name, ())
         )
 
     def free_cpus_milli(self, name: str) -> int:

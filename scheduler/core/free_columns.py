@@ -186,17 +186,40 @@ class FreeColumns:
         np.add.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
         self._changed(claim)
 
+    def move_worker(self, nodes: NodeColumns, placement: Placement, sign: int) -> str | None:
+        """take() (`sign` -1) or give() (1) of one worker without making columns of it, which would be most of the time
+        that it takes: nearly all jobs have one worker. Says, as overcommitted() does, what of it is below zero then."""
+        row = nodes.row_of.get(placement.node)
+        if row is None:
+            return None
+        cpus_milli = self.cpus_milli.item(row) + sign * placement.cpus_milli
+        memory_bytes = self.memory_bytes.item(row) + sign * placement.memory_bytes
+        self.cpus_milli[row], self.memory_bytes[row] = cpus_milli, memory_bytes
+        self.stamps[row] = self._lineage.one()
+        if placement.devices:
+            milli = sign * (placement.share_milli or WHOLE_DEVICE_MILLI)
+            there, left = nodes.device_model[row].tolist(), self.milli[row].tolist()
+            devices = [device for device in placement.devices if device < len(there) and there[device] != ABSENT]
+            for device in devices:
+                left[device] += milli
+            self.milli[row] = left
+            self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
+            for device in devices:
+                if left[device] < 0:
+                    return _short_of_device(row, device, left[device])
+        return None if cpus_milli >= 0 and memory_bytes >= 0 else _short_beside(row, cpus_milli, memory_bytes)
+
     def overcommitted(self, claim: Claim) -> str | None:
         """After take(claim): what of it went below zero, in words; None where all is well."""
         over = np.flatnonzero(self.milli.reshape(-1)[self._flat(claim)] < 0)
         if over.size:
             row, device = int(claim.rows[over[0]]), int(claim.devices[over[0]])
-            return f"row {row} device {device} stands at {self.milli[row, device]} of {WHOLE_DEVICE_MILLI}"
+            return _short_of_device(row, device, int(self.milli[row, device]))
         rows = claim.worker_rows
         over = np.flatnonzero((self.cpus_milli[rows] < 0) | (self.memory_bytes[rows] < 0))
         if over.size:
             row = int(rows[over[0]])
-            return f"row {row} stands at {self.cpus_milli[row]} milli-CPUs, {self.memory_bytes[row]} bytes"
+            return _short_beside(row, int(self.cpus_milli[row]), int(self.memory_bytes[row]))
         return None
 
     def lesser(self, other: FreeColumns) -> FreeColumns:
@@ -250,6 +273,14 @@ class FreeColumns:
             self.whole = _whole(self.milli)
         else:
             self.whole[rows] = _whole(self.milli[rows])
+
+
+def _short_of_device(row: int, device: int, milli: int) -> str:
+    return f"row {row} device {device} stands at {milli} of {WHOLE_DEVICE_MILLI}"
+
+
+def _short_beside(row: int, cpus_milli: int, memory_bytes: int) -> str:
+    return f"row {row} stands at {cpus_milli} milli-CPUs, {memory_bytes} bytes"
 
 
 def _all_free(device_model: Milli) -> Milli:

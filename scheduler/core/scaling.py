@@ -35,20 +35,13 @@ def releases(cluster: ClusterState, shrinking: Iterable[RunningJob]) -> tuple[Re
 def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     """The workers to stop, one after the other: where `spread` is asked for, from the domain with most of them; then
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
-    left = list(job.placements)
-    taken = {name: _taken_milli(cluster, name) for name in {placement.node for placement in left}}
+    left = {placement: _domain(cluster, placement, job.constraints.spread) for placement in job.placements}
+    crowd = Counter(left.values())
+    taken = {placement.node: cluster.used_milli(placement.node) for placement in left}
     going: list[int] = []
     for _ in range(count):
-        crowd = Counter(_domain(cluster, placement, job.constraints.spread) for placement in left)
-        worst = max(
-            left,
-            key=lambda placement: (
-                crowd[_domain(cluster, placement, job.constraints.spread)],
-                -taken[placement.node],
-                placement.worker,
-            ),
-        )
-        left.remove(worst)
+        worst = max(left, key=lambda each: (crowd[left[each]], -taken[each.node], each.worker))
+        crowd[left.pop(worst)] -= 1
         taken[worst.node] -= _milli(worst)
         going.append(worst.worker)
     return going
@@ -56,10 +49,6 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
 
 def _milli(placement: Placement) -> int:
     return placement.share_milli or WHOLE_DEVICE_MILLI * len(placement.devices)
-
-
-def _taken_milli(cluster: ClusterState, name: str) -> int:
-    return sum(use.used_milli for use in cluster.device_use(name)) if name in cluster else 0
 
 
 def _domain(cluster: ClusterState, placement: Placement, spread: Level | None) -> str:

@@ -82,7 +82,11 @@ class Timeline:
         """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
         occupied = _Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s)
         self._occupied.append(occupied)
-        self._now = None
+        # Given back by now, it changes nothing of what is free now; else it is missing from it. The columns that were
+        # handed out stay as they are.
+        if self._now is not None and until_s > self._now_s:
+            self._now = self._now.copy()
+            self._now.take(claim)
         if self._order is not None:
             self._order.occupy(Releases.at_once(claim, until_s))
 

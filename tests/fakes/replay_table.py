@@ -11,10 +11,11 @@ from typing import Any
 
 from scheduler.core.decisions import Policy
 from scheduler.core.demand import Demand, NodeFacts
-from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
+from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, Running
 from scheduler.simulation.journal import JobRecord, Journal
 from scheduler.simulation.measures import Group, Measured, measured
 from scheduler.simulation.replay import Replay, ReplaySettings
+from scheduler.simulation.virtual_site import Live
 from scheduler.simulation.workload import RequestTrace, SimJob, SimService, Workload
 from tests.fakes.cluster_table import node_facts
 
@@ -23,9 +24,12 @@ PRIORITIES = {"urgent": 90, "normal": 40, "best-effort": 0}
 
 @dataclass
 class Replayed:
+    """`placed`: (time, job, attempt, nodes in order) of every start, in the order of starts."""
+
     journal: Journal
     figures: dict[str, Any]
     replay: Replay
+    placed: list[tuple[float, str, int, tuple[str, ...]]]
 
     def job(self, number: int) -> JobRecord:
         return self.journal.jobs[number]
@@ -38,6 +42,20 @@ class Replayed:
 
     def words(self) -> str:
         return " ".join(record.became.value for record in self.journal.jobs)
+
+
+@dataclass(slots=True)
+class Watched(Replay):
+    """Notes where what starts stands."""
+
+    placed: list[tuple[float, str, int, tuple[str, ...]]] = field(default_factory=list)
+
+    def _ends_when(self, live: Live) -> None:
+        Replay._ends_when(self, live)
+        state = live.job.state
+        assert isinstance(state, Running), live.job
+        nodes = tuple(sorted(run.placement.node for run in state.workers))
+        self.placed.append((self.now_s, live.job.id, live.job.attempts, nodes))
 
 
 @dataclass
@@ -118,10 +136,10 @@ class ReplayTable:
         jobs = tuple(sorted(self.jobs, key=lambda job: job.submit_s))
         span_s = max([job.submit_s for job in jobs] + [service.requests.end_s for service in self.services])
         workload = Workload("table", jobs, tuple(self.services), span_s)
-        replay = Replay(self.nodes, self.policy, workload, lambda facts: 0, self.settings, progress=progress)
+        replay = Watched(self.nodes, self.policy, workload, lambda facts: 0, self.settings, progress=progress)
         journal = replay.run()
         run = Measured(journal, self.groups, self.policy, self.services, span_s, tuple(PRIORITIES))
-        return Replayed(journal, dict(measured(run)), replay)
+        return Replayed(journal, dict(measured(run)), replay, replay.placed)
 
 
 def replaying(

@@ -53,17 +53,35 @@ def _tail(deviations: Floats) -> Ints:
 
 class Prices:
     """`of_gang`: of each device of a slot, for each gang shape; `of_kind`: of a device on nodes of each kind. In
-    twentieths. `gangs`: the gang shapes with a price, by number; `of_slot`: the price of a slot of each of them."""
+    twentieths. `gangs`: the gang shapes with a price, by number. Of each of them, in that order, `of_slot`: the price
+    of a slot; `asked`: devices, CPUs and memory that it asks for, int64[3, gangs, 1], and `divisor`, the same but at
+    least 1; `accepted`, int64[gangs, kinds]: 1 where nodes of the kind serve it. (Made once for many questions. Gangs
+    stand in rows, nodes in columns, as there are few gangs and often a single node.)"""
 
-    __slots__ = ("any_kind", "content", "gangs", "of_gang", "of_kind", "of_slot")
+    __slots__ = (
+        "accepted",
+        "any_kind",
+        "asked",
+        "content",
+        "divisor",
+        "gangs",
+        "of_gang",
+        "of_kind",
+        "of_slot",
+        "some_ask_nothing",
+    )
 
-    def __init__(self, of_gang: Ints, of_kind: Ints, devices: Ints) -> None:
+    def __init__(self, of_gang: Ints, of_kind: Ints, asked: Ints, accepted: Ints) -> None:
         self.of_gang = of_gang
         self.of_kind = of_kind
         self.content = (of_gang.tobytes(), of_kind.tobytes())
         self.any_kind = bool(of_kind.any())
         self.gangs: Ints = of_gang.nonzero()[0]
-        self.of_slot: Ints = of_gang.take(self.gangs) * devices.take(self.gangs)
+        self.asked: Ints = asked.take(self.gangs, axis=1)
+        self.divisor: Ints = np.maximum(self.asked, 1)
+        self.some_ask_nothing = bool((self.asked == 0).any())
+        self.accepted: Ints = accepted.take(self.gangs, axis=0)
+        self.of_slot: Ints = (of_gang.take(self.gangs) * self.asked[0, :, 0])[:, None]
 
 
 class Protection:
@@ -80,16 +98,18 @@ class Protection:
         volume = sum(each.count * each.shape.milli for each in asking.shapes) / WHOLE_DEVICE_MILLI
         counts = {each.shape: each.count for each in asking.shapes if each.shape.devices > 1}
         gangs = list(counts)[:_MOST_GANGS]  # the most frequent stand first
-        self._devices: Ints = np.array([gang.devices for gang in gangs], np.int64)
-        self._cpus: Ints = np.array([gang.cpus_milli for gang in gangs], np.int64)
-        self._memory: Ints = np.array([gang.memory_bytes for gang in gangs], np.int64)
+        wanted: Ints = np.array([gang.devices for gang in gangs], np.int64)
+        cpus: Ints = np.array([gang.cpus_milli for gang in gangs], np.int64)
+        memory: Ints = np.array([gang.memory_bytes for gang in gangs], np.int64)
+        self._asked: Ints = np.stack((wanted, cpus, memory))[:, :, None]
         self._per_device: Floats = np.array([_as_hard(gang, counts) / volume for gang in gangs], np.float64)
-        accepted = [[gang.accepts(models) for gang in gangs] for models in kinds.models]
-        self._accepted: Bools = np.array(accepted, np.bool_).reshape(len(kinds.models), len(gangs))
+        of_models = [[gang.accepts(models) for gang in gangs] for models in kinds.models]
+        accepted: Bools = np.array(of_models, np.bool_).reshape(len(kinds.models), len(gangs))
+        self._accepted: Ints = accepted.T.astype(np.int64)
         self._root: Floats = np.sqrt(self._per_device)
-        hosts = self._accepted & (kinds.largest_cpus_milli[:, None] >= self._cpus)
-        hosts &= kinds.largest_memory_bytes[:, None] >= self._memory
-        each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(self._devices, 1)
+        hosts = accepted & (kinds.largest_cpus_milli[:, None] >= cpus)
+        hosts &= kinds.largest_memory_bytes[:, None] >= memory
+        each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(wanted, 1)
         slots = hosts[:, None, :] * each_idle
         self._slots: Floats = slots.reshape(len(kinds.models) * (max_devices + 1), len(gangs)).astype(np.float64)
 
@@ -132,7 +152,7 @@ class Protection:
             of_kind = missing @ self._inside
         if last is not None and last.content == (of_gang.tobytes(), of_kind.tobytes()):
             return last
-        return Prices(of_gang, of_kind, self._devices)
+        return Prices(of_gang, of_kind, self._asked, self._accepted)
 
     def kind_tolls(self, prices: Prices, ask: Ask) -> Ints:
         """What the devices that one worker of the ask takes are worth to work that insists on nodes of each kind:
@@ -143,26 +163,22 @@ class Protection:
         """What the gang slots are worth that one worker of the ask takes from nodes, int64[4, nodes], that have, before
         it came, this kind, idle devices, CPUs and memory, if `opened` of the devices are idle no more: int64[nodes], in
         steps. Of several shapes the dearest counts."""
-        taken = np.array([[0], [opened], [ask.cpus_milli], [ask.memory_bytes]])
-        slots = self._slots_in(np.concatenate((states, states - taken), axis=1), prices.gangs)
+        taken = np.array([[opened], [ask.cpus_milli], [ask.memory_bytes]])
+        has = states[1:]
+        slots = np.concatenate((has, has - taken), axis=1)[:, None, :] // prices.divisor
+        if prices.some_ask_nothing:
+            slots = np.where(prices.asked > 0, slots, _FREE)
+        slots = slots.min(axis=0)
+        np.maximum(slots, 0, out=slots)
         nodes = states.shape[1]
-        dearest = ((slots[:nodes] - slots[nodes:]) * prices.of_slot).max(axis=1)
-        return self._in_steps(np.maximum(dearest, 0).astype(np.float64))
+        lost = slots[:, :nodes] - slots[:, nodes:]
+        lost *= prices.accepted.take(states[0], axis=1)
+        lost *= prices.of_slot
+        return self._in_steps(np.maximum(lost.max(axis=0), 0).astype(np.float64))
 
     def _in_steps(self, twentieths: Floats) -> Ints:
         steps: Ints = np.floor(twentieths * self._steps + 0.5).astype(np.int64)
         return steps
-
-    def _slots_in(self, states: Ints, gangs: Ints) -> Ints:
-        kind, idle_devices, cpus_milli, memory_bytes = states
-        slots: Ints = idle_devices[:, None] // self._devices.take(gangs)
-        for has, asked in ((cpus_milli, self._cpus.take(gangs)), (memory_bytes, self._memory.take(gangs))):
-            fed = has[:, None] // np.maximum(asked, 1)
-            fed[:, asked == 0] = _FREE
-            np.minimum(slots, fed, out=slots)
-        np.maximum(slots, 0, out=slots)
-        slots *= self._accepted.take(gangs, axis=1).take(kind, axis=0)
-        return slots
 
 
 def _as_hard(gang: Shape, counts: dict[Shape, float]) -> float:

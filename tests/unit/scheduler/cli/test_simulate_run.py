@@ -19,6 +19,7 @@ from scheduler.simulation.simulated_cluster import added_nodes
 
 SMALL = ("--cluster", str(shipped_config("local.yaml")), "--workload", str(shipped_config("workloads/small.yaml")))
 TENK = ("--cluster", str(shipped_config("dongyang-10k.yaml")))
+MORNING = (*SMALL, "--until", "36000")  # as much as shows a difference: the whole day takes half a second
 JOBS = "name,submit_s,duration_s,tenant,devices,model,priority_class\n"
 
 
@@ -57,27 +58,27 @@ def test_the_document_has_its_shape() -> None:
 
 
 def test_the_same_twice_but_for_the_clock() -> None:
-    first, second = answer(*SMALL, "--seed", "3"), answer(*SMALL, "--seed", "3")
+    first, second = answer(*MORNING, "--seed", "3"), answer(*MORNING, "--seed", "3")
     for told in (first, second):
         del told["about"]["generated_at"], told["about"]["elapsed_s"]
         for run in told["runs"]:
             del run["elapsed_s"]
     assert first == second
-    assert first["runs"][0]["wait_s"] != answer(*SMALL)["runs"][0]["wait_s"]
+    assert first["runs"][0]["wait_s"] != answer(*MORNING)["runs"][0]["wait_s"]
 
 
 def test_policies_beside_one_another() -> None:
-    told = answer(*SMALL, "--compare", "default,best-fit", "--backfill", "none")
+    told = answer(*MORNING, "--compare", "default,best-fit", "--backfill", "none")
     assert [run["name"] for run in told["runs"]] == ["default", "best-fit"]
     assert {run["policy"]["backfill"] for run in told["runs"]} == {"none"}
 
 
 def test_more_nodes_stand_beside_the_baseline_and_waits_shrink() -> None:
-    base, more = answer(*SMALL, "--add-nodes", "4xh100@dongyang-subnode")["runs"]
+    base, more = answer(*SMALL, "--until", "57600", "--add-nodes", "4xh100@dongyang-subnode")["runs"]
     assert (base["name"], more["name"]) == ("baseline", "with 4xh100@dongyang-subnode")
     assert (base["devices"], more["devices"]) == (48, 80)
     assert more["wait_s"]["all"]["mean"] < base["wait_s"]["all"]["mean"]
-    (alone,) = answer(*SMALL, "--add-nodes", "4xh100@dongyang-subnode", "--no-baseline")["runs"]
+    (alone,) = answer(*SMALL, "--until", "57600", "--add-nodes", "4xh100@dongyang-subnode", "--no-baseline")["runs"]
     assert alone["wait_s"] == more["wait_s"]
 
 
@@ -94,7 +95,7 @@ def test_the_page_is_written_where_it_is_said(tmp_path: Path, monkeypatch: pytes
     double.render = lambda document: f"<p>{document['schema']}</p>"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "scheduler.simulation.page", double)
     page = tmp_path / "a.html"
-    done = simulate(*SMALL, "-o", "html", "--out", str(page))
+    done = simulate(*MORNING, "-o", "html", "--out", str(page))
     assert (done.exit_code, done.stdout) == (0, f"simulated: wrote {page}\n")
     assert page.read_text() == "<p>suanli/simulate-run/1</p>"
     nowhere = simulate(*SMALL, "-o", "html", "--out", str(tmp_path / "no" / "a.html"))

@@ -269,7 +269,7 @@ def _live_starts(table: ReplayTable) -> list[tuple[float, str, int, tuple[str, .
     return seen
 
 
-def test_the_live_service_starts_the_same_jobs_in_the_same_order_at_the_same_places() -> None:
+def test_the_live_service_makes_the_same_starts_at_the_same_times_and_places() -> None:
     table = (
         replaying(nodes=2, devices=4)
         .job(0, 60, devices=3, name="normal", tenant="studio")
@@ -283,12 +283,6 @@ def test_the_live_service_starts_the_same_jobs_in_the_same_order_at_the_same_pla
     )
     done = table.run()
     assert done.words().split() == ["succeeded"] * 8
-    live = _live_starts(table)
-    first: dict[str, float] = {}
-    for at_s, job_id, _, _ in live:
-        first.setdefault(job_id, at_s)
-    replayed = [(record.first_start_s or 0.0, str(i + 1)) for i, record in enumerate(done.journal.jobs)]
-    assert sorted((at_s, job_id) for job_id, at_s in first.items()) == sorted(replayed)
-    assert [record.attempts for record in done.journal.jobs] == [
-        max(attempt for _, job_id, attempt, _ in live if job_id == str(i + 1)) for i in range(8)
-    ]
+    assert len(done.placed) > 8, "nobody was preempted and started again"
+    # What starts at one moment has no order among itself.
+    assert sorted(_live_starts(table)) == sorted(done.placed)
