@@ -91,9 +91,12 @@ def test_a_model_file_without_the_class_fails_before_any_worker_starts(instance:
 def test_a_gang_whose_worker_fails_ends_together_and_is_retried(instance: Instance, tmp_path: Path) -> None:
     script = (
         "import os, sys, time\n"
-        f"with open(os.path.join({str(tmp_path)!r}, 'started'), 'a') as marks:\n"
+        f"path = os.path.join({str(tmp_path)!r}, 'started')\n"
+        "with open(path, 'a') as marks:\n"
         "    marks.write(os.environ['RANK'] + ':' + os.environ['SUANLI_ATTEMPT'] + '\\n')\n"
-        "if os.environ['RANK'] == '1' and os.environ['SUANLI_ATTEMPT'] == '1': sys.exit(3)\n"
+        "if os.environ['RANK'] == '1' and os.environ['SUANLI_ATTEMPT'] == '1':\n"
+        "    while '0:1' not in open(path).read(): time.sleep(0.02)\n"  # its peer has come as far as that
+        "    sys.exit(3)\n"
         "time.sleep(60 if os.environ['SUANLI_ATTEMPT'] == '1' else 0)\n"
     )
     job_id = instance.submit(
