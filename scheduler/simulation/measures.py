@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,9 +47,10 @@ class Group:
     idle_watts: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Measured:
-    """What is measured: the journal of a run, on these groups of devices, over work that came until `span_s`."""
+    """What is measured: the journal of a run, on these groups of devices, over work that came until `span_s`. What many
+    figures begin with is worked out once: a journal of a month has hundreds of thousands of entries."""
 
     journal: Journal
     groups: Sequence[Group]
@@ -65,15 +67,35 @@ class Measured:
     def edges_s(self) -> Floats:
         return bin_edges(self.end_s, MOST_BINS)
 
+    @cached_property
+    def held_changes(self) -> Floats:
+        """The journal's `held`, as columns."""
+        return np.array(self.journal.held, np.float64).reshape(-1, 3)
+
+    @cached_property
+    def came(self) -> Sequence[JobRecord]:
+        """Jobs that had come when the run ended."""
+        end_s = self.end_s
+        return [
+            record
+            for record in self.journal.jobs
+            if record.became is not Became.WAITING or record.attempts > 0 or record.job.submit_s <= end_s
+        ]
+
+    @cached_property
+    def taken(self) -> Sequence[JobRecord]:
+        """Of those, the ones that were not refused."""
+        return [record for record in self.came if record.became is not Became.REFUSED]
+
 
 # ---- use -------------------------------------------------------------------------------------------------------------
 
 
 def held(run: Measured, groups: Iterable[int]) -> Steps:
     """Devices held in these groups."""
-    wanted = set(groups)
-    rows = [(t, milli / 1000) for t, milli, group in run.journal.held if group in wanted]
-    return Steps([t for t, _ in rows], [devices for _, devices in rows])
+    changes = run.held_changes
+    mine = changes[np.isin(changes[:, 2], list(groups))]
+    return Steps(mine[:, 0], mine[:, 1] / 1000)
 
 
 def utilisation(run: Measured) -> Json:
@@ -167,7 +189,7 @@ def energy(run: Measured) -> Json:
 def counts(run: Measured) -> Json:
     became = [record.became for record in run.journal.jobs]
     return {
-        "submitted": sum(_came(record, run) for record in run.journal.jobs),
+        "submitted": len(run.came),
         **{each.value: became.count(each) for each in Became if each is not Became.WAITING},
         "waiting": len(_waiting(run)),
         "refused_reasons": _reasons(r for r in run.journal.jobs if r.became is Became.REFUSED),
@@ -175,12 +197,8 @@ def counts(run: Measured) -> Json:
     }
 
 
-def _came(record: JobRecord, run: Measured) -> bool:
-    return record.became is not Became.WAITING or record.attempts > 0 or record.job.submit_s <= run.end_s
-
-
 def _waiting(run: Measured) -> list[JobRecord]:
-    return [record for record in run.journal.jobs if record.became is Became.WAITING and _came(record, run)]
+    return [record for record in run.taken if record.became is Became.WAITING]
 
 
 def _reasons(records: Iterable[JobRecord]) -> list[Json]:
@@ -217,15 +235,16 @@ def slowdown(record: JobRecord) -> float | None:
 
 def grouped(run: Measured, value: Callable[[JobRecord], float | None]) -> Json:
     """Of all jobs that came and were taken: together, by class (highest first) and by tenant (by name)."""
-    records = [r for r in run.journal.jobs if r.became is not Became.REFUSED and _came(r, run)]
+    everybody: list[float | None] = []
     by_class: dict[str, list[float | None]] = {}
     by_tenant: dict[str, list[float | None]] = {}
-    for record in records:
+    for record in run.taken:
         found = value(record)
+        everybody.append(found)
         by_class.setdefault(record.job.spec.priority_class, []).append(found)
         by_tenant.setdefault(record.job.spec.tenant, []).append(found)
     return {
-        "all": quantiles([value(record) for record in records]),
+        "all": quantiles(everybody),
         "by_class": {name: quantiles(by_class[name]) for name in run.classes if name in by_class},
         "by_tenant": {name: quantiles(by_tenant[name]) for name in sorted(by_tenant)},
     }
@@ -260,9 +279,8 @@ def fairness(run: Measured) -> Json:
     device_s = {name: tenants[name].device_s if name in tenants else 0.0 for name in names}
     total = math.fsum(device_s.values())
     waits: dict[str, list[float | None]] = {name: [] for name in names}
-    for record in run.journal.jobs:
-        if record.became is not Became.REFUSED and _came(record, run):
-            waits[record.job.spec.tenant].append(wait_s(record))
+    for record in run.taken:
+        waits[record.job.spec.tenant].append(wait_s(record))
     shares = [
         time.share_s / time.backlogged_s / run.policy.tenant(name).weight
         for name, time in sorted(tenants.items())

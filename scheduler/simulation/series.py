@@ -17,7 +17,7 @@ class Steps:
 
     __slots__ = ("_areas", "_times", "_values")
 
-    def __init__(self, times: Sequence[float], deltas: Sequence[float]) -> None:
+    def __init__(self, times: Sequence[float] | Floats, deltas: Sequence[float] | Floats) -> None:
         at = np.asarray(times, np.float64)
         order = np.argsort(at, kind="stable")
         self._times: Floats = np.concatenate(([0.0], at[order]))

@@ -54,9 +54,10 @@ def _tail(deviations: Floats) -> Ints:
 class Prices:
     """`of_gang`: of each device of a slot, for each gang shape; `of_kind`: of a device on nodes of each kind. In
     twentieths. `gangs`: the gang shapes with a price, by number. Of each of them, in that order, `of_slot`: the price
-    of a slot; `asked`: devices, CPUs and memory that it asks for, int64[3, gangs, 1], and `divisor`, the same but at
-    least 1; `accepted`, int64[gangs, kinds]: 1 where nodes of the kind serve it. (Made once for many questions. Gangs
-    stand in rows, nodes in columns, as there are few gangs and often a single node.)"""
+    of a slot; `asked`: what it asks for of `resources` (0: devices, 1: CPUs, 2: memory; those that any asks for),
+    int64[resources, gangs, 1], and `divisor`, the same but at least 1; `accepted`, int64[gangs, kinds]: 1 where nodes
+    of the kind serve it. (Made once for many questions. Gangs stand in rows, nodes in columns, as there are few gangs
+    and often a single node.)"""
 
     __slots__ = (
         "accepted",
@@ -68,6 +69,7 @@ class Prices:
         "of_gang",
         "of_kind",
         "of_slot",
+        "resources",
         "some_ask_nothing",
     )
 
@@ -77,11 +79,13 @@ class Prices:
         self.content = (of_gang.tobytes(), of_kind.tobytes())
         self.any_kind = bool(of_kind.any())
         self.gangs: Ints = of_gang.nonzero()[0]
-        self.asked: Ints = asked.take(self.gangs, axis=1)
+        asked = asked.take(self.gangs, axis=1)
+        self.resources: Ints = np.flatnonzero(asked.any(axis=(1, 2)))
+        self.asked: Ints = asked.take(self.resources, axis=0)
         self.divisor: Ints = np.maximum(self.asked, 1)
         self.some_ask_nothing = bool((self.asked == 0).any())
         self.accepted: Ints = accepted.take(self.gangs, axis=0)
-        self.of_slot: Ints = (of_gang.take(self.gangs) * self.asked[0, :, 0])[:, None]
+        self.of_slot: Ints = (of_gang.take(self.gangs) * asked[0, :, 0])[:, None]
 
 
 class Protection:
@@ -164,8 +168,8 @@ class Protection:
         it came, this kind, idle devices, CPUs and memory, if `opened` of the devices are idle no more: int64[nodes], in
         steps. Of several shapes the dearest counts."""
         taken = np.array([[opened], [ask.cpus_milli], [ask.memory_bytes]])
-        has = states[1:]
-        slots = np.concatenate((has, has - taken), axis=1)[:, None, :] // prices.divisor
+        has = np.concatenate((states[1:], states[1:] - taken), axis=1).take(prices.resources, axis=0)
+        slots = has[:, None, :] // prices.divisor
         if prices.some_ask_nothing:
             slots = np.where(prices.asked > 0, slots, _FREE)
         slots = slots.min(axis=0)
