@@ -26,6 +26,15 @@ class WaitingForJobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """It is not considered until it is released: `by` said so, and why."""
+
+    by: str
+    reason: str
+    kind: Literal["held"] = "held"
+
+
+@dataclass(frozen=True, slots=True)
 class NoFit:
     """No node set can take the whole gang now. `nodes_by_reason` counts nodes, most frequent first.
 
@@ -143,6 +152,7 @@ class ReservationTooShort:
 Reason = (
     NotConsidered
     | WaitingForJobs
+    | Held
     | NoFit
     | BehindReservation
     | WaitingForVictims
@@ -165,6 +175,8 @@ def text(reason: Reason, *, now_s: float) -> str:
             return "not looked at yet"
         case WaitingForJobs(jobs=jobs):
             return f"waits for job {', '.join(jobs)}"
+        case Held(by=by, reason=why):
+            return f"held by {by}: {why}"
         case NoFit():
             counts = "; ".join(
                 f"{count} {'node' if count == 1 else 'nodes'}: {why}" for why, count in reason.nodes_by_reason

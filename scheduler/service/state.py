@@ -139,7 +139,7 @@ class ServiceState:
     # What the planner is asked about, kept as the jobs change.
     queue: Queue = field(default_factory=Queue)
     parked: dict[str, set[str]] = field(default_factory=dict)
-    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease)."""
+    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease, to be released)."""
     services: set[str] = field(default_factory=set)
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
@@ -236,6 +236,8 @@ class ServiceState:
                 parked = True
             case Pending(not_before_s=not_before_s) if not_before_s > now_s:
                 self.timers.add(Timer(not_before_s, "not_before", job.id))
+                parked = True
+            case Pending() if job.held is not None:
                 parked = True
             case Pending():
                 queued = True

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Self
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.errors import Superseded, Unavailable
@@ -104,7 +104,7 @@ class VirtualStore:
             self._epoch = self.kept.epoch
         return self._epoch
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
         if not specs:
             return []
         with self._write("submit"):
@@ -115,7 +115,7 @@ class VirtualStore:
                 for index in tasks:
                     name = str(self.kept.numbers) if index is None else f"{self.kept.numbers}.{index}"
                     pending = Pending(NotConsidered(), at_s)
-                    job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=index)
+                    job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=index, held=held)
                     self.kept.jobs[name] = job
                     self._append(Change(job, "submitted", at_s, {"by": by}))
                     jobs.append(job)

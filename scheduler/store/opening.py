@@ -108,5 +108,10 @@ def _from_2(connection: Connection) -> None:
     tables.metadata.create_all(connection, tables=[tables.usage_records])
 
 
+def _from_3(connection: Connection) -> None:
+    """Jobs can be held."""
+    connection.execute(text("ALTER TABLE jobs ADD COLUMN held_json TEXT"))
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1, 2: _from_2}
+_STEPS = {1: _from_1, 2: _from_2, 3: _from_3}

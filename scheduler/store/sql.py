@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput, Superseded, Unavailable
@@ -126,7 +126,7 @@ class SqlStore:
         self._epoch = epoch
         return epoch
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
         if not specs:
             return ()
         meta = tables.meta
@@ -137,7 +137,7 @@ class SqlStore:
                 update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs)
             )
             after = connection.execute(select(meta.c.next_number, meta.c.next_seq)).one()
-            jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s)
+            jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s, held=held)
             connection.execute(insert(tables.jobs), _new_rows(jobs, by))
             connection.execute(
                 insert(tables.events),
@@ -316,7 +316,9 @@ class SqlStore:
 # ---- rows --------------------------------------------------------------------------------------------------------
 
 
-def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float) -> list[Job]:
+def number_jobs(
+    specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float, held: Hold | None = None
+) -> list[Job]:
     """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
     jobs: list[Job] = []
     pending = Pending(NotConsidered(), at_s)
@@ -324,7 +326,7 @@ def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, 
         tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
         for index in tasks:
             job_id = str(number) if index is None else f"{number}.{index}"
-            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index))
+            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index, held=held))
     return jobs
 
 
@@ -345,6 +347,7 @@ _UPDATE_JOB = (
                 "first_started_s",
                 "preemptions",
                 "workers_wanted",
+                "held_json",
             )
         }
     )
@@ -366,6 +369,7 @@ def _changed_row(change: Change) -> dict[str, Any]:
         "first_started_s": job.first_started_s,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        "held_json": encoding.hold_to_text(job.held),
     }
 
 
@@ -395,6 +399,7 @@ def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "first_started_s": job.first_started_s,
                 "preemptions": job.preemptions,
                 "workers_wanted": job.workers_wanted,
+                "held_json": encoding.hold_to_text(job.held),
             }
         )
     return rows
@@ -429,4 +434,5 @@ def _job(row: Row[Any]) -> Job:
         first_started_s=row.first_started_s,
         preemptions=row.preemptions,
         workers_wanted=row.workers_wanted,
+        held=encoding.hold_from_text(row.held_json),
     )

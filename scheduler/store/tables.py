@@ -21,9 +21,9 @@ from sqlalchemy import (
     text,
 )
 
-# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. opening.py brings older stores up to
-# this.
-SCHEMA_VERSION = 3
+# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: jobs.held_json, schedules.
+# opening.py brings older stores up to this.
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -63,6 +63,7 @@ jobs = Table(
     Column("first_started_s", Float(53)),
     Column("preemptions", Integer, nullable=False, server_default=text("0")),
     Column("workers_wanted", Integer),
+    Column("held_json", Text),
     Index("jobs_live", "live", "seq"),
     Index("jobs_tenant", "tenant", "seq"),
     Index("jobs_state", "state", "seq"),
