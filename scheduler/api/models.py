@@ -203,6 +203,7 @@ class JobView(Shape):
     cause: str | None = Field(description="why it ended or is being stopped")
     detail: str | None
     array_index: int | None
+    array_limit: int | None = Field(description="so many tasks of its array run at a time")
     after: list[str]
     time_limit_s: float | None
     deadline_s: float | None

@@ -41,7 +41,8 @@ class JobSpec:
     """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
 
     Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic;
-    for inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array.
+    for inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array;
+    `array_limit`: so many of its tasks may run at a time, None for as many as fit.
     `after` holds ids of jobs that must succeed first. `tenant`, `priority_class` and `priority` come from the token's
     rights and the configuration, never from the job file alone. At most one of `deadline_after_s` (seconds from its
     submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to. `reservation` names
@@ -65,6 +66,7 @@ class JobSpec:
     env: tuple[tuple[str, str], ...] = field(default=())
     working_dir: str | None = None
     array_size: int = 0
+    array_limit: int | None = None
     after: tuple[str, ...] = field(default=())
     deadline_after_s: float | None = None
     deadline_at_s: float | None = None

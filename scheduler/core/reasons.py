@@ -35,6 +35,17 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class ArrayLimit:
+    """A task whose array runs no more than `maximum` at a time: `running` of its tasks run, and with those that are
+    next to start `taken` of these places are taken."""
+
+    running: int
+    taken: int
+    maximum: int
+    kind: Literal["array_limit"] = "array_limit"
+
+
+@dataclass(frozen=True, slots=True)
 class NoFit:
     """No node set can take the whole gang now. `nodes_by_reason` counts nodes, most frequent first.
 
@@ -153,6 +164,7 @@ Reason = (
     NotConsidered
     | WaitingForJobs
     | Held
+    | ArrayLimit
     | NoFit
     | BehindReservation
     | WaitingForVictims
@@ -177,6 +189,9 @@ def text(reason: Reason, *, now_s: float) -> str:
             return f"waits for job {', '.join(jobs)}"
         case Held(by=by, reason=why):
             return f"held by {by}: {why}"
+        case ArrayLimit():
+            also = "" if reason.running == reason.taken else f", and {reason.taken - reason.running} are next"
+            return f"{reason.running} of at most {reason.maximum} tasks of its array run at a time{also}"
         case NoFit():
             counts = "; ".join(
                 f"{count} {'node' if count == 1 else 'nodes'}: {why}" for why, count in reason.nodes_by_reason

@@ -159,13 +159,18 @@ class Service:
             # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
             # meanwhile the loop remembers itself.
             ended = ended_before(self._store, (before for spec in wanted for before in spec.after))
-            try:
-                jobs = self._store.submit(wanted, at_s=now_s, by=by.name, held=held)
-            except Superseded as error:
-                self.loop.post(SupersededBy(error.epoch), force=True)
-                raise
+            jobs = self._store_submission(wanted, now_s, by, held)
             self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
         return jobs
+
+    def _store_submission(
+        self, wanted: Sequence[JobSpec], now_s: float, by: Principal, held: Hold | None
+    ) -> Sequence[Job]:
+        try:
+            return self._store.submit(wanted, at_s=now_s, by=by.name, held=held)
+        except Superseded as error:
+            self.loop.post(SupersededBy(error.epoch), force=True)
+            raise
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)

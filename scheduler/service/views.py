@@ -57,6 +57,8 @@ def shown_reason(state: ServiceState, job: Job) -> Reason | None:
         return None
     if job.held is not None:
         return Held(job.held.by, job.held.reason)
+    if (no_place := state.arrays.reason(job)) is not None:
+        return no_place
     if isinstance(job.state.reason, NotConsidered | Requeued) or state.queue.pending_job(job.id) is not None:
         return state.reasons.get(job.id, job.state.reason)
     return job.state.reason
@@ -123,6 +125,7 @@ def _view(job: Job) -> Json:
         "cause": cause,
         "detail": detail,
         "array_index": job.array_index,
+        "array_limit": spec.array_limit,
         "after": list(spec.after),
         "time_limit_s": spec.time_limit_s,
         "deadline_s": job.deadline_s,

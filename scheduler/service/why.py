@@ -8,6 +8,7 @@ from scheduler.core.explain import Explanation, TenantUse, explain
 from scheduler.core.jobs import EndCause, Hold, Job, Pending, Running, shown
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import (
+    ArrayLimit,
     BackingOff,
     JobLimitReached,
     QuotaReached,
@@ -38,6 +39,8 @@ def why_live(state: ServiceState, job: Job, now_s: float) -> Json:
         blocked_by = explanation.blocked_by
     elif isinstance(reason, WaitingForJobs):
         blocked_by = reason.jobs
+    elif isinstance(reason, ArrayLimit):
+        blocked_by = state.arrays.in_the_way(job)[:_MOST_JOBS]
     view = job_view(state, job, now_s)
     if reason is not None:
         view["reason"] = reason_view(reason, now_s, state.policy)
@@ -100,6 +103,11 @@ def _live_lines(
     lines += [f"  {word:<13} {said}" for word, said in _wishes(job, now_s, est_start_s)]
     if job.held is not None:
         lines += _held_lines(job, job.held, now_s)
+    elif isinstance(reason, ArrayLimit):
+        more = f" and {reason.taken - len(blocked_by)} more" if reason.taken > len(blocked_by) else ""
+        lines.append(f"  its array     job {', '.join(blocked_by)}{more}")
+        lines += [f"                {line}" for line in _blockers(state, blocked_by, now_s, ends=True)]
+        lines.append("  try           wait for one of them to end, or submit with a higher array.limit")
     elif isinstance(reason, JobLimitReached | QuotaReached):  # nodes, and who stands there, are not what is in the way
         if explanation is not None and isinstance(reason, QuotaReached):
             lines += _quota_lines(explanation)

@@ -92,6 +92,7 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "cause": None,
         "detail": None,
         "array_index": None,
+        "array_limit": None,
         "after": [],
         "time_limit_s": 60.0,
         "deadline_s": None,

@@ -35,9 +35,9 @@ def _acknowledges_what_was_refused() -> contextlib.AbstractContextManager[Any]:
     """A submission is answered with ids although the store could not take it."""
     real = Service._store_submission
 
-    def store(self: Service, wanted: Sequence[Any], now_s: float, by: Any) -> Sequence[Job]:
+    def store(self: Service, wanted: Sequence[Any], now_s: float, by: Any, held: Any) -> Sequence[Job]:
         try:
-            return real(self, wanted, now_s, by)
+            return real(self, wanted, now_s, by, held)
         except Unavailable:
             return number_jobs(list(wanted), 100_000, 100_000, at_s=now_s)
 
