@@ -14,8 +14,7 @@ from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
 from scheduler.ports import Principal
 from scheduler.service import reserving, tenants
-from scheduler.service.state import ServiceState
-from scheduler.service.steps import superseded_text
+from scheduler.service.state import ServiceState, superseded_text
 
 
 def admit(state: ServiceState, specs: Sequence[JobSpec], by: Principal, *, max_live_jobs: int, now_s: float) -> None:
@@ -30,6 +29,11 @@ def admit(state: ServiceState, specs: Sequence[JobSpec], by: Principal, *, max_l
             " submit again when some have ended"
         )
     _check_limits(state, specs)
+    check_possible(state, specs, by, now_s)
+
+
+def check_possible(state: ServiceState, specs: Sequence[JobSpec], by: Principal, now_s: float) -> None:
+    """Could they ever run, for this submitter, whatever waits now? Raises BadInput or Forbidden."""
     for spec in specs:
         _check_maximum(state, spec)
         reserving.check_job(state, spec, by)

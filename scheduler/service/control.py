@@ -24,13 +24,16 @@ from scheduler.ports import (
     Engine,
     GatewayControl,
     Json,
+    NextTime,
     Principal,
     Reservation,
     ReservationRequest,
+    Schedule,
     Store,
     StoredEvent,
+    no_time,
 )
-from scheduler.service import cancelling, changing, fairness, reserving, tenants, views
+from scheduler.service import cancelling, changing, fairness, recurring, recurring_views, reserving, tenants, views
 from scheduler.service.admission import admit
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import Meant, meant_by
@@ -41,13 +44,17 @@ from scheduler.service.outcome import (
     DrainRequested,
     HoldRequested,
     JobsSubmitted,
+    PauseRequested,
     ReleaseRequested,
     RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
+    ScheduleRequested,
     SupersededBy,
+    UnpauseRequested,
     UnreserveRequested,
+    UnscheduleRequested,
 )
 from scheduler.service.places import PLACING
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, ended_before, recover
@@ -66,7 +73,8 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show. `half_life_s`: after so long, what a tenant used counts half.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
+    come next.
     """
 
     def __init__(
@@ -83,6 +91,7 @@ class Service:
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
+        next_time: NextTime = no_time,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -95,6 +104,7 @@ class Service:
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
+        self._next_time = next_time
         self._loop: ServiceLoop | None = None
         # Between the store's taking a submission and the loop's hearing of it; ids must reach the loop in order.
         self._submitting = threading.Lock()
@@ -123,6 +133,8 @@ class Service:
             policy=self._policy,
             now_s=self._clock.now_s(),
             half_life_s=self._half_life_s,
+            most_live_jobs=self._max_live_jobs,
+            next_time=self._next_time,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)
@@ -145,6 +157,10 @@ class Service:
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        if any(spec.schedule is not None for spec in specs):
+            if len(specs) > 1:
+                raise BadInput("a job with a schedule is submitted by itself, not among others", field="schedule")
+            return {"jobs": [], "schedules": [self._schedule(specs[0], by)]}
         jobs = self._submit(specs, by)
         return {"jobs": [views.submitted_view(job) for job in jobs]}
 
@@ -162,6 +178,13 @@ class Service:
             jobs = self._store_submission(wanted, now_s, by, held)
             self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
         return jobs
+
+    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
+        _may_change(by)
+        spec, now_s = self._accepted(spec, by), self._clock.now_s()
+        made = Schedule(spec.tenant, spec.name, spec, by.name, by.role == "operator", now_s, None)
+        self.loop.request(ScheduleRequested(made))
+        return self._schedule_view(made.key)
 
     def _store_submission(
         self, wanted: Sequence[JobSpec], now_s: float, by: Principal, held: Hold | None
@@ -238,7 +261,7 @@ class Service:
         job = self._find(job_id, by)
         return {
             **self._view(job),
-            "spec": views.spec_view(job),
+            "spec": views.spec_view(job.spec),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
             "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
@@ -401,6 +424,45 @@ class Service:
         self.loop.request(UnreserveRequested(name))
         assert was is not None, name
         return was
+
+    # -- schedules -------------------------------------------------------------------------------------------------
+
+    def schedules(self, by: Principal) -> Json:
+        tenant = by.tenant if by.role == "tenant" else None
+        return {"schedules": self.loop.call(lambda state: recurring_views.schedule_views(state, tenant=tenant))}
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        key, now_s = self._schedule_key(name, by, tenant), self._clock.now_s()
+        return self.loop.call(lambda state: recurring_views.schedule_detail(state, recurring.known(state, key), now_s))
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        self.loop.request(PauseRequested(key, self._hold(by, reason)))
+        return self._schedule_view(key)
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        self.loop.request(UnpauseRequested(key, by.role == "operator"))
+        return self._schedule_view(key)
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        was = self._schedule_view(key)
+        self.loop.request(UnscheduleRequested(key, by.role == "operator"))
+        return was
+
+    def _schedule_key(self, name: str, by: Principal, tenant: str | None) -> tuple[str, str]:
+        if by.role == "tenant":
+            if tenant not in (None, by.tenant):
+                raise Forbidden(f"your token is of tenant {by.tenant}; it sees nothing of {tenant}", field="tenant")
+            tenant = by.tenant
+        return self.loop.call(lambda state: recurring.key_of(state, name, tenant))
+
+    def _schedule_view(self, key: tuple[str, str]) -> Json:
+        return self.loop.call(lambda state: recurring_views.schedule_view(state, recurring.known(state, key)))
 
     def close_down(self, by: Principal) -> Json:
         _operator(by, "take the site down")

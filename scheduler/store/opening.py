@@ -109,8 +109,9 @@ def _from_2(connection: Connection) -> None:
 
 
 def _from_3(connection: Connection) -> None:
-    """Jobs can be held."""
+    """Jobs can be held, and submitted again and again."""
     connection.execute(text("ALTER TABLE jobs ADD COLUMN held_json TEXT"))
+    tables.metadata.create_all(connection, tables=[tables.schedules])
 
 
 # By the version that a step starts from. A step says what was new then: later ones may change it again.

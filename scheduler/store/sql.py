@@ -13,20 +13,18 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
-from scheduler.core.reasons import NotConsidered
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput, Superseded, Unavailable
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
-from scheduler.store import encoding, tables, usage_rows
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Usage, task_ids
+from scheduler.store import job_rows, schedule_rows, tables, usage_rows
 from scheduler.store.opening import connect, prepare_schema
 
 _WRITE = {"suanli_write": True}
@@ -129,21 +127,8 @@ class SqlStore:
     def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
         if not specs:
             return ()
-        meta = tables.meta
-        numbers, seqs = len(specs), sum(max(1, spec.array_size) for spec in specs)
         with self._write_of_epoch() as connection:
-            # Updated before it is read: the row is ours until the commit, on PostgreSQL too.
-            connection.execute(
-                update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs)
-            )
-            after = connection.execute(select(meta.c.next_number, meta.c.next_seq)).one()
-            jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s, held=held)
-            connection.execute(insert(tables.jobs), _new_rows(jobs, by))
-            connection.execute(
-                insert(tables.events),
-                [_event_row(Change(job, "submitted", at_s, {"by": by})) for job in jobs],
-            )
-        return jobs
+            return job_rows.insert_jobs(connection, specs, at_s=at_s, by=by, held=held, detail={"by": by})
 
     def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
         if not changes and not usage_records:
@@ -151,10 +136,12 @@ class SqlStore:
         newest = {change.job.id: change for change in changes}  # a job that changed twice is written once
         with self._write_of_epoch() as connection:
             if changes:
-                done = connection.execute(_UPDATE_JOB, [_changed_row(change) for change in newest.values()])
+                done = connection.execute(
+                    job_rows.UPDATE_JOB, [job_rows.changed_row(change) for change in newest.values()]
+                )
                 known = done.rowcount in (len(newest), -1)
                 assert known, f"a change names a job that was never submitted: {list(newest)}"
-                connection.execute(insert(tables.events), [_event_row(change) for change in changes])
+                connection.execute(insert(tables.events), [job_rows.event_row(change) for change in changes])
             if usage_records:
                 usage_rows.write(connection, usage_records)
 
@@ -200,6 +187,31 @@ class SqlStore:
         with self._write_of_epoch() as connection:
             connection.execute(delete(tables.reservations).where(tables.reservations.c.name == name))
 
+    def set_schedule(self, schedule: Schedule) -> None:
+        with self._write_of_epoch() as connection:
+            schedule_rows.write(connection, schedule)
+
+    def clear_schedule(self, tenant: str, name: str) -> None:
+        with self._write_of_epoch() as connection:
+            schedule_rows.delete_one(connection, tenant, name)
+
+    def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
+        assert due.next_s is not None, due
+        spec, by = due.job_spec(), f"schedule {due.name}"
+        with self._write_of_epoch() as connection:
+            now = schedule_rows.locked(connection, due.tenant, due.name)
+            if now is not None and now.last_s == due.next_s and now.last_job is not None:
+                ids = task_ids(now.last_job, spec)
+            elif now is None or now.next_s != due.next_s:
+                return ()
+            else:
+                detail = {"by": by, "due_s": due.next_s}
+                jobs = job_rows.insert_jobs(connection, [spec], at_s=at_s, by=by, held=None, detail=detail)
+                schedule_rows.submitted(connection, due, next_s, jobs[0].id.partition(".")[0])
+                return jobs
+        found = self.jobs_named(ids)
+        return [found[job_id] for job_id in ids]
+
     def set_usage(self, usage: Usage) -> None:
         rows = [{"account": name, "average": value, "at_s": usage.at_s} for name, value in usage.averages.items()]
         with self._write_of_epoch() as connection:
@@ -212,7 +224,7 @@ class SqlStore:
     def job(self, job_id: str) -> Job | None:
         with self._read() as connection:
             row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
-        return None if row is None else _job(row)
+        return None if row is None else job_rows.job_of(row)
 
     def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         table = tables.jobs
@@ -221,14 +233,14 @@ class SqlStore:
             for first in range(0, len(job_ids), _IDS_AT_ONCE):
                 some = list(job_ids[first : first + _IDS_AT_ONCE])
                 for row in connection.execute(select(table).where(table.c.id.in_(some))):
-                    found[row.id] = _job(row)
+                    found[row.id] = job_rows.job_of(row)
         return found
 
     def live_jobs(self) -> Sequence[Job]:
         table = tables.jobs
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.live.is_(True)).order_by(table.c.seq)).all()
-        return [_job(row) for row in rows]
+        return [job_rows.job_of(row) for row in rows]
 
     def recent_jobs(
         self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
@@ -243,13 +255,13 @@ class SqlStore:
             query = query.where(table.c.seq < before_seq)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return [_job(row) for row in rows]
+        return [job_rows.job_of(row) for row in rows]
 
     def job_events(self, job_id: str) -> Sequence[StoredEvent]:
         table = tables.events
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.seq)).all()
-        return [_event(row) for row in rows]
+        return [job_rows.event_of(row) for row in rows]
 
     def events_named(self, job_ids: Sequence[str], names: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
         table = tables.events
@@ -259,7 +271,7 @@ class SqlStore:
                 some = list(job_ids[first : first + _IDS_AT_ONCE])
                 query = select(table).where(table.c.job_id.in_(some), table.c.event.in_(list(names)))
                 for row in connection.execute(query.order_by(table.c.seq)):
-                    found.setdefault(row.job_id, []).append(_event(row))
+                    found.setdefault(row.job_id, []).append(job_rows.event_of(row))
         return found
 
     def results(self, job_id: str) -> Mapping[tuple[int, int], str]:
@@ -299,6 +311,10 @@ class SqlStore:
             for row in rows
         ]
 
+    def schedules(self) -> Sequence[Schedule]:
+        with self._read() as connection:
+            return schedule_rows.read(connection)
+
     def usage(self) -> Usage | None:
         with self._read() as connection:
             rows = connection.execute(select(tables.usage)).all()
@@ -311,128 +327,3 @@ class SqlStore:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-# ---- rows --------------------------------------------------------------------------------------------------------
-
-
-def number_jobs(
-    specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float, held: Hold | None = None
-) -> list[Job]:
-    """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
-    jobs: list[Job] = []
-    pending = Pending(NotConsidered(), at_s)
-    for number, spec in enumerate(specs, start=first_number):
-        tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
-        for index in tasks:
-            job_id = str(number) if index is None else f"{number}.{index}"
-            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index, held=held))
-    return jobs
-
-
-_UPDATE_JOB = (
-    update(tables.jobs)
-    .where(tables.jobs.c.id == bindparam("job_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "state",
-                "live",
-                "state_json",
-                "ended_s",
-                "attempts",
-                "failures",
-                "resume_from",
-                "first_started_s",
-                "preemptions",
-                "workers_wanted",
-                "held_json",
-            )
-        }
-    )
-)
-
-
-def _changed_row(change: Change) -> dict[str, Any]:
-    job = change.job
-    live = isinstance(job.state, LIVE_STATES)
-    return {
-        "job_id": job.id,
-        "state": shown(job.state),
-        "live": live,
-        "state_json": encoding.state_to_text(job.state),
-        "ended_s": None if live else change.at_s,
-        "attempts": job.attempts,
-        "failures": job.failures,
-        "resume_from": None if job.resume_from is None else plain_text(job.resume_from),
-        "first_started_s": job.first_started_s,
-        "preemptions": job.preemptions,
-        "workers_wanted": job.workers_wanted,
-        "held_json": encoding.hold_to_text(job.held),
-    }
-
-
-def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
-    texts: dict[int, str] = {}  # an array's tasks share one spec: encode it once
-    rows: list[dict[str, Any]] = []
-    for job in jobs:
-        if id(job.spec) not in texts:
-            texts[id(job.spec)] = encoding.spec_to_text(job.spec)
-        rows.append(
-            {
-                "id": job.id,
-                "seq": job.seq,
-                "tenant": plain_text(job.spec.tenant),
-                "name": plain_text(job.spec.name),
-                "kind": job.spec.kind.value,
-                "state": shown(job.state),
-                "live": True,
-                "spec_json": texts[id(job.spec)],
-                "state_json": encoding.state_to_text(job.state),
-                "submitted_by": plain_text(by),
-                "submitted_s": job.submitted_s,
-                "attempts": job.attempts,
-                "failures": job.failures,
-                "resume_from": job.resume_from,
-                "array_index": job.array_index,
-                "first_started_s": job.first_started_s,
-                "preemptions": job.preemptions,
-                "workers_wanted": job.workers_wanted,
-                "held_json": encoding.hold_to_text(job.held),
-            }
-        )
-    return rows
-
-
-def _event_row(change: Change) -> dict[str, Any]:
-    return {
-        "job_id": change.job.id,
-        "at_s": change.at_s,
-        "event": change.event,
-        "state": shown(change.job.state),
-        "detail_json": encoding.detail_to_text(change.detail),
-    }
-
-
-def _event(row: Row[Any]) -> StoredEvent:
-    detail = encoding.detail_from_text(row.detail_json)
-    return StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, detail)
-
-
-def _job(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        seq=row.seq,
-        spec=encoding.spec_from_text(row.spec_json),
-        submitted_s=row.submitted_s,
-        state=encoding.state_from_text(row.state_json),
-        attempts=row.attempts,
-        failures=row.failures,
-        resume_from=row.resume_from,
-        array_index=row.array_index,
-        first_started_s=row.first_started_s,
-        preemptions=row.preemptions,
-        workers_wanted=row.workers_wanted,
-        held=encoding.hold_from_text(row.held_json),
-    )

@@ -115,6 +115,26 @@ reservations = Table(
     Column("tenants_json", Text, nullable=False),
 )
 
+# Jobs that are submitted again and again (ports.Schedule). `next_s` is null while one is paused.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("spec_json", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("by_operator", Boolean, nullable=False),
+    Column("made_s", Float(53), nullable=False),
+    Column("next_s", Float(53)),
+    Column("paused_json", Text),
+    Column("runs", Integer, nullable=False),
+    Column("last_job", String(64)),
+    Column("last_s", Float(53)),
+    Column("skips", Integer, nullable=False),
+    Column("skipped_s", Float(53)),
+    Column("skipped_why", Text, nullable=False),
+)
+
 # What fair share remembers: all rows are of the same moment, and replaced together.
 usage = Table(
     "usage",

@@ -1,0 +1,156 @@
+"""How jobs and their events lie in their tables, and how new ones get their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
+
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
+from scheduler.core.reasons import NotConsidered
+from scheduler.plain_text import plain_text
+from scheduler.ports import Change, StoredEvent, task_ids
+from scheduler.store import encoding, tables
+
+
+def insert_jobs(
+    connection: Connection,
+    specs: Sequence[JobSpec],
+    *,
+    at_s: float,
+    by: str,
+    held: Hold | None,
+    detail: Mapping[str, Any],
+) -> list[Job]:
+    """New jobs with their ids, each with its first event, which says `detail`."""
+    meta = tables.meta
+    numbers, seqs = len(specs), sum(max(1, spec.array_size) for spec in specs)
+    # Updated before it is read: the row is ours until the commit, on PostgreSQL too.
+    connection.execute(update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs))
+    after = connection.execute(select(meta.c.next_number, meta.c.next_seq)).one()
+    jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s, held=held)
+    connection.execute(insert(tables.jobs), _new_rows(jobs, by))
+    connection.execute(insert(tables.events), [event_row(Change(job, "submitted", at_s, detail)) for job in jobs])
+    return jobs
+
+
+def number_jobs(
+    specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float, held: Hold | None = None
+) -> list[Job]:
+    """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
+    jobs: list[Job] = []
+    pending = Pending(NotConsidered(), at_s)
+    for number, spec in enumerate(specs, start=first_number):
+        for index, job_id in enumerate(task_ids(str(number), spec)):
+            array_index = index if spec.array_size else None
+            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=array_index, held=held))
+    return jobs
+
+
+UPDATE_JOB = (
+    update(tables.jobs)
+    .where(tables.jobs.c.id == bindparam("job_id"))
+    .values(
+        {
+            name: bindparam(name)
+            for name in (
+                "state",
+                "live",
+                "state_json",
+                "ended_s",
+                "attempts",
+                "failures",
+                "resume_from",
+                "first_started_s",
+                "preemptions",
+                "workers_wanted",
+                "held_json",
+            )
+        }
+    )
+)
+
+
+def changed_row(change: Change) -> dict[str, Any]:
+    job = change.job
+    live = isinstance(job.state, LIVE_STATES)
+    return {
+        "job_id": job.id,
+        "state": shown(job.state),
+        "live": live,
+        "state_json": encoding.state_to_text(job.state),
+        "ended_s": None if live else change.at_s,
+        "attempts": job.attempts,
+        "failures": job.failures,
+        "resume_from": None if job.resume_from is None else plain_text(job.resume_from),
+        "first_started_s": job.first_started_s,
+        "preemptions": job.preemptions,
+        "workers_wanted": job.workers_wanted,
+        "held_json": encoding.hold_to_text(job.held),
+    }
+
+
+def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
+    texts: dict[int, str] = {}  # an array's tasks share one spec: encode it once
+    rows: list[dict[str, Any]] = []
+    for job in jobs:
+        if id(job.spec) not in texts:
+            texts[id(job.spec)] = encoding.spec_to_text(job.spec)
+        rows.append(
+            {
+                "id": job.id,
+                "seq": job.seq,
+                "tenant": plain_text(job.spec.tenant),
+                "name": plain_text(job.spec.name),
+                "kind": job.spec.kind.value,
+                "state": shown(job.state),
+                "live": True,
+                "spec_json": texts[id(job.spec)],
+                "state_json": encoding.state_to_text(job.state),
+                "submitted_by": plain_text(by),
+                "submitted_s": job.submitted_s,
+                "attempts": job.attempts,
+                "failures": job.failures,
+                "resume_from": job.resume_from,
+                "array_index": job.array_index,
+                "first_started_s": job.first_started_s,
+                "preemptions": job.preemptions,
+                "workers_wanted": job.workers_wanted,
+                "held_json": encoding.hold_to_text(job.held),
+            }
+        )
+    return rows
+
+
+def job_of(row: Row[Any]) -> Job:
+    return Job(
+        id=row.id,
+        seq=row.seq,
+        spec=encoding.spec_from_text(row.spec_json),
+        submitted_s=row.submitted_s,
+        state=encoding.state_from_text(row.state_json),
+        attempts=row.attempts,
+        failures=row.failures,
+        resume_from=row.resume_from,
+        array_index=row.array_index,
+        first_started_s=row.first_started_s,
+        preemptions=row.preemptions,
+        workers_wanted=row.workers_wanted,
+        held=encoding.hold_from_text(row.held_json),
+    )
+
+
+def event_row(change: Change) -> dict[str, Any]:
+    return {
+        "job_id": change.job.id,
+        "at_s": change.at_s,
+        "event": change.event,
+        "state": shown(change.job.state),
+        "detail_json": encoding.detail_to_text(change.detail),
+    }
+
+
+def event_of(row: Row[Any]) -> StoredEvent:
+    detail = encoding.detail_from_text(row.detail_json)
+    return StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, detail)
