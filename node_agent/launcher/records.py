@@ -7,7 +7,7 @@ Requests are JSON lines `{"id", "op", "epoch", ...}`, answered by `{"id", "ok", 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
 How = Literal["exit", "signal", "out_of_memory", "lease", "unknown", "never_started"]
@@ -48,7 +48,7 @@ class LaunchOrder:
     tag: str
 
     def to_json(self) -> Json:
-        return {**asdict(self), "env": dict(self.env)}
+        return {name: getattr(self, name) for name in _ORDER_FIELDS} | {"env": dict(self.env)}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LaunchOrder:
@@ -68,6 +68,10 @@ class LaunchOrder:
             lease_bound=_field(data, "lease_bound", bool),
             tag=_field(data, "tag", str),
         )
+
+
+# asdict copies every string of the environment by way of deepcopy: a third of what a start cost the agent.
+_ORDER_FIELDS = tuple(each.name for each in fields(LaunchOrder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,14 @@ class RunRecord:
     started_boot_s: float | None = None
 
     def to_json(self) -> Json:
-        return asdict(self)
+        return {
+            "key": self.key,
+            "tag": self.tag,
+            "pid": self.pid,
+            "started_s": self.started_s,
+            "exit": None if self.exit is None else asdict(self.exit),
+            "started_boot_s": self.started_boot_s,
+        }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> RunRecord:
