@@ -13,8 +13,8 @@ import uuid
 from node_agent.event_numbers import NumberedEvents
 from node_agent.messages import Event, EventBatch
 
-AT_ONCE = 3  # answers
-EACH_S = 0.005  # after so long one more
+AT_ONCE = 4  # answers
+EACH_S = 0.010  # after so long one more
 
 
 class EventLog:

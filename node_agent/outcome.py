@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from node_agent.attempts import ProcessExited
 from node_agent.execution.logs import RunPaths, read_result, tail
@@ -17,6 +18,10 @@ async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | N
     """The end, with the tail of stderr, the result and the checkpoint. A hanging file system does not hide the end."""
     assert record.exit is not None, record
     end = record.exit
+    if end.how == "exit" and end.code == 0 and checkpoint_dir is None and not os.path.lexists(paths.result):
+        # It left nothing that would be told. (To look for a name in the agent's own directory may be done here: where
+        # that hangs, the journal does too.)
+        return ProcessExited(record.pid, end.how, end.code, end.detail, end.at_s, asked=end.asked)
     (errors, result, complaint), (saved, unsure) = await asyncio.gather(
         _left_behind(paths), _saved(checkpoint_dir, slow)
     )

@@ -147,6 +147,8 @@ class ServiceState:
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
     needs_plan: bool = False
+    plan_goes_on: bool = False
+    """The last pass was broken off."""
     planned_s: float = 0.0
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     """The last pass's. It may be made as it is looked into: not to be copied."""

@@ -188,7 +188,7 @@ def _all(client: Client, body: Mapping[str, Any]) -> tuple[float, Sequence[str]]
 def _until_none_lives(client: Client, ids: set[str]) -> None:
     until_s = time.monotonic() + LONGEST_S
     while True:
-        lives = client.get("/v1/jobs", state="pending,starting,running,stopping", limit=10_000)["jobs"]
+        lives = client.get("/v1/jobs", state="pending,starting,running,preempting", limit=10_000)["jobs"]
         left = [job["id"] for job in lives if job["id"] in ids]
         if not left:
             return
