@@ -18,9 +18,7 @@ async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | N
     """The end, with the tail of stderr, the result and the checkpoint. A hanging file system does not hide the end."""
     assert record.exit is not None, record
     end = record.exit
-    if end.how == "exit" and end.code == 0 and checkpoint_dir is None and not os.path.lexists(paths.result):
-        # It left nothing that would be told. (To look for a name in the agent's own directory may be done here: where
-        # that hangs, the journal does too.)
+    if checkpoint_dir is None and _left_nothing(end, paths):
         return ProcessExited(record.pid, end.how, end.code, end.detail, end.at_s, asked=end.asked)
     (errors, result, complaint), (saved, unsure) = await asyncio.gather(
         _left_behind(paths), _saved(checkpoint_dir, slow)
@@ -35,6 +33,12 @@ async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | N
         checkpoint_dir=checkpoint_dir if saved else None,
         asked=end.asked,
     )
+
+
+def _left_nothing(end: ExitRecord, paths: RunPaths) -> bool:
+    """Whether it left nothing that would be told. It waits for no thread, as a name in the agent's own directory is
+    looked for: where that hangs, the journal does too."""
+    return end.how == "exit" and end.code == 0 and not os.path.lexists(paths.result)
 
 
 async def _left_behind(paths: RunPaths) -> tuple[str, str | None, str]:

@@ -17,8 +17,8 @@ from scheduler.service.state import Asked, ServiceState, workers_of
 # What time alone decides (an elastic job has run long enough to grow, a preempted one long enough to be preempted
 # again) is looked at this often, and estimates are made anew.
 REPLAN_EVERY_S = 30.0
-# Beyond so many starting workers a pass is broken off, and what is left comes in the next batch: the nodes begin with the
-# first of a flood while the rest is planned, and no batch, with its commit, keeps those waiting who ask meanwhile.
+# Beyond so many starting workers a pass is broken off, and what is left comes in the next batch: the nodes begin with
+# the first of a flood while the rest is planned, and no batch, with its commit, keeps those waiting who ask meanwhile.
 MOST_WORKERS = 128
 # A preemption of a job without a living worker frees its devices at once: then the pass is worth repeating.
 MAX_PASSES = 3
