@@ -26,7 +26,7 @@ from scheduler.simulation import virtual_store
 from scheduler.simulation.faults import agent as simulated_agent
 from scheduler.simulation.faults.chance import story_of
 from scheduler.simulation.faults.world import Run, World
-from scheduler.store.sql import number_jobs
+from scheduler.store.job_rows import number_jobs
 
 Plant = Callable[[], contextlib.AbstractContextManager[Any]]
 
