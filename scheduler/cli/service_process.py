@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from scheduler.cli.instance import Started
     from scheduler.engine.ray_engine import LocalNodes
     from scheduler.schema.model import SiteConfig
+    from scheduler.service.dispatch import RunSettings
 
 
 @click.command()
@@ -76,6 +77,7 @@ def serve(home: Home, started: Started) -> None:
         clock,
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
+        run_settings=run_settings(site),
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
@@ -116,6 +118,14 @@ def serve(home: Home, started: Started) -> None:
         gateway.close()
         engine.close()
         store.close()
+
+
+def run_settings(site: SiteConfig) -> RunSettings:
+    """What nodes are told of every run."""
+    from scheduler.service.dispatch import RunSettings
+
+    users = {name: tenant.unix_user for name, tenant in site.tenants.items() if tenant.unix_user is not None}
+    return RunSettings(unix_users=users)
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:

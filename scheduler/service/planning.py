@@ -78,7 +78,9 @@ def _place(state: ServiceState, out: Outcome, start: Start, now_s: float) -> Non
     runs = workers_of(job)
     state.put(out, job, "placed", now_s, {"attempt": job.attempts, **places_detail(state, job, runs)})
     for run in runs:
-        out.send(run.placement.node, dispatch.prepare(state.epoch, job, run, len(runs), state.secret))
+        out.send(
+            run.placement.node, dispatch.prepare(state.epoch, job, run, len(runs), state.secret, state.run_settings)
+        )
 
 
 def _place_replica(state: ServiceState, out: Outcome, asked: Asked, start: Start, now_s: float) -> None:

@@ -124,7 +124,7 @@ def test_a_path_that_does_not_answer_is_named_and_holds_up_nobody(place: Path, m
 
     def hanging(what: LaunchSpec, *arguments: Any) -> object:
         if what.working_dir == "/shared/data":
-            arguments[-1](Path("/shared/data"))
+            arguments[3](Path("/shared/data"))
             silent.wait()
         return real(what, *arguments)
 
