@@ -60,7 +60,8 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show. `half_life_s`: after so long, what a tenant used counts half.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `found_at`: where its API is,
+    for services that it replaces and that wait to replace it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Service:
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
+        found_at: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -89,6 +91,7 @@ class Service:
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
+        self._found_at = found_at
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
@@ -103,11 +106,20 @@ class Service:
             raise Unavailable("the service has not started yet; try again in a moment")
         return self._loop
 
+    @property
+    def superseded_by(self) -> int | None:
+        """The epoch of the service that took over from this one, once this one knows of it. From any thread."""
+        return None if self._loop is None else self._loop.superseded_by
+
+    @property
+    def epoch(self) -> int:
+        return self.loop.state.epoch
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self, *, thread: bool = True) -> None:
         """Take over from the store, connect the engine, run. Without `thread` someone else calls `loop.run_once`."""
-        epoch = self._store.next_epoch()
+        epoch = self._store.next_epoch(self._found_at)
         state, first = recover(
             self._store,
             epoch=epoch,
