@@ -300,8 +300,9 @@ class Route:
 
 
 class GatewayControl(Protocol):
-    def publish(self, routes: Sequence[Route]) -> None:
-        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back."""
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
+        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back.
+        One that has heard a service of a higher epoch takes nothing from this one any more."""
         ...
 
 

@@ -66,7 +66,7 @@ class Service:
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
     `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `run_settings`: what nodes are
-    told of every run.
+    told of every run. `found_at`: where its API is, for services that it replaces and that wait to replace it.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Service:
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
         run_settings: RunSettings | None = None,
+        found_at: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -97,6 +98,7 @@ class Service:
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
         self._run_settings = run_settings
+        self._found_at = found_at
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
@@ -111,11 +113,20 @@ class Service:
             raise Unavailable("the service has not started yet; try again in a moment")
         return self._loop
 
+    @property
+    def superseded_by(self) -> int | None:
+        """The epoch of the service that took over from this one, once this one knows of it. From any thread."""
+        return None if self._loop is None else self._loop.superseded_by
+
+    @property
+    def epoch(self) -> int:
+        return self.loop.state.epoch
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self, *, thread: bool = True) -> None:
         """Take over from the store, connect the engine, run. Without `thread` someone else calls `loop.run_once`."""
-        epoch = self._store.next_epoch()
+        epoch = self._store.next_epoch(self._found_at)
         state, first = recover(
             self._store,
             epoch=epoch,

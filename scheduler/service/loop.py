@@ -91,6 +91,11 @@ class ServiceLoop:
         return self._steps.store_error
 
     @property
+    def superseded_by(self) -> int | None:
+        """The epoch of another service, which took over. From any thread: it is set once and stays."""
+        return self._state.superseded_by
+
+    @property
     def state(self) -> ServiceState:
         """For the thread that runs the loop: without `start`, for whoever calls `run_once`. Others use `call`."""
         return self._state

@@ -240,7 +240,7 @@ class ServiceSteps:
         out = batch.out
         if out.routes is not None:
             # Before the commands: nothing is sent to a replica any more when it is told to stop.
-            self._guarded("publish routes", lambda: self._gateway.publish(out.routes or ()))
+            self._guarded("publish routes", lambda: self._gateway.publish(out.routes or (), epoch=self.state.epoch))
         unsettled = self._unsettled_nodes() if out.commands else frozenset()
         for node, commands in out.commands.items():
             if node in unsettled:
