@@ -144,6 +144,7 @@ class AgentHost:
         await self._settle()
         for task in self._tasks:
             task.cancel()
+        self._slow.close()
         for node in self._nodes.values():
             node.close()
 

@@ -75,7 +75,8 @@ class LaunchSpec:
 class Prepare:
     """Check that the worker could start (command, working_dir, checkpoint dir, model class) and reserve its ports.
 
-    Answered by Prepared or PrepareFailed. `release=True` starts it at once when the check passes (a job of one worker).
+    Answered by Prepared or PrepareFailed. `release=True` starts it at once when the check passes (a job of one worker),
+    which is answered by Started.
     """
 
     epoch: int

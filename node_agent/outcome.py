@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from node_agent.attempts import ProcessExited
 from node_agent.execution.accounts import acting_as, find_account
@@ -23,6 +24,8 @@ async def exit_facts(
     """
     assert record.exit is not None, record
     end = record.exit
+    if checkpoint_dir is None and _left_nothing(end, paths):
+        return ProcessExited(record.pid, end.how, end.code, end.detail, end.at_s, asked=end.asked)
     (errors, result, complaint), (saved, unsure) = await asyncio.gather(
         _left_behind(paths), _saved(checkpoint_dir, unix_user, slow)
     )
@@ -36,6 +39,12 @@ async def exit_facts(
         checkpoint_dir=checkpoint_dir if saved else None,
         asked=end.asked,
     )
+
+
+def _left_nothing(end: ExitRecord, paths: RunPaths) -> bool:
+    """Whether it left nothing that would be told. It waits for no thread, as a name in the agent's own directory is
+    looked for: where that hangs, the journal does too."""
+    return end.how == "exit" and end.code == 0 and not os.path.lexists(paths.result)
 
 
 async def _left_behind(paths: RunPaths) -> tuple[str, str | None, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from node_agent.attempts import Launch
@@ -32,7 +32,7 @@ class RunContext:
     unix_user: str | None = None
 
     def to_tag(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps({name: getattr(self, name) for name in _CONTEXT_FIELDS}, separators=(",", ":"))
 
     @staticmethod
     def from_tag(tag: str) -> RunContext:
@@ -42,6 +42,9 @@ class RunContext:
             return RunContext(**{**data, "devices": tuple(data["devices"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"a run's tag is of another version: {error}") from error
+
+
+_CONTEXT_FIELDS = tuple(each.name for each in fields(RunContext))
 
 
 def key_text(key: RunKey) -> str:

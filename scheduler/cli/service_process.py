@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from scheduler.cli.collecting import spare_what_stays
 from scheduler.cli.instance import Home
 from scheduler.cli.system_clock import SystemClock
 from scheduler.errors import SuanliError
@@ -98,6 +99,7 @@ def serve(home: Home, started: Started) -> None:
     assert door.hostname is not None, started.api
     assert door.port is not None, started.api
     service.start()
+    spare_what_stays()
     try:
         uvicorn.run(
             app,

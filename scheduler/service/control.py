@@ -8,7 +8,6 @@ ended ones from the store.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -31,7 +30,7 @@ from scheduler.ports import (
     StoredEvent,
 )
 from scheduler.service import cancelling, fairness, reserving, tenants, views
-from scheduler.service.admission import admit
+from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.outcome import (
@@ -39,16 +38,15 @@ from scheduler.service.outcome import (
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
-    JobsSubmitted,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
-    SupersededBy,
     UnreserveRequested,
 )
 from scheduler.service.places import PLACING
-from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, ended_before, recover
+from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
+from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.why import dry_run_view, why_ended, why_live
 
 log = logging.getLogger(__name__)
@@ -96,8 +94,7 @@ class Service:
         self._half_life_s = half_life_s
         self._run_settings = run_settings
         self._loop: ServiceLoop | None = None
-        # Between the store's taking a submission and the loop's hearing of it; ids must reach the loop in order.
-        self._submitting = threading.Lock()
+        self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
     @property
     def started(self) -> bool:
@@ -150,32 +147,17 @@ class Service:
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        self.loop.call(lambda state: self._admit(state, wanted, by))
-        with self._submitting:
-            now_s = self._clock.now_s()
-            # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
-            # meanwhile the loop remembers itself.
-            ended = ended_before(self._store, (before for spec in wanted for before in spec.after))
-            jobs = self._store_submission(wanted, now_s, by)
-            try:
-                return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
-            finally:
-                self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
-
-    def _store_submission(self, wanted: Sequence[JobSpec], now_s: float, by: Principal) -> Sequence[Job]:
-        try:
-            return self._store.submit(wanted, at_s=now_s, by=by.name)
-        except Superseded as error:
-            self.loop.post(SupersededBy(error.epoch), force=True)
-            raise
+        jobs = self._submissions.submit(Wanted(tuple(wanted), by))
+        now_s = self._clock.now_s()
+        return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
         wanted = self._accepted(spec, by)
 
         def ask(state: ServiceState) -> Json:
-            self._admit(state, [wanted], by)
             now_s = self._clock.now_s()
+            Admission(state, max_live_jobs=self._max_live_jobs, now_s=now_s).admit([wanted], by)
             job = replace(pending_job(_unsubmitted(wanted, now_s)), job_id=_DRY_RUN_ID)
             answer = explain(state.cluster, state.queue, state.policy, job, now_s=now_s)
             return dry_run_view(answer, state, now_s)
@@ -198,10 +180,6 @@ class Service:
             # An array is waited for whole.
             after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
         return replace(spec, after=tuple(dict.fromkeys(after)))
-
-    def _admit(self, state: ServiceState, specs: Sequence[JobSpec], by: Principal) -> None:
-        """In the loop's thread."""
-        admit(state, specs, by, max_live_jobs=self._max_live_jobs, now_s=self._clock.now_s())
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

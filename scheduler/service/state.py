@@ -93,10 +93,13 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """`doubtful`: runs that may still live on a silent node. `before`: the job as it ran, if it can simply go on."""
+    """`doubtful`: runs that may still live on a silent node. `before`: the job as it ran, if it can simply go on.
+    `blind`: a wait that is not over before its time, whatever becomes of these runs: it began under an earlier service,
+    and which runs it is for is not known any more."""
 
     before: Job | None
     doubtful: set[RunKey]
+    blind: WaitingForLease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,8 @@ class ServiceState:
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
     needs_plan: bool = False
+    plan_goes_on: bool = False
+    """The last pass was broken off."""
     planned_s: float = 0.0
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     """The last pass's. It may be made as it is looked into: not to be copied."""

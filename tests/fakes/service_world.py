@@ -101,7 +101,8 @@ class World:
         """Until nothing is left to do at this moment. A service that never comes to rest fails the test."""
         for _ in range(50):
             self.service.loop.run_once()
-            if not self.service.loop.backlog() or self.service.loop.store_error:
+            busy = self.service.loop.backlog() or self.service.loop.has_more
+            if not busy or self.service.loop.store_error:
                 return self
         raise AssertionError(f"the service does not come to rest; last sent: {self.engine.sent[-10:]}")
 
