@@ -34,6 +34,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """What one caller submits at once: all of it, or none."""
+
+    specs: tuple[JobSpec, ...]
+    by: str
+    held: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvent:
     seq: int
     job_id: str
@@ -124,15 +133,17 @@ def task_ids(number: str, spec: JobSpec) -> list[str]:
 
 class Store(Protocol):
     """Durable when a call returns. Raises scheduler.errors.Unavailable when it cannot be (disk full, locked, gone):
-    then nothing of that call was kept.
+    then nothing of that call was kept, or it counts as if nothing was: a commit that was kept although its answer was
+    lost may be repeated and is not written twice, and such a submission is taken back.
 
     A store that gave an epoch writes for that epoch alone: once another one has given a higher, every write raises
     scheduler.errors.Superseded (a Conflict) and keeps nothing. What a database cannot take in a text (NUL, half of a
     surrogate pair) is spelled out as an escape.
     """
 
-    def next_epoch(self) -> int:
-        """A number higher than any given before: the epoch of this start of the service."""
+    def next_epoch(self, leader: str = "") -> int:
+        """A number higher than any given before: the epoch of this start of the service. `leader` says where it is
+        found, to services that it replaces."""
         ...
 
     def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
@@ -140,6 +151,11 @@ class Store(Protocol):
 
         An array of n makes n jobs `N.0`..`N.n-1`.
         """
+        ...
+
+    def submit_together(self, submissions: Sequence[Submission], *, at_s: float) -> Sequence[Sequence[Job] | Exception]:
+        """`submit` for several callers, numbered in this order, made durable together. One that cannot be kept at all
+        gets its failure as its answer, and costs the others nothing."""
         ...
 
     def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
@@ -350,8 +366,9 @@ class Route:
 
 
 class GatewayControl(Protocol):
-    def publish(self, routes: Sequence[Route]) -> None:
-        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back."""
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
+        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back.
+        One that has heard a service of a higher epoch takes nothing from this one any more."""
         ...
 
 

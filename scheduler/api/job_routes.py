@@ -50,7 +50,7 @@ async def submit(request: SubmitRequest, by: Submitter, context: Context) -> Res
     def work() -> bytes:
         return encoded("jobs", context.control.submit(_specs(request, by, context), by))
 
-    return answer(await context.rooms.commands.call(work), status=201)
+    return answer(await context.rooms.submissions.call(work), status=201)
 
 
 @router.post("/dry-run", response_model=DryRunAnswer)

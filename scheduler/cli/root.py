@@ -32,6 +32,7 @@ class Verb:
 
 VERBS: Mapping[str, Verb] = {
     "up": Verb("up:up", "Start the service, Ray and this machine's node."),
+    "standby": Verb("standby:standby", "Stand by for another machine's service, and take over."),
     "down": Verb("down:down", "Stop all of it and leave nothing behind."),
     "submit": Verb("submit:submit", "Submit a job from a file or from flags."),
     "queue": Verb("queue:queue", "List jobs, and why the waiting ones wait."),

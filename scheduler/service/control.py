@@ -8,7 +8,6 @@ ended ones from the store.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -34,7 +33,8 @@ from scheduler.ports import (
     no_time,
 )
 from scheduler.service import cancelling, changing, fairness, recurring, recurring_views, reserving, tenants, views
-from scheduler.service.admission import admit
+from scheduler.service.admission import Admission
+from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import Meant, meant_by
 from scheduler.service.outcome import (
@@ -43,7 +43,6 @@ from scheduler.service.outcome import (
     CloseDownRequested,
     DrainRequested,
     HoldRequested,
-    JobsSubmitted,
     PauseRequested,
     ReleaseRequested,
     RequeueRequested,
@@ -51,14 +50,14 @@ from scheduler.service.outcome import (
     ResumeRequested,
     ScaleRequested,
     ScheduleRequested,
-    SupersededBy,
     UnpauseRequested,
     UnreserveRequested,
     UnscheduleRequested,
 )
 from scheduler.service.places import PLACING
-from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, ended_before, recover
+from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
+from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.why import dry_run_view, why_ended, why_live
 
 log = logging.getLogger(__name__)
@@ -74,7 +73,8 @@ class Service:
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
     `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
-    come next.
+    come next. `run_settings`: what nodes are told of every run. `found_at`: where its API is, for services that it
+    replaces and that wait to replace it.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ class Service:
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
         next_time: NextTime = no_time,
+        run_settings: RunSettings | None = None,
+        found_at: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -105,9 +107,10 @@ class Service:
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
         self._next_time = next_time
+        self._run_settings = run_settings
+        self._found_at = found_at
         self._loop: ServiceLoop | None = None
-        # Between the store's taking a submission and the loop's hearing of it; ids must reach the loop in order.
-        self._submitting = threading.Lock()
+        self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
     @property
     def started(self) -> bool:
@@ -120,11 +123,20 @@ class Service:
             raise Unavailable("the service has not started yet; try again in a moment")
         return self._loop
 
+    @property
+    def superseded_by(self) -> int | None:
+        """The epoch of the service that took over from this one, once this one knows of it. From any thread."""
+        return None if self._loop is None else self._loop.superseded_by
+
+    @property
+    def epoch(self) -> int:
+        return self.loop.state.epoch
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self, *, thread: bool = True) -> None:
         """Take over from the store, connect the engine, run. Without `thread` someone else calls `loop.run_once`."""
-        epoch = self._store.next_epoch()
+        epoch = self._store.next_epoch(self._found_at)
         state, first = recover(
             self._store,
             epoch=epoch,
@@ -135,6 +147,7 @@ class Service:
             half_life_s=self._half_life_s,
             most_live_jobs=self._max_live_jobs,
             next_time=self._next_time,
+            run_settings=self._run_settings,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)
@@ -169,15 +182,7 @@ class Service:
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        self.loop.call(lambda state: self._admit(state, wanted, by))
-        with self._submitting:
-            now_s = self._clock.now_s()
-            # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
-            # meanwhile the loop remembers itself.
-            ended = ended_before(self._store, (before for spec in wanted for before in spec.after))
-            jobs = self._store_submission(wanted, now_s, by, held)
-            self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
-        return jobs
+        return self._submissions.submit(Wanted(tuple(wanted), by, held))
 
     def _schedule(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
@@ -186,22 +191,13 @@ class Service:
         self.loop.request(ScheduleRequested(made))
         return self._schedule_view(made.key)
 
-    def _store_submission(
-        self, wanted: Sequence[JobSpec], now_s: float, by: Principal, held: Hold | None
-    ) -> Sequence[Job]:
-        try:
-            return self._store.submit(wanted, at_s=now_s, by=by.name, held=held)
-        except Superseded as error:
-            self.loop.post(SupersededBy(error.epoch), force=True)
-            raise
-
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
         wanted = self._accepted(spec, by)
 
         def ask(state: ServiceState) -> Json:
-            self._admit(state, [wanted], by)
             now_s = self._clock.now_s()
+            Admission(state, max_live_jobs=self._max_live_jobs, now_s=now_s).admit([wanted], by)
             job = replace(pending_job(_unsubmitted(wanted, now_s)), job_id=_DRY_RUN_ID)
             answer = explain(state.cluster, state.queue, state.policy, job, now_s=now_s)
             return dry_run_view(answer, state, now_s)
@@ -224,10 +220,6 @@ class Service:
             # An array is waited for whole.
             after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
         return replace(spec, after=tuple(dict.fromkeys(after)))
-
-    def _admit(self, state: ServiceState, specs: Sequence[JobSpec], by: Principal) -> None:
-        """In the loop's thread."""
-        admit(state, specs, by, max_live_jobs=self._max_live_jobs, now_s=self._clock.now_s())
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

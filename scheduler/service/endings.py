@@ -18,8 +18,9 @@ from scheduler.service.state import ServiceState, UnseenEnds, alive, replica_nam
 
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
-# So many attempts in a row that ended unseen and had never started: something is wrong that time alone does not mend.
-MOST_UNSTARTED = 5
+# So many attempts in a row that ended unseen and had never started, over nine minutes by the back-off below: something
+# is wrong that time alone does not mend. (A device that is reset, a lease that lapsed or a full disk may take minutes.)
+MOST_UNSTARTED = 15
 
 
 def back_off_s(failures: int) -> float:

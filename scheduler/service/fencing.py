@@ -88,7 +88,8 @@ def found_alive(state: ServiceState, out: Outcome, key: RunKey, now_s: float) ->
         return  # a job of that number that ran in another store
     fenced = state.fenced.get(job.id)
     if fenced is None:
-        fence(state, job.id, {key})
+        reason = job.state.reason
+        state.fenced[job.id] = Fenced(None, {key}, reason if isinstance(reason, WaitingForLease) else None)
         _wait(state, out, job, now_s)
     else:
         fenced.doubtful.add(key)
@@ -166,5 +167,13 @@ def run_is_gone(state: ServiceState, out: Outcome, key: RunKey, now_s: float) ->
     job = state.jobs[key.job_id]
     assert isinstance(job.state, Pending), job
     assert isinstance(job.state.reason, WaitingForLease), job
+    if fenced.blind is not None and fenced.blind.until_s > now_s:
+        # Of an attempt after that one: it may live on a node of which nothing was heard since the restart.
+        del state.fenced[job.id]
+        lease = fenced.blind
+        detail = {"node": lease.node, "not_before_s": lease.until_s}
+        waiting = transitions.wait(job, lease, now_s, not_before_s=lease.until_s)
+        state.put(out, waiting, "waiting_for_lease", now_s, detail)
+        return
     reason = Requeued(f"node {job.state.reason.node} was lost")
     state.put(out, transitions.wait(job, reason, now_s), "requeued", now_s, {"cause": reason.cause})

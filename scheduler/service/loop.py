@@ -18,6 +18,7 @@ from typing import TypeVar
 from scheduler.errors import Unavailable
 from scheduler.ports import Clock, Engine, GatewayControl, Store
 from scheduler.service.outcome import Event, Outcome
+from scheduler.service.pass_times import PassTimes
 from scheduler.service.state import ServiceState
 from scheduler.service.steps import RETRY_S, Inbox, Question, Request, ServiceSteps
 
@@ -78,6 +79,8 @@ class ServiceLoop:
         self._changed = self._inbox.changed
         self._closing = False
         self._thread: threading.Thread | None = None
+        self.pass_times = PassTimes()
+        """For the loop's thread: others ask by `call`."""
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -92,9 +95,19 @@ class ServiceLoop:
         return self._steps.store_error
 
     @property
+    def superseded_by(self) -> int | None:
+        """The epoch of another service, which took over. From any thread: it is set once and stays."""
+        return self._state.superseded_by
+
+    @property
     def state(self) -> ServiceState:
         """For the thread that runs the loop: without `start`, for whoever calls `run_once`. Others use `call`."""
         return self._state
+
+    @property
+    def has_more(self) -> bool:
+        """The next batch is due at once."""
+        return self._steps.has_more
 
     def post(self, event: Event, *, force: bool = False) -> None:
         """Hand in an event. Blocks while the queue is full, unless `force` is given or the loop itself calls."""
@@ -194,8 +207,10 @@ class ServiceLoop:
                 self._changed.wait_for(self._has_work, timeout=self._steps.wait_s())
                 if self._closing:
                     return
+            began_s = time.perf_counter()
             try:
                 self.run_once()
+                self.pass_times.took(time.perf_counter() - began_s)
             except Exception:  # the last line: whatever it was, jobs depend on this thread
                 self._steps.bug("the service's loop", None)
                 time.sleep(0.1)  # a bug that comes back at once must not eat a whole core

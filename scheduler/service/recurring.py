@@ -16,7 +16,7 @@ from dataclasses import replace
 from scheduler.core.jobs import Misfire
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError
 from scheduler.ports import Principal, Role, Schedule, task_ids
-from scheduler.service.admission import admit, check_possible
+from scheduler.service.admission import Admission
 from scheduler.service.outcome import (
     Firing,
     Outcome,
@@ -51,7 +51,7 @@ def schedule(state: ServiceState, out: Outcome, event: ScheduleRequested, now_s:
         )
     if len(state.schedules) >= MOST_SCHEDULES:
         raise Conflict(f"there are {MOST_SCHEDULES} schedules already; delete some")
-    check_possible(state, [new.spec], _owner(new), now_s)
+    Admission(state, max_live_jobs=state.most_live_jobs, now_s=now_s).check([new.spec], _owner(new))
     new = replace(new, next_s=_next_s(state, new, now_s))
     if new.next_s is None:
         raise BadInput("the time of this schedule never comes", field="schedule")
@@ -156,7 +156,8 @@ def _left_out(state: ServiceState, schedule: Schedule, due_s: float, now_s: floa
     if is_running(state, schedule):
         return f"job {schedule.last_job}, the last one, had not ended"
     try:
-        admit(state, [schedule.job_spec()], _owner(schedule), max_live_jobs=state.most_live_jobs, now_s=now_s)
+        admission = Admission(state, max_live_jobs=state.most_live_jobs, now_s=now_s)
+        admission.admit([schedule.job_spec()], _owner(schedule))
     except SuanliError as error:
         return f"it was refused: {error.message}"
     return None

@@ -40,7 +40,7 @@ from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
 from scheduler.service.array_windows import ArrayWindows
-from scheduler.service.dispatch import is_service
+from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
 
@@ -94,10 +94,13 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """`doubtful`: runs that may still live on a silent node. `before`: the job as it ran, if it can simply go on."""
+    """`doubtful`: runs that may still live on a silent node. `before`: the job as it ran, if it can simply go on.
+    `blind`: a wait that is not over before its time, whatever becomes of these runs: it began under an earlier service,
+    and which runs it is for is not known any more."""
 
     before: Job | None
     doubtful: set[RunKey]
+    blind: WaitingForLease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class ServiceState:
     drains: dict[str, Drain] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
+    run_settings: RunSettings = field(default_factory=RunSettings)
     most_live_jobs: int = 100_000
     schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
     """By tenant and name."""
@@ -151,6 +155,8 @@ class ServiceState:
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
     needs_plan: bool = False
+    plan_goes_on: bool = False
+    """The last pass was broken off."""
     planned_s: float = 0.0
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     """The last pass's. It may be made as it is looked into: not to be copied."""

@@ -23,7 +23,7 @@ from scheduler.core.reasons import NotConsidered
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.errors import Superseded, Unavailable
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Usage, task_ids
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, task_ids
 
 Hook = Callable[[str], None]
 
@@ -36,6 +36,7 @@ class Kept:
     poison: set[str] = field(default_factory=set)
     commits: int = 0
     epoch: int = 0
+    leader: str = ""
     numbers: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
     events: list[StoredEvent] = field(default_factory=list)
@@ -74,7 +75,8 @@ class VirtualStore:
 
     @property
     def poison(self) -> set[str]:
-        """Jobs of which nothing can be stored, for a reason that is no fault of the store's."""
+        """Jobs (by id, or by name when they are submitted) of which nothing can be stored, for a reason that is no
+        fault of the store's."""
         return self.kept.poison
 
     @property
@@ -92,24 +94,38 @@ class VirtualStore:
         if self.full:
             raise Unavailable("the store cannot take this now: disk is full. Nothing of it was kept. Free some space.")
         if self._epoch is not None and self.kept.epoch > self._epoch and what != "next_epoch":
-            raise Superseded(self.kept.epoch)
+            raise Superseded(self.kept.epoch, self.kept.leader)
         if self.before_write is not None:
             self.before_write(what)
         yield
         if self.after_write is not None:
             self.after_write(what)
 
-    def next_epoch(self) -> int:
+    def next_epoch(self, leader: str = "") -> int:
         with self._write("next_epoch"):
             self.kept.epoch += 1
+            self.kept.leader = leader
             self._epoch = self.kept.epoch
         return self._epoch
 
     def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
-        if not specs:
-            return []
+        (jobs,) = self.submit_together([Submission(tuple(specs), by, held)], at_s=at_s)
+        if isinstance(jobs, Exception):
+            raise jobs
+        return jobs
+
+    def submit_together(self, submissions: Sequence[Submission], *, at_s: float) -> Sequence[Sequence[Job] | Exception]:
+        if not any(submission.specs for submission in submissions):
+            return [[] for _ in submissions]
         with self._write("submit"):
-            return [job for spec in specs for job in self._add(spec, at_s, held, {"by": by})]
+            return [self._submit(submission, at_s) for submission in submissions]
+
+    def _submit(self, submission: Submission, at_s: float) -> Sequence[Job] | Exception:
+        bad = [spec for spec in submission.specs if spec.name in self.poison]
+        if bad:
+            return ValueError(f"job {bad[0].name} cannot be encoded")
+        said = {"by": submission.by}
+        return [job for spec in submission.specs for job in self._add(spec, at_s, submission.held, said)]
 
     def _add(self, spec: JobSpec, at_s: float, held: Hold | None, detail: Mapping[str, Any]) -> list[Job]:
         self.kept.numbers += 1

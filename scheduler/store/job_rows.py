@@ -1,38 +1,19 @@
-"""How jobs and their events lie in their tables, and how new ones get their ids."""
+"""How jobs and their events lie in their tables, and what a submission's jobs are numbered."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, StoredEvent, task_ids
+from scheduler.ports import Change, StoredEvent
 from scheduler.store import encoding, tables
 
-
-def insert_jobs(
-    connection: Connection,
-    specs: Sequence[JobSpec],
-    *,
-    at_s: float,
-    by: str,
-    held: Hold | None,
-    detail: Mapping[str, Any],
-) -> list[Job]:
-    """New jobs with their ids, each with its first event, which says `detail`."""
-    meta = tables.meta
-    numbers, seqs = len(specs), sum(max(1, spec.array_size) for spec in specs)
-    # Updated before it is read: the row is ours until the commit, on PostgreSQL too.
-    connection.execute(update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs))
-    after = connection.execute(select(meta.c.next_number, meta.c.next_seq)).one()
-    jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s, held=held)
-    connection.execute(insert(tables.jobs), _new_rows(jobs, by))
-    connection.execute(insert(tables.events), [event_row(Change(job, "submitted", at_s, detail)) for job in jobs])
-    return jobs
+_IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
 
 def number_jobs(
@@ -42,9 +23,10 @@ def number_jobs(
     jobs: list[Job] = []
     pending = Pending(NotConsidered(), at_s)
     for number, spec in enumerate(specs, start=first_number):
-        for index, job_id in enumerate(task_ids(str(number), spec)):
-            array_index = index if spec.array_size else None
-            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=array_index, held=held))
+        tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
+        for index in tasks:
+            job_id = str(number) if index is None else f"{number}.{index}"
+            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index, held=held))
     return jobs
 
 
@@ -91,12 +73,14 @@ def changed_row(change: Change) -> dict[str, Any]:
     }
 
 
-def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
-    texts: dict[int, str] = {}  # an array's tasks share one spec: encode it once
+def new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
+    texts: dict[int, str] = {}  # an array's tasks share one spec, and all a submission's jobs one state: encode it once
     rows: list[dict[str, Any]] = []
     for job in jobs:
         if id(job.spec) not in texts:
             texts[id(job.spec)] = encoding.spec_to_text(job.spec)
+        if id(job.state) not in texts:
+            texts[id(job.state)] = encoding.state_to_text(job.state)
         rows.append(
             {
                 "id": job.id,
@@ -107,7 +91,7 @@ def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "state": shown(job.state),
                 "live": True,
                 "spec_json": texts[id(job.spec)],
-                "state_json": encoding.state_to_text(job.state),
+                "state_json": texts[id(job.state)],
                 "submitted_by": plain_text(by),
                 "submitted_s": job.submitted_s,
                 "attempts": job.attempts,
@@ -123,7 +107,22 @@ def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
     return rows
 
 
-def job_of(row: Row[Any]) -> Job:
+def event_row(change: Change) -> dict[str, Any]:
+    return {
+        "job_id": change.job.id,
+        "at_s": change.at_s,
+        "event": change.event,
+        "state": shown(change.job.state),
+        "detail_json": encoding.detail_to_text(change.detail),
+    }
+
+
+def event(row: Row[Any]) -> StoredEvent:
+    detail = encoding.detail_from_text(row.detail_json)
+    return StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, detail)
+
+
+def job(row: Row[Any]) -> Job:
     return Job(
         id=row.id,
         seq=row.seq,
@@ -141,16 +140,10 @@ def job_of(row: Row[Any]) -> Job:
     )
 
 
-def event_row(change: Change) -> dict[str, Any]:
-    return {
-        "job_id": change.job.id,
-        "at_s": change.at_s,
-        "event": change.event,
-        "state": shown(change.job.state),
-        "detail_json": encoding.detail_to_text(change.detail),
-    }
-
-
-def event_of(row: Row[Any]) -> StoredEvent:
-    detail = encoding.detail_from_text(row.detail_json)
-    return StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, detail)
+def jobs_named(connection: Connection, ids: Sequence[str]) -> list[Job]:
+    """In the order of the ids, all of which there are."""
+    found: dict[str, Job] = {}
+    for first in range(0, len(ids), _IDS_AT_ONCE):
+        query = select(tables.jobs).where(tables.jobs.c.id.in_(ids[first : first + _IDS_AT_ONCE]))
+        found |= {row.id: job(row) for row in connection.execute(query)}
+    return [found[job_id] for job_id in ids]

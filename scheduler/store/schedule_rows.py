@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from scheduler.plain_text import plain_text
 from scheduler.ports import Schedule
@@ -57,10 +57,6 @@ def submitted(connection: Connection, due: Schedule, next_s: float | None, numbe
         .where(table.c.tenant == due.tenant, table.c.name == due.name)
         .values(next_s=next_s, runs=table.c.runs + 1, last_job=number, last_s=due.next_s)
     )
-
-
-def delete_one(connection: Connection, tenant: str, name: str) -> None:
-    connection.execute(delete(table).where(table.c.tenant == tenant, table.c.name == name))
 
 
 def _schedule(row: Row[Any]) -> Schedule:

@@ -1,7 +1,8 @@
 """The store on SQLite or PostgreSQL: what it promises is in scheduler.ports.Store, this file keeps the promise.
 
-SQLite runs in WAL mode with synchronous=FULL: a call that returned has reached the disk. Writers in this process take
-turns by a lock, so `busy_timeout` is for other processes (a backup, an operator's shell) alone. Thread-safe.
+SQLite runs in WAL mode with synchronous=FULL, PostgreSQL with synchronous_commit: a call that returned has reached the
+disk. Writers in this process take turns (`writing`), so waiting for locks is for other processes (a backup, an
+operator's shell, another service) alone. Thread-safe.
 
 Epochs protect the store as they protect the nodes: each write looks, within its own transaction, whether a service
 that started later has taken over, and is refused if one has.
@@ -10,24 +11,24 @@ that started later has taken over, and is refused if one has.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Delete, Engine, Table, delete, func, insert, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError
 
 from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
-from scheduler.errors import BadInput, Superseded, Unavailable
+from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Usage, task_ids
-from scheduler.store import job_rows, schedule_rows, tables, usage_rows
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage
+from scheduler.store import job_rows, schedule_rows, submitting, tables, usage_rows
+from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
+from scheduler.store.writing import WRITE, Writer
 
-_WRITE = {"suanli_write": True}
 _IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
 
@@ -42,43 +43,17 @@ def open_store(url: str) -> SqlStore:
         raise BadInput(
             "the store's URL is not one that SQLAlchemy understands; write sqlite:////absolute/path.db"
             " or postgresql://user@host/database",
-            field="store_url",
+            field="store",
         ) from None
     shown_url = parsed.render_as_string(hide_password=True)
     engine = connect(parsed)
     try:
-        with translated(shown_url), engine.execution_options(**_WRITE).begin() as connection:
+        with translated(shown_url), engine.execution_options(**WRITE).begin() as connection:
             prepare_schema(connection, shown_url)
     except BaseException:
         engine.dispose()
         raise
     return SqlStore(engine, shown_url)
-
-
-@contextmanager
-def translated(shown_url: str) -> Iterator[None]:
-    """What a database says when it cannot go on, as Unavailable with what to do. Bugs (bad SQL, broken keys) pass."""
-    try:
-        yield
-    except (IntegrityError, ProgrammingError):
-        raise
-    except (DatabaseError, PoolTimeout) as error:
-        said = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise Unavailable(
-            f"the store {shown_url} cannot take this now: {said}. Nothing of it was kept. {_what_to_do(said)}"
-        ) from error
-
-
-def _what_to_do(said: str) -> str:
-    if "full" in said:
-        return "Free some disk space where the store lies; no restart is needed."
-    if "locked" in said or "busy" in said:
-        return "Another process holds the store; end it (or wait for its backup to finish) and try again."
-    if "not a database" in said or "malformed" in said:
-        return "The file is damaged or is no Suanli store; put a backup in its place, or point store_url elsewhere."
-    if "I/O" in said or "unable to open" in said or "readonly" in said:
-        return "Check the disk, its mount and the permissions of the store's directory, then try again."
-    return "Check that the database runs and can be reached, then try again."
 
 
 class SqlStore:
@@ -88,25 +63,7 @@ class SqlStore:
         self.engine = engine
         self.shown_url = shown_url
         """Without the password: fit for `suanli status`."""
-        self._write_lock = threading.Lock()
-        self._writing = engine.execution_options(**_WRITE)
-        self._epoch: int | None = None  # the one that `next_epoch` gave; without one nothing is checked
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._write_lock, translated(self.shown_url), self._writing.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _write_of_epoch(self) -> Iterator[Connection]:
-        """A write that only the newest service may make."""
-        with self._write() as connection:
-            if self._epoch is not None:
-                # The row is held until the commit (SQLite: the whole file is), so nobody can take over in between.
-                newest = connection.execute(select(tables.meta.c.epoch).with_for_update(read=True)).scalar_one()
-                if newest > self._epoch:
-                    raise Superseded(newest)
-            yield connection
+        self._writer = Writer(engine, shown_url)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -115,59 +72,59 @@ class SqlStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def next_epoch(self) -> int:
-        meta = tables.meta
-        with self._write() as connection:
-            connection.execute(update(meta).values(epoch=meta.c.epoch + 1))
-            epoch = connection.execute(select(meta.c.epoch)).scalar_one()
-        assert isinstance(epoch, int)
-        self._epoch = epoch
-        return epoch
+    def next_epoch(self, leader: str = "") -> int:
+        return self._writer.next_epoch(plain_text(leader))
+
+    def leader(self) -> tuple[int, str]:
+        with self._read() as connection:
+            epoch, leader = connection.execute(select(tables.meta.c.epoch, tables.meta.c.leader)).one()
+        return epoch, leader or ""
 
     def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
-        if not specs:
-            return ()
-        with self._write_of_epoch() as connection:
-            return job_rows.insert_jobs(connection, specs, at_s=at_s, by=by, held=held, detail={"by": by})
+        (jobs,) = self.submit_together([Submission(tuple(specs), by, held)], at_s=at_s)
+        if isinstance(jobs, Exception):
+            raise jobs
+        return jobs
+
+    def submit_together(self, submissions: Sequence[Submission], *, at_s: float) -> Sequence[Sequence[Job] | Exception]:
+        return submitting.submit_together(self._writer, submissions, at_s=at_s)
 
     def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
         if not changes and not usage_records:
             return
         newest = {change.job.id: change for change in changes}  # a job that changed twice is written once
-        with self._write_of_epoch() as connection:
+        # Before the transaction, which others wait for.
+        changed = [job_rows.changed_row(change) for change in newest.values()]
+        events = [job_rows.event_row(change) for change in changes]
+
+        def write(connection: Connection) -> None:
             if changes:
-                done = connection.execute(
-                    job_rows.UPDATE_JOB, [job_rows.changed_row(change) for change in newest.values()]
-                )
+                done = connection.execute(job_rows.UPDATE_JOB, changed)
                 known = done.rowcount in (len(newest), -1)
                 assert known, f"a change names a job that was never submitted: {list(newest)}"
-                connection.execute(insert(tables.events), [job_rows.event_row(change) for change in changes])
+                connection.execute(insert(tables.events), events)
             if usage_records:
                 usage_rows.write(connection, usage_records)
+
+        self._writer.write(write, same_as=(tuple(changes), tuple(usage_records)))
 
     def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
         row = {"job_id": job_id, "attempt": attempt, "worker": worker}
         table = tables.results
-        with self._write_of_epoch() as connection:
-            connection.execute(
-                delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker)
-            )
-            connection.execute(insert(table), [{**row, "result_json": plain_text(result)}])
+        self._replace(
+            delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker),
+            table,
+            {**row, "result_json": plain_text(result)},
+        )
 
     def set_drain(self, drain: Drain) -> None:
-        reason, by = plain_text(drain.reason), plain_text(drain.by)
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.drains).where(tables.drains.c.node == drain.node))
-            connection.execute(
-                insert(tables.drains), [{"node": drain.node, "reason": reason, "by": by, "at_s": drain.at_s}]
-            )
+        row = {"node": drain.node, "reason": plain_text(drain.reason), "by": plain_text(drain.by), "at_s": drain.at_s}
+        self._replace(delete(tables.drains).where(tables.drains.c.node == drain.node), tables.drains, row)
 
     def clear_drain(self, node: str) -> None:
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.drains).where(tables.drains.c.node == node))
+        self._replace(delete(tables.drains).where(tables.drains.c.node == node), tables.drains)
 
     def set_reservation(self, reservation: Reservation) -> None:
-        table = tables.reservations
         row = {
             "name": reservation.name,
             "nodes_json": json.dumps(reservation.nodes),
@@ -179,52 +136,43 @@ class SqlStore:
             "made_s": reservation.made_s,
             "tenants_json": json.dumps(reservation.tenants),
         }
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(table).where(table.c.name == reservation.name))
-            connection.execute(insert(table), [row])
+        table = tables.reservations
+        self._replace(delete(table).where(table.c.name == reservation.name), table, row)
 
     def clear_reservation(self, name: str) -> None:
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.reservations).where(tables.reservations.c.name == name))
+        table = tables.reservations
+        self._replace(delete(table).where(table.c.name == name), table)
 
     def set_schedule(self, schedule: Schedule) -> None:
-        with self._write_of_epoch() as connection:
-            schedule_rows.write(connection, schedule)
+        self._writer.write(lambda connection: schedule_rows.write(connection, schedule))
 
     def clear_schedule(self, tenant: str, name: str) -> None:
-        with self._write_of_epoch() as connection:
-            schedule_rows.delete_one(connection, tenant, name)
+        table = tables.schedules
+        self._replace(delete(table).where(table.c.tenant == tenant, table.c.name == name), table)
 
     def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
-        assert due.next_s is not None, due
-        spec, by = due.job_spec(), f"schedule {due.name}"
-        with self._write_of_epoch() as connection:
-            now = schedule_rows.locked(connection, due.tenant, due.name)
-            if now is not None and now.last_s == due.next_s and now.last_job is not None:
-                ids = task_ids(now.last_job, spec)
-            elif now is None or now.next_s != due.next_s:
-                return ()
-            else:
-                detail = {"by": by, "due_s": due.next_s}
-                jobs = job_rows.insert_jobs(connection, [spec], at_s=at_s, by=by, held=None, detail=detail)
-                schedule_rows.submitted(connection, due, next_s, jobs[0].id.partition(".")[0])
-                return jobs
-        found = self.jobs_named(ids)
-        return [found[job_id] for job_id in ids]
+        return submitting.submit_scheduled(self._writer, due, next_s, at_s=at_s)
 
     def set_usage(self, usage: Usage) -> None:
         rows = [{"account": name, "average": value, "at_s": usage.at_s} for name, value in usage.averages.items()]
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.usage))
-            if rows:
-                connection.execute(insert(tables.usage), rows)
+        self._replace(delete(tables.usage), tables.usage, *rows)
+
+    def _replace(self, old: Delete, table: Table, *new: Mapping[str, Any]) -> None:
+        """In one transaction. Written twice it is as written once."""
+
+        def write(connection: Connection) -> None:
+            connection.execute(old)
+            if new:
+                connection.execute(insert(table), list(new))
+
+        self._writer.write(write)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job | None:
         with self._read() as connection:
             row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
-        return None if row is None else job_rows.job_of(row)
+        return None if row is None else job_rows.job(row)
 
     def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         table = tables.jobs
@@ -233,14 +181,14 @@ class SqlStore:
             for first in range(0, len(job_ids), _IDS_AT_ONCE):
                 some = list(job_ids[first : first + _IDS_AT_ONCE])
                 for row in connection.execute(select(table).where(table.c.id.in_(some))):
-                    found[row.id] = job_rows.job_of(row)
+                    found[row.id] = job_rows.job(row)
         return found
 
     def live_jobs(self) -> Sequence[Job]:
         table = tables.jobs
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.live.is_(True)).order_by(table.c.seq)).all()
-        return [job_rows.job_of(row) for row in rows]
+        return [job_rows.job(row) for row in rows]
 
     def recent_jobs(
         self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
@@ -255,13 +203,13 @@ class SqlStore:
             query = query.where(table.c.seq < before_seq)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return [job_rows.job_of(row) for row in rows]
+        return [job_rows.job(row) for row in rows]
 
     def job_events(self, job_id: str) -> Sequence[StoredEvent]:
         table = tables.events
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.seq)).all()
-        return [job_rows.event_of(row) for row in rows]
+        return [job_rows.event(row) for row in rows]
 
     def events_named(self, job_ids: Sequence[str], names: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
         table = tables.events
@@ -271,7 +219,7 @@ class SqlStore:
                 some = list(job_ids[first : first + _IDS_AT_ONCE])
                 query = select(table).where(table.c.job_id.in_(some), table.c.event.in_(list(names)))
                 for row in connection.execute(query.order_by(table.c.seq)):
-                    found.setdefault(row.job_id, []).append(job_rows.event_of(row))
+                    found.setdefault(row.job_id, []).append(job_rows.event(row))
         return found
 
     def results(self, job_id: str) -> Mapping[tuple[int, int], str]:

@@ -57,8 +57,9 @@ from scheduler.core.reasons import (
 )
 from scheduler.core.usage_records import SeenLate, UsageRecord
 from scheduler.errors import BadInput, Conflict, Unavailable
-from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Submission, Usage
 from scheduler.store.sql import SqlStore, open_store
+from scheduler.store.tables import SCHEMA_VERSION
 from tests.fakes.fake_store import FakeStore
 
 SPEC = JobSpec(
@@ -87,16 +88,26 @@ SERVICE = replace(
 Open = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite", "fake"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture(params=["sqlite", "postgres", "fake"])
+def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the same store each time."""
+    if request.param == "fake":
+        return FakeStore().reopened
+    url = f"sqlite:///{tmp_path / 'home' / 'store.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").new_database()
+    return lambda: open_store(url)
+
+
+@pytest.fixture
+def reopen(open_one: Open) -> Iterator[Open]:
     """Opens the same store again and again, as a service that restarts does."""
     opened: list[Store] = []
-    fake = FakeStore()
 
     def again() -> Store:
         if opened:
             opened[-1].close()
-        opened.append(open_one(request.param, tmp_path, fake))
+        opened.append(open_one())
         return opened[-1]
 
     yield again
@@ -104,15 +115,10 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         opened[-1].close()
 
 
-def open_one(kind: str, tmp_path: Path, fake: FakeStore) -> Store:
-    return fake.reopened() if kind == "fake" else open_store(f"sqlite:///{tmp_path / 'home' / 'store.db'}")
-
-
-@pytest.fixture(params=["sqlite", "fake"])
-def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+@pytest.fixture
+def two(open_one: Open) -> Iterator[tuple[Store, Store]]:
     """The same store, opened by two services at once."""
-    fake = FakeStore()
-    both = open_one(request.param, tmp_path, fake), open_one(request.param, tmp_path, fake)
+    both = open_one(), open_one()
     yield both
     for store in both:
         store.close()
@@ -538,6 +544,30 @@ def test_drains_are_kept_until_cleared(reopen: Open) -> None:
     assert [drain.node for drain in reopen().drains()] == ["n1"]
 
 
+def test_submissions_are_kept_together_in_their_order_and_answered_each_alone(reopen: Open) -> None:
+    store = reopen()
+    unwritable = replace(SPEC, tenant=object())  # type: ignore[arg-type]
+    if isinstance(store, FakeStore):
+        store.poison.add("bad")
+    first, bad, second, none = store.submit_together(
+        [
+            Submission((SPEC, replace(SPEC, array_size=2)), "wang"),
+            Submission((SPEC, replace(unwritable, name="bad")), "li"),
+            Submission((replace(SPEC, name="late"),), "li"),
+            Submission((), "li"),
+        ],
+        at_s=1.0,
+    )
+    assert isinstance(bad, Exception)
+    assert not isinstance(first, Exception)
+    assert not isinstance(second, Exception)
+    assert ([job.id for job in first], [job.spec.name for job in second], none) == (["1", "2.0", "2.1"], ["late"], [])
+    live = reopen().live_jobs()
+    assert live == [*first, *second]
+    assert [job.seq for job in live] == sorted({job.seq for job in live})
+    assert [event.detail for event in store.job_events(second[0].id)] == [{"by": "li"}]
+
+
 def test_nothing_submitted_and_nothing_changed_are_no_work(store: Store) -> None:
     assert list(store.submit([], at_s=1.0, by="x")) == []
     store.commit([])
@@ -559,6 +589,7 @@ def limit_pages(store: SqlStore, pages: int) -> None:
     event.listen(store.engine, "connect", limit)
 
 
+@pytest.mark.parametrize("open_one", ["sqlite", "fake"], indirect=True)
 def test_a_full_disk_refuses_and_keeps_nothing_then_goes_on(reopen: Open) -> None:
     store = reopen()
     (job,) = store.submit([SPEC], at_s=1.0, by="x")
@@ -641,6 +672,23 @@ def test_files_are_private_and_settings_are_the_durable_ones(tmp_path: Path) -> 
     store.close()
 
 
+def test_a_submission_that_the_database_refuses_costs_the_others_nothing(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER no BEFORE INSERT ON jobs WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    named = [Submission((replace(SPEC, name=name),), "x") for name in ("one", "bad", "two")]
+    one, bad, two = store.submit_together(named, at_s=1.0)
+    assert isinstance(bad, IntegrityError)
+    assert not isinstance(one, Exception)
+    assert not isinstance(two, Exception)
+    assert store.live_jobs() == [*one, *two]
+    with pytest.raises(IntegrityError):
+        store.submit(named[1].specs, at_s=1.0, by="x")
+    store.close()
+
+
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     open_store(f"sqlite:///{path}").close()
@@ -648,7 +696,7 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
     raw.execute("UPDATE meta SET schema_version = 17")
     raw.commit()
     raw.close()
-    with pytest.raises(Conflict, match=r"schema version 17.*up to 4.*[Ii]nstall"):
+    with pytest.raises(Conflict, match=rf"schema version 17.*up to {SCHEMA_VERSION}.*[Ii]nstall"):
         open_store(f"sqlite:///{path}")
     raw = sqlite3.connect(path)
     assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(17, 0)]

@@ -219,11 +219,14 @@ def test_a_bug_is_told_by_its_number_and_logged_in_full(site: Site, caplog: pyte
 
 def test_a_body_up_to_the_limit_is_read(site: Site) -> None:
     name = "x" * (MIB - 100)
-    assert post(site, "/v1/jobs", {"job": {"name": name}}).status_code == 201
+    assert post(site, "/v1/jobs/dry-run", {"job": {"name": name}}).status_code == 200
+    jobs = [{"name": f"{index:05}", "command": ["x" * 1_500]} for index in range(10_000)]
+    assert post(site, "/v1/jobs", {"jobs": jobs}).status_code == 201
 
 
 def test_a_body_over_the_limit_is_refused_by_its_length(site: Site) -> None:
-    response = post(site, "/v1/jobs", {"job": {"name": "x" * MIB}})
+    assert post(site, "/v1/jobs/dry-run", {"job": {"name": "x" * MIB}}).status_code == 413
+    response = post(site, "/v1/jobs", {"job": {"name": "x" * 16 * MIB}})
     assert response.status_code == 413
     assert response.json()["error"]["type"] == "too_large"
     assert list(site.control.views) == ["1"]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from node_agent.attempts import ProcessExited
-from node_agent.messages import Command, Exited, RunKey, Stop
+from node_agent.messages import Command, Exited, RunKey, RunReport, Stop
 from scheduler.core.jobs import Pending
 from scheduler.core.reasons import BackingOff, WaitingForLease
-from scheduler.ports import RunEvent
+from scheduler.ports import NodeUp, RunEvent
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import LEASE_S, OPERATOR, World, spec
 
@@ -240,3 +240,27 @@ def test_late_news_of_saved_work_never_goes_back(world: World, present: str | No
         world.run()
     assert world.job(job).resume_from == f"/ck/{job}/attempt-{resumes_from}"
     assert world.events(job).count("checkpointed") == (1 if present is None else 0)
+
+
+def test_news_of_an_older_run_does_not_end_a_wait_from_before_the_restart(make: Make) -> None:
+    """A service that was restarted waited for the lease of n2, and no longer knew for which run. Then n1 came back,
+    spoke of a run of the attempt before, and had it stopped: the third attempt started beside the second."""
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (first,) = world.engine.live(job)
+    world.engine.vanish(first.node)
+    world.run().pass_time(PLAIN_WAIT_S)
+    (second,) = world.engine.live(job)
+    assert (second.attempt, second.node != first.node) == (2, True)
+    world.engine.vanish(second.node)
+    world.run().restart()
+    until_s = waits_until_s(world, job)
+    world.engine.nodes[first.node].runs.clear()
+    world.engine.come_back(first.node)
+    report = RunReport(first, "running", 99, None, None, 1_000.0)
+    world.service.loop.post(NodeUp(node_facts(first.node, 1), (report,), (), 1, None))
+    world.run()
+    assert waits_until_s(world, job) == until_s
+    assert world.engine.live(job) == [second]  # the fake engine fails the test where a third attempt starts beside it
+    world.pass_time(until_s - world.clock.now_s())
+    assert [key.attempt for key in world.engine.live(job)] == [3]

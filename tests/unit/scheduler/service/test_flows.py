@@ -11,6 +11,7 @@ from node_agent.messages import Checkpointed, Forget, Prepare, Release, RenewLea
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Cancelled, EndCause, Failed, Pending, Running, Starting, Stopping, Succeeded
 from scheduler.core.reasons import BackingOff, Requeued
+from scheduler.service.endings import MOST_UNSTARTED
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR, World, spec
 
@@ -111,7 +112,7 @@ def test_ends_that_are_not_the_jobs_fault_use_no_retry(world: World, how: str) -
 def test_a_job_that_no_launcher_starts_backs_off_and_fails_in_the_end(world: World) -> None:
     world.engine.refuses["n1"] = "exec format error"
     job = world.one(retries=0)
-    for attempt, wait_s in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0)):
+    for attempt, wait_s in enumerate((1.0, 2.0, 4.0, 8.0, 16.0, 32.0, *[60.0] * (MOST_UNSTARTED - 7)), start=1):
         state = world.job(job).state
         assert isinstance(state, Pending)
         assert isinstance(state.reason, BackingOff)
@@ -120,8 +121,8 @@ def test_a_job_that_no_launcher_starts_backs_off_and_fails_in_the_end(world: Wor
     failed = world.job(job).state
     assert isinstance(failed, Failed)
     assert failed.cause is EndCause.UNKNOWN
-    assert failed.detail.startswith("worker 0 on node n1 was not started: exec format error. 5 attempts in a row")
-    assert (world.job(job).attempts, world.job(job).failures) == (5, 0)
+    assert failed.detail.startswith("worker 0 on node n1 was not started: exec format error. 15 attempts in a row")
+    assert (world.job(job).attempts, world.job(job).failures) == (MOST_UNSTARTED, 0)
     assert world.engine.launched == []
 
 
@@ -134,7 +135,7 @@ def test_a_gang_of_which_one_worker_never_starts_fails_in_the_end(make: Make) ->
     # Its peer did start each time: something of the job runs, so it is not given up.
     assert world.words(job) == "pending"
     world.engine.refuses["n1"] = "no memory for a process"
-    world.pass_time(300)
+    world.pass_time(60.0 * MOST_UNSTARTED)
     assert world.words(job) == "failed"
 
 
@@ -149,11 +150,11 @@ def test_an_attempt_that_has_started_makes_the_count_begin_again(world: World) -
     world.run()
     assert world.job(job).state.not_before_s == world.clock.now_s() + 8  # type: ignore[union-attr]
     world.engine.refuses["n1"] = "busy"
-    for wait_s in (8, 16, 32, 60):  # four more in vain
+    for wait_s in (8, 16, 32, *[60] * (MOST_UNSTARTED - 4)):  # all but one more in vain
         world.pass_time(wait_s)
         assert world.words(job) == "pending"
     assert world.pass_time(60).words(job) == "failed"
-    assert world.job(job).attempts == 9
+    assert world.job(job).attempts == 4 + MOST_UNSTARTED
 
 
 def test_back_off_counts_unseen_ends_and_not_preemptions(world: World) -> None:
@@ -172,9 +173,10 @@ def test_back_off_counts_unseen_ends_and_not_preemptions(world: World) -> None:
 def test_a_restart_does_not_make_the_count_begin_again(world: World) -> None:
     world.engine.refuses["n1"] = "busy"
     job = world.one()
-    for wait_s in (1.0, 2.0, 4.0):
+    for wait_s in (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, *[60.0] * (MOST_UNSTARTED - 8)):
         world.pass_time(wait_s).restart()
-    assert world.pass_time(8).words(job) == "failed"
+        assert world.words(job) == "pending"
+    assert world.pass_time(60).words(job) == "failed"
 
 
 # ---- gangs -------------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_what_never_had_a_process_has_no_record(world: World, why: str) -> None:
     else:
         world.one(devices=4)
     job = world.one(devices=4)
-    world.pass_time(200)
+    world.pass_time(600)
     assert world.words(job) == ("pending" if why == "waits" else "failed")
     if why == "waits":
         world.service.cancel(job, OPERATOR, reason="")

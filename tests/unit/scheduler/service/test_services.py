@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from node_agent.messages import Prepare, Stop
 from scheduler.core.jobs import EndCause, Failed
+from scheduler.service.endings import MOST_UNSTARTED
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR, SECRET, World, service_spec, spec
 
@@ -80,12 +81,12 @@ def test_back_off_of_a_replica_doubles_and_retries_run_out(world: World) -> None
 def test_a_service_of_which_nothing_ever_starts_fails_in_the_end(world: World) -> None:
     world.engine.refuses["n1"] = "exec format error"
     (job,) = world.submit(service_spec(workers=2))
-    for wait_s in (1, 2, 4):
+    for wait_s in (1, 2, 4, 8, 16, 32, *[60] * (MOST_UNSTARTED - 8)):
         assert world.pass_time(wait_s).words(job) == "starting"
-    state = world.pass_time(8).job(job).state
+    state = world.pass_time(60).job(job).state
     assert isinstance(state, Failed)
     assert state.cause is EndCause.UNKNOWN
-    assert "exec format error. 5 attempts in a row ended before they had started" in state.detail
+    assert "exec format error. 15 attempts in a row ended before they had started" in state.detail
     assert world.used_milli() == 0
 
 
