@@ -117,6 +117,10 @@ class ReserveRequest(Shape):
         return self
 
 
+class PauseRequest(Shape):
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class DrainRequest(Shape):
     reason: str = Field(min_length=1, max_length=500)
 
@@ -264,8 +268,48 @@ class JobViewAnswer(JobView, Answer):
     pass
 
 
+class ScheduleView(Shape):
+    """A job that is submitted again and again. `runs` counts its submissions, `skips` the times that were left out."""
+
+    name: str
+    tenant: str
+    kind: Literal["training", "batch", "benchmark"]
+    priority_class: str
+    state: Literal["active", "paused", "over"] = Field(description="over: no further time comes")
+    cron: str
+    zone: str
+    misfire: Literal["once", "skip"] = Field(description="what becomes of a time that nobody was there for")
+    next_s: float | None
+    paused: HoldView | None
+    runs: int
+    last_job: str | None = Field(description="the last job that it submitted, or the number of the array")
+    last_s: float | None = Field(description="the time that this was for")
+    last_is_live: bool = Field(description="that job has not ended: the next time is left out if it still has not")
+    skips: int
+    skipped_s: float | None = Field(description="the last time that was left out")
+    skipped_why: str
+    by: str
+    made_s: float
+
+
+class ScheduleAnswer(ScheduleView, Answer):
+    pass
+
+
+class ScheduleDetailAnswer(ScheduleAnswer):
+    spec: dict[str, Any]
+    upcoming_s: list[float] = Field(description="its next times; of a paused one as if it were resumed now")
+
+
+class SchedulesAnswer(Answer):
+    schedules: list[ScheduleView]
+
+
 class JobsAnswer(Answer):
     jobs: list[JobView]
+    schedules: list[ScheduleView] = Field(
+        default=[], description="of a submission: what is submitted again and again from now on"
+    )
     total: int | None = Field(
         default=None, description="of a listing: how many match; None where ended jobs go on beyond the limit"
     )

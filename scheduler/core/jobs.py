@@ -36,6 +36,22 @@ class Checkpoint:
     grace_s: float
 
 
+class Misfire(StrEnum):
+    """What becomes of a recurring job's time that passed while nobody could submit it (the service was away)."""
+
+    ONCE = "once"  # it is submitted once, late, however many times have passed
+    SKIP = "skip"  # it is left out, and the next time is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """When a job is submitted again and again: `cron` is an expression of five fields, in the time zone `zone`."""
+
+    cron: str
+    zone: str
+    misfire: Misfire = Misfire.ONCE
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
@@ -47,6 +63,7 @@ class JobSpec:
     rights and the configuration, never from the job file alone. At most one of `deadline_after_s` (seconds from its
     submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to. `reservation` names
     the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be scaled to nothing.
+    With `schedule` it is no job itself but says what is submitted again and again.
     """
 
     name: str
@@ -72,6 +89,7 @@ class JobSpec:
     deadline_at_s: float | None = None
     constraints: Constraints = UNCONSTRAINED
     reservation: str | None = None
+    schedule: Recurrence | None = None
 
 
 # ---- why an attempt or a job ended -------------------------------------------------------------------------------

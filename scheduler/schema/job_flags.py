@@ -53,6 +53,8 @@ def mapping_from_flags(
     one_per: str | None = None,
     apart_from: Sequence[str] = (),
     reservation: str | None = None,
+    schedule: str | None = None,
+    zone: str | None = None,
     labels: Sequence[str] = (),
     device_labels: Sequence[str] = (),
     mig: str | None = None,
@@ -104,6 +106,7 @@ def mapping_from_flags(
         "one_per": one_per,
         "apart_from": list(apart_from) or None,
         "reservation": reservation,
+        "schedule": _given(cron=schedule, zone=zone),
     }
     problems.raise_if_any()
     job = {field: value for field, value in job.items() if value is not None}

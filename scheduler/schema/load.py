@@ -16,6 +16,7 @@ from typing import Final, cast
 from scheduler.core.decisions import Backfill
 from scheduler.errors import BadInput
 from scheduler.schema.catalogue import read_catalogue
+from scheduler.schema.cron import local_zone
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.model import (
     NETWORKS,
@@ -403,6 +404,7 @@ def _site_config(
         policy=policy_settings(policy),
         node_rack=local.node.rack,
         node_labels=tuple(sorted(local.node.labels.items())),
+        time_zone=local.time_zone or local_zone(),
     )
 
 

@@ -199,3 +199,4 @@ class SiteConfig:
     policy: PolicySettings = PolicySettings()
     node_rack: str | None = None
     node_labels: tuple[tuple[str, str], ...] = ()
+    time_zone: str = "UTC"  # of recurring jobs that name none

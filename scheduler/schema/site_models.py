@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from scheduler.schema.cron import as_zone
 from scheduler.schema.fields import (
     ConfigName,
     CpusMilli,
@@ -159,6 +160,7 @@ class LocalShape(Shape):
     tls: TlsShape | None = None
     store: Annotated[str | None, PlainValidator(_as_store_url)] = None
     node: NodeShape
+    time_zone: Annotated[str | None, PlainValidator(as_zone)] = None
     lease: Annotated[float, PlainValidator(duration(low_s=5.0, high_s=3600.0))] = 60.0
     ray: RayShape = Field(default_factory=RayShape)
     simulated_nodes: Annotated[list[SimulatedShape], BeforeValidator(_as_nodes)] = Field(default_factory=list)

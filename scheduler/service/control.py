@@ -23,13 +23,16 @@ from scheduler.ports import (
     Engine,
     GatewayControl,
     Json,
+    NextTime,
     Principal,
     Reservation,
     ReservationRequest,
+    Schedule,
     Store,
     StoredEvent,
+    no_time,
 )
-from scheduler.service import cancelling, changing, fairness, reserving, tenants, views
+from scheduler.service import cancelling, changing, fairness, recurring, recurring_views, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
@@ -40,12 +43,16 @@ from scheduler.service.outcome import (
     CloseDownRequested,
     DrainRequested,
     HoldRequested,
+    PauseRequested,
     ReleaseRequested,
     RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
+    ScheduleRequested,
+    UnpauseRequested,
     UnreserveRequested,
+    UnscheduleRequested,
 )
 from scheduler.service.places import PLACING
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
@@ -65,8 +72,9 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `run_settings`: what nodes are
-    told of every run. `found_at`: where its API is, for services that it replaces and that wait to replace it.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
+    come next. `run_settings`: what nodes are told of every run. `found_at`: where its API is, for services that it
+    replaces and that wait to replace it.
     """
 
     def __init__(
@@ -83,6 +91,7 @@ class Service:
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
+        next_time: NextTime = no_time,
         run_settings: RunSettings | None = None,
         found_at: str = "",
     ) -> None:
@@ -97,6 +106,7 @@ class Service:
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
+        self._next_time = next_time
         self._run_settings = run_settings
         self._found_at = found_at
         self._loop: ServiceLoop | None = None
@@ -135,6 +145,8 @@ class Service:
             policy=self._policy,
             now_s=self._clock.now_s(),
             half_life_s=self._half_life_s,
+            most_live_jobs=self._max_live_jobs,
+            next_time=self._next_time,
             run_settings=self._run_settings,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
@@ -158,6 +170,10 @@ class Service:
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        if any(spec.schedule is not None for spec in specs):
+            if len(specs) > 1:
+                raise BadInput("a job with a schedule is submitted by itself, not among others", field="schedule")
+            return {"jobs": [], "schedules": [self._schedule(specs[0], by)]}
         jobs = self._submit(specs, by)
         return {"jobs": [views.submitted_view(job) for job in jobs]}
 
@@ -167,6 +183,13 @@ class Service:
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
         return self._submissions.submit(Wanted(tuple(wanted), by, held))
+
+    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
+        _may_change(by)
+        spec, now_s = self._accepted(spec, by), self._clock.now_s()
+        made = Schedule(spec.tenant, spec.name, spec, by.name, by.role == "operator", now_s, None)
+        self.loop.request(ScheduleRequested(made))
+        return self._schedule_view(made.key)
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
@@ -230,7 +253,7 @@ class Service:
         job = self._find(job_id, by)
         return {
             **self._view(job),
-            "spec": views.spec_view(job),
+            "spec": views.spec_view(job.spec),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
             "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
@@ -393,6 +416,45 @@ class Service:
         self.loop.request(UnreserveRequested(name))
         assert was is not None, name
         return was
+
+    # -- schedules -------------------------------------------------------------------------------------------------
+
+    def schedules(self, by: Principal) -> Json:
+        tenant = by.tenant if by.role == "tenant" else None
+        return {"schedules": self.loop.call(lambda state: recurring_views.schedule_views(state, tenant=tenant))}
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        key, now_s = self._schedule_key(name, by, tenant), self._clock.now_s()
+        return self.loop.call(lambda state: recurring_views.schedule_detail(state, recurring.known(state, key), now_s))
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        self.loop.request(PauseRequested(key, self._hold(by, reason)))
+        return self._schedule_view(key)
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        self.loop.request(UnpauseRequested(key, by.role == "operator"))
+        return self._schedule_view(key)
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        was = self._schedule_view(key)
+        self.loop.request(UnscheduleRequested(key, by.role == "operator"))
+        return was
+
+    def _schedule_key(self, name: str, by: Principal, tenant: str | None) -> tuple[str, str]:
+        if by.role == "tenant":
+            if tenant not in (None, by.tenant):
+                raise Forbidden(f"your token is of tenant {by.tenant}; it sees nothing of {tenant}", field="tenant")
+            tenant = by.tenant
+        return self.loop.call(lambda state: recurring.key_of(state, name, tenant))
+
+    def _schedule_view(self, key: tuple[str, str]) -> Json:
+        return self.loop.call(lambda state: recurring_views.schedule_view(state, recurring.known(state, key)))
 
     def close_down(self, by: Principal) -> Json:
         _operator(by, "take the site down")

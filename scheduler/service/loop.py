@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
@@ -56,6 +56,10 @@ class _SharedInbox(Inbox):
     def take_asked(self) -> list[Request | Question]:
         with self.changed:
             return super().take_asked()
+
+    def put_first(self, events: Sequence[Event]) -> None:
+        with self.changed:
+            super().put_first(events)
 
     def unlooked(self) -> list[Event]:
         with self.changed:

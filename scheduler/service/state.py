@@ -38,7 +38,7 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Route
+from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
 from scheduler.service.array_windows import ArrayWindows
 from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.outcome import Outcome
@@ -140,6 +140,10 @@ class ServiceState:
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
     run_settings: RunSettings = field(default_factory=RunSettings)
+    most_live_jobs: int = 100_000
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
+    """By tenant and name."""
+    next_time: NextTime = no_time
 
     # What the planner is asked about, kept as the jobs change.
     queue: Queue = field(default_factory=Queue)
@@ -410,6 +414,13 @@ def time_limit_due_s(job: Job) -> float | None:
     if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
         return None
     return job.state.since_s + job.spec.time_limit_s
+
+
+def superseded_text(state: ServiceState) -> str:
+    return (
+        f"another service (epoch {state.superseded_by}) has taken over from this one"
+        f" (epoch {state.epoch}); ask that one, and stop this one"
+    )
 
 
 def workers_of(job: Job) -> tuple[WorkerRun, ...]:

@@ -17,7 +17,9 @@ from scheduler.core.jobs import (
     Cancelled,
     EndCause,
     Failed,
+    Hold,
     Job,
+    JobSpec,
     Pending,
     Running,
     Starting,
@@ -133,16 +135,13 @@ def _view(job: Job) -> Json:
         "reservation": spec.reservation,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
-        "held": hold_view(job),
+        # Nobody can release what has ended.
+        "held": hold_json(job.held) if isinstance(job.state, LIVE_STATES) else None,
     }
 
 
-def hold_view(job: Job) -> Json | None:
-    """Of a job that has ended none: nobody can release it."""
-    held = job.held
-    if held is None or not isinstance(job.state, LIVE_STATES):
-        return None
-    return {"by": held.by, "reason": held.reason, "at_s": held.at_s, "by_operator": held.by_operator}
+def hold_json(held: Hold | None) -> Json | None:
+    return None if held is None else dataclasses.asdict(held)
 
 
 def constraints_view(constraints: Constraints) -> Json:
@@ -182,11 +181,11 @@ def _worker_view(run: WorkerRun, simulated: bool) -> Json:
     }
 
 
-def spec_view(job: Job) -> Json:
+def spec_view(spec: JobSpec) -> Json:
     """The spec as stored, but environment variables by name alone: some hold secrets, and others may look on."""
-    spec = dataclasses.asdict(job.spec)
-    spec["env"] = [name for name, _ in job.spec.env]
-    return spec
+    view = dataclasses.asdict(spec)
+    view["env"] = [name for name, _ in spec.env]
+    return view
 
 
 def event_view(event: StoredEvent) -> Json:

@@ -13,7 +13,7 @@ from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
-from scheduler.core.jobs import JobKind, JobSpec
+from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest
 
@@ -50,7 +50,18 @@ def parse_job(mapping: Mapping[str, Any], principal: Principal) -> JobSpec:
         alternatives=(Demand(),),
         time_limit_s=60.0,
         after=tuple(mapping.get("after", ())),
+        schedule=_recurrence(mapping.get("schedule")),
     )
+
+
+def _recurrence(written: Any) -> Recurrence | None:
+    match written:
+        case None:
+            return None
+        case str():
+            return Recurrence(written, "Asia/Shanghai")
+        case _:
+            return Recurrence(written["cron"], written.get("zone", "UTC"), Misfire(written.get("misfire", "once")))
 
 
 def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = (0,), **more: Any) -> Json:
@@ -141,6 +152,30 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
     } | more
 
 
+def schedule_view(name: str = "nightly", **more: Any) -> Json:
+    return {
+        "name": name,
+        "tenant": "film-studio",
+        "kind": "batch",
+        "priority_class": "normal",
+        "state": "active",
+        "cron": "0 2 * * *",
+        "zone": "Asia/Shanghai",
+        "misfire": "once",
+        "next_s": 1_800_000_000.0,
+        "paused": None,
+        "runs": 0,
+        "last_job": None,
+        "last_s": None,
+        "last_is_live": False,
+        "skips": 0,
+        "skipped_s": None,
+        "skipped_why": "",
+        "by": "olga",
+        "made_s": 1_700_000_000.0,
+    } | more
+
+
 def tenant_view(name: str = "film-studio", **more: Any) -> Json:
     real = {
         "held_milli": 6_500,
@@ -178,6 +213,7 @@ class FakeControl:
         """By job: its usage records."""
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
         self.reserved: dict[str, Json] = {}
+        self.scheduled: dict[tuple[str, str], Json] = {}
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
         self.broken: Exception | None = None  # raised by the next call of `jobs`
         self.waiting = 0
@@ -204,7 +240,9 @@ class FakeControl:
     # -- ServiceControl --------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
-        views = []
+        views: list[Json] = []
+        if specs[0].schedule is not None:
+            return {"jobs": views, "schedules": [self._schedule(specs[0], by)]}
         with self._changed:
             for spec in specs:
                 job_id = str(1 + max((int(known.partition(".")[0]) for known in self.views), default=0))
@@ -384,6 +422,57 @@ class FakeControl:
             raise BadInput(f"job {view['id']} may have {bounds} replicas, not {replicas}", field="replicas")
         view["workers_wanted"] = replicas
         return view
+
+    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
+        key = (spec.tenant, spec.name)
+        if key in self.scheduled:
+            raise Conflict(f"tenant {spec.tenant} has a schedule {spec.name} already", field="name")
+        when = spec.schedule
+        assert when is not None
+        self.scheduled[key] = schedule_view(
+            spec.name,
+            tenant=spec.tenant,
+            kind=spec.kind.value,
+            priority_class=spec.priority_class,
+            by=by.name,
+            **{"cron": when.cron, "zone": when.zone, "misfire": when.misfire.value},
+        )
+        return self.scheduled[key]
+
+    def schedules(self, by: Principal) -> Json:
+        return {"schedules": [v for v in self.scheduled.values() if by.role != "tenant" or v["tenant"] == by.tenant]}
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        next_s = view["next_s"] or 1_800_000_000.0
+        return view | {"spec": {"command": ["true"], "working_dir": "/w"}, "upcoming_s": [next_s, next_s + 86_400.0]}
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        view = self._scheduled(name, by, tenant)
+        held = {"by": by.name, "reason": reason, "at_s": 1_750_000_000.0, "by_operator": by.role == "operator"}
+        view |= {"state": "paused", "paused": held, "next_s": None}
+        return view
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        if view["paused"] is None:
+            raise Conflict(f"schedule {name} is not paused")
+        if view["paused"]["by_operator"] and by.role != "operator":
+            raise Forbidden(f"schedule {name} is paused by an operator")
+        view |= {"state": "active", "paused": None, "next_s": 1_800_000_000.0}
+        return view
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        return self.scheduled.pop((view["tenant"], view["name"]))
+
+    def _scheduled(self, name: str, by: Principal, tenant: str | None) -> Json:
+        found = [v for v in self.schedules(by)["schedules"] if v["name"] == name and tenant in (None, v["tenant"])]
+        if not found:
+            raise NotFound(f"there is no schedule {name}", field="name")
+        if len(found) > 1:
+            raise Conflict(f"several tenants have a schedule {name}: say whose")
+        return found[0]
 
     def reservations(self, by: Principal) -> Json:
         return {"reservations": sorted(self.reserved.values(), key=lambda view: view["start_s"])}
