@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node_agent.devices import visibility
 from node_agent.devices.source import Device
 from node_agent.execution.accounts import Account
 from node_agent.execution.logs import RunPaths
@@ -20,9 +21,7 @@ from node_agent.messages import LaunchSpec, RunKey
 # SUANLI_INSTANCE is the mark by which `suanli down` knows what belongs to its instance.
 INHERITED = ("PATH", "LANG", "HOME", "TZ", "SUANLI_INSTANCE")
 FROM_SERVICE = frozenset({"SUANLI_REPLICA_SECRET", "SUANLI_ARRAY_INDEX"})  # in spec.env, set by the service
-OURS = frozenset(
-    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"}
-)
+OURS = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}) | visibility.NAMES
 MILLI = 1000
 
 
