@@ -310,8 +310,9 @@ def _check_passed(event: CheckPassed, state: RunState | None) -> Step:
     prepared = Prepared(state.key, event.address, event.master_port)
     if state.release is not None:
         launch = Launch(state.spec, state.release.master_addr, state.release.master_port)
-    elif state.start_at_once:
+    elif state.start_at_once:  # nobody waits to hear that it could
         launch = Launch(state.spec, event.address, event.master_port)
+        return Launching(state.key, launch, prepared), (launch,)
     else:
         return Waiting(state.key, state.spec, prepared), (Emit(prepared),)
     return Launching(state.key, launch, prepared), (Emit(prepared), launch)

@@ -38,7 +38,8 @@ from node_agent.config import AgentConfig, with_directories
 from node_agent.connection import LauncherConnection
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.event_log import EventLog
-from node_agent.execution.logs import paths_of, read_chunk, run_paths
+from node_agent.execution.accounts import why_single_user
+from node_agent.execution.logs import PASSABLE, paths_of, read_chunk, run_paths
 from node_agent.execution.order import RunContext, key_from_text, key_text
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
@@ -117,6 +118,8 @@ class AgentHost:
 
     def _make_directories(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not why_single_user():  # runs of other users are to get at their own directories, and at nothing else
+            self._state_dir.chmod(PASSABLE)
         make_private(self._runtime_dir)
 
     async def shutdown(self) -> None:
@@ -141,6 +144,7 @@ class AgentHost:
         await self._settle()
         for task in self._tasks:
             task.cancel()
+        self._slow.close()
         for node in self._nodes.values():
             node.close()
 
@@ -322,9 +326,10 @@ class AgentHost:
         state, details = self._runs.states.get(key), self._details.get(key)
         if state is None or isinstance(state, attempts.Ended):
             return
-        directory = details.context.checkpoint_dir if details is not None and details.context else None
+        context = details.context if details is not None else None
+        saved_in, unix_user = (None, None) if context is None else (context.checkpoint_dir, context.unix_user)
         paths = paths_of(self._state_dir, key)
-        facts = await exit_facts(record, paths, directory, self._slow)
+        facts = await exit_facts(record, paths, saved_in, self._slow, unix_user)
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from node_agent.devices.cpu import memory_bytes
 from node_agent.devices.detect import DEFAULT_NAMES, probe
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
 from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
+from node_agent.execution.accounts import isolation_note
 from node_agent.messages import DeviceReport, NodeReport
 
 READ_TIMEOUT_S = 2.0
@@ -119,7 +119,7 @@ class NodeAgent:
 
     def _notes(self) -> tuple[str, ...]:
         notes = [
-            f"single-user mode: all jobs run as {getpass.getuser()}, so tenants are not kept apart here",
+            isolation_note(),
             "memory limits are enforced by looking four times a second, not by a cgroup",
         ]
         if self.simulated:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node_agent.devices.source import Device
+from node_agent.execution.accounts import Account
 from node_agent.execution.logs import RunPaths
 from node_agent.messages import LaunchSpec, RunKey
 
@@ -30,7 +31,7 @@ class RunFacts:
     """What the node adds to a spec. `visibility` is the device source's; `port` is the one in SUANLI_PORT, if any.
 
     `address` is where a served model listens. `python_path` is where node_agent is found, for a served model
-    where it is not installed; else empty.
+    where it is not installed; else empty. `account` is the user that the run goes as, where it is not the agent's.
     """
 
     devices: Sequence[Device]
@@ -42,6 +43,7 @@ class RunFacts:
     port: int | None
     address: str
     python_path: str = ""
+    account: Account | None = None
 
 
 def checkpoint_dir(spec: LaunchSpec, key: RunKey) -> Path | None:
@@ -61,6 +63,8 @@ def allowed(name: str) -> bool:
 def run_environment(spec: LaunchSpec, key: RunKey, facts: RunFacts, agent: Mapping[str, str]) -> dict[str, str]:
     """The environment of the run's process. `agent` is the agent's own, of which only INHERITED is looked at."""
     env = {name: agent[name] for name in INHERITED if name in agent}
+    if facts.account is not None:
+        env.update(HOME=facts.account.home, USER=facts.account.name, LOGNAME=facts.account.name)
     env["PYTHONUNBUFFERED"] = "1"
     env["OMP_NUM_THREADS"] = str(max(1, spec.cpus_milli // MILLI))
     env.update((name, value) for name, value in spec.env if allowed(name))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scheduler.cli.instance import Started
     from scheduler.engine.ray_engine import LocalNodes
     from scheduler.schema.model import SiteConfig
+    from scheduler.service.dispatch import RunSettings
 
 
 @click.command()
@@ -88,6 +89,7 @@ def serve(home: Home, started: Started) -> None:
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
         found_at=door.url,
+        run_settings=run_settings(site),
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
@@ -122,6 +124,14 @@ def reachable(url: str) -> str:
     if where.hostname not in ("0.0.0.0", "::"):  # noqa: S104 - not bound, looked for
         return url
     return where._replace(netloc=f"{socket.gethostname()}:{where.port}").geturl()
+
+
+def run_settings(site: SiteConfig) -> RunSettings:
+    """What nodes are told of every run."""
+    from scheduler.service.dispatch import RunSettings
+
+    users = {name: tenant.unix_user for name, tenant in site.tenants.items() if tenant.unix_user is not None}
+    return RunSettings(unix_users=users)
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:

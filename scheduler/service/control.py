@@ -31,6 +31,7 @@ from scheduler.ports import (
 )
 from scheduler.service import cancelling, fairness, reserving, tenants, views
 from scheduler.service.admission import Admission
+from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.outcome import (
     CancelJobsRequested,
@@ -60,8 +61,8 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `found_at`: where its API is,
-    for services that it replaces and that wait to replace it.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `run_settings`: what nodes are
+    told of every run. `found_at`: where its API is, for services that it replaces and that wait to replace it.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Service:
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
         found_at: str = "",
+        run_settings: RunSettings | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -92,6 +94,7 @@ class Service:
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
         self._found_at = found_at
+        self._run_settings = run_settings
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
@@ -128,6 +131,7 @@ class Service:
             policy=self._policy,
             now_s=self._clock.now_s(),
             half_life_s=self._half_life_s,
+            run_settings=self._run_settings,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)

@@ -100,6 +100,11 @@ class ServiceLoop:
         """For the thread that runs the loop: without `start`, for whoever calls `run_once`. Others use `call`."""
         return self._state
 
+    @property
+    def has_more(self) -> bool:
+        """The next batch is due at once."""
+        return self._steps.has_more
+
     def post(self, event: Event, *, force: bool = False) -> None:
         """Hand in an event. Blocks while the queue is full, unless `force` is given or the loop itself calls."""
         own = threading.current_thread() is self._thread or self._thread is None

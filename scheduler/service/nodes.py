@@ -124,7 +124,7 @@ def _reconcile_unknown(state: ServiceState, out: Outcome, job_id: str, run: Work
 
 def _prepare_again(state: ServiceState, out: Outcome, job: Job, run: WorkerRun) -> None:
     """Harmless where it was heard before: a node starts a key once."""
-    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret)
+    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret, state.run_settings)
     out.send(run.placement.node, command)
 
 

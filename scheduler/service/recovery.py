@@ -20,7 +20,7 @@ from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import Drain, Store
 from scheduler.service import fairness, fencing, machine, replicas, typical_work
-from scheduler.service.dispatch import is_gang
+from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
 from scheduler.service.state import NodeStatus, Released, ServiceState, UnseenEnds, ended_well, serves, workers_of
@@ -39,9 +39,11 @@ def recover(
     policy: Policy,
     now_s: float,
     half_life_s: float = DEFAULT_HALF_LIFE_S,
+    run_settings: RunSettings | None = None,
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
+    state.run_settings = run_settings or RunSettings()
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()

@@ -135,7 +135,7 @@ def start_again(
     run = _run(job, worker)
     detail = {"worker": worker, "attempt": run.attempt, **places_detail(state, job, [run])}
     state.put(out, job, "replica_restarted", now_s, detail)
-    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret)
+    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret, state.run_settings)
     out.send(run.placement.node, command)
 
 

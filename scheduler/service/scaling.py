@@ -84,7 +84,9 @@ def add_replica(state: ServiceState, out: Outcome, job: Job, place: Placement, n
     job = replace(job, state=replace(job.state, workers=(*job.state.workers, run)), attempts=run.attempt)
     detail = {"worker": place.worker, "attempt": run.attempt, **places_detail(state, job, [run])}
     state.put(out, job, "replica_added", now_s, detail)
-    out.send(place.node, dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret))
+    out.send(
+        place.node, dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret, state.run_settings)
+    )
 
 
 def release(state: ServiceState, out: Outcome, job: Job, workers: Sequence[int], now_s: float) -> None:

@@ -39,7 +39,7 @@ from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, Reservation, Route
-from scheduler.service.dispatch import is_service
+from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
 
@@ -138,6 +138,7 @@ class ServiceState:
     drains: dict[str, Drain] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
+    run_settings: RunSettings = field(default_factory=RunSettings)
 
     # What the planner is asked about, kept as the jobs change.
     queue: Queue = field(default_factory=Queue)
@@ -147,6 +148,8 @@ class ServiceState:
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
     needs_plan: bool = False
+    plan_goes_on: bool = False
+    """The last pass was broken off."""
     planned_s: float = 0.0
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     """The last pass's. It may be made as it is looked into: not to be copied."""

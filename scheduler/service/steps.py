@@ -151,11 +151,19 @@ class ServiceSteps:
         """A batch waits for the store, and events for the batch."""
         return self._unkept is not None
 
+    @property
+    def has_more(self) -> bool:
+        """A plan was broken off, and goes on with the next batch."""
+        state = self.state
+        return state.plan_goes_on and state.superseded_by is None and not state.closing_down
+
     def wait_s(self) -> float:
         """How long until there is something to do even if nothing is handed in; never long."""
         now_s = self._clock.now_s()
         if self._unkept is not None:
             return max(0.0, min(RETRY_S, self._tried_s + RETRY_S - now_s))
+        if self.has_more:
+            return 0.0
         due_s = min(self.state.lease_due_s, self.state.timers.next_due_s() or float("inf"))
         return max(0.0, min(LONGEST_WAIT_S, due_s - now_s))
 

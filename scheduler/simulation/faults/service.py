@@ -179,6 +179,7 @@ class ServiceProcess:
             return
         if not self.dead:
             busy = self.service.loop.backlog() and self.service.loop.store_error is None
+            busy = busy or self.service.loop.has_more
             self._wake(HANDS_IN_S if busy else max(HANDS_IN_S, self._wait_s()))
 
     def _wait_s(self) -> float:

@@ -238,7 +238,6 @@ def test_from_a_command_to_its_end() -> None:
     runs.feed(run, attempts.ProcessExited(42, "exit", 3, "", 1_020.0), NOW_S)
     assert runs.exited(run, ended) == [], "the end was looked at"
     assert runs.events == [
-        Prepared(run, "addr", 7_000),
         Started(run, 42, 990.0),
         Exited(run, "exit", 3, None, "", 1_020.0, started_s=990.0),
     ]

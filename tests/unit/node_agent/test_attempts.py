@@ -105,7 +105,7 @@ LIVE = (ALONE, PASSED, LAUNCHED)
     ("before", "event", "said"),
     [
         ((), ALONE, ["check"]),
-        ((ALONE,), PASSED, ["prepared", "launch"]),
+        ((ALONE,), PASSED, ["launch"]),
         ((OF_GANG,), PASSED, ["prepared"]),
         ((OF_GANG, RELEASE), PASSED, ["prepared", "launch"]),
         ((ALONE,), CheckFailed("command", "x"), ["prepare_failed"]),

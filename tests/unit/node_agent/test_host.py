@@ -83,7 +83,7 @@ def test_from_prepare_to_exited(place: Path) -> None:
     async def scene(a: Listener) -> None:
         script = 'echo hello; echo {\\"loss\\": 0.5} >$SUANLI_RESULT_FILE; echo why >&2; exit 3'
         exited = await a.run(spec(script))
-        assert [event.kind for event in a.events] == ["prepared", "started", "exited"]
+        assert [event.kind for event in a.events] == ["started", "exited"]
         assert (exited.how, exited.code, exited.asked) == ("exit", 3, None)
         assert exited.result is not None
         assert json.loads(exited.result) == {"loss": 0.5}
@@ -124,7 +124,7 @@ def test_a_path_that_does_not_answer_is_named_and_holds_up_nobody(place: Path, m
 
     def hanging(what: LaunchSpec, *arguments: Any) -> object:
         if what.working_dir == "/shared/data":
-            arguments[-1](Path("/shared/data"))
+            arguments[3](Path("/shared/data"))
             silent.wait()
         return real(what, *arguments)
 
@@ -189,7 +189,7 @@ def test_a_command_that_cannot_be_executed_ends_as_the_jobs_own_fault(place: Pat
         assert (exited.how, exited.code) == ("exit", 126)
         assert exited.detail.startswith("cannot be executed: ")
         assert exited.detail.endswith("give it a #! line or run it by its interpreter")
-        assert [event.kind for event in a.events] == ["prepared", "exited"]
+        assert [event.kind for event in a.events] == ["exited"]
 
     on_agent(place, scene)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.devices.source import Device
+from node_agent.execution.accounts import Account
 from node_agent.execution.environment import RunFacts, run_environment
 from node_agent.execution.logs import RunPaths
 from node_agent.messages import LaunchSpec, RunKey
@@ -120,3 +121,12 @@ def test_no_device_no_checkpoint() -> None:
     assert (env["SUANLI_DEVICES"], env["SUANLI_DEVICE_MODEL"], env["CUDA_VISIBLE_DEVICES"]) == ("", "", "")
     assert env["OMP_NUM_THREADS"] == "1"
     assert not {"SUANLI_CHECKPOINT_DIR", "SUANLI_CHECKPOINT_ACK", "SUANLI_RESUME_FROM"} & set(env)
+
+
+def test_a_tenant_s_own_user_has_its_own_home_and_the_job_may_choose_another() -> None:
+    facts = replace(FACTS, account=Account("studio", 1001, 1001, (1001,), "/home/studio"))
+    env = run_environment(SPEC, KEY, facts, AGENT)
+    assert (env["HOME"], env["USER"], env["LOGNAME"]) == ("/home/studio", "studio", "studio")
+    own = replace(SPEC, env=(("HOME", "/scratch"),))
+    assert run_environment(own, KEY, facts, AGENT)["HOME"] == "/scratch"
+    assert "USER" not in run_environment(SPEC, KEY, FACTS, AGENT)
