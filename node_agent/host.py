@@ -171,7 +171,7 @@ class AgentHost:
             incarnation=self._log.incarnation,
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
-            nodes=tuple(node.report(self._launcher.trouble) for node in self._nodes.values()),
+            nodes=tuple(node.report(self._launcher.limits, self._launcher.trouble) for node in self._nodes.values()),
             runs=self._runs.reports(boottime_s()),
             last_seq=self._log.last_seq,
             session=session,

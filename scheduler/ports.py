@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 
 Json = dict[str, Any]  # only at the very edge: what is about to be JSON
@@ -39,6 +39,7 @@ class Submission:
 
     specs: tuple[JobSpec, ...]
     by: str
+    held: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +99,8 @@ class Store(Protocol):
         found, to services that it replaces."""
         ...
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        """Give ids and insert as Pending(NotConsidered), in one transaction.
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
+        """Give ids and insert as Pending(NotConsidered), held where `held` is given, in one transaction.
 
         An array of n makes n jobs `N.0`..`N.n-1`.
         """
@@ -387,6 +388,20 @@ class ServiceControl(Protocol):
         Each id is a job's, or the number of an array, for all its tasks that live. What cannot be cancelled is said of
         its id, and stops none of the others.
         """
+        ...
+
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        """api.models.ChangeJobsAnswer: what waits is not to start until it is released. Ids as in `cancel_jobs`; what
+        does not wait is left as it is, and said of its id."""
+        ...
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        """As `hold_jobs`. Tenants do not release what an operator holds."""
+        ...
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        """As `hold_jobs`: what runs saves its work, goes and waits again, held where `hold` is given. A job that has
+        ended (of an array: all its tasks) is submitted anew, with the same spec and under a new id."""
         ...
 
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:

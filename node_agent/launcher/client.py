@@ -19,6 +19,7 @@ from typing import Any
 
 from node_agent.execution.environment import INHERITED
 from node_agent.launcher.paths import LauncherPaths
+from node_agent.launcher.ports import Limits
 from node_agent.launcher.records import Json, LaunchOrder, RunRecord
 
 LINE_BYTES = 64 << 20
@@ -44,6 +45,7 @@ class LauncherTable:
     pid: int
     epoch: int
     runs: tuple[RunRecord, ...]
+    limits: Limits
 
 
 class LauncherClient:
@@ -80,7 +82,9 @@ class LauncherClient:
     async def table(self) -> LauncherTable:
         answer = await self._ask("table")
         runs = tuple(RunRecord.from_json(run) for run in answer["runs"])
-        return LauncherTable(int(answer["pid"]), int(answer["epoch"]), runs)
+        said = answer.get("limits") or {"memory": False, "cpus": False, "why": "its launcher is of an older version"}
+        limits = Limits(bool(said["memory"]), bool(said["cpus"]), str(said["why"]))
+        return LauncherTable(int(answer["pid"]), int(answer["epoch"]), runs, limits)
 
     async def launch(self, epoch: int, order: LaunchOrder) -> RunRecord:
         return RunRecord.from_json((await self._ask("launch", epoch=epoch, order=order.to_json()))["run"])

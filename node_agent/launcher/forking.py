@@ -1,8 +1,8 @@
 """How is a run's process made? A launch order in, a pid out.
 
 Where nothing need be done between fork and exec, Popen does it, by vfork(2) and so in half the time. A run that goes as
-another user, or into control groups, is forked here: the launcher has one thread, so its child may run Python until it
-becomes the job's program. What fails in it is told through a pipe that the exec closes.
+another user is forked here, for it goes to its directory as that user: the launcher has one thread, so its child may
+run Python until it becomes the job's program. What fails in it is told through a pipe that the exec closes.
 """
 
 from __future__ import annotations
@@ -40,17 +40,13 @@ REPORT_BYTES = 4096
 IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-def fork(order: LaunchOrder, joins: Sequence[int] = ()) -> int:
-    """The pid of the new process, which leads a session of its own. `joins` are open cgroup.procs files that it enters
-    before it becomes the program. Raises CannotExecute, or OSError or ValueError.
-    """
+def fork(order: LaunchOrder) -> int:
+    """The pid of the new process, which leads a session of its own. Raises CannotExecute, or OSError or ValueError."""
     with contextlib.ExitStack() as files:
         outputs = [_open_log(path, order.user) for path in (order.stdout, order.stderr)]
         for output in outputs:
             files.callback(os.close, output)
-        if order.user is None and not joins:
-            return _spawn(order, outputs)
-        return _fork(order, outputs, joins)
+        return _spawn(order, outputs) if order.user is None else _fork(order, order.user, outputs)
 
 
 def _spawn(order: LaunchOrder, outputs: Sequence[int]) -> int:
@@ -86,12 +82,12 @@ def _cannot_execute(order: LaunchOrder, error: OSError) -> Exception:
 # ---- a child that runs our own code first ----------------------------------------------------------------------------
 
 
-def _fork(order: LaunchOrder, outputs: Sequence[int], joins: Sequence[int]) -> int:
+def _fork(order: LaunchOrder, user: UserIds, outputs: Sequence[int]) -> int:
     heard, tells = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.fork()
         if pid == 0:
-            _become(order, outputs, joins, tells)
+            _become(order, user, outputs, tells)
     finally:
         os.close(tells)
     with open(heard, "rb") as report:
@@ -108,16 +104,13 @@ def _fork(order: LaunchOrder, outputs: Sequence[int], joins: Sequence[int]) -> i
     raise OSError(error.errno, f"{step}: {text}")
 
 
-def _become(order: LaunchOrder, outputs: Sequence[int], joins: Sequence[int], tells: int) -> NoReturn:
+def _become(order: LaunchOrder, user: UserIds, outputs: Sequence[int], tells: int) -> NoReturn:
     """In the child. Returns to nobody, whatever happens."""
     step = "beginning"
     try:
         signal.set_wakeup_fd(-1)  # the pair of sockets is shared with the launcher
         for ignored in IGNORED_BY_PYTHON:
             signal.signal(ignored, signal.SIG_DFL)
-        step = "entering its control group"
-        for join in joins:
-            os.write(join, b"0")
         step = "arranging its files"
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)
@@ -125,11 +118,10 @@ def _become(order: LaunchOrder, outputs: Sequence[int], joins: Sequence[int], te
             os.dup2(descriptor, number)
         os.closerange(3, tells)
         os.closerange(tells + 1, os.sysconf("SC_OPEN_MAX"))
-        if order.user is not None:
-            step = f"becoming uid {order.user.uid}"
-            os.setgroups(order.user.groups)
-            os.setresgid(order.user.gid, order.user.gid, order.user.gid)
-            os.setresuid(order.user.uid, order.user.uid, order.user.uid)
+        step = f"becoming uid {user.uid}"
+        os.setgroups(user.groups)
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
         step = f"going to {order.cwd}"
         os.chdir(order.cwd)
         step = EXECUTING

@@ -6,6 +6,7 @@ Requests are JSON lines `{"id", "op", "epoch", ...}`, answered by `{"id", "ok", 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
@@ -15,11 +16,18 @@ HOWS = ("exit", "signal", "out_of_memory", "lease", "unknown", "never_started")
 
 CANNOT_EXECUTE = 126  # the exit code that a shell gives for a command that is there and cannot be executed
 
+GROUP_DIGITS = 24
+
 Json = dict[str, Any]  # only between a line of the socket or the journal and a dataclass
 
 
 class BadRecord(Exception):
     """A line that is not what this version of the launcher speaks. The message names the field."""
+
+
+def control_group_of(key: str) -> str:
+    """What the run's control group is called: no other run's is, and any launcher finds it."""
+    return "run-" + hashlib.sha256(key.encode()).hexdigest()[:GROUP_DIGITS]
 
 
 def _field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
@@ -70,7 +78,8 @@ class LaunchOrder:
     user: UserIds | None = None
 
     def to_json(self) -> Json:
-        return {name: getattr(self, name) for name in _ORDER_FIELDS} | {"env": dict(self.env)}
+        user = None if self.user is None else asdict(self.user)
+        return {name: getattr(self, name) for name in _ORDER_FIELDS} | {"env": dict(self.env), "user": user}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LaunchOrder:

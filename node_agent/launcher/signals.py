@@ -1,4 +1,4 @@
-"""How is a run signalled? Its group, its whole session, or those of its processes that await the signal."""
+"""How is a run signalled? Its group, its whole session or control group, or those of its processes that await it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ ASK_AGAIN_S = 0.1
 
 
 def send(processes: Processes, run: Run, number: signal.Signals) -> None:
-    """To the run's process group; SIGKILL to its whole session. The pid is its own until it is reaped."""
+    """To the run's process group; SIGKILL to its whole session and control group. The pid is its own until it is
+    reaped.
+    """
     assert run.pid is not None, run
     if number == signal.SIGKILL:
         run.kill_sent = True
+        processes.groups.kill(run.control_group)
         for found in processes.living():
             if found.session == run.pid:
                 processes.signal(found.pid, number)

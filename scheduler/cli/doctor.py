@@ -210,4 +210,4 @@ def _isolation(home: Home, config: Path | None) -> list[Finding]:
     except SuanliError:
         return []  # the check of the ports says it
     named = {name: tenant.unix_user for name, tenant in site.tenants.items()}
-    return list(doctor_isolation.users(named, home.path))
+    return [*doctor_isolation.users(named, home.path), *doctor_isolation.limits()]

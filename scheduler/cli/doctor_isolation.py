@@ -1,12 +1,15 @@
-"""For `suanli doctor`: are tenants kept apart by this machine as the configuration says?"""
+"""For `suanli doctor`: are tenants kept apart on this machine as the configuration says, and jobs to their limits?"""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from node_agent.execution.accounts import Account, NoSuchAccount, acting_as, find_account, why_single_user
+from node_agent.launcher.cgroups import OsControlGroups
+from node_agent.nodes import limits_notes
 from scheduler.cli.finding import Finding
 
 CHECK = "isolation"
@@ -45,6 +48,22 @@ def users(unix_users: Mapping[str, str | None], home: Path) -> Iterator[Finding]
         yield Finding(CHECK, "bad", said, "set SUANLI_HOME where every user may pass, such as /var/lib/suanli")
     if named and len(accounts) == len(named) and not kept_out and all(each.uid for each in accounts.values()):
         yield Finding(CHECK, "ok", f"jobs of {', '.join(named)} run as Unix users of their own")
+
+
+def limits() -> Iterator[Finding]:
+    """By trying it out. An agent started from elsewhere may find otherwise: `suanli nodes --reasons` says."""
+    with tempfile.TemporaryDirectory(prefix="suanli-doctor-") as directory:
+        groups = OsControlGroups.find(Path(directory).name, Path(directory) / "cgroups", _unsaid)
+        groups.close()
+    missing = limits_notes(groups.limits)
+    mend = "run the agents as root, or in a systemd unit with Delegate=yes and DelegateSubgroup=agent"
+    yield from (Finding("limits", "note", said, mend) for said in missing)
+    if not missing:
+        yield Finding("limits", "ok", "the kernel holds jobs to their memory and CPUs")
+
+
+def _unsaid(text: str) -> None:
+    """What went wrong is in the limits' `why`."""
 
 
 def _shared(accounts: Mapping[str, Account]) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from scheduler.errors import SuanliError
 
 if TYPE_CHECKING:
     from scheduler.cli.instance import Started
-    from scheduler.engine.ray_engine import LocalNodes
+    from scheduler.engine.joining import LocalNodes
     from scheduler.schema.model import SiteConfig
     from scheduler.service.dispatch import RunSettings
 
@@ -44,9 +44,14 @@ def main(home_path: Path) -> None:
 
 
 def serve(home: Home, started: Started) -> None:
+    # Ray's client takes the raylet for its parent, and ends its own process, without a word, where a call to the raylet
+    # fails and the parent is gone. We join again instead. To be said before Ray is imported.
+    os.environ["RAY_RAYLET_PID"] = str(os.getpid())
+
     from scheduler import __version__
     from scheduler.api.app import create_app
     from scheduler.cli.leading import Door, end_on_sigterm, lead, may_lead, start_over
+    from scheduler.engine.driver import RayDriver
     from scheduler.engine.ray_engine import RayEngine
     from scheduler.gateway.control import HttpGatewayControl
     from scheduler.ports import Principal
@@ -73,7 +78,7 @@ def serve(home: Home, started: Started) -> None:
         return
     clock = SystemClock()
     engine = RayEngine(
-        address=started.ray_address,
+        driver=RayDriver(started.ray_address),
         nodes=local_nodes(site),
         lease_s=site.lease_s,
         clock=clock,
@@ -88,8 +93,8 @@ def serve(home: Home, started: Started) -> None:
         clock,
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
-        found_at=door.url,
         run_settings=run_settings(site),
+        found_at=door.url,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
@@ -136,7 +141,7 @@ def run_settings(site: SiteConfig) -> RunSettings:
 
 def local_nodes(site: SiteConfig) -> LocalNodes:
     from scheduler.cli.site_nodes import own_node, simulated_nodes
-    from scheduler.engine.ray_engine import LocalNodes
+    from scheduler.engine.joining import LocalNodes
 
     return LocalNodes(real=own_node(site), simulated=simulated_nodes(site))
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from scheduler.cli.instance import INSTANCE_VARIABLE, Home, ProcessId, Started, free_port, require_free
-from scheduler.cli.up import _url, ray_environment
+from scheduler.cli.parts import ray_environment
+from scheduler.cli.up import _url
 from scheduler.errors import BadInput, Conflict
 
 if TYPE_CHECKING:

@@ -59,7 +59,9 @@ def _job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--grace", metavar="TIME", help="How long saving may take when it is asked to go."),
         click.option("--env", metavar="NAME=VALUE", multiple=True, help="Its environment; may be repeated."),
         click.option("--working-dir", metavar="DIR", help="Where it runs; here by default."),
-        click.option("--array", metavar="N", help="N jobs that differ in SUANLI_ARRAY_INDEX."),
+        click.option(
+            "--array", metavar="N[%LIMIT]", help="N jobs that differ in SUANLI_ARRAY_INDEX, LIMIT of them at a time."
+        ),
         click.option("--after", metavar="ID", multiple=True, help="Only when that job has succeeded; may be repeated."),
         click.option("--deadline", metavar="TIME", help="When it should be done: 6h from now, 2026-12-01T02:00+08:00."),
         click.option("--within", metavar="LEVEL", help="All its workers in one island, node, rack or site."),

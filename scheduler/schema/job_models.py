@@ -182,6 +182,15 @@ def as_bounds(value: object) -> object:
     return {"min": value, "max": value}
 
 
+def _as_array(value: object) -> object:
+    """A plain count N stands for {count: N}."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ARRAY:
+        raise expected(f"a whole number from 1 to {MAX_ARRAY}, or {{count: N, limit: HOW MANY AT A TIME}}")
+    return {"count": value}
+
+
 def _as_list(value: object) -> object:
     """One demand stands for a list of one alternative."""
     if isinstance(value, Mapping):
@@ -224,6 +233,13 @@ class CheckpointShape(Shape):
     grace: Annotated[float, PlainValidator(duration(high_s=MAX_GRACE_S))] = DEFAULT_GRACE_S
 
 
+class ArrayShape(Shape):
+    """`limit`: so many tasks may run at a time."""
+
+    count: Annotated[int, PlainValidator(whole(1, MAX_ARRAY))]
+    limit: Annotated[int | None, PlainValidator(whole(1, MAX_ARRAY))] = None
+
+
 class SloShape(Shape):
     p99_ms: Annotated[float, PlainValidator(positive(3_600_000, "milliseconds: a number"))]
 
@@ -261,7 +277,7 @@ class JobShape(Shape):
         BeforeValidator(_as_env),
     ] = Field(default_factory=dict)
     working_dir: Text | None = None
-    array: Annotated[int, PlainValidator(whole(1, MAX_ARRAY))] = 0
+    array: Annotated[ArrayShape | None, BeforeValidator(_as_array)] = None
     after: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
     deadline: Annotated[Deadline | None, PlainValidator(_as_deadline)] = None
     within: Near | None = None

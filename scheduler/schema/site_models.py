@@ -23,7 +23,7 @@ from scheduler.schema.fields import (
     thousandths,
     whole,
 )
-from scheduler.schema.model import PolicySettings
+from scheduler.schema.model import NETWORKS, PolicySettings
 from scheduler.schema.problems import Shape
 
 DEFAULTS: Final = PolicySettings()
@@ -119,15 +119,18 @@ class NodeShape(Shape):
 
 
 class HealthCheckShape(Shape):
-    period: Seconds = 3.0
-    timeout: Seconds = 10.0
-    failures: Annotated[int, PlainValidator(whole(1, 100))] = 5
+    """What is left out is as the network's profile has it."""
+
+    period: Seconds | None = None
+    timeout: Seconds | None = None
+    failures: Annotated[int, PlainValidator(whole(1, 100))] | None = None
 
 
 class RayShape(Shape):
     address: Text = "127.0.0.1"
     port: Port = 0
     object_store_memory: SizeBytes = 100_000_000
+    network: Annotated[str, PlainValidator(one_of(*NETWORKS))] = "lan"
     health_check: HealthCheckShape = Field(default_factory=HealthCheckShape)
 
 

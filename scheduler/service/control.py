@@ -15,7 +15,7 @@ from node_agent.messages import LogChunk
 from scheduler.core import transitions
 from scheduler.core.decisions import Policy
 from scheduler.core.explain import explain
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
 from scheduler.ports import (
     Clock,
@@ -29,15 +29,19 @@ from scheduler.ports import (
     Store,
     StoredEvent,
 )
-from scheduler.service import cancelling, fairness, reserving, tenants, views
+from scheduler.service import cancelling, changing, fairness, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
+from scheduler.service.named_jobs import Meant, meant_by
 from scheduler.service.outcome import (
     CancelJobsRequested,
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
+    HoldRequested,
+    ReleaseRequested,
+    RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
@@ -79,8 +83,8 @@ class Service:
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
-        found_at: str = "",
         run_settings: RunSettings | None = None,
+        found_at: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -93,8 +97,8 @@ class Service:
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
-        self._found_at = found_at
         self._run_settings = run_settings
+        self._found_at = found_at
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
@@ -154,13 +158,15 @@ class Service:
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        jobs = self._submit(specs, by)
+        return {"jobs": [views.submitted_view(job) for job in jobs]}
+
+    def _submit(self, specs: Sequence[JobSpec], by: Principal, held: Hold | None = None) -> Sequence[Job]:
         _may_change(by)
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        jobs = self._submissions.submit(Wanted(tuple(wanted), by))
-        now_s = self._clock.now_s()
-        return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
+        return self._submissions.submit(Wanted(tuple(wanted), by, held))
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
@@ -284,11 +290,54 @@ class Service:
 
     def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
         _may_change(by)
-        wanted = cancelling.meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
-        asked = CancelJobsRequested(tuple(dict.fromkeys(j for each in wanted for j in each.live)), by.name, reason)
+        wanted = self._meant(ids, by)
+        asked = CancelJobsRequested(_live_ids(wanted), by.name, reason)
         if asked.job_ids:
             self.loop.request(asked)
         return cancelling.answer(wanted, asked.became)
+
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        _may_change(by)
+        wanted = self._meant(ids, by)
+        asked = HoldRequested(_live_ids(wanted), self._hold(by, reason))
+        if asked.job_ids:
+            self.loop.request(asked)
+        return changing.answer(wanted, changing.Done("hold", asked.became, asked.refused, {}, {}))
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        _may_change(by)
+        wanted = self._meant(ids, by)
+        asked = ReleaseRequested(_live_ids(wanted), by.name, by.role == "operator")
+        if asked.job_ids:
+            self.loop.request(asked)
+        return changing.answer(wanted, changing.Done("release", asked.became, asked.refused, {}, {}))
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        _may_change(by)
+        wanted = self._meant(ids, by)
+        held = self._hold(by, reason) if hold else None
+        asked = RequeueRequested(_live_ids(wanted), by.name, reason, held)
+        if asked.job_ids:
+            self.loop.request(asked)
+        new, failed = changing.resubmitted(wanted, lambda meant: self._submit_again(meant, by, held))
+        return changing.answer(wanted, changing.Done("requeue", asked.became, asked.refused, new, failed))
+
+    def _submit_again(self, meant: Meant, by: Principal, held: Hold | None) -> Sequence[Job]:
+        spec = changing.spec_again(meant, self._store)
+        highest = self._priority_classes.get(by.max_priority_class)
+        if highest is not None and spec.priority > highest and spec.priority > min(self._priority_classes.values()):
+            raise Forbidden(
+                f"job {meant.id} is of class {spec.priority_class}, above {by.max_priority_class}, the highest of your"
+                " token: ask an operator to requeue it",
+                field="priority_class",
+            )
+        return self._submit([spec], by, held)
+
+    def _hold(self, by: Principal, reason: str) -> Hold:
+        return Hold(by.name, reason, self._clock.now_s(), by.role == "operator")
+
+    def _meant(self, ids: Sequence[str], by: Principal) -> list[Meant]:
+        return meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
 
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         _may_change(by)
@@ -443,6 +492,11 @@ def _hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
     for node in nodes:
         for device in node["devices"]:
             device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
+
+
+def _live_ids(wanted: Sequence[Meant]) -> tuple[str, ...]:
+    """Each job once."""
+    return tuple(dict.fromkeys(job_id for each in wanted for job_id in each.live))
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:

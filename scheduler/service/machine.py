@@ -14,7 +14,7 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import fairness, fencing, nodes, reserving, scaling, typical_work
+from scheduler.service import fairness, fencing, holding, nodes, reserving, scaling, typical_work
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelJobsRequested,
@@ -22,8 +22,11 @@ from scheduler.service.outcome import (
     CloseDownRequested,
     DrainRequested,
     Event,
+    HoldRequested,
     JobsSubmitted,
     Outcome,
+    ReleaseRequested,
+    RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
@@ -60,6 +63,12 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             _cancel(state, out, event, now_s)
         case CancelJobsRequested():
             _cancel_jobs(state, out, event, now_s)
+        case HoldRequested():
+            holding.hold(state, out, event, now_s)
+        case ReleaseRequested():
+            holding.release(state, out, event, now_s)
+        case RequeueRequested():
+            holding.requeue(state, out, event, now_s)
         case ScaleRequested():
             scaling.scale(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):

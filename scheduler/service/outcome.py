@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from node_agent.messages import Command, RunKey
-from scheduler.core.jobs import Job
+from scheduler.core.jobs import Hold, Job
 from scheduler.core.usage_records import UsageEntry
+from scheduler.errors import SuanliError
 from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Usage
 
 # ---- events ------------------------------------------------------------------------------------------------------
@@ -50,6 +51,44 @@ class CancelJobsRequested:
     reason: str
     became: dict[str, Job] = field(default_factory=dict)
     kind: Literal["cancel_jobs_requested"] = "cancel_jobs_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequested:
+    """These jobs are not to start until they are released. `became` and `refused` are for who asks: the step puts each
+    job there as it leaves it, or why it is left as it was."""
+
+    job_ids: tuple[str, ...]
+    hold: Hold
+    became: dict[str, Job] = field(default_factory=dict)
+    refused: dict[str, SuanliError] = field(default_factory=dict)
+    kind: Literal["hold_requested"] = "hold_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequested:
+    """`by_operator`: only then is a hold of an operator's released. Otherwise as HoldRequested."""
+
+    job_ids: tuple[str, ...]
+    by: str
+    by_operator: bool
+    became: dict[str, Job] = field(default_factory=dict)
+    refused: dict[str, SuanliError] = field(default_factory=dict)
+    kind: Literal["release_requested"] = "release_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueRequested:
+    """These jobs are to save their work, go, and wait again; with `hold` until they are released. Otherwise as
+    HoldRequested."""
+
+    job_ids: tuple[str, ...]
+    by: str
+    reason: str
+    hold: Hold | None
+    became: dict[str, Job] = field(default_factory=dict)
+    refused: dict[str, SuanliError] = field(default_factory=dict)
+    kind: Literal["requeue_requested"] = "requeue_requested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +154,9 @@ Event = (
     JobsSubmitted
     | CancelRequested
     | CancelJobsRequested
+    | HoldRequested
+    | ReleaseRequested
+    | RequeueRequested
     | ScaleRequested
     | ReserveRequested
     | UnreserveRequested

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from scheduler.core.decisions import Policy
 from scheduler.core.demand import Constraints
 from scheduler.core.jobs import (
+    LIVE_STATES,
     Cancelled,
     EndCause,
     Failed,
@@ -26,7 +27,7 @@ from scheduler.core.jobs import (
     shown,
 )
 from scheduler.core.order import in_order
-from scheduler.core.reasons import BehindReservation, NotConsidered, Reason, Requeued, text
+from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Json, Reservation, StoredEvent
 from scheduler.service import reserving
@@ -50,9 +51,14 @@ def reason_text(reason: Reason, now_s: float, policy: Policy | None = None) -> s
 
 
 def shown_reason(state: ServiceState, job: Job) -> Reason | None:
-    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait."""
+    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait. A hold
+    comes first: whatever else it waits for, it is not considered."""
     if not isinstance(job.state, Pending):
         return None
+    if job.held is not None:
+        return Held(job.held.by, job.held.reason)
+    if (no_place := state.arrays.reason(job)) is not None:
+        return no_place
     if isinstance(job.state.reason, NotConsidered | Requeued) or state.queue.pending_job(job.id) is not None:
         return state.reasons.get(job.id, job.state.reason)
     return job.state.reason
@@ -71,10 +77,11 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     return view
 
 
-def submitted_view(job: Job, now_s: float) -> Json:
+def submitted_view(job: Job) -> Json:
     """A job that was accepted a moment ago."""
     assert isinstance(job.state, Pending), job
-    return {**_view(job), "reason": reason_view(job.state.reason, now_s)}
+    reason = job.state.reason if job.held is None else Held(job.held.by, job.held.reason)
+    return {**_view(job), "reason": reason_view(reason, job.submitted_s)}
 
 
 def word(job: Job) -> str:
@@ -118,6 +125,7 @@ def _view(job: Job) -> Json:
         "cause": cause,
         "detail": detail,
         "array_index": job.array_index,
+        "array_limit": spec.array_limit,
         "after": list(spec.after),
         "time_limit_s": spec.time_limit_s,
         "deadline_s": job.deadline_s,
@@ -125,7 +133,16 @@ def _view(job: Job) -> Json:
         "reservation": spec.reservation,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        "held": hold_view(job),
     }
+
+
+def hold_view(job: Job) -> Json | None:
+    """Of a job that has ended none: nobody can release it."""
+    held = job.held
+    if held is None or not isinstance(job.state, LIVE_STATES):
+        return None
+    return {"by": held.by, "reason": held.reason, "at_s": held.at_s, "by_operator": held.by_operator}
 
 
 def constraints_view(constraints: Constraints) -> Json:

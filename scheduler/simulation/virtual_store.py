@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Self
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.errors import Superseded, Unavailable
@@ -107,8 +107,8 @@ class VirtualStore:
             self._epoch = self.kept.epoch
         return self._epoch
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        (jobs,) = self.submit_together([Submission(tuple(specs), by)], at_s=at_s)
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
+        (jobs,) = self.submit_together([Submission(tuple(specs), by, held)], at_s=at_s)
         if isinstance(jobs, Exception):
             raise jobs
         return jobs
@@ -130,7 +130,7 @@ class VirtualStore:
             for index in tasks:
                 name = str(self.kept.numbers) if index is None else f"{self.kept.numbers}.{index}"
                 pending = Pending(NotConsidered(), at_s)
-                job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=index)
+                job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=index, held=submission.held)
                 self.kept.jobs[name] = job
                 self._append(Change(job, "submitted", at_s, {"by": submission.by}))
                 jobs.append(job)

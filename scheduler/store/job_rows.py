@@ -7,14 +7,16 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, update
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.plain_text import plain_text
 from scheduler.ports import Change, StoredEvent
 from scheduler.store import encoding, tables
 
 
-def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float) -> list[Job]:
+def number_jobs(
+    specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float, held: Hold | None = None
+) -> list[Job]:
     """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
     jobs: list[Job] = []
     pending = Pending(NotConsidered(), at_s)
@@ -22,7 +24,7 @@ def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, 
         tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
         for index in tasks:
             job_id = str(number) if index is None else f"{number}.{index}"
-            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index))
+            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index, held=held))
     return jobs
 
 
@@ -43,6 +45,7 @@ UPDATE_JOB = (
                 "first_started_s",
                 "preemptions",
                 "workers_wanted",
+                "held_json",
             )
         }
     )
@@ -64,6 +67,7 @@ def changed_row(change: Change) -> dict[str, Any]:
         "first_started_s": job.first_started_s,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        "held_json": encoding.hold_to_text(job.held),
     }
 
 
@@ -95,6 +99,7 @@ def new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "first_started_s": job.first_started_s,
                 "preemptions": job.preemptions,
                 "workers_wanted": job.workers_wanted,
+                "held_json": encoding.hold_to_text(job.held),
             }
         )
     return rows
@@ -129,4 +134,5 @@ def job(row: Row[Any]) -> Job:
         first_started_s=row.first_started_s,
         preemptions=row.preemptions,
         workers_wanted=row.workers_wanted,
+        held=encoding.hold_from_text(row.held_json),
     )

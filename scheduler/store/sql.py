@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Delete, Engine, Table, delete, func, insert, 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
@@ -80,8 +80,8 @@ class SqlStore:
             epoch, leader = connection.execute(select(tables.meta.c.epoch, tables.meta.c.leader)).one()
         return epoch, leader or ""
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        (jobs,) = self.submit_together([Submission(tuple(specs), by)], at_s=at_s)
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
+        (jobs,) = self.submit_together([Submission(tuple(specs), by, held)], at_s=at_s)
         if isinstance(jobs, Exception):
             raise jobs
         return jobs

@@ -41,7 +41,7 @@ def submit_together(
         if not submission.specs:
             continue
         try:
-            jobs = job_rows.number_jobs(submission.specs, 0, 0, at_s=at_s)
+            jobs = job_rows.number_jobs(submission.specs, 0, 0, at_s=at_s, held=submission.held)
             ready.append(_Ready(place, submission, job_rows.new_rows(jobs, submission.by), jobs))
         except Exception as error:
             answers[place] = error
@@ -91,7 +91,7 @@ def _insert(connection: Connection, ready: Sequence[_Ready], at_s: float) -> Non
     number, seq = next_number - numbers, next_seq - seqs
     events: list[dict[str, Any]] = []
     for one in ready:
-        one.jobs = job_rows.number_jobs(one.submission.specs, number, seq, at_s=at_s)
+        one.jobs = job_rows.number_jobs(one.submission.specs, number, seq, at_s=at_s, held=one.submission.held)
         number, seq = number + len(one.submission.specs), seq + len(one.jobs)
         for row, job in zip(one.rows, one.jobs, strict=True):
             row["id"], row["seq"] = job.id, job.seq

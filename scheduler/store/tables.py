@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 
 # 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: meta.writes, meta.leader,
-# drains.deadline_s. opening.py brings older stores up to this.
-SCHEMA_VERSION = 4
+# drains.deadline_s. 5: jobs.held_json. opening.py brings older stores up to this.
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -66,6 +66,7 @@ jobs = Table(
     Column("first_started_s", Float(53)),
     Column("preemptions", Integer, nullable=False, server_default=text("0")),
     Column("workers_wanted", Integer),
+    Column("held_json", Text),
     Index("jobs_live", "live", "seq"),
     Index("jobs_tenant", "tenant", "seq"),
     Index("jobs_state", "state", "seq"),

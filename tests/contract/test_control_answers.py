@@ -107,6 +107,24 @@ def test_cancelling_many(side: Side) -> None:
     assert [row["state"] for row in answer["jobs"]] == ["cancelled", None, None, "running"]
 
 
+def test_holding_releasing_and_requeueing(side: Side) -> None:
+    ids = [side.waiting, side.running, "99"]
+    held = checked(models.ChangeJobsAnswer, {"schema": "x"} | side.control.hold_jobs(ids, STUDIO, reason="data"))
+    assert [row["error"] and row["error"]["type"] for row in held["jobs"]] == [None, "conflict", "not_found"]
+    assert (held["changed"], held["failed"], held["jobs"][0]["detail"]) == (1, 2, "held")
+    view = checked(models.JobAnswer, side.control.job(side.waiting, OPERATOR))
+    assert (view["reason"]["text"], view["held"]["by_operator"]) == ("held by li: data", False)
+    released = checked(models.ChangeJobsAnswer, {"schema": "x"} | side.control.release_jobs(ids[:1], OPERATOR))
+    assert (released["changed"], released["jobs"][0]["state"]) == (1, "pending")
+    assert side.control.job(side.waiting, OPERATOR)["held"] is None
+    taken = side.control.requeue_jobs([side.running, side.ended, side.waiting], OPERATOR, reason="fan", hold=False)
+    rows = checked(models.ChangeJobsAnswer, {"schema": "x"} | taken)["jobs"]
+    assert [row["error"] and row["error"]["type"] for row in rows] == [None, None, "conflict"]
+    assert (rows[0]["state"], rows[0]["new"]) == ("preempting", None)
+    assert side.control.job(rows[1]["new"], OPERATOR)["state"] == "pending"
+    assert taken["changed"] == 2
+
+
 def test_the_site(side: Side) -> None:
     checked(models.NodesAnswer, side.control.nodes(OPERATOR))
     checked(models.StatusAnswer, side.control.status(OPERATOR))

@@ -22,6 +22,7 @@ from scheduler.core.jobs import (
     Checkpoint,
     EndCause,
     Failed,
+    Hold,
     Job,
     JobKind,
     JobSpec,
@@ -38,6 +39,7 @@ from scheduler.core.jobs import (
 from scheduler.core.reasons import (
     BackingOff,
     BehindReservation,
+    Held,
     JobLimitReached,
     NodesReserved,
     NoFit,
@@ -170,6 +172,7 @@ REASONS: list[Reason] = [
     BehindReservation("7"),
     WaitingForVictims(("3",)),
     BackingOff(99.5, "exit code 1"),
+    Held("wang", "waits for the data 等数据"),
     QuotaReached("studio", 2_000, 2_500, 1_000, simulated=True),
     JobLimitReached("studio", 3, 3),
     NodesReserved("night", 5.0, 6.5),
@@ -185,6 +188,7 @@ STATES: list[JobState] = [
     Running((RUN, replace(RUN, phase=WorkerPhase.EXITED, exit_code=-9)), 2.0),
     Stopping((RUN,), 3.0, EndCause.PREEMPTED, "7", "why"),
     Stopping((RUN,), 3.0, EndCause.RESIZED, "the planner", "to go on with 4 workers"),
+    Stopping((RUN,), 3.0, EndCause.REQUEUED, "wang", "on a better node"),
     Running((), 4.0),
     Succeeded(4.0),
     Failed(4.0, EndCause.SIGNAL, "worker 0 on n1 was killed by SIGSEGV"),
@@ -205,6 +209,18 @@ def test_every_state_comes_back_as_it_went_in(reopen: Open, state: JobState) -> 
     assert again.job_events("1")[1].detail == {"n": 1, "who": "王"}
     assert again.job("99") is None
     assert again.job_events("99") == []
+
+
+def test_a_hold_comes_back_until_it_is_released(reopen: Open) -> None:
+    hold = Hold("wang", "waits for the data 等数据", 3.5, by_operator=True)
+    (job,) = reopen().submit([SPEC], at_s=1.0, by="x")
+    reopen().commit([Change(replace(job, held=hold), "held", 3.5)])
+    assert reopen().live_jobs() == [replace(job, held=hold)]
+    reopen().commit([Change(job, "hold_released", 4.0)])
+    assert reopen().job(job.id) == job
+    tasks = reopen().submit([replace(SPEC, array_size=2)], at_s=5.0, by="x", held=hold)
+    assert [task.held for task in tasks] == [hold, hold]
+    assert reopen().live_jobs() == [job, *tasks]
 
 
 def test_events_say_what_happened_in_order(store: Store) -> None:
@@ -620,13 +636,13 @@ def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) ->
     path = tmp_path / "store.db"
     open_store(f"sqlite:///{path}").close()
     raw = sqlite3.connect(path)
-    raw.execute("UPDATE meta SET schema_version = 7")
+    raw.execute("UPDATE meta SET schema_version = 17")
     raw.commit()
     raw.close()
-    with pytest.raises(Conflict, match=rf"schema version 7.*up to {SCHEMA_VERSION}.*[Ii]nstall"):
+    with pytest.raises(Conflict, match=rf"schema version 17.*up to {SCHEMA_VERSION}.*[Ii]nstall"):
         open_store(f"sqlite:///{path}")
     raw = sqlite3.connect(path)
-    assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(7, 0)]
+    assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(17, 0)]
     raw.close()
 
 

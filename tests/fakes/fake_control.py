@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind, JobSpec
-from scheduler.errors import BadInput, Conflict, NotFound, SuanliError, type_word
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -92,6 +92,7 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "cause": None,
         "detail": None,
         "array_index": None,
+        "array_limit": None,
         "after": [],
         "time_limit_s": 60.0,
         "deadline_s": None,
@@ -99,6 +100,7 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "reservation": None,
         "preemptions": 0,
         "workers_wanted": None,
+        "held": None,
     } | more
 
 
@@ -312,6 +314,64 @@ class FakeControl:
             row["stopping" if view["workers"] else "cancelled"] += 1
             row |= {} if array else {"state": state, "cause": "cancelled", "detail": detail}
         return row
+
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        held = {"by": by.name, "reason": reason, "at_s": time.time(), "by_operator": by.role == "operator"}
+        waits = {"kind": "held", "text": f"held by {by.name}: {reason}", "by": by.name, "reason": reason}
+
+        def hold(view: Json) -> str:
+            if view["state"] != "pending":
+                raise Conflict(f"job {view['id']} is {view['state']}, and a hold keeps only what waits")
+            view |= {"held": held, "reason": waits}
+            return "held"
+
+        return self._change(ids, by, hold)
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        def release(view: Json) -> str:
+            if view["held"] is None:
+                raise Conflict(f"job {view['id']} is not held")
+            if view["held"]["by_operator"] and by.role != "operator":
+                raise Forbidden(f"job {view['id']} is held by an operator")
+            view |= {"held": None, "reason": {"kind": "not_considered", "text": "not looked at yet"}}
+            return "released"
+
+        return self._change(ids, by, release)
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        def requeue(view: Json) -> str:
+            if view["state"] == "pending":
+                raise Conflict(f"job {view['id']} waits already")
+            self.set_state(view["id"], "preempting", cause="requeued", detail=reason)
+            return "asked to save and go, and to wait again" + (" (held)" if hold else "")
+
+        return self._change(ids, by, requeue, anew=True)
+
+    def _change(self, ids: Sequence[str], by: Principal, change: Callable[[Json], str], *, anew: bool = False) -> Json:
+        """Single jobs alone."""
+        rows = []
+        for job_id in dict.fromkeys(ids):
+            row: Json = {"id": job_id, "name": None, "tasks": None, "changed": 0, "left": 0, "ended": 0, "state": None}
+            row |= {"new": None, "detail": None, "error": None}
+            try:
+                view = self._view(job_id, by)
+                row["name"] = view["name"]
+                if view["state"] in ENDED:
+                    row["ended"] = 1
+                    if not anew:
+                        raise Conflict(f"job {job_id} has ended already ({view['state']})")
+                    new = str(1 + max(int(known.partition(".")[0]) for known in self.views))
+                    self.put(job_view(new, name=view["name"], tenant=view["tenant"]))
+                    row |= {"new": new, "detail": f"has ended; it is submitted anew as job {new}"}
+                    continue
+                row |= {"detail": change(view), "changed": 1, "state": view["state"]}
+            except SuanliError as error:
+                row["error"] = {"message": error.message, "field": error.field, "type": type_word(error)}
+            finally:
+                rows.append(row)
+        changed = sum(row["changed"] or bool(row["new"]) for row in rows)
+        failed = sum(row["error"] is not None for row in rows)
+        return {"changed": changed, "failed": failed, "jobs": rows}
 
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         view = self._view(job_id, by)

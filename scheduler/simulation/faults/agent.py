@@ -277,6 +277,7 @@ class VirtualAgent:
             grace_s=spec.grace_s,
             lease_bound=spec.lease_bound,
             tag=json.dumps([self._machine.report().address, launch.master_port]),
+            cpus_milli=spec.cpus_milli,
         )
 
         def ask(launcher: VirtualLauncher) -> Callable[[], None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.cli import doctor_isolation
+from tests.fakes.control_groups import LIMITS
 from tests.fakes.other_user import OTHER, as_root, others_directory, passable_place
 
 
@@ -55,3 +56,18 @@ def test_a_home_that_its_users_cannot_pass_through() -> None:
         assert verdict == "bad"
         assert "the accounts of studio cannot pass through" in text
         assert said({"studio": OTHER}, others_directory(place / "open"))[0][0] == "ok"
+
+
+def test_limits_are_tried_out_and_nothing_stays_behind() -> None:
+    found = list(doctor_isolation.limits())
+    kernel = LIMITS.memory and LIMITS.cpus
+    assert found[0].verdict == ("ok" if kernel else "note")
+    assert all(finding.mend for finding in found if finding.verdict != "ok")
+
+
+def test_limits_that_nobody_enforces_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node_agent.launcher.cgroups.places", lambda *_: [])
+    first, second = (finding.found for finding in doctor_isolation.limits())
+    assert "four times a second" in first
+    assert "nothing holds jobs to their CPUs" in second
+    assert "this machine offers no control groups for memory or cpu" in first

@@ -470,6 +470,32 @@ def test_cancel_as_json_is_the_whole_answer(shell: Shell) -> None:
     ]
 
 
+def test_hold_release_and_requeue(shell: Shell) -> None:
+    assert shell.out("hold", "1", "--reason", "no data yet") == "job 1 (a-job): held\n"
+    assert "held by olga: no data yet" in shell.out("queue")
+    assert re.search(r"held: +since .* by the operator olga: no data yet\n", shell.out("show", "1"))
+    refused = shell.run("release", "1", who="tenant")
+    assert (refused.exit_code, refused.stderr) == (3, "suanli: job 1 is held by an operator\n")
+    assert shell.out("release", "last") == "job 1 (a-job): released\n"
+    again = shell.run("release", "1", "99")
+    assert (again.exit_code, again.stderr) == (5, "suanli: job 1 is not held\nsuanli: there is no job 99\n")
+    shell.control.set_state("1", "running")
+    assert shell.run("hold", "1", "--reason", "r").exit_code == 5
+    assert shell.out("requeue", "1", "--hold", "--reason", "r") == (
+        "job 1 (a-job): asked to save and go, and to wait again (held)\n"
+    )
+    assert shell.run("hold", "1").exit_code == shell.run("requeue", "1").exit_code == 2  # why?
+    assert shell.run("hold", "1", "--reason", "r", who="viewer").exit_code == 3
+
+
+def test_requeueing_what_has_ended_says_the_new_id(shell: Shell) -> None:
+    shell.out("submit", *FLAGS)
+    shell.control.set_state("2", "failed")
+    told = json.loads(shell.out("requeue", "2", "--reason", "r", "-o", "json"))
+    assert (told["schema"], told["jobs"][0]["new"]) == ("suanli/requeue/1", "3")
+    assert shell.out("requeue", "2", "--reason", "r").endswith("has ended; it is submitted anew as job 4\n")
+
+
 def test_a_listing_that_is_cut_says_so_in_its_last_line(shell: Shell) -> None:
     for number in range(2, 6):
         shell.control.put(job_view(str(number)))
@@ -659,6 +685,7 @@ def test_a_tenant_sees_itself_among_the_tenants(shell: Shell) -> None:
         (["submit", "-o", "json", *FLAGS], "suanli/jobs/1", "jobs"),
         (["drain", "edge-0", "--reason", "r"], "suanli/drain/1", "state"),
         (["cancel", "1"], "suanli/cancel/1", "jobs"),
+        (["hold", "1", "--reason", "r"], "suanli/hold/1", "jobs"),
         (["token", "list"], "suanli/tokens/1", "tokens"),
         (["token", "create", "t", "--tenant", "hospital"], "suanli/token/1", "token"),
     ],

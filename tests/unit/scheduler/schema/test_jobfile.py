@@ -72,7 +72,7 @@ retries: 3
 checkpoint: {dir: ckpt/../out, grace: 45s}
 env: {LR: 0.001, STEPS: 60, NAME: a b}
 working_dir: /srv/train/.
-array: 10
+array: {count: 10, limit: 3}
 after: [7, "8.2", 7]
 slo: null
 """,
@@ -101,6 +101,7 @@ slo: null
         env=(("LR", "0.001"), ("STEPS", "60"), ("NAME", "a b")),
         working_dir="/srv/train",
         array_size=10,
+        array_limit=3,
         after=("7", "8.2"),
     )
 
@@ -408,6 +409,13 @@ BAD: list[tuple[str, str, list[str]]] = [
         ["env.ASCEND_RT_VISIBLE_DEVICES: expected variables"],
     ),
     ("array of zero", GOOD + "array: 0\n", ["job.yaml:5: array: expected a whole number from 1 to 10000", "got 0"]),
+    (
+        "array with a bad limit",
+        GOOD + "array: {count: 10, limit: 0}\n",
+        ["job.yaml:5: array.limit: expected a whole number from 1 to 10000; got 0"],
+    ),
+    ("array without a count", GOOD + "array: {limit: 2}\n", ["job.yaml:5: array.count: required, and not given"]),
+    ("array of another kind", GOOD + "array: 10%2\n", ["1 to 10000, or {count: N, limit: HOW MANY AT A TIME}"]),
     ("array too long", GOOD + "array: 10001\n", ["job.yaml:5: array: expected a whole number from 1 to 10000"]),
     (
         "after a number that is no id",
