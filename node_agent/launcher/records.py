@@ -78,7 +78,8 @@ class LaunchOrder:
     user: UserIds | None = None
 
     def to_json(self) -> Json:
-        return {name: getattr(self, name) for name in _ORDER_FIELDS} | {"env": dict(self.env)}
+        user = None if self.user is None else asdict(self.user)
+        return {name: getattr(self, name) for name in _ORDER_FIELDS} | {"env": dict(self.env), "user": user}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LaunchOrder:

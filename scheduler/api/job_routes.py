@@ -14,12 +14,16 @@ from scheduler.api.models import (
     CancelJobsAnswer,
     CancelJobsRequest,
     CancelRequest,
+    ChangeJobsAnswer,
     DryRunAnswer,
     DryRunRequest,
+    HoldRequest,
     JobAnswer,
     JobsAnswer,
     JobStateWord,
     JobViewAnswer,
+    ReleaseRequest,
+    RequeueRequest,
     ScaleRequest,
     SubmitRequest,
     WhyAnswer,
@@ -65,6 +69,37 @@ async def cancel_jobs(request: CancelJobsRequest, by: Submitter, context: Contex
 
     def work() -> bytes:
         return encoded("cancel-jobs", context.control.cancel_jobs(request.ids, by, reason=request.reason))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/hold", response_model=ChangeJobsAnswer)
+async def hold(request: HoldRequest, by: Submitter, context: Context) -> Response:
+    """What waits is not to start until it is released. What runs is left as it is, which is said of its id."""
+
+    def work() -> bytes:
+        return encoded("hold", context.control.hold_jobs(request.ids, by, reason=request.reason))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/release", response_model=ChangeJobsAnswer)
+async def release(request: ReleaseRequest, by: Submitter, context: Context) -> Response:
+    """What is held may start again. What an operator holds only operators release."""
+
+    def work() -> bytes:
+        return encoded("release", context.control.release_jobs(request.ids, by))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/requeue", response_model=ChangeJobsAnswer)
+async def requeue(request: RequeueRequest, by: Submitter, context: Context) -> Response:
+    """What runs saves its work, goes and waits again, without using up a retry; what has ended is submitted anew."""
+
+    def work() -> bytes:
+        done = context.control.requeue_jobs(request.ids, by, reason=request.reason, hold=request.hold)
+        return encoded("requeue", done)
 
     return answer(await context.rooms.commands.call(work))
 

@@ -51,6 +51,34 @@ class CancelJobsRequest(Shape):
     reason: str = Field(default="", max_length=500)
 
 
+JobIds = Annotated[
+    list[Annotated[str, Field(max_length=100)]],
+    Field(min_length=1, max_length=20_000, description="of jobs (7), of tasks (7.3), or numbers of arrays"),
+]
+
+
+class HoldRequest(Shape):
+    """What waits is not to start. An array's number means those of its tasks that wait."""
+
+    ids: JobIds
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class ReleaseRequest(Shape):
+    """What is held may start again."""
+
+    ids: JobIds
+
+
+class RequeueRequest(Shape):
+    """What runs saves its work, goes, and waits again; what has ended is submitted anew. `hold`: it then waits until it
+    is released."""
+
+    ids: JobIds
+    reason: str = Field(min_length=1, max_length=500)
+    hold: bool = False
+
+
 class ScaleRequest(Shape):
     """How many replicas a service is to have, within the bounds of its job file."""
 
@@ -87,6 +115,10 @@ class ReserveRequest(Shape):
         if self.nodes is not None and self.device is not None:
             raise ValueError("`device` goes with `count`; nodes are named by themselves")
         return self
+
+
+class PauseRequest(Shape):
+    reason: str = Field(min_length=1, max_length=500)
 
 
 class DrainRequest(Shape):
@@ -145,6 +177,15 @@ class ConstraintsView(Shape):
     apart_from: list[str]
 
 
+class HoldView(Shape):
+    """Who wants a job not to start. Only an operator releases what an operator holds."""
+
+    by: str
+    reason: str
+    at_s: float
+    by_operator: bool
+
+
 class JobView(Shape):
     id: str
     seq: int
@@ -169,6 +210,7 @@ class JobView(Shape):
     cause: str | None = Field(description="why it ended or is being stopped")
     detail: str | None
     array_index: int | None
+    array_limit: int | None = Field(description="so many tasks of its array run at a time")
     after: list[str]
     time_limit_s: float | None
     deadline_s: float | None
@@ -176,6 +218,7 @@ class JobView(Shape):
     reservation: str | None
     preemptions: int = Field(description="how often it had to make room for another job")
     workers_wanted: int | None = Field(description="how many replicas it was last scaled to")
+    held: HoldView | None
 
 
 class EventView(Shape):
@@ -228,8 +271,48 @@ class JobViewAnswer(JobView, Answer):
     pass
 
 
+class ScheduleView(Shape):
+    """A job that is submitted again and again. `runs` counts its submissions, `skips` the times that were left out."""
+
+    name: str
+    tenant: str
+    kind: Literal["training", "batch", "benchmark"]
+    priority_class: str
+    state: Literal["active", "paused", "over"] = Field(description="over: no further time comes")
+    cron: str
+    zone: str
+    misfire: Literal["once", "skip"] = Field(description="what becomes of a time that nobody was there for")
+    next_s: float | None
+    paused: HoldView | None
+    runs: int
+    last_job: str | None = Field(description="the last job that it submitted, or the number of the array")
+    last_s: float | None = Field(description="the time that this was for")
+    last_is_live: bool = Field(description="that job has not ended: the next time is left out if it still has not")
+    skips: int
+    skipped_s: float | None = Field(description="the last time that was left out")
+    skipped_why: str
+    by: str
+    made_s: float
+
+
+class ScheduleAnswer(ScheduleView, Answer):
+    pass
+
+
+class ScheduleDetailAnswer(ScheduleAnswer):
+    spec: dict[str, Any]
+    upcoming_s: list[float] = Field(description="its next times; of a paused one as if it were resumed now")
+
+
+class SchedulesAnswer(Answer):
+    schedules: list[ScheduleView]
+
+
 class JobsAnswer(Answer):
     jobs: list[JobView]
+    schedules: list[ScheduleView] = Field(
+        default=[], description="of a submission: what is submitted again and again from now on"
+    )
     total: int | None = Field(
         default=None, description="of a listing: how many match; None where ended jobs go on beyond the limit"
     )
@@ -257,6 +340,29 @@ class CancelJobsAnswer(Answer):
     stopping: int
     failed: int
     jobs: list[CancelledView]
+
+
+class ChangedView(Shape):
+    """What became of one id: counts of jobs (for an array, of tasks); of a single job also its state."""
+
+    id: str
+    name: str | None
+    tasks: int | None = Field(description="all that the array has; None for a single job")
+    changed: int
+    left: int = Field(description="live tasks of the array that were left as they are")
+    ended: int = Field(description="had ended before")
+    state: JobStateWord | None
+    new: str | None = Field(description="the id under which it was submitted anew")
+    detail: str | None = Field(description="what was done, in words")
+    error: ErrorBody | None = Field(description="why nothing was done")
+
+
+class ChangeJobsAnswer(Answer):
+    """`changed` counts each job once, `failed` the ids with an error."""
+
+    changed: int
+    failed: int
+    jobs: list[ChangedView]
 
 
 class PlacementView(Shape):

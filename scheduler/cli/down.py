@@ -8,7 +8,7 @@ import time
 
 import click
 
-from scheduler.cli.instance import Home, Started
+from scheduler.cli.instance import LOCK_WAIT_S, Home, Started
 from scheduler.cli.options import output_option
 from scheduler.cli.stopping import stop_instance
 from scheduler.errors import SuanliError
@@ -32,11 +32,14 @@ def down(grace_s: float, output: str) -> None:
     Jobs that run are asked for a checkpoint and go back to the queue; the next `suanli up` starts them again from it.
     """
     home = Home.from_environment()
-    started = home.started() if home.path.exists() else None
-    if started is None:
+    if not home.path.exists() or home.started() is None:
         _say(output, [], f"nothing is running in {home.path}")
         return
-    with home.locked():
+    with home.locked(wait_s=LOCK_WAIT_S):
+        started = home.started()
+        if started is None:  # another `down` was quicker
+            _say(output, [], f"nothing is running in {home.path}")
+            return
         if grace_s and "service" in started.living():
             _let_jobs_save(home, started, grace_s, quiet=output == "json")
         ended = stop_instance(home, started)

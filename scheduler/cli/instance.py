@@ -6,7 +6,8 @@ Layout of the home ($SUANLI_HOME, default ~/.suanli), everything private to its 
     client.json     where the doors are, for the CLI
     tokens.json     digests of API tokens;   operator.token  the token that `up` made
     secrets/        Ray's token, the service's secret, the gateway's control token
-    store.db        the store;   logs/  of service, gateway and Ray;   node/  runs of this machine's agents
+    store.db        the store;   logs/  of each part;   node/  runs of this machine's agents
+    ray-gcs/        the state of Ray's head while the instance is up
 
 Sockets live in a short directory under the system's temporary directory: a socket's path is limited to 107 bytes.
 Standard library only.
@@ -35,6 +36,7 @@ from scheduler.errors import Conflict, Unavailable
 INSTANCE_VARIABLE = "SUANLI_INSTANCE"  # in the environment of everything `up` starts, so that strays can be told
 RUNTIME_VARIABLE = "SUANLI_NODE_RUNTIME"  # where a node's agents keep their sockets
 STATE_VARIABLE = "SUANLI_NODE_STATE"  # where a node's agents keep runs and logs
+LOCK_WAIT_S = 2.0  # how long `up` and `down` wait for the home's lock, which the supervisor holds for moments
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ class Started:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    processes: Mapping[str, ProcessId] = field(default_factory=dict)  # "ray", "gateway", "service"
+    processes: Mapping[str, ProcessId] = field(default_factory=dict)  # by part, see parts.PARTS
 
     def living(self) -> dict[str, ProcessId]:
         return {name: process for name, process in self.processes.items() if process.alive()}
@@ -153,6 +155,11 @@ class Home:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def ray_state(self) -> Path:
+        """What Ray's GCS keeps on disk while the instance is up. Nothing of ours is in it."""
+        return self.path / "ray-gcs"
 
     @property
     def tokens(self) -> Path:
@@ -245,15 +252,21 @@ class Home:
             (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """One `up` or `down` at a time on one home."""
+    def locked(self, *, wait_s: float = 0.0) -> Iterator[None]:
+        """One `up`, `down` or start by the supervisor at a time on one home. Raises Conflict after `wait_s`."""
         self.create()
+        deadline = time.monotonic() + wait_s
         with open(self.path / "lock", "w") as handle:
             os.chmod(self.path / "lock", 0o600)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Conflict(f"another `suanli up` or `down` is at work on {self.path}; wait for it") from None
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        words = f"another `suanli up` or `down` is at work on {self.path}; wait for it"
+                        raise Conflict(words) from None
+                    time.sleep(0.02)
             yield
 
 
@@ -314,3 +327,9 @@ def strays(identity: str) -> list[ProcessId]:
         if mark in environment.split(b"\0") and (process := ProcessId.of(int(entry))) is not None and process.alive():
             found.append(process)
     return found
+
+
+def session_is_ours(home: Home, leader: ProcessId) -> bool:
+    """Whether processes of a session that such a leader began carry our mark (a reused session number would not)."""
+    session = set(processes_of_session(leader.pid))
+    return bool(session & {process.pid for process in strays(home.identity)})

@@ -1,29 +1,39 @@
-"""`suanli node join`: make this machine a node of a running cluster: `ray start` with labels, token and directories.
+"""`suanli node join`: make this machine a node of a running cluster: Ray's keeper with labels, token and directories.
 
-It stays in the foreground (a systemd unit's natural form); ending it takes the node out, its agent and jobs with it.
+It stays in the foreground (a systemd unit's natural form) and starts Ray again when that dies, while launcher and jobs
+live on; ending it takes the node out, its agent and jobs with it.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from scheduler.backoff import Backoff
 from scheduler.cli.instance import (
-    INSTANCE_VARIABLE,
-    RUNTIME_VARIABLE,
-    STATE_VARIABLE,
     Home,
     ProcessId,
     Started,
+    end_session,
+    pid_file_process,
+    session_is_ours,
+    write_private,
 )
+from scheduler.cli.parts import instance_environment, keeper_argv, ray_arguments, ray_environment, start_detached
 from scheduler.cli.stopping import stop_instance
-from scheduler.cli.up import ray_environment, start_detached
+from scheduler.engine.keeper import RAY_NODE_ID
 from scheduler.errors import BadInput, Unavailable
+
+KEEPER = "keeper.json"
+TELL_WITHIN_S = 15.0
 
 
 @click.group()
@@ -79,7 +89,8 @@ def join(
         ) from None
     home = Home(Home.from_environment().path / "nodes" / name)
     with home.locked(), _termination_is_interruption():
-        _stay(home, host, port, told, ray_token, object_store_mb, f"{name} joins {head} at site {site}")
+        arguments = [f"--address={head}", *ray_arguments(home.runtime_dir / "r", object_store_mb * 1_000_000, told)]
+        _stay(home, head, arguments, ray_token, f"{name} joins {head} at site {site}")
 
 
 def _own_labels(rack: str | None, labels: Sequence[str]) -> dict[str, str]:
@@ -105,37 +116,61 @@ def _parse_head(head: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _stay(home: Home, host: str, port: int, labels: str, ray_token: Path, object_store_mb: int, joins: str) -> None:
-    """Run `ray start --block` until it ends or we are told to go; then leave nothing behind."""
+def _stay(home: Home, head: str, ray_arguments: list[str], ray_token: Path, joins: str) -> None:
+    """Keep this machine's Ray alive until we are told to go; then leave nothing behind, and tell the head so."""
     runtime_dir = home.make_runtime_dir()
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment = kept | {
-        INSTANCE_VARIABLE: home.identity,
-        RUNTIME_VARIABLE: str(runtime_dir / "n"),
-        STATE_VARIABLE: str(home.path / "node"),
-        **ray_environment(ray_token.absolute(), None),
-    }
-    argv = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"),
-        f"--address={host}:{port}",
-        f"--temp-dir={runtime_dir / 'r'}",
-        "--include-log-monitor=false",
-        "--dashboard-agent-listen-port=0",
-        "--min-worker-port=0",
-        "--max-worker-port=0",
-        "--num-cpus=1",
-        f"--object-store-memory={object_store_mb * 1_000_000}",
-        f"--labels={labels}",
-    ]
-    ray: ProcessId | None = None
+    environment = instance_environment(home.identity, runtime_dir, home.path)
+    environment |= ray_environment(ray_token.absolute(), None)
+    temp_dir = runtime_dir / "r"
+    _end_earlier(home)
+    keeper: ProcessId | None = None
+    backoff = Backoff()
     try:
-        ray = start_detached(argv, environment, home.logs / "ray.log")
         click.echo(f"{joins}; ctrl-C takes it out again", err=True)
-        while not ray.wait_gone(timeout_s=3600.0):
-            pass
-        raise Unavailable(f"Ray ended on this node; see {home.logs / 'ray.log'}")
+        while True:
+            keeper = start_detached(keeper_argv(temp_dir, ray_arguments), environment, home.logs / "ray.log")
+            write_private(home.path / KEEPER, json.dumps(asdict(keeper)))
+            started_s = time.monotonic()
+            while not keeper.wait_gone(timeout_s=3600.0):
+                pass
+            # Jobs and their launcher live on and are found by the next agent; what is left of Ray is not.
+            end_session(keeper.pid)
+            pause_s = backoff.after_death(time.monotonic() - started_s)
+            later = f" in {pause_s:g} s" if pause_s else ""
+            click.echo(f"Ray ended on this node (see {home.logs / 'ray.log'}); it is started again{later}", err=True)
+            time.sleep(pause_s)
     except KeyboardInterrupt:
         click.echo("leaving", err=True)
     finally:
-        processes = {"ray": ray} if ray else {}
-        stop_instance(home, Started("", home.identity, str(runtime_dir), "", "", processes=processes))
+        ray_node_id = _ray_node_id(temp_dir)
+        processes = {"ray": keeper} if keeper else {}
+        ended = stop_instance(home, Started("", home.identity, str(runtime_dir), "", "", processes=processes))
+    if ray_node_id and not ended.left:
+        _tell_head(head, ray_node_id, environment)
+
+
+def _end_earlier(home: Home) -> None:
+    """A `node join` that was killed left its Ray behind, which would be a second one here."""
+    earlier = pid_file_process(home.path / KEEPER)
+    if earlier is not None and session_is_ours(home, earlier):
+        end_session(earlier.pid)
+
+
+def _ray_node_id(temp_dir: Path) -> str:
+    try:
+        return (temp_dir / RAY_NODE_ID).read_text()
+    except OSError:
+        return ""  # it never joined
+
+
+def _tell_head(head: str, ray_node_id: str, environment: dict[str, str]) -> None:
+    """All processes of this node are gone: jobs that ran here need not wait for its lease."""
+    argv = [sys.executable, "-m", "scheduler.engine.leaving", head, ray_node_id]
+    try:
+        told = subprocess.run(argv, env=environment, capture_output=True, timeout=TELL_WITHIN_S, check=False).returncode
+    except subprocess.TimeoutExpired:
+        told = 1
+    if told != 0:
+        click.echo(
+            "the head could not be told: jobs that ran here start elsewhere when this node's lease is over", err=True
+        )

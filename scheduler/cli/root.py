@@ -32,6 +32,7 @@ class Verb:
 
 VERBS: Mapping[str, Verb] = {
     "up": Verb("up:up", "Start the service, Ray and this machine's node."),
+    "standby": Verb("standby:standby", "Stand by for another machine's service, and take over."),
     "down": Verb("down:down", "Stop all of it and leave nothing behind."),
     "submit": Verb("submit:submit", "Submit a job from a file or from flags."),
     "queue": Verb("queue:queue", "List jobs, and why the waiting ones wait."),
@@ -40,11 +41,15 @@ VERBS: Mapping[str, Verb] = {
     "logs": Verb("logs:logs", "What a job's workers wrote."),
     "wait": Verb("wait:wait", "Wait until jobs have ended."),
     "cancel": Verb("cancel:cancel", "End jobs."),
+    "hold": Verb("hold:hold", "Let waiting jobs not start."),
+    "release": Verb("hold:release", "Let held jobs start again."),
+    "requeue": Verb("hold:requeue", "Take running jobs back to the queue; submit ended ones anew."),
     "scale": Verb("scale:scale", "Give a service more replicas, or fewer."),
     "nodes": Verb("nodes:nodes", "List nodes, their devices and what is free."),
     "drain": Verb("drain:drain", "Start nothing new on a node."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),
+    "schedules": Verb("schedules:schedules", "Recurring jobs: list, show, pause, resume, delete."),
     "tenants": Verb("tenants:tenants", "What tenants may hold and hold, and whose turn is next."),
     "bench": Verb("bench:bench", "Measure what the devices really deliver."),
     "simulate": Verb("simulate:simulate", "Try policies on recorded work; simulated."),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from scheduler.errors import SuanliError
 
 if TYPE_CHECKING:
     from scheduler.cli.instance import Started
-    from scheduler.engine.ray_engine import LocalNodes
+    from scheduler.engine.joining import LocalNodes
     from scheduler.schema.model import SiteConfig
     from scheduler.service.dispatch import RunSettings
 
@@ -43,26 +44,42 @@ def main(home_path: Path) -> None:
 
 
 def serve(home: Home, started: Started) -> None:
-    import uvicorn
+    # Ray's client takes the raylet for its parent, and ends its own process, without a word, where a call to the raylet
+    # fails and the parent is gone. We join again instead. To be said before Ray is imported.
+    os.environ["RAY_RAYLET_PID"] = str(os.getpid())
 
     from scheduler import __version__
     from scheduler.api.app import create_app
+    from scheduler.cli.leading import Door, end_on_sigterm, lead, may_lead, start_over
+    from scheduler.engine.driver import RayDriver
     from scheduler.engine.ray_engine import RayEngine
     from scheduler.gateway.control import HttpGatewayControl
     from scheduler.ports import Principal
+    from scheduler.schema.cron import next_after
     from scheduler.schema.jobfile import job_from_mapping
     from scheduler.schema.load import load_site
     from scheduler.schema.policy import planner_policy
     from scheduler.schema.site_json import to_json
     from scheduler.service.control import Service
+    from scheduler.store.leadership import Leadership, lock_of
     from scheduler.store.sql import open_store
     from scheduler.tokens import TokenTable
 
+    end_on_sigterm()
     site = load_site(Path(started.config))
     store = open_store(site.store_url or f"sqlite:///{home.path / 'store.db'}")
+    where = urlsplit(started.api)
+    assert where.hostname is not None, started.api
+    assert where.port is not None, started.api
+    door = Door(reachable(started.api), where.hostname, where.port, started.cert_file, started.key_file)
+    leadership = Leadership(lock_of(store), store)
+    if not may_lead(door, leadership):
+        leadership.close()
+        store.close()
+        return
     clock = SystemClock()
     engine = RayEngine(
-        address=started.ray_address,
+        driver=RayDriver(started.ray_address),
         nodes=local_nodes(site),
         lease_s=site.lease_s,
         clock=clock,
@@ -78,7 +95,9 @@ def serve(home: Home, started: Started) -> None:
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
         run_settings=run_settings(site),
+        found_at=door.url,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
+        next_time=next_after,
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
         status_extra={
@@ -95,29 +114,23 @@ def serve(home: Home, started: Started) -> None:
         return job_from_mapping(data, source="job", lines=None, site=site, principal=principal)
 
     app = create_app(service, TokenTable(home.tokens), parse_job, to_json(site), version=__version__)  # type: ignore[arg-type]
-    door = urlsplit(started.api)
-    assert door.hostname is not None, started.api
-    assert door.port is not None, started.api
-    service.start()
-    spare_what_stays()
     try:
-        uvicorn.run(
-            app,
-            host=door.hostname,
-            port=door.port,
-            loop="uvloop",
-            http="httptools",
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=2,
-            ssl_certfile=started.cert_file,
-            ssl_keyfile=started.key_file,
-        )
+        replaced = lead(door, leadership, service, app, started=spare_what_stays)
     finally:
-        service.close()
+        leadership.close()
         gateway.close()
         engine.close()
         store.close()
+    if replaced:
+        start_over()
+
+
+def reachable(url: str) -> str:
+    """The API's URL as other machines may use it: a door on all interfaces is found by this machine's name."""
+    where = urlsplit(url)
+    if where.hostname not in ("0.0.0.0", "::"):  # noqa: S104 - not bound, looked for
+        return url
+    return where._replace(netloc=f"{socket.gethostname()}:{where.port}").geturl()
 
 
 def run_settings(site: SiteConfig) -> RunSettings:
@@ -130,7 +143,7 @@ def run_settings(site: SiteConfig) -> RunSettings:
 
 def local_nodes(site: SiteConfig) -> LocalNodes:
     from scheduler.cli.site_nodes import own_node, simulated_nodes
-    from scheduler.engine.ray_engine import LocalNodes
+    from scheduler.engine.joining import LocalNodes
 
     return LocalNodes(real=own_node(site), simulated=simulated_nodes(site))
 

@@ -43,6 +43,7 @@ def show(job_id: str, output: str) -> None:
             ("kind", job["kind"]),
             ("state", job["state"]),
             ("reason", words.reason(job)),
+            ("held", _held(job)),
             ("est. start", f"{words.moment(job['est_start_s'])} ({estimate})" if estimate else ""),
             ("workers", words.workers(job)),
             ("scaled to", job["workers_wanted"]),
@@ -90,6 +91,14 @@ def _show_array(job_id: str, tasks: Sequence[words.View], output: str) -> None:
         nodes = dict.fromkeys(w["node"] + (" (simulated)" if w["simulated"] else "") for w in task["workers"])
         table.add(task["id"], task["state"], " ".join(nodes), one_line(task["detail"] or words.reason(task) or ""))
     show_table(table)
+
+
+def _held(job: words.View) -> str:
+    held = job["held"]
+    if held is None:
+        return ""
+    who = f"the operator {held['by']}" if held["by_operator"] else held["by"]
+    return f"since {words.moment(held['at_s'])} by {who}: {one_line(held['reason'])}"
 
 
 def _attempt(job: words.View) -> str:

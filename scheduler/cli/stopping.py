@@ -1,4 +1,5 @@
-"""Ending an instance: service and gateway, then Ray with the agents, then jobs through their launchers, then strays.
+"""Ending an instance: supervisor, service and gateway, then Ray with the agents, then jobs through their launchers,
+then strays.
 
 Only processes that this instance started are touched: those in instance.json (pid and start time), those that launchers
 name, the session of the Ray head that `up` started, and whatever carries the instance's mark.
@@ -6,6 +7,7 @@ name, the session of the Ray head that `up` started, and whatever carries the in
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -16,10 +18,11 @@ from scheduler.cli.instance import (
     Started,
     end_session,
     pid_file_process,
-    processes_of_session,
+    session_is_ours,
     strays,
 )
 
+SUPERVISOR_GRACE_S = 3.0
 SERVICE_GRACE_S = 8.0
 LAUNCHER_GRACE_S = 5.0
 
@@ -35,8 +38,15 @@ class Ended:
 def stop_instance(home: Home, started: Started) -> Ended:
     """End everything and remove the runtime directory. Safe to call at any point of a half-done `up`, and twice."""
     names: list[str] = []
+    # The supervisor goes first, or it would start again what ends here; the service next, or it would start again what
+    # the launchers end.
+    supervisor = started.living().get("supervisor")
+    if supervisor is not None:
+        supervisor.signal(signal.SIGTERM)
+        _end(supervisor, SUPERVISOR_GRACE_S)
+        names.append("supervisor")
+        started = home.started() or started  # with what it started last
     living = started.living()
-    # The service goes first, or it would start again what the launchers end.
     for name in ("service", "gateway"):
         if name in living:
             living[name].signal(signal.SIGTERM)
@@ -48,7 +58,7 @@ def stop_instance(home: Home, started: Started) -> Ended:
     # ours. A gentle stop of Ray waits up to 30 s for detached actors, so its session is ended. The leader may be gone
     # while its children live on, so the session is swept whether or not it still lives.
     ray = started.processes.get("ray")
-    if ray is not None and (ray.alive() or _session_is_ours(home, ray)):
+    if ray is not None and (ray.alive() or session_is_ours(home, ray)):
         end_session(ray.pid)
         names.append("ray")
     launchers = [
@@ -64,6 +74,7 @@ def stop_instance(home: Home, started: Started) -> Ended:
         names.append(f"{len(launchers)} launcher{'s' if len(launchers) > 1 else ''}")
     _end_strays(home)
     home.remove_runtime_dir()
+    shutil.rmtree(home.ray_state, ignore_errors=True)  # the next Ray is another cluster
     return Ended(tuple(names), tuple(process.pid for process in strays(home.identity)))
 
 
@@ -74,12 +85,6 @@ def _end_strays(home: Home, timeout_s: float = 5.0) -> None:
         for stray in left:
             stray.signal(signal.SIGKILL)
             stray.wait_gone(1.0)
-
-
-def _session_is_ours(home: Home, leader: ProcessId) -> bool:
-    """Whether processes of a dead leader's session carry our mark (a reused session number would not)."""
-    session = set(processes_of_session(leader.pid))
-    return bool(session & {process.pid for process in strays(home.identity)})
 
 
 def _end(process: ProcessId, grace_s: float) -> None:

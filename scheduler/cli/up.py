@@ -1,37 +1,27 @@
 """`suanli up`: start what is missing of an instance, in an order that can be undone at any point.
 
-Ray's head, the gateway and the service are three processes, each in a session of its own. What was started is on disk
-before the next step begins, so an interrupted or killed `up` can be finished by another `up` or undone by `down`.
+What was started is on disk before the next step begins, so an interrupted or killed `up` can be finished by another
+`up` or undone by `down`. The last thing that is started is the supervisor, which brings back whatever dies later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from scheduler.cli import guarantees
-from scheduler.cli.instance import (
-    INSTANCE_VARIABLE,
-    RUNTIME_VARIABLE,
-    STATE_VARIABLE,
-    Home,
-    ProcessId,
-    Started,
-    free_port,
-    require_free,
-)
+from scheduler.cli.instance import LOCK_WAIT_S, Home, Started, free_port, require_free
 from scheduler.cli.options import output_option
+from scheduler.cli.parts import PARTS, start_part
 from scheduler.cli.stopping import stop_instance
 from scheduler.errors import Conflict, SuanliError, Unavailable
 
@@ -49,7 +39,8 @@ START_DEADLINE_S = 60.0
 def up(config: str | None, api_port: int | None, gateway_port: int | None, output: str) -> None:
     """Start Ray, the service, the gateway and this machine's agent; simulated nodes too, where the site file has some.
 
-    If part of the instance died, `up` starts that part again; running jobs are found and kept.
+    What dies later is started again by the supervisor, and by another `up` where that died too; running jobs are found
+    and kept.
     """
     with _termination_is_interruption():
         started = bring_up(Path(config) if config else default_config(), api_port, gateway_port, _announcer(output))
@@ -71,10 +62,10 @@ def bring_up(config: Path, api_port: int | None, gateway_port: int | None, annou
     from scheduler.schema.load import load_site
 
     home = Home.from_environment()
-    with home.locked():
+    with home.locked(wait_s=LOCK_WAIT_S):
         known = home.started()
         living = known.living() if known else {}
-        if known and len(living) == 3:
+        if known and len(living) == len(PARTS):
             raise Conflict(
                 f"already running (service pid {living['service'].pid}, API {known.api}); "
                 "`suanli status` shows it, `suanli down` stops it"
@@ -119,6 +110,7 @@ def _plan_start(home: Home, site: SiteConfig, api_port: int | None, gateway_port
     ray_port = site.ray.port or free_port(site.ray.address)
     require_free(site.ray.address, ray_port, door="ray")
     runtime_dir = home.make_runtime_dir()
+    shutil.rmtree(home.ray_state, ignore_errors=True)  # of a cluster whose record somebody removed
     return Started(
         config=str(site.path.absolute()),
         instance=home.identity,
@@ -151,98 +143,18 @@ def _start_missing(home: Home, site: SiteConfig, started: Started, announce: Cal
         write_private(
             home.operator_token, issue(home.tokens, Principal("operator", tenant, "operator", top), replace=True)
         )
-    environment = _environment(home, started)
     for name in ("ray_token", "service_secret", "gateway_control"):
         home.secret(name)
-    for name, argv in (
-        ("ray", ray_head_argv(site, started)),
-        ("gateway", [sys.executable, "-m", "scheduler.cli.gateway_process", "--home", str(home.path)]),
-        ("service", [sys.executable, "-m", "scheduler.cli.service_process", "--home", str(home.path)]),
-    ):
+    for name in PARTS:
         process = started.processes.get(name)
         if process is not None and process.alive():
             continue
         announce(f"starting {name}")
         with _ignoring_interruption() as interrupted:  # from the fork to the record, no ctrl-C may come between
-            process = start_detached(
-                argv, environment | _extra_environment(home, site, name), home.logs / f"{name}.log"
-            )
-            started = replace(started, processes={**started.processes, name: process})
-            home.record(started)
+            started = start_part(home, site, started, name)
         if interrupted:
             raise KeyboardInterrupt
     return started
-
-
-def _environment(home: Home, started: Started) -> dict[str, str]:
-    """The operator's environment without RAY_*, with the instance's mark."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    return kept | {
-        INSTANCE_VARIABLE: started.instance,
-        RUNTIME_VARIABLE: str(Path(started.runtime_dir) / "n"),
-        STATE_VARIABLE: str(home.path / "node"),
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def _extra_environment(home: Home, site: SiteConfig, name: str) -> dict[str, str]:
-    return ray_environment(home.secret_file("ray_token"), site) if name in ("ray", "service") else {}
-
-
-def ray_environment(token_file: Path, site: SiteConfig | None) -> dict[str, str]:
-    """What every process that speaks Ray must be told: token mode from the first moment, and no reports to anybody.
-
-    Ray would otherwise let anyone in and might pick up a token from the home directory.
-    """
-    settings = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token_file),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DISABLE_IMPORT_WARNING": "1",
-        "RAY_enable_open_telemetry": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    if site is not None:
-        settings |= {
-            "RAY_health_check_period_ms": str(int(site.ray.health_check_period_s * 1000)),
-            "RAY_health_check_timeout_ms": str(int(site.ray.health_check_timeout_s * 1000)),
-            "RAY_health_check_failure_threshold": str(site.ray.health_check_failure_threshold),
-        }
-    return settings
-
-
-def ray_head_argv(site: SiteConfig, started: Started) -> list[str]:
-    """`ray start --head --block` with its own directory and free ports, and without what we do not use."""
-    return [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
-        f"--port={started.ray_port}",
-        f"--node-ip-address={site.ray.address}",
-        f"--temp-dir={Path(started.runtime_dir) / 'r'}",
-        "--include-dashboard=false",
-        "--no-monitor",
-        "--include-log-monitor=false",
-        f"--ray-client-server-port={free_port('127.0.0.1')}",  # Ray refuses to be told "none"
-        "--dashboard-agent-listen-port=0",
-        "--min-worker-port=0",
-        "--max-worker-port=0",
-        "--num-cpus=1",
-        f"--object-store-memory={site.ray.object_store_memory_bytes}",
-        f"--labels=suanli-node=head,suanli-site={site.node_site}",
-    ]
-
-
-def start_detached(argv: list[str], environment: Mapping[str, str], log: Path) -> ProcessId:
-    """Start a process in its own session, its output appended to `log`."""
-    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as output:
-        child = subprocess.Popen(
-            argv, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    # We do not wait for it: when `up` ends it becomes init's child. Popen must not warn about that.
-    child.returncode = 0
-    process = ProcessId.of(child.pid)
-    if process is None:
-        raise Unavailable(f"`{argv[0]}` ended at once; see {log}")
-    return process
 
 
 def _wait_until_ready(

@@ -180,13 +180,15 @@ class AgentLink:
             return []
         return self.lose(detail)
 
-    def lose(self, detail: str) -> list[EngineEvent]:
-        """It is away. Its processes are in sessions of their own and may live on: only the lease proves them dead."""
+    def lose(self, detail: str, *, proof_of_death: bool = False) -> list[EngineEvent]:
+        """It is away. Its processes are in sessions of their own and may live on: without proof only the lease says
+        that they are dead. Proof may come later.
+        """
         self._open = False
-        if self._down:
+        if self._down and not proof_of_death:
             return []
         self._down = True
-        return [NodeDown(node, detail, proof_of_death=False, heard_s=self.heard_s) for node in self.nodes]
+        return [NodeDown(node, detail, proof_of_death, heard_s=self.heard_s) for node in self.nodes]
 
     def on_stale(self, epoch: int) -> list[EngineEvent]:
         """It obeys a service of this higher epoch."""

@@ -12,10 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -25,30 +24,26 @@ from node_agent.agent_runs import StaleEpoch
 from node_agent.config import AgentConfig
 from node_agent.execution.logs import NoSuchLog
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
-from node_agent.nodes import NodeConfig
-from scheduler.engine.joining import joined_node
-from scheduler.engine.link import AgentLink, poll_s
+from scheduler.engine.driver import NAMESPACE, RayDriver
+from scheduler.engine.joining import LocalNodes, agents_of, is_ours
+from scheduler.engine.link import AGENT_RETURN_S, AgentLink, poll_s
 from scheduler.errors import NotFound, Unavailable
 from scheduler.ports import Clock, EngineEvent, Json, NodeDown
 
 log = logging.getLogger(__name__)
 
-NAMESPACE = "suanli"
-MEMBERSHIP_PERIOD_S = 1.0
+T = TypeVar("T")
+
+MEMBERSHIP_PERIOD_S = 0.4
+JOIN_PAUSE_S = 0.5
+LEFT_WITHIN_S = 60.0
 READINGS_PERIOD_S = 5.0
 CALL_TIMEOUT_S = 15.0
+POLL_LATE_S = 5.0
 OTHER_VERSION = (
     "its agent speaks another version of Suanli than this service: run the same version on all machines, and take"
     " the site down and up, or let the node join again"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LocalNodes:
-    """What the head's machine carries: its own node, and the simulated ones, which share one agent process."""
-
-    real: NodeConfig
-    simulated: tuple[NodeConfig, ...]
 
 
 @dataclass(slots=True)
@@ -64,17 +59,26 @@ class _Agent:
     task: asyncio.Task[None] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """An agent whose Ray node is dead, since a while ago: its node may still say that it has left."""
+
+    agent: _Agent
+    since_s: float
+
+
 class RayEngine:
     """Implements scheduler.ports.Engine on a Ray cluster in token mode."""
 
-    def __init__(self, *, address: str, nodes: LocalNodes, lease_s: float, clock: Clock) -> None:
+    def __init__(self, *, driver: RayDriver, nodes: LocalNodes, lease_s: float, clock: Clock) -> None:
         self._clock = clock
-        self._address = address
+        self._driver = driver
         self._local = nodes
         self._lease_s = lease_s
         self._epoch = 0
         self._on_event: Callable[[EngineEvent], None] = lambda _event: None
         self._agents: dict[str, _Agent] = {}  # by agent name
+        self._lost: dict[str, _Lost] = {}  # by agent name
         self._links: dict[str, AgentLink] = {}  # the newest link to each agent, also where it is lost
         self._by_node: dict[str, _Agent] = {}
         self._readings: dict[str, Json] = {}
@@ -150,7 +154,7 @@ class RayEngine:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._cancel_all)
             self._thread.join(timeout=5)
-        ray.shutdown()
+        self._driver.disconnect()
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -168,60 +172,68 @@ class RayEngine:
             task.cancel()
 
     async def _main(self) -> None:
-        await self._connected()
         readings = asyncio.create_task(self._collect_readings())
         try:
             while not self._closing.is_set():
-                try:
-                    self._reconcile_membership(await self._ray_nodes())
-                except Exception as error:  # Ray raises what it likes here; membership must never end by itself
-                    log.warning("Ray's head does not answer: %s: %s", type(error).__name__, error)
-                await asyncio.sleep(MEMBERSHIP_PERIOD_S)
+                await self._join()
+                await self._follow_membership()
+                log.warning("the raylet of this machine died; joining Ray again")
+                await self._let_go()
         finally:
             readings.cancel()
+
+    async def _join(self) -> None:
+        """Nodes whose agents are out of reach for long meanwhile count as down."""
+        joining = asyncio.create_task(self._connected())
+        try:
+            await asyncio.wait({joining}, timeout=AGENT_RETURN_S)
+            if not joining.done():
+                for agent in list(self._agents.values()):
+                    self._tell_lost(agent, "Ray on the head's machine is away")
+            await joining
+        finally:
+            joining.cancel()
 
     async def _connected(self) -> None:
         """Try until it works: a service that hears no node must not look as if it did."""
         while not self._closing.is_set():
             try:
-                await asyncio.get_running_loop().run_in_executor(None, self._connect)
+                await _in_thread(self._driver.connect, self._closing)
                 return
             except Exception as error:  # whatever Ray raises while its head is starting or gone
                 log.error("cannot join Ray: %s: %s; trying again", type(error).__name__, error)
-                ray.shutdown()
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(JOIN_PAUSE_S)
 
-    def _connect(self) -> None:
-        """Join the cluster that `up` started, as a driver. Waits for its port first: Ray itself would wait minutes."""
-        import socket
+    async def _let_go(self) -> None:
+        """Forget every way to an agent, and no agent: they are found by their names, or started again."""
+        tasks = [agent.task for agent in self._agents.values() if agent.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with self._lock:
+            for agent in self._agents.values():
+                agent.handle = None
+        await _in_thread(self._driver.disconnect)
 
-        host, port = self._address.rsplit(":", 1)
-        deadline = time.monotonic() + 30
+    async def _follow_membership(self) -> None:
+        """Until the raylet is dead through which this process is joined."""
         while not self._closing.is_set():
             try:
-                socket.create_connection((host, int(port)), timeout=1).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"Ray's head does not answer at {self._address}; see ray.log") from None
-                time.sleep(0.05)
-        ray.init(
-            address=self._address,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            configure_logging=False,
-        )
-
-    async def _ray_nodes(self) -> list[dict[str, Any]]:
-        return await asyncio.get_running_loop().run_in_executor(None, ray.nodes)
+                rows = await _in_thread(self._driver.nodes)
+                if not self._driver.is_in(rows):
+                    return
+                self._reconcile_membership(rows)
+                await self._ask_who_left()
+            except Exception as error:  # Ray raises what it likes here; membership must never end by itself
+                log.warning("Ray's head does not answer: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(MEMBERSHIP_PERIOD_S)
 
     def _reconcile_membership(self, rows: list[dict[str, Any]]) -> None:
-        alive = {row["NodeID"]: row for row in rows if row["Alive"] and "suanli-node" in row.get("Labels", {})}
+        alive = {row["NodeID"]: row for row in rows if row["Alive"] and is_ours(row.get("Labels", {}))}
         wanted: dict[str, tuple[str, AgentConfig]] = {}
         for node_id, row in alive.items():
-            for name, config in self._agents_of(row):
-                wanted[name] = (node_id, config)
+            for config in agents_of(row["Labels"], row["NodeManagerAddress"], self._local, self._lease_s):
+                wanted[config.host_name] = (node_id, config)
         for name, (node_id, config) in wanted.items():
             known = self._agents.get(name)
             if known is not None and known.ray_node_id == node_id and known.task is not None and not known.task.done():
@@ -235,30 +247,27 @@ class RayEngine:
                 self._by_node[node] = agent
             self._agents[name] = agent
             agent.task = asyncio.create_task(self._attend(agent), name=f"agent {name}")
+            self._lost.pop(name, None)
         for name in set(self._agents) - set(wanted):
             lost = self._agents.pop(name)
+            self._lost[name] = _Lost(lost, self._clock.now_s())
             if lost.task is not None:
                 lost.task.cancel()
             lost.handle = None
-            with self._lock:
-                events = lost.link.lose("its Ray node is dead or was taken away")
-            self._lose(lost, events)
+            self._tell_lost(lost, "its Ray node is dead or was taken away")
 
-    def _agents_of(self, row: dict[str, Any]) -> list[tuple[str, AgentConfig]]:
-        """The agents that a Ray node is to carry: one for the machine, and on the head one for all simulated nodes."""
-        labels = row["Labels"]
-        if labels["suanli-node"] == "head":
-            agents: list[tuple[str, tuple[NodeConfig, ...]]] = [(self._local.real.name, (self._local.real,))]
-            if self._local.simulated:
-                agents.append(("simulated", self._local.simulated))
-        else:
-            joined = joined_node(labels, row["NodeManagerAddress"])
-            agents = [(joined.name, (joined,))]
-        # The directories are the node's own business: its agent takes them from its environment.
-        return [
-            (name, AgentConfig(host_name=name, nodes=nodes, state_dir="", runtime_dir="", lease_s=self._lease_s))
-            for name, nodes in agents
-        ]
+    async def _ask_who_left(self) -> None:
+        """A node that is away may have left in good order, and says so when its last process has ended."""
+        for name, lost in list(self._lost.items()):
+            if await _in_thread(self._driver.has_left, lost.agent.ray_node_id):
+                with self._lock:
+                    events = lost.agent.link.lose("it left the cluster", proof_of_death=True)
+                self._tell(
+                    [event for event in events if isinstance(event, NodeDown) and event.node not in self._by_node]
+                )
+            elif self._clock.now_s() < lost.since_s + LEFT_WITHIN_S:
+                continue
+            self._lost.pop(name, None)
 
     # -- one agent -------------------------------------------------------------------------------------------------
 
@@ -323,7 +332,7 @@ class RayEngine:
             with self._lock:
                 after_seq = agent.link.poll(self._clock.now_s())
             asked = agent.handle.events.remote(after_seq, wait_s)
-            batch: EventBatch = await asyncio.wait_for(asked, wait_s + CALL_TIMEOUT_S)
+            batch: EventBatch = await asyncio.wait_for(asked, wait_s + POLL_LATE_S)
             with self._lock:
                 told, greet_again = agent.link.on_batch(batch, self._clock.now_s())
             self._tell(told)
@@ -364,16 +373,33 @@ class RayEngine:
                 del self._by_node[event.node]
                 self._on_event(event)
 
+    def _tell_lost(self, agent: _Agent, detail: str) -> None:
+        with self._lock:
+            events = agent.link.lose(detail)
+        self._lose(agent, events)
+
     async def _collect_readings(self) -> None:
+        """From all agents at once: one that hangs holds up nobody else's."""
+        asked: dict[str, asyncio.Task[None]] = {}
         while True:
             for agent in list(self._agents.values()):
-                if agent.handle is None:
-                    continue
-                try:
-                    self._readings.update(await asyncio.wait_for(agent.handle.readings.remote(), CALL_TIMEOUT_S))
-                except (ray.exceptions.RayError, TimeoutError) as error:
-                    log.warning("agent %s gave no readings: %s", agent.name, type(error).__name__)
+                if agent.handle is not None and (agent.name not in asked or asked[agent.name].done()):
+                    asked[agent.name] = asyncio.create_task(self._read(agent), name=f"readings of {agent.name}")
             await asyncio.sleep(READINGS_PERIOD_S)
+
+    async def _read(self, agent: _Agent) -> None:
+        handle = agent.handle
+        if handle is None:
+            return
+        try:
+            self._readings.update(await asyncio.wait_for(handle.readings.remote(), CALL_TIMEOUT_S))
+        except Exception as error:  # whatever Ray raises of an agent that is dying
+            log.warning("agent %s gave no readings: %s", agent.name, type(error).__name__)
+
+
+async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """What blocks while Ray's head is away."""
+    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
 
 def _is_of_another_version(error: Exception) -> bool:

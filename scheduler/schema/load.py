@@ -16,10 +16,13 @@ from typing import Final, cast
 from scheduler.core.decisions import Backfill
 from scheduler.errors import BadInput
 from scheduler.schema.catalogue import read_catalogue
+from scheduler.schema.cron import local_zone
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.model import (
+    NETWORKS,
     Card,
     Goal,
+    HealthCheck,
     Listen,
     PolicySettings,
     PriorityClass,
@@ -38,6 +41,7 @@ from scheduler.schema.site_models import (
     LocalShape,
     PolicyShape,
     PriorityClassesShape,
+    RayShape,
     SimulatedShape,
     SitesShape,
     TenantShape,
@@ -329,6 +333,15 @@ def _check_readable(field: str, path: Path, main: Problems) -> None:
 # ---- values ------------------------------------------------------------------------------------------------------
 
 
+def _health_check(ray: RayShape) -> HealthCheck:
+    profile, told = NETWORKS[ray.network], ray.health_check
+    return HealthCheck(
+        period_s=profile.period_s if told.period is None else told.period,
+        timeout_s=profile.timeout_s if told.timeout is None else told.timeout,
+        failures=profile.failures if told.failures is None else told.failures,
+    )
+
+
 def _site_config(
     path: Path,
     local: LocalShape,
@@ -355,9 +368,7 @@ def _site_config(
             address=local.ray.address,
             port=local.ray.port,
             object_store_memory_bytes=local.ray.object_store_memory,
-            health_check_period_s=local.ray.health_check.period,
-            health_check_timeout_s=local.ray.health_check.timeout,
-            health_check_failure_threshold=local.ray.health_check.failures,
+            health_check=_health_check(local.ray),
         ),
         sites={name: Site(name, site.title_en, site.title_zh) for name, site in sites.sites.items()},
         goals=tuple(
@@ -393,6 +404,7 @@ def _site_config(
         policy=policy_settings(policy),
         node_rack=local.node.rack,
         node_labels=tuple(sorted(local.node.labels.items())),
+        time_zone=local.time_zone or local_zone(),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from scheduler.schema.cron import as_zone
 from scheduler.schema.fields import (
     ConfigName,
     CpusMilli,
@@ -23,7 +24,7 @@ from scheduler.schema.fields import (
     thousandths,
     whole,
 )
-from scheduler.schema.model import PolicySettings
+from scheduler.schema.model import NETWORKS, PolicySettings
 from scheduler.schema.problems import Shape
 
 DEFAULTS: Final = PolicySettings()
@@ -119,15 +120,18 @@ class NodeShape(Shape):
 
 
 class HealthCheckShape(Shape):
-    period: Seconds = 3.0
-    timeout: Seconds = 10.0
-    failures: Annotated[int, PlainValidator(whole(1, 100))] = 5
+    """What is left out is as the network's profile has it."""
+
+    period: Seconds | None = None
+    timeout: Seconds | None = None
+    failures: Annotated[int, PlainValidator(whole(1, 100))] | None = None
 
 
 class RayShape(Shape):
     address: Text = "127.0.0.1"
     port: Port = 0
     object_store_memory: SizeBytes = 100_000_000
+    network: Annotated[str, PlainValidator(one_of(*NETWORKS))] = "lan"
     health_check: HealthCheckShape = Field(default_factory=HealthCheckShape)
 
 
@@ -156,6 +160,7 @@ class LocalShape(Shape):
     tls: TlsShape | None = None
     store: Annotated[str | None, PlainValidator(_as_store_url)] = None
     node: NodeShape
+    time_zone: Annotated[str | None, PlainValidator(as_zone)] = None
     lease: Annotated[float, PlainValidator(duration(low_s=5.0, high_s=3600.0))] = 60.0
     ray: RayShape = Field(default_factory=RayShape)
     simulated_nodes: Annotated[list[SimulatedShape], BeforeValidator(_as_nodes)] = Field(default_factory=list)

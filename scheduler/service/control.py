@@ -15,7 +15,7 @@ from node_agent.messages import LogChunk
 from scheduler.core import transitions
 from scheduler.core.decisions import Policy
 from scheduler.core.explain import explain
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
 from scheduler.ports import (
     Clock,
@@ -23,25 +23,36 @@ from scheduler.ports import (
     Engine,
     GatewayControl,
     Json,
+    NextTime,
     Principal,
     Reservation,
     ReservationRequest,
+    Schedule,
     Store,
     StoredEvent,
+    no_time,
 )
-from scheduler.service import cancelling, fairness, reserving, tenants, views
+from scheduler.service import cancelling, changing, fairness, recurring, recurring_views, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
+from scheduler.service.named_jobs import Meant, meant_by
 from scheduler.service.outcome import (
     CancelJobsRequested,
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
+    HoldRequested,
+    PauseRequested,
+    ReleaseRequested,
+    RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
+    ScheduleRequested,
+    UnpauseRequested,
     UnreserveRequested,
+    UnscheduleRequested,
 )
 from scheduler.service.places import PLACING
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
@@ -61,8 +72,9 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `run_settings`: what nodes are
-    told of every run.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
+    come next. `run_settings`: what nodes are told of every run. `found_at`: where its API is, for services that it
+    replaces and that wait to replace it.
     """
 
     def __init__(
@@ -79,7 +91,9 @@ class Service:
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
+        next_time: NextTime = no_time,
         run_settings: RunSettings | None = None,
+        found_at: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -92,7 +106,9 @@ class Service:
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
+        self._next_time = next_time
         self._run_settings = run_settings
+        self._found_at = found_at
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
 
@@ -107,11 +123,20 @@ class Service:
             raise Unavailable("the service has not started yet; try again in a moment")
         return self._loop
 
+    @property
+    def superseded_by(self) -> int | None:
+        """The epoch of the service that took over from this one, once this one knows of it. From any thread."""
+        return None if self._loop is None else self._loop.superseded_by
+
+    @property
+    def epoch(self) -> int:
+        return self.loop.state.epoch
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self, *, thread: bool = True) -> None:
         """Take over from the store, connect the engine, run. Without `thread` someone else calls `loop.run_once`."""
-        epoch = self._store.next_epoch()
+        epoch = self._store.next_epoch(self._found_at)
         state, first = recover(
             self._store,
             epoch=epoch,
@@ -120,6 +145,8 @@ class Service:
             policy=self._policy,
             now_s=self._clock.now_s(),
             half_life_s=self._half_life_s,
+            most_live_jobs=self._max_live_jobs,
+            next_time=self._next_time,
             run_settings=self._run_settings,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
@@ -143,13 +170,26 @@ class Service:
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        if any(spec.schedule is not None for spec in specs):
+            if len(specs) > 1:
+                raise BadInput("a job with a schedule is submitted by itself, not among others", field="schedule")
+            return {"jobs": [], "schedules": [self._schedule(specs[0], by)]}
+        jobs = self._submit(specs, by)
+        return {"jobs": [views.submitted_view(job) for job in jobs]}
+
+    def _submit(self, specs: Sequence[JobSpec], by: Principal, held: Hold | None = None) -> Sequence[Job]:
         _may_change(by)
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        jobs = self._submissions.submit(Wanted(tuple(wanted), by))
-        now_s = self._clock.now_s()
-        return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
+        return self._submissions.submit(Wanted(tuple(wanted), by, held))
+
+    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
+        _may_change(by)
+        spec, now_s = self._accepted(spec, by), self._clock.now_s()
+        made = Schedule(spec.tenant, spec.name, spec, by.name, by.role == "operator", now_s, None)
+        self.loop.request(ScheduleRequested(made))
+        return self._schedule_view(made.key)
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
         _may_change(by)
@@ -213,7 +253,7 @@ class Service:
         job = self._find(job_id, by)
         return {
             **self._view(job),
-            "spec": views.spec_view(job),
+            "spec": views.spec_view(job.spec),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
             "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
@@ -273,11 +313,54 @@ class Service:
 
     def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
         _may_change(by)
-        wanted = cancelling.meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
-        asked = CancelJobsRequested(tuple(dict.fromkeys(j for each in wanted for j in each.live)), by.name, reason)
+        wanted = self._meant(ids, by)
+        asked = CancelJobsRequested(_live_ids(wanted), by.name, reason)
         if asked.job_ids:
             self.loop.request(asked)
         return cancelling.answer(wanted, asked.became)
+
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        _may_change(by)
+        wanted = self._meant(ids, by)
+        asked = HoldRequested(_live_ids(wanted), self._hold(by, reason))
+        if asked.job_ids:
+            self.loop.request(asked)
+        return changing.answer(wanted, changing.Done("hold", asked.became, asked.refused, {}, {}))
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        _may_change(by)
+        wanted = self._meant(ids, by)
+        asked = ReleaseRequested(_live_ids(wanted), by.name, by.role == "operator")
+        if asked.job_ids:
+            self.loop.request(asked)
+        return changing.answer(wanted, changing.Done("release", asked.became, asked.refused, {}, {}))
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        _may_change(by)
+        wanted = self._meant(ids, by)
+        held = self._hold(by, reason) if hold else None
+        asked = RequeueRequested(_live_ids(wanted), by.name, reason, held)
+        if asked.job_ids:
+            self.loop.request(asked)
+        new, failed = changing.resubmitted(wanted, lambda meant: self._submit_again(meant, by, held))
+        return changing.answer(wanted, changing.Done("requeue", asked.became, asked.refused, new, failed))
+
+    def _submit_again(self, meant: Meant, by: Principal, held: Hold | None) -> Sequence[Job]:
+        spec = changing.spec_again(meant, self._store)
+        highest = self._priority_classes.get(by.max_priority_class)
+        if highest is not None and spec.priority > highest and spec.priority > min(self._priority_classes.values()):
+            raise Forbidden(
+                f"job {meant.id} is of class {spec.priority_class}, above {by.max_priority_class}, the highest of your"
+                " token: ask an operator to requeue it",
+                field="priority_class",
+            )
+        return self._submit([spec], by, held)
+
+    def _hold(self, by: Principal, reason: str) -> Hold:
+        return Hold(by.name, reason, self._clock.now_s(), by.role == "operator")
+
+    def _meant(self, ids: Sequence[str], by: Principal) -> list[Meant]:
+        return meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
 
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         _may_change(by)
@@ -333,6 +416,45 @@ class Service:
         self.loop.request(UnreserveRequested(name))
         assert was is not None, name
         return was
+
+    # -- schedules -------------------------------------------------------------------------------------------------
+
+    def schedules(self, by: Principal) -> Json:
+        tenant = by.tenant if by.role == "tenant" else None
+        return {"schedules": self.loop.call(lambda state: recurring_views.schedule_views(state, tenant=tenant))}
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        key, now_s = self._schedule_key(name, by, tenant), self._clock.now_s()
+        return self.loop.call(lambda state: recurring_views.schedule_detail(state, recurring.known(state, key), now_s))
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        self.loop.request(PauseRequested(key, self._hold(by, reason)))
+        return self._schedule_view(key)
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        self.loop.request(UnpauseRequested(key, by.role == "operator"))
+        return self._schedule_view(key)
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        _may_change(by)
+        key = self._schedule_key(name, by, tenant)
+        was = self._schedule_view(key)
+        self.loop.request(UnscheduleRequested(key, by.role == "operator"))
+        return was
+
+    def _schedule_key(self, name: str, by: Principal, tenant: str | None) -> tuple[str, str]:
+        if by.role == "tenant":
+            if tenant not in (None, by.tenant):
+                raise Forbidden(f"your token is of tenant {by.tenant}; it sees nothing of {tenant}", field="tenant")
+            tenant = by.tenant
+        return self.loop.call(lambda state: recurring.key_of(state, name, tenant))
+
+    def _schedule_view(self, key: tuple[str, str]) -> Json:
+        return self.loop.call(lambda state: recurring_views.schedule_view(state, recurring.known(state, key)))
 
     def close_down(self, by: Principal) -> Json:
         _operator(by, "take the site down")
@@ -432,6 +554,11 @@ def _hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
     for node in nodes:
         for device in node["devices"]:
             device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
+
+
+def _live_ids(wanted: Sequence[Meant]) -> tuple[str, ...]:
+    """Each job once."""
+    return tuple(dict.fromkeys(job_id for each in wanted for job_id in each.live))
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:

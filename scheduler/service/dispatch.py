@@ -17,7 +17,9 @@ _ATTEMPT_DIR = re.compile(r"/attempt-(\d+)/?$")
 PLAIN_GRACE_S = 10.0
 
 # Why a run is stopped that is asked to save its work first, if it can.
-SAVING_CAUSES = frozenset({EndCause.PREEMPTED, EndCause.RESIZED, EndCause.SITE_DOWN, EndCause.TIME_LIMIT})
+SAVING_CAUSES = frozenset(
+    {EndCause.PREEMPTED, EndCause.RESIZED, EndCause.REQUEUED, EndCause.SITE_DOWN, EndCause.TIME_LIMIT}
+)
 
 
 @dataclass(frozen=True, slots=True)

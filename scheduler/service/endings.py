@@ -149,6 +149,10 @@ def conclude(
             _requeue(state, out, job, cause, why.get(cause, f"resized, {detail}"), 0.0, now_s)
         case EndCause.SITE_DOWN:
             _requeue(state, out, job, cause, "the site was taken down", 0.0, now_s)
+        case EndCause.REQUEUED:
+            if had_started(job):
+                state.unseen_ends.pop(job.id, None)
+            _requeue(state, out, job, cause, f"by {by}: {detail}", 0.0, now_s)
         case EndCause.LEASE_LAPSED | EndCause.UNKNOWN:
             _conclude_unseen(state, out, job, cause, detail or cause.value, now_s)
         case EndCause.GANG_PEER | EndCause.DEPENDENCY_FAILED:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
@@ -57,6 +57,10 @@ class _SharedInbox(Inbox):
         with self.changed:
             return super().take_asked()
 
+    def put_first(self, events: Sequence[Event]) -> None:
+        with self.changed:
+            super().put_first(events)
+
     def unlooked(self) -> list[Event]:
         with self.changed:
             return super().unlooked()
@@ -89,6 +93,11 @@ class ServiceLoop:
     def store_error(self) -> str | None:
         """Why nothing can be committed now."""
         return self._steps.store_error
+
+    @property
+    def superseded_by(self) -> int | None:
+        """The epoch of another service, which took over. From any thread: it is set once and stays."""
+        return self._state.superseded_by
 
     @property
     def state(self) -> ServiceState:

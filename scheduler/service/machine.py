@@ -14,7 +14,7 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import fairness, fencing, nodes, reserving, scaling, typical_work
+from scheduler.service import fairness, fencing, holding, nodes, recurring, reserving, scaling, typical_work
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelJobsRequested,
@@ -22,15 +22,23 @@ from scheduler.service.outcome import (
     CloseDownRequested,
     DrainRequested,
     Event,
+    HoldRequested,
     JobsSubmitted,
     Outcome,
+    PauseRequested,
+    ReleaseRequested,
+    RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
+    ScheduleFired,
+    ScheduleRequested,
     SupersededBy,
     Tick,
     Undrain,
+    UnpauseRequested,
     UnreserveRequested,
+    UnscheduleRequested,
 )
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
@@ -60,6 +68,12 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             _cancel(state, out, event, now_s)
         case CancelJobsRequested():
             _cancel_jobs(state, out, event, now_s)
+        case HoldRequested():
+            holding.hold(state, out, event, now_s)
+        case ReleaseRequested():
+            holding.release(state, out, event, now_s)
+        case RequeueRequested():
+            holding.requeue(state, out, event, now_s)
         case ScaleRequested():
             scaling.scale(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):
@@ -68,6 +82,18 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             reserving.reserve(state, out, reservation, now_s)
         case UnreserveRequested(name=name):
             reserving.unreserve(state, out, name)
+        case ScheduleRequested():
+            recurring.schedule(state, out, event, now_s)
+        case PauseRequested():
+            recurring.pause(state, out, event)
+        case UnpauseRequested():
+            recurring.unpause(state, out, event, now_s)
+        case UnscheduleRequested():
+            recurring.unschedule(state, out, event)
+        case ScheduleFired(jobs=jobs):
+            recurring.fired(state, event)
+            for job in jobs:
+                _submitted(state, out, job, JobsSubmitted(jobs), now_s)
         case DrainRequested(drain=drain):
             _known_node(state, drain.node)
             state.drains[drain.node] = drain
@@ -232,6 +258,8 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
                 state.keep(job, now_s)
         case "replica" | "reservation":
             pass  # planning looks at what is due
+        case "schedule":
+            recurring.fire(state, out, timer.subject, now_s)
         case "silence":
             nodes.silence_over(state, out, timer.subject, now_s)
         case "first_contact":

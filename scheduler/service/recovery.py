@@ -18,8 +18,8 @@ from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
-from scheduler.ports import Drain, Store
-from scheduler.service import fairness, fencing, machine, replicas, typical_work
+from scheduler.ports import Drain, NextTime, Store, no_time
+from scheduler.service import fairness, fencing, machine, recurring, replicas, typical_work
 from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
@@ -39,11 +39,15 @@ def recover(
     policy: Policy,
     now_s: float,
     half_life_s: float = DEFAULT_HALF_LIFE_S,
+    most_live_jobs: int = 100_000,
+    next_time: NextTime = no_time,
     run_settings: RunSettings | None = None,
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
+    state.most_live_jobs, state.next_time = most_live_jobs, next_time
     state.run_settings = run_settings or RunSettings()
+    recurring.take_in(state, store.schedules())
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()

@@ -38,7 +38,8 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Route
+from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
+from scheduler.service.array_windows import ArrayWindows
 from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
@@ -140,11 +141,17 @@ class ServiceState:
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
     run_settings: RunSettings = field(default_factory=RunSettings)
+    most_live_jobs: int = 100_000
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
+    """By tenant and name."""
+    next_time: NextTime = no_time
 
     # What the planner is asked about, kept as the jobs change.
     queue: Queue = field(default_factory=Queue)
     parked: dict[str, set[str]] = field(default_factory=dict)
-    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease)."""
+    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease, to be released, or for
+    other tasks of their array)."""
+    arrays: ArrayWindows = field(default_factory=ArrayWindows)
     services: set[str] = field(default_factory=set)
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
@@ -237,33 +244,32 @@ class ServiceState:
         state = job.state
         if not (isinstance(state, Pending) and state.not_before_s > now_s):
             self.timers.drop("not_before", job.id)
-        queued = parked = False
+        could_start, may_run = False, isinstance(state, ON_NODES)
         match state:
             case Pending(reason=WaitingForJobs()):
-                parked = True
+                pass
             case Pending(not_before_s=not_before_s) if not_before_s > now_s:
                 self.timers.add(Timer(not_before_s, "not_before", job.id))
-                parked = True
+                may_run = isinstance(state.reason, WaitingForLease)
             case Pending():
-                queued = True
+                could_start = job.held is None
             case _:
                 pass
-        self._park(job, parked)
-        if queued:
-            asked = pending_job(job)
-            before = self.queue.pending_job(job.id)
-            if before != asked:
-                self.queue.submit(asked)
-                self.needs_plan = True
-        elif self.queue.pending_job(job.id) is not None:
-            self.queue.withdraw(job.id)
-        if not isinstance(state, ON_NODES):
-            self.queue.end(job.id)
-            self.released.pop(job.id, None)
-            self.began.pop(job.id, None)
-            if self.limits.pop(job.id, None) is not None:
-                self.timers.drop("time_limit", job.id)
+        may, changed = self.arrays.settle(job, could_start=could_start, may_run=may_run)
+        self._wait(job, queued=may)
+        for other in changed:  # tasks of its array, which could start and have got a place to do so, or given it up
+            task = self.jobs[other]
+            self._wait(task, queued=self.arrays.reason(task) is None)
+        if isinstance(state, ON_NODES):
+            self._index_running(job, state)
             return
+        self.queue.end(job.id)
+        self.released.pop(job.id, None)
+        self.began.pop(job.id, None)
+        if self.limits.pop(job.id, None) is not None:
+            self.timers.drop("time_limit", job.id)
+
+    def _index_running(self, job: Job, state: Starting | Running | Stopping) -> None:
         due_s = time_limit_due_s(job)
         if due_s is not None and self.limits.get(job.id) != due_s:
             self.limits[job.id] = due_s
@@ -274,6 +280,17 @@ class ServiceState:
                 self.queue.run(running)
         else:
             self.queue.end(job.id)  # a service that was scaled to nothing holds nothing
+
+    def _wait(self, job: Job, *, queued: bool) -> None:
+        """In the queue or, where it waits all the same, parked."""
+        self._park(job, isinstance(job.state, Pending) and not queued)
+        if queued:
+            asked = pending_job(job)
+            if self.queue.pending_job(job.id) != asked:
+                self.queue.submit(asked)
+                self.needs_plan = True
+        elif self.queue.pending_job(job.id) is not None:
+            self.queue.withdraw(job.id)
 
     def _park(self, job: Job, parked: bool) -> None:
         there = self.parked.get(job.spec.tenant)
@@ -398,6 +415,13 @@ def time_limit_due_s(job: Job) -> float | None:
     if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
         return None
     return job.state.since_s + job.spec.time_limit_s
+
+
+def superseded_text(state: ServiceState) -> str:
+    return (
+        f"another service (epoch {state.superseded_by}) has taken over from this one"
+        f" (epoch {state.epoch}); ask that one, and stop this one"
+    )
 
 
 def workers_of(job: Job) -> tuple[WorkerRun, ...]:

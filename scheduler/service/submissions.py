@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.errors import SuanliError, Superseded
 from scheduler.ports import Clock, Principal, Store, Submission
 from scheduler.service.admission import Admission
@@ -32,6 +32,7 @@ MOST_JOBS_AT_ONCE = 1_000
 class Wanted:
     specs: tuple[JobSpec, ...]
     by: Principal
+    held: Hold | None = None
 
     def jobs(self) -> int:
         return sum(max(1, spec.array_size) for spec in self.specs)
@@ -65,7 +66,8 @@ class Submissions:
         ended = ended_before(self._store, (before for spec in specs for before in spec.after))
         try:
             kept = self._store.submit_together(
-                [Submission(group[place].specs, group[place].by.name) for place in admitted], at_s=self._clock.now_s()
+                [Submission(group[place].specs, group[place].by.name, group[place].held) for place in admitted],
+                at_s=self._clock.now_s(),
             )
         except Superseded as error:
             loop.post(SupersededBy(error.epoch), force=True)

@@ -14,10 +14,13 @@ from scheduler.core.cluster import DeviceUse
 from scheduler.core.decisions import Policy
 from scheduler.core.demand import Constraints, NodeFacts
 from scheduler.core.jobs import (
+    LIVE_STATES,
     Cancelled,
     EndCause,
     Failed,
+    Hold,
     Job,
+    JobSpec,
     Pending,
     Running,
     Starting,
@@ -27,7 +30,7 @@ from scheduler.core.jobs import (
     shown,
 )
 from scheduler.core.order import in_order
-from scheduler.core.reasons import BehindReservation, NotConsidered, Reason, Requeued, text
+from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Json, Reservation, StoredEvent
 from scheduler.service import reserving
@@ -52,9 +55,14 @@ def reason_text(reason: Reason, now_s: float, policy: Policy | None = None) -> s
 
 
 def shown_reason(state: ServiceState, job: Job) -> Reason | None:
-    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait."""
+    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait. A hold
+    comes first: whatever else it waits for, it is not considered."""
     if not isinstance(job.state, Pending):
         return None
+    if job.held is not None:
+        return Held(job.held.by, job.held.reason)
+    if (no_place := state.arrays.reason(job)) is not None:
+        return no_place
     if isinstance(job.state.reason, NotConsidered | Requeued) or state.queue.pending_job(job.id) is not None:
         return state.reasons.get(job.id, job.state.reason)
     return job.state.reason
@@ -73,10 +81,11 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     return view
 
 
-def submitted_view(job: Job, now_s: float) -> Json:
+def submitted_view(job: Job) -> Json:
     """A job that was accepted a moment ago."""
     assert isinstance(job.state, Pending), job
-    return {**_view(job), "reason": reason_view(job.state.reason, now_s)}
+    reason = job.state.reason if job.held is None else Held(job.held.by, job.held.reason)
+    return {**_view(job), "reason": reason_view(reason, job.submitted_s)}
 
 
 def word(job: Job) -> str:
@@ -120,6 +129,7 @@ def _view(job: Job) -> Json:
         "cause": cause,
         "detail": detail,
         "array_index": job.array_index,
+        "array_limit": spec.array_limit,
         "after": list(spec.after),
         "time_limit_s": spec.time_limit_s,
         "deadline_s": job.deadline_s,
@@ -127,7 +137,13 @@ def _view(job: Job) -> Json:
         "reservation": spec.reservation,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        # Nobody can release what has ended.
+        "held": hold_json(job.held) if isinstance(job.state, LIVE_STATES) else None,
     }
+
+
+def hold_json(held: Hold | None) -> Json | None:
+    return None if held is None else dataclasses.asdict(held)
 
 
 def constraints_view(constraints: Constraints) -> Json:
@@ -169,11 +185,11 @@ def _worker_view(state: ServiceState, job: Job, run: WorkerRun) -> Json:
     }
 
 
-def spec_view(job: Job) -> Json:
+def spec_view(spec: JobSpec) -> Json:
     """The spec as stored, but environment variables by name alone: some hold secrets, and others may look on."""
-    spec = dataclasses.asdict(job.spec)
-    spec["env"] = [name for name, _ in job.spec.env]
-    return spec
+    view = dataclasses.asdict(spec)
+    view["env"] = [name for name, _ in spec.env]
+    return view
 
 
 def event_view(event: StoredEvent) -> Json:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.plain_text import plain_text
 from scheduler.ports import Change, StoredEvent
 from scheduler.store import encoding, tables
 
+_IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
-def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float) -> list[Job]:
+
+def number_jobs(
+    specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float, held: Hold | None = None
+) -> list[Job]:
     """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
     jobs: list[Job] = []
     pending = Pending(NotConsidered(), at_s)
@@ -22,10 +26,11 @@ def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, 
         tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
         for index in tasks:
             job_id = str(number) if index is None else f"{number}.{index}"
-            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index))
+            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index, held=held))
     return jobs
 
 
+INSERT_EVENTS = insert(tables.events)
 UPDATE_JOB = (
     update(tables.jobs)
     .where(tables.jobs.c.id == bindparam("job_id"))
@@ -43,6 +48,7 @@ UPDATE_JOB = (
                 "first_started_s",
                 "preemptions",
                 "workers_wanted",
+                "held_json",
             )
         }
     )
@@ -64,6 +70,7 @@ def changed_row(change: Change) -> dict[str, Any]:
         "first_started_s": job.first_started_s,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        "held_json": encoding.hold_to_text(job.held),
     }
 
 
@@ -95,6 +102,7 @@ def new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "first_started_s": job.first_started_s,
                 "preemptions": job.preemptions,
                 "workers_wanted": job.workers_wanted,
+                "held_json": encoding.hold_to_text(job.held),
             }
         )
     return rows
@@ -129,4 +137,14 @@ def job(row: Row[Any]) -> Job:
         first_started_s=row.first_started_s,
         preemptions=row.preemptions,
         workers_wanted=row.workers_wanted,
+        held=encoding.hold_from_text(row.held_json),
     )
+
+
+def jobs_named(connection: Connection, ids: Sequence[str]) -> list[Job]:
+    """In the order of the ids, all of which there are."""
+    found: dict[str, Job] = {}
+    for first in range(0, len(ids), _IDS_AT_ONCE):
+        query = select(tables.jobs).where(tables.jobs.c.id.in_(ids[first : first + _IDS_AT_ONCE]))
+        found |= {row.id: job(row) for row in connection.execute(query)}
+    return [found[job_id] for job_id in ids]

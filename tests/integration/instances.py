@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from scheduler.cli.instance import Home, processes_of_session, strays
+from scheduler.cli.instance import Home, ProcessId, processes_of_session, strays
+from scheduler.errors import SuanliError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 H100 = "H100 SXM"
@@ -47,7 +48,8 @@ class Answer:
 class Instance:
     """An instance in a home of its own. Every verb is a real process."""
 
-    def __init__(self, directory: Path, *, simulated: str = "small") -> None:
+    def __init__(self, directory: Path, **changes: Any) -> None:
+        """`changes` of the site file's top level, such as lease="10s"."""
         self.directory = directory
         self.home = Home(directory / "home")
         self.config = directory / "site.yaml"
@@ -57,7 +59,7 @@ class Instance:
         site["node"]["name"] = "this-machine"
         for group in site["simulated_nodes"]:
             group["count"] = 1
-        self.config.write_text(yaml.safe_dump(site, allow_unicode=True))
+        self.config.write_text(yaml.safe_dump(site | changes, allow_unicode=True))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -112,12 +114,45 @@ class Instance:
         eventually(lambda: self.job(job_id)["state"] == state, within_s=within_s, what=f"job {job_id} is {state}")
         return self.job(job_id)
 
-    def kill_service(self) -> None:
+    # -- what dies and comes back ----------------------------------------------------------------------------------
+
+    def part(self, name: str) -> ProcessId:
+        """`ray`, `gateway`, `service` or `supervisor`, as it was started last."""
         started = self.home.started()
         assert started is not None
-        process = started.processes["service"]
+        return started.processes[name]
+
+    def kill(self, name: str) -> ProcessId:
+        """SIGKILL a part; its process."""
+        process = self.part(name)
         process.signal(signal.SIGKILL)
         assert process.wait_gone(5)
+        return process
+
+    def ray_process(self, program: str) -> ProcessId:
+        """`gcs_server` or `raylet` of the head's machine."""
+        return program_of(self.part("ray"), program)
+
+    def answers(self, *, within_s: float = 30) -> None:
+        """The service answers, perhaps another one than before."""
+        eventually(self._answers, within_s=within_s, what="the service answers")
+
+    def _answers(self) -> bool:
+        try:
+            self.get("/v1/status")
+        except SuanliError:
+            return False
+        return True
+
+    def node(self, name: str) -> dict[str, Any]:
+        return next((dict(node) for node in self.get("/v1/nodes")["nodes"] if node["name"] == name), {"state": "none"})
+
+    def node_is(self, name: str, state: str, *, within_s: float) -> None:
+        eventually(lambda: self.node(name)["state"] == state, within_s=within_s, what=f"node {name} is {state}")
+
+    def agent(self, name: str) -> dict[str, Any]:
+        """The agent of that name: its `pid`, `launcher_pid` and `nodes`."""
+        return next(dict(agent) for agent in self.get("/v1/status")["agents"] if agent["node"] == name)
 
     def leftovers(self) -> dict[str, Any]:
         """What is left of this instance: marked processes, its runtime directory. Empty values when all is gone."""
@@ -135,6 +170,24 @@ class Instance:
         assert self.leftovers() == {"processes": [], "runtime": []}
         if started is not None and "ray" in started.processes:
             assert processes_of_session(started.processes["ray"].pid) == []
+
+
+def program_of(leader: ProcessId, program: str) -> ProcessId:
+    """The process of that program in the session that `leader` leads."""
+
+    def find() -> ProcessId | None:
+        for pid in processes_of_session(leader.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            except OSError:
+                continue
+            if words[0].endswith(f"/{program}"):
+                return ProcessId.of(pid)
+        return None
+
+    found = eventually(find, within_s=30, what=f"{program} runs")
+    assert isinstance(found, ProcessId)
+    return found
 
 
 def demand(device: str = H100, count: int = 1, **more: Any) -> dict[str, Any]:

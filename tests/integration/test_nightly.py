@@ -57,8 +57,8 @@ def test_ten_kills_of_the_service_lose_nothing_and_double_nothing(own_instance: 
                 )
             )
         time.sleep(chance.uniform(0, 1))  # not a synchronisation: the moment of the kill is what is drawn
-        own_instance.kill_service()
-        own_instance.up()
+        own_instance.kill("service")
+        own_instance.answers()
     for job_id, _ in jobs:
         ended = own_instance.ended(job_id, within_s=120)
         assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended

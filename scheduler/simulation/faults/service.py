@@ -80,7 +80,7 @@ class _Gateway:
     def __init__(self, point: Callable[[str], None]) -> None:
         self._point = point
 
-    def publish(self, routes: Sequence[Route]) -> None:
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
         self._point("publish routes")
 
 

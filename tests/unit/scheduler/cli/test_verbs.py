@@ -416,6 +416,61 @@ def test_submit_and_wait(shell: Shell, monkeypatch: pytest.MonkeyPatch, state: s
     assert result.stdout.endswith(f"job 2 (x): {state}\n")
 
 
+# ---- schedules ---------------------------------------------------------------------------------------------------
+
+NIGHTLY = ("submit", "--name", "nightly", "--schedule", "0 2 * * *", *FLAGS[2:5], "true")
+
+
+def test_a_recurring_job_is_scheduled_listed_shown_paused_and_deleted(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    said = shell.out(*NIGHTLY)
+    assert said == "scheduled nightly: 0 2 * * * in UTC; next 2027-01-15 16:00:00, this machine's time\n"
+    header, row = rows(shell.out("schedules"))
+    assert header == ["NAME", "TENANT", "STATE", "CRON", "ZONE", "NEXT", "LAST", "RUNS", "LEFT-OUT", "NOTE"]
+    assert row == [*("nightly", "site", "active", "0 2 * * *", "UTC", "2027-01-15 16:00:00", "-", "0", "-", "-")]
+    view = shell.control.scheduled["site", "nightly"]
+    view |= {"runs": 2, "last_job": "7", "last_s": 1_799_913_600.0, "last_is_live": True}
+    view |= {"skips": 1, "skipped_s": 1_799_913_600.0, "skipped_why": "job 7, the last one, had not ended"}
+    assert "job 7 (live)" in shell.out("schedules", "list")
+    shown = shell.out("schedules", "show", "nightly")
+    for line in (
+        r"times: +0 2 \* \* \* in UTC; a missed time is made up for, once\n",
+        r"last run: +job 7 for 2027-01-14 16:00:00 \(live\)\n",
+        r"last of these: +2027-01-14 16:00:00 left out: job 7, the last one, had not ended\n",
+        r"next: +2027-01-15 16:00:00\n +2027-01-16 16:00:00\n",
+        r"command: +true\n",
+    ):
+        assert re.search(line, shown), shown
+    assert shell.out("schedules", "pause", "nightly", "--reason", "new fans") == (
+        "schedule nightly of tenant site is paused\n"
+    )
+    assert "paused since 2025-06-15 23:06:40 by olga: new fans" in shell.out("schedules")
+    assert "if resumed:" in shell.out("schedules", "show", "site/nightly")
+    assert shell.out("schedules", "resume", "site/nightly") == (
+        "schedule nightly of tenant site is resumed; next 2027-01-15 16:00:00\n"
+    )
+    assert shell.run("schedules", "resume", "nightly").exit_code == 5
+    assert shell.run("schedules", "show", "other/nightly").exit_code == 4
+    assert shell.run("schedules", "pause", "nightly").exit_code == 2
+    assert shell.run("schedules", "pause", "nightly", "--reason", "r", who="viewer").exit_code == 3
+    assert shell.out("schedules", "delete", "nightly") == (
+        "schedule nightly of tenant site is deleted\n  job 7, its last one, goes on (`suanli cancel 7` ends it)\n"
+    )
+    assert shell.run("schedules", "delete", "nightly").exit_code == 4
+    assert len(shell.out("schedules").splitlines()) == 1
+
+
+def test_a_recurring_job_is_not_waited_for(shell: Shell) -> None:
+    refused = shell.run("submit", "--wait", *NIGHTLY[1:])
+    assert (refused.exit_code, "leave out --wait" in refused.stderr) == (2, True)
+    assert shell.out("submit", "-q", *NIGHTLY[1:]) == "nightly\n"
+    again = shell.run(*NIGHTLY)
+    assert (again.exit_code, again.stderr) == (5, "suanli: tenant site has a schedule nightly already\n")
+
+
 # ---- wait, cancel ------------------------------------------------------------------------------------------------
 
 
@@ -477,6 +532,32 @@ def test_cancel_as_json_is_the_whole_answer(shell: Shell) -> None:
         ("99", None, 0, 0),
         ("7.1", None, 0, 1),
     ]
+
+
+def test_hold_release_and_requeue(shell: Shell) -> None:
+    assert shell.out("hold", "1", "--reason", "no data yet") == "job 1 (a-job): held\n"
+    assert "held by olga: no data yet" in shell.out("queue")
+    assert re.search(r"held: +since .* by the operator olga: no data yet\n", shell.out("show", "1"))
+    refused = shell.run("release", "1", who="tenant")
+    assert (refused.exit_code, refused.stderr) == (3, "suanli: job 1 is held by an operator\n")
+    assert shell.out("release", "last") == "job 1 (a-job): released\n"
+    again = shell.run("release", "1", "99")
+    assert (again.exit_code, again.stderr) == (5, "suanli: job 1 is not held\nsuanli: there is no job 99\n")
+    shell.control.set_state("1", "running")
+    assert shell.run("hold", "1", "--reason", "r").exit_code == 5
+    assert shell.out("requeue", "1", "--hold", "--reason", "r") == (
+        "job 1 (a-job): asked to save and go, and to wait again (held)\n"
+    )
+    assert shell.run("hold", "1").exit_code == shell.run("requeue", "1").exit_code == 2  # why?
+    assert shell.run("hold", "1", "--reason", "r", who="viewer").exit_code == 3
+
+
+def test_requeueing_what_has_ended_says_the_new_id(shell: Shell) -> None:
+    shell.out("submit", *FLAGS)
+    shell.control.set_state("2", "failed")
+    told = json.loads(shell.out("requeue", "2", "--reason", "r", "-o", "json"))
+    assert (told["schema"], told["jobs"][0]["new"]) == ("suanli/requeue/1", "3")
+    assert shell.out("requeue", "2", "--reason", "r").endswith("has ended; it is submitted anew as job 4\n")
 
 
 def test_a_listing_that_is_cut_says_so_in_its_last_line(shell: Shell) -> None:
@@ -668,6 +749,8 @@ def test_a_tenant_sees_itself_among_the_tenants(shell: Shell) -> None:
         (["submit", "-o", "json", *FLAGS], "suanli/jobs/1", "jobs"),
         (["drain", "edge-0", "--reason", "r"], "suanli/drain/1", "state"),
         (["cancel", "1"], "suanli/cancel/1", "jobs"),
+        (["hold", "1", "--reason", "r"], "suanli/hold/1", "jobs"),
+        (["schedules"], "suanli/schedules/1", "schedules"),
         (["token", "list"], "suanli/tokens/1", "tokens"),
         (["token", "create", "t", "--tenant", "hospital"], "suanli/token/1", "token"),
     ],

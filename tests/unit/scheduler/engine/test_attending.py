@@ -8,8 +8,10 @@ import pytest
 
 from node_agent.config import AgentConfig
 from node_agent.nodes import NodeConfig
+from scheduler.engine.driver import RayDriver
+from scheduler.engine.joining import LocalNodes
 from scheduler.engine.link import AGENT_RETURN_S, AgentLink
-from scheduler.engine.ray_engine import OTHER_VERSION, LocalNodes, RayEngine, _Agent
+from scheduler.engine.ray_engine import OTHER_VERSION, RayEngine, _Agent
 from scheduler.ports import EngineEvent, NodeDown
 from tests.fakes.fake_clock import FakeClock
 
@@ -34,7 +36,7 @@ class Unanswered(RayEngine):
     [(TypeError("hello() takes 2 positional arguments but 3 were given"), True), (RuntimeError("what?"), False)],
 )
 def test_an_answer_that_nobody_expected(error: Exception, of_another_version: bool) -> None:
-    engine = Unanswered(address="host:1", nodes=LocalNodes(NODE, ()), lease_s=60.0, clock=FakeClock())
+    engine = Unanswered(driver=RayDriver("host:1"), nodes=LocalNodes(NODE, ()), lease_s=60.0, clock=FakeClock())
     engine.errors = [error, error]
     heard: list[EngineEvent] = []
     engine._on_event = heard.append

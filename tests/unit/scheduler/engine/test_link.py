@@ -56,6 +56,15 @@ def seqs(told: Sequence[EngineEvent]) -> list[int]:
     return [each.seq for each in told if isinstance(each, RunEvent)]
 
 
+def test_proof_of_death_is_told_also_of_a_node_that_is_down_already(link: AgentLink) -> None:
+    link.on_hello(hello(link.greet(1.0), nodes=("n1", "n2")), 1.1)
+    told = [*link.lose("away"), *link.lose("still away"), *link.lose("it left", proof_of_death=True)]
+    assert [(event.node, event.proof_of_death) for event in told if isinstance(event, NodeDown)] == [
+        *(("n1", False), ("n2", False)),
+        *(("n1", True), ("n2", True)),
+    ]
+
+
 @pytest.fixture
 def link() -> AgentLink:
     """In its first session: greeted at 999 s by the service's clock, and answered at 1,000 s."""

@@ -54,6 +54,14 @@ from scheduler.schema.yaml_source import parse_yaml
             },
         ),
         (
+            {"name": "n", "kind": "batch", "array": "1000%50"},
+            {"name": "n", "kind": "batch", "array": {"count": 1000, "limit": 50}},
+        ),
+        (
+            {"name": "n", "kind": "batch", "schedule": "0 2 * * *", "zone": "UTC"},
+            {"name": "n", "kind": "batch", "schedule": {"cron": "0 2 * * *", "zone": "UTC"}},
+        ),
+        (
             {"name": "n", "kind": "batch", "deadline": "6h", "within": "rack", "spread": "node", "one_per": "island"}
             | {"apart_from": ["a", "b"], "reservation": "night", "labels": ["tier=gold"], "mig": "1g.10gb"}
             | {"device_labels": ["hbm=80"]},

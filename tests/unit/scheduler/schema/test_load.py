@@ -15,7 +15,7 @@ from scheduler.core.decisions import TenantPolicy
 from scheduler.core.packing.policies import PACKINGS as core_packings
 from scheduler.errors import BadInput
 from scheduler.schema.load import is_loopback, load_site, shipped_config
-from scheduler.schema.model import Listen, PolicySettings, SimulatedNodes, SiteConfig, TenantShare
+from scheduler.schema.model import NETWORKS, Listen, PolicySettings, SimulatedNodes, SiteConfig, TenantShare
 from scheduler.schema.policy import guaranteed_too_much, planner_policy
 from scheduler.schema.site_json import to_json
 from scheduler.schema.site_models import PACKINGS
@@ -39,7 +39,7 @@ def test_the_shipped_site(site: SiteConfig) -> None:
         ),
     )
     assert (site.ray.port, site.ray.object_store_memory_bytes) == (0, 100_000_000)
-    assert (site.ray.health_check_period_s, site.ray.health_check_failure_threshold) == (1.0, 3)
+    assert site.ray.health_check == NETWORKS["lan"]
     assert (site.tls, site.store_url, site.node_name) == (None, None, None)
 
 
@@ -334,7 +334,13 @@ BAD: list[tuple[str, str, str, list[str]]] = [
     ),
     ("local", "lease: 60s", "lease: 1s", ["lease: expected a duration", "from 5 s to 3600 s; got '1s'"]),
     ("local", "100MB\n", "1MB\n", ["ray.object_store_memory: expected at least 75MiB"]),
-    ("local", "failures: 3", "failures: 0", ["ray.health_check.failures: expected a whole number from 1", "got 0"]),
+    (
+        "local",
+        "  network: lan",
+        "  health_check: {failures: 0}",
+        ["ray.health_check.failures: expected a whole", "got 0"],
+    ),
+    ("local", "network: lan", "network: man", ["ray.network: expected one of lan, wan; got 'man'"]),
     ("local", "tenants: tenants.yaml", "tenants: tennants.yaml", ["include.tenants: expected the path of a file"]),
     (
         "hardware_catalogue",
@@ -546,3 +552,9 @@ def test_any_damage_gives_a_site_or_bad_input(
     finally:
         (copy / name).write_text(whole)
     assert all(line.startswith("configs/") for line in said.splitlines())
+
+
+def test_what_is_said_of_the_health_check_goes_before_the_networks_profile(copy: Path) -> None:
+    change(copy / "local.yaml", "  network: lan", "  network: wan\n  health_check: {failures: 2}")
+    check = load_site(copy / "local.yaml").ray.health_check
+    assert (check.period_s, check.timeout_s, check.failures) == (3.0, 10.0, 2)
