@@ -211,7 +211,8 @@ class JobView(Shape):
     detail: str | None
     array_index: int | None
     array_limit: int | None = Field(description="so many tasks of its array run at a time")
-    after: list[str]
+    after: list[str] = Field(description="jobs that must succeed first")
+    after_any: list[str] = Field(description="jobs that must have ended first, however they did")
     time_limit_s: float | None
     deadline_s: float | None
     constraints: ConstraintsView

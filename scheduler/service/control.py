@@ -30,6 +30,7 @@ from scheduler.ports import (
     Store,
     StoredEvent,
     no_time,
+    task_ids,
 )
 from scheduler.service import cancelling, fairness, reserving, tenants, views
 from scheduler.service.admission import Admission
@@ -206,17 +207,21 @@ class Service:
             raise Forbidden(f"your token is of tenant {by.tenant}; it cannot submit for {spec.tenant}", field="tenant")
         if self._priority_classes.get(spec.priority_class, spec.priority) != spec.priority:
             raise BadInput(f"priority class {spec.priority_class} has another priority here", field="priority_class")
-        if not spec.after:
+        if not spec.waits_for:
             return spec
-        after: list[str] = []
-        for before in spec.after:
-            found = self._store.job(before)
-            array = self._store.job(f"{before}.0") if found is None else None
-            if (named := found or array) is None or not may_see(named, by):
-                raise BadInput(f"there is no job {before} to run after", field="after")
-            # An array is waited for whole.
-            after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
-        return replace(spec, after=tuple(dict.fromkeys(after)))
+        after = self._to_wait_for(spec.after, by, "after")
+        return replace(spec, after=after, after_any=self._to_wait_for(spec.after_any, by, "after_any"))
+
+    def _to_wait_for(self, ids: Sequence[str], by: Principal, field: str) -> tuple[str, ...]:
+        """Jobs that there are and that `by` may see; an array is waited for whole."""
+        found: list[str] = []
+        for before in ids:
+            job = self._store.job(before)
+            array = self._store.job(f"{before}.0") if job is None else None
+            if (named := job or array) is None or not may_see(named, by):
+                raise BadInput(f"there is no job {before} to run after", field=field)
+            found += [before] if array is None else task_ids(before, array.spec)
+        return tuple(dict.fromkeys(found))
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

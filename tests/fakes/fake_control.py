@@ -106,6 +106,7 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "array_index": None,
         "array_limit": None,
         "after": [],
+        "after_any": [],
         "time_limit_s": 60.0,
         "deadline_s": None,
         "constraints": {"within": None, "spread": None, "one_per": None, "apart_from": []},
