@@ -18,6 +18,7 @@ from node_agent.execution.accounts import Account, NoSuchAccount, find_account, 
 from node_agent.execution.checks import Fault, LookingAt, Startable, check
 from node_agent.execution.environment import RunFacts, checkpoint_dir
 from node_agent.execution.logs import paths_of
+from node_agent.execution.mps import agents_daemon, share_variables
 from node_agent.execution.order import RunContext, launch_order
 from node_agent.execution.ports import free_port
 from node_agent.execution.slow_files import SlowFiles
@@ -111,6 +112,7 @@ class Preparing:
         facts = RunFacts(
             devices=prepared.devices,
             visibility=node.visibility(prepared.devices),
+            share=share_variables(launch.spec.share_milli, prepared.devices, agents_daemon()),
             simulated=node.simulated,
             paths=paths_of(self._state_dir, key),
             master_addr=launch.master_addr,

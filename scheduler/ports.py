@@ -249,13 +249,14 @@ class Store(Protocol):
 @dataclass(frozen=True, slots=True)
 class NodeUp:
     """A node's agent answers. `runs` is what the node knows of runs, for reconciliation; `notes` are for operators.
-    `heard_s`: as in NodeDown, before this answer."""
+    `heard_s`: as in NodeDown, before this answer. `shares`: as in messages.NodeReport."""
 
     facts: NodeFacts
     runs: tuple[RunReport, ...]
     notes: tuple[str, ...]
     agent_pid: int
     heard_s: float | None = None
+    shares: Literal["mps", "advisory"] = "advisory"
     kind: Literal["node_up"] = "node_up"
 
 

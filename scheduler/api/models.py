@@ -155,6 +155,9 @@ class WorkerView(Shape):
     address: str | None
     exit_code: int | None
     simulated: bool
+    share_by: Literal["mps", "advisory"] | None = Field(
+        description="what holds the run to its share; advisory: nothing does; null: whole devices, or it has ended"
+    )
 
 
 class ReasonView(BaseModel):
@@ -450,6 +453,7 @@ class NodeView(Shape):
     memory_bytes: int
     memory_free_bytes: int
     notes: list[str]
+    shares: Literal["mps", "advisory"] = Field(description="what holds jobs here to their shares; advisory: nothing")
     drain: DrainView | None
     readings: dict[str, dict[str, dict[str, Any]]] = Field(
         description='by device uuid and quantity: {"value","unit","at_s","quality"} or {"unavailable": reason}'

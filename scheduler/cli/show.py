@@ -166,7 +166,8 @@ def _place(worker: words.View) -> tuple[str, str]:
     """Its node and its devices there."""
     devices = words.ranges(worker["devices"])
     if worker["share_milli"]:
-        devices += f" ({words.milli(worker['share_milli'])} of it)"
+        advisory = ", advisory" if worker.get("share_by") == "advisory" else ""  # what ended is not held to anything
+        devices += f" ({words.milli(worker['share_milli'])} of it{advisory})"
     return worker["node"] + (" (simulated)" if worker["simulated"] else ""), devices
 
 

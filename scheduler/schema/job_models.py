@@ -51,7 +51,7 @@ MAX_ENV_CHARS: Final = 32_768
 
 # Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
 RESERVED_ENV: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER"})
-RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_")
+RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_", "CUDA_MPS_")
 RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
@@ -67,6 +67,7 @@ class NodeStatus:
     facts: NodeFacts | None = None
     up: bool = False
     notes: tuple[str, ...] = ()
+    shares: Literal["mps", "advisory"] = "advisory"
     agent_pid: int | None = None
     detail: str = ""
     contact_s: float | None = None

@@ -10,8 +10,9 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+from scheduler.core.cluster import DeviceUse
 from scheduler.core.decisions import Policy
-from scheduler.core.demand import Constraints
+from scheduler.core.demand import Constraints, NodeFacts
 from scheduler.core.jobs import (
     LIVE_STATES,
     Cancelled,
@@ -33,6 +34,7 @@ from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reaso
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Json, Reservation, StoredEvent
 from scheduler.service import reserving
+from scheduler.service.overuse import SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
 
@@ -70,7 +72,7 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     """A live job's view."""
     reason = shown_reason(state, job)
     runs = workers_of(job)
-    workers = [_worker_view(run, state.simulated(job, run.placement)) for run in runs]
+    workers = [_worker_view(state, job, run) for run in runs]
     view = _view(job)
     view["reason"] = None if reason is None else reason_view(reason, now_s, state.policy)
     view["est_start_s"] = state.expected_start_s.get(job.id)
@@ -168,7 +170,8 @@ def end_of(job: Job) -> tuple[str | None, str | None, float | None]:
             return None, None, None
 
 
-def _worker_view(run: WorkerRun, simulated: bool) -> Json:
+def _worker_view(state: ServiceState, job: Job, run: WorkerRun) -> Json:
+    node = state.nodes.get(run.placement.node)
     return {
         "worker": run.placement.worker,
         "attempt": run.attempt,
@@ -178,7 +181,8 @@ def _worker_view(run: WorkerRun, simulated: bool) -> Json:
         "phase": run.phase.value,
         "address": run.address,
         "exit_code": run.exit_code,
-        "simulated": simulated,
+        "simulated": state.simulated(job, run.placement),
+        "share_by": node.shares if node is not None and run.placement.share_milli else None,
     }
 
 
@@ -248,6 +252,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
     if state.strays.get(status.name):
         notes.append(f"{len(state.strays[status.name])} processes of earlier attempts are being stopped")
     use = state.cluster.device_use(status.name)
+    notes += overuse_notes(_shared_devices(state, facts, use), readings, held=status.shares == "mps")
     return {
         "name": facts.name,
         "site": facts.site,
@@ -275,6 +280,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
         "memory_bytes": facts.memory_bytes,
         "memory_free_bytes": state.cluster.free_memory_bytes(status.name),
         "notes": notes,
+        "shares": status.shares,
         "drain": None if drain is None else {"reason": drain.reason, "by": drain.by, "at_s": drain.at_s},
         "readings": readings,
         "rack": facts.rack,
@@ -285,6 +291,22 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
             if status.name in reservation.nodes
         ],
     }
+
+
+def _shared_devices(state: ServiceState, facts: NodeFacts, use: Sequence[DeviceUse]) -> list[SharedDevice]:
+    """Those that are held in parts alone, by runs that have all begun."""
+    shared = []
+    for device, used in zip(facts.devices, use, strict=True):
+        runs = [
+            run
+            for job_id in used.jobs
+            for run in workers_of(state.jobs[job_id])
+            if run.placement.node == facts.name and device.index in run.placement.devices
+        ]
+        began_s = [run.started_s for run in runs if run.started_s is not None]
+        if began_s and len(began_s) == len(runs) and all(run.placement.share_milli for run in runs):
+            shared.append(SharedDevice(device.index, device.uuid, used.used_milli, len(runs), max(began_s)))
+    return shared
 
 
 def _upcoming(state: ServiceState, now_s: float) -> list[tuple[Reservation, tuple[float, float]]]:

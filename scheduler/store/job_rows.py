@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
@@ -30,6 +30,7 @@ def number_jobs(
     return jobs
 
 
+INSERT_EVENTS = insert(tables.events)
 UPDATE_JOB = (
     update(tables.jobs)
     .where(tables.jobs.c.id == bindparam("job_id"))

@@ -102,7 +102,7 @@ class SqlStore:
                 done = connection.execute(job_rows.UPDATE_JOB, changed)
                 known = done.rowcount in (len(newest), -1)
                 assert known, f"a change names a job that was never submitted: {list(newest)}"
-                connection.execute(insert(tables.events), events)
+                connection.execute(job_rows.INSERT_EVENTS, events)
             if usage_records:
                 usage_rows.write(connection, usage_records)
 

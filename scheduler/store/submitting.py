@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, Integer, bindparam, insert, update
 
 from scheduler.core.jobs import Job
 from scheduler.errors import Superseded, Unavailable
@@ -19,6 +19,16 @@ from scheduler.store import job_rows, schedule_rows, tables
 from scheduler.store.writing import InDoubt, Writer
 
 FOUND_OUT_WITHIN_S = 5.0
+# Made once: to build a statement takes longer than to carry it out.
+_INSERT_JOBS = insert(tables.jobs)
+_COUNT = (
+    update(tables.meta)
+    .values(
+        next_number=tables.meta.c.next_number + bindparam("numbers", type_=Integer),
+        next_seq=tables.meta.c.next_seq + bindparam("seqs", type_=Integer),
+    )
+    .returning(tables.meta.c.next_number, tables.meta.c.next_seq)
+)
 
 
 @dataclass(slots=True)
@@ -106,12 +116,10 @@ def _insert(
     connection: Connection, ready: Sequence[_Ready], at_s: float, more: Mapping[str, Any] | None = None
 ) -> None:
     """`more`: what the first event of each job says beside who submitted it."""
-    meta = tables.meta
     numbers = sum(len(one.submission.specs) for one in ready)
     seqs = sum(len(one.rows) for one in ready)
     # Updated before it is read: the row is ours until the commit.
-    statement = update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs)
-    next_number, next_seq = connection.execute(statement.returning(meta.c.next_number, meta.c.next_seq)).one()
+    next_number, next_seq = connection.execute(_COUNT, {"numbers": numbers, "seqs": seqs}).one()
     number, seq = next_number - numbers, next_seq - seqs
     events: list[dict[str, Any]] = []
     for one in ready:
@@ -121,5 +129,5 @@ def _insert(
             row["id"], row["seq"] = job.id, job.seq
         said = {"by": one.submission.by, **(more or {})}
         events += [job_rows.event_row(Change(job, "submitted", at_s, said)) for job in one.jobs]
-    connection.execute(insert(tables.jobs), [row for one in ready for row in one.rows])
-    connection.execute(insert(tables.events), events)
+    connection.execute(_INSERT_JOBS, [row for one in ready for row in one.rows])
+    connection.execute(job_rows.INSERT_EVENTS, events)

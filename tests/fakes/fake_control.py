@@ -75,6 +75,7 @@ def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = 
         "address": None,
         "exit_code": None,
         "simulated": False,
+        "share_by": None,
     } | more
 
 
@@ -145,6 +146,7 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
         "memory_bytes": 128 * GIB,
         "memory_free_bytes": 100 * GIB,
         "notes": [],
+        "shares": "advisory",
         "drain": None,
         "readings": {},
         "rack": None,

@@ -148,6 +148,16 @@ def test_why_prints_the_services_words(shell: Shell) -> None:
     assert shell.out("why") == "job 1 (a-job) is pending\n  1 node: 0 of 2 devices free\n"
 
 
+def test_a_share_that_nothing_holds_a_job_to_is_shown_as_advisory(shell: Shell) -> None:
+    for job_id, by in (("1", "advisory"), ("2", "mps"), ("3", None)):
+        worker = worker_view(0, "edge-0", [3], share_milli=250, share_by=by)
+        shell.control.put(job_view(job_id, state="running", workers=[worker]))
+    shown = {job_id: shell.out("show", job_id) for job_id in ("1", "2", "3")}
+    assert "3 (0.25 of it, advisory)" in shown["1"]
+    assert "3 (0.25 of it)" in shown["2"]
+    assert "3 (0.25 of it)" in shown["3"]
+
+
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
@@ -178,9 +188,8 @@ def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
     shell.control.node_views["h100-0"] = simulated_node(readings={"h100-0-0": readings})
     text = shell.out("nodes", "h100-0")
     assert "node:    h100-0 (simulated)" in text
-    assert (
-        "power 412.3 watts (simulated); memory used 1 GiB; no clock: not supported by this device" in rows(text)[8][-1]
-    )
+    assert "shares:  advisory: nothing holds a job to its share of a card" in text
+    assert "power 412.3 watts (simulated); memory used 1 GiB; no clock: not supported by this device" in text
     assert shell.run("nodes", "nowhere").exit_code == 4
 
 
