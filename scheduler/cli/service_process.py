@@ -138,7 +138,7 @@ def run_settings(site: SiteConfig) -> RunSettings:
     from scheduler.service.dispatch import RunSettings
 
     users = {name: tenant.unix_user for name, tenant in site.tenants.items() if tenant.unix_user is not None}
-    return RunSettings(unix_users=users)
+    return RunSettings(unix_users=users, log_cap_bytes=site.logs.cap_bytes, log_keep_s=site.logs.keep_s)
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:

@@ -24,6 +24,7 @@ from scheduler.schema.model import (
     Goal,
     HealthCheck,
     Listen,
+    LogSettings,
     PolicySettings,
     PriorityClass,
     RaySettings,
@@ -364,6 +365,7 @@ def _site_config(
         device_sources=local.node.devices,
         simulated_nodes=tuple(simulated_groups(local.simulated_nodes, catalogue)),
         lease_s=local.lease,
+        logs=LogSettings(keep_s=local.logs.keep, cap_bytes=local.logs.cap),
         ray=RaySettings(
             address=local.ray.address,
             port=local.ray.port,

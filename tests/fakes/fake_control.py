@@ -218,6 +218,8 @@ class FakeControl:
         self.reserved: dict[str, Json] = {}
         self.scheduled: dict[tuple[str, str], Json] = {}
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
+        self.cuts: dict[tuple[str, int, int, str], tuple[int, int]] = {}
+        """By log: after how many bytes it was cut, and how many were lost there."""
         self.broken: Exception | None = None  # raised by the next call of `jobs`
         self.waiting = 0
         self.waits_begun = 0
@@ -548,9 +550,23 @@ class FakeControl:
         data = self.logs.get((view["id"], wanted, worker, stream))
         if data is None:
             raise NotFound(f"job {view['id']} has no {stream} of worker {worker} in attempt {wanted}")
-        piece = data[offset : offset + limit]
+        cut = self.cuts.get((view["id"], wanted, worker, stream))
         over = view["state"] in ENDED or wanted < view["attempt"]
-        return LogChunk(piece, offset + len(piece), over and offset + len(piece) >= len(data))
+        if cut is not None and offset >= cut[0]:  # what is kept of it stands `lost` bytes further on
+            after, lost = cut
+            skipped = max(0, after + lost - offset)
+            start = max(offset, after + lost) - lost
+            piece = data[start : start + limit]
+            following = start + lost + len(piece)
+            return LogChunk(piece, following, over and following >= len(data) + lost, skipped if piece else 0)
+        piece = data[offset : min(offset + limit, cut[0] if cut else len(data))]
+        return LogChunk(piece, offset + len(piece), over and cut is None and offset + len(piece) >= len(data))
+
+    def cut_log(self, job_id: str, *, after: int, lost: int, rest: bytes) -> None:
+        """Of worker 0's log: `lost` bytes after the first `after` are gone, and `rest` follows them."""
+        name = (job_id, self.views[job_id]["attempt"], 0, "stdout")
+        self.logs[name] = self.logs[name][:after] + rest
+        self.cuts[name] = (after, lost)
 
     def status(self, by: Principal) -> Json:
         counts: dict[str, int] = {}

@@ -603,10 +603,47 @@ def test_logs_of_several_workers_carry_their_rank(shell: Shell) -> None:
     shell.control.put(view)
     shell.control.write_log("1", b"zero\nmore\n", worker=0)
     shell.control.write_log("1", b"one", worker=1)
-    assert shell.out("logs", "1") == "[0] zero\n[0] more\n[1] one\n"
+    assert shell.out("logs", "1") == "[0] zero\n[1] one\n[0] more\n"
     assert shell.out("logs", "1", "--worker", "1") == "one"
     answer = json.loads(shell.out("logs", "1", "-o", "json"))
     assert [(part["worker"], part["text"]) for part in answer["logs"]] == [(0, "zero\nmore\n"), (1, "one")]
+
+
+def test_long_logs_of_several_workers_are_merged_line_by_line_and_whole(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over many chunks of what the API gives at a time, with lines longer than one."""
+    from scheduler.cli import client, logs
+
+    monkeypatch.setattr(client, "LOG_CHUNK_BYTES", 100)
+    monkeypatch.setattr(logs, "LINES_AT_ONCE", 7)
+    gang = [worker_view(rank, devices=(rank,)) for rank in range(3)]
+    shell.control.put(job_view("1", state="running", reason=None, attempt=1, workers_max=3, workers=gang))
+    written = [[f"step {number} of {rank} " + "x" * (number % 5 * 60) for number in range(40)] for rank in range(3)]
+    for rank, lines in enumerate(written):
+        shell.control.write_log("1", ("\n".join(lines[: 40 - rank]) + "\n").encode(), worker=rank)
+    shown = shell.out("logs", "1").splitlines()
+    assert shown[:6] == [f"[{rank}] {written[rank][number]}" for number in range(2) for rank in range(3)]
+    for rank, lines in enumerate(written):
+        assert [line[4:] for line in shown if line.startswith(f"[{rank}] ")] == lines[: 40 - rank]
+    assert len(shown) == 40 + 39 + 38
+
+
+def test_what_of_a_log_was_not_kept_is_said_where_it_stood(shell: Shell) -> None:
+    gang = [worker_view(0), worker_view(1, devices=(1,))]
+    shell.control.put(job_view("1", state="running", reason=None, attempt=1, workers_max=2, workers=gang))
+    shell.control.write_log("1", b"begun\nhalf a li", worker=0)
+    shell.control.write_log("1", b"fine\n", worker=1)
+    shell.control.cut_log("1", after=15, lost=3 * 2**20, rest=b"ne\nend\n")
+    assert shell.out("logs", "1", "--worker", "0") == ("begun\nhalf a li\n[3 MiB of this log were not kept]\nne\nend\n")
+    assert shell.out("logs", "1").splitlines() == [
+        "[0] begun",
+        "[1] fine",
+        "[0] half a li",
+        "[0] [3 MiB of this log were not kept]",
+        "[0] ne",
+        "[0] end",
+    ]
 
 
 def test_an_earlier_attempt_has_its_own_log(shell: Shell) -> None:
