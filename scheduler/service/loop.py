@@ -18,6 +18,7 @@ from typing import TypeVar
 from scheduler.errors import Unavailable
 from scheduler.ports import Clock, Engine, GatewayControl, Store
 from scheduler.service.outcome import Event, Outcome
+from scheduler.service.pass_times import PassTimes
 from scheduler.service.state import ServiceState
 from scheduler.service.steps import RETRY_S, Inbox, Question, Request, ServiceSteps
 
@@ -74,6 +75,7 @@ class ServiceLoop:
         self._changed = self._inbox.changed
         self._closing = False
         self._thread: threading.Thread | None = None
+        self.pass_times = PassTimes()
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -190,8 +192,12 @@ class ServiceLoop:
                 self._changed.wait_for(self._has_work, timeout=self._steps.wait_s())
                 if self._closing:
                     return
+                something = self._has_work()
+            began_s = time.perf_counter()
             try:
                 self.run_once()
+                if something:
+                    self.pass_times.note(time.perf_counter() - began_s)
             except Exception:  # the last line: whatever it was, jobs depend on this thread
                 self._steps.bug("the service's loop", None)
                 time.sleep(0.1)  # a bug that comes back at once must not eat a whole core

@@ -189,7 +189,7 @@ FOUND_BY: Mapping[str, tuple[int, str]] = {
     "double_count": (1, "bill"),
     "gang_released_by_the_first": (2, "no_bugs"),
     "strays_go_on": (36, "nothing_left"),
-    "replica_beside_itself": (1, "ends_rightly"),
+    "replica_beside_itself": (18, "one_owner"),
     "reconnects_beyond_quota": (212, "no_bugs"),
     "believes_the_clock": (243, "ends_rightly"),
     "goes_on_from_a_torn_checkpoint": (2, "whole_checkpoint"),
