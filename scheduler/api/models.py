@@ -551,12 +551,23 @@ class AgentView(Shape):
     nodes: list[str]
 
 
+class PassTimesView(Shape):
+    """How long the service's batches took, from the first look at what was handed in to the last command sent."""
+
+    count: int = Field(description="batches since the service was started in which something was done")
+    last_s: float | None
+    p50_s: float | None = Field(description="of the last few thousand")
+    p99_s: float | None = Field(description="of the last few thousand")
+    longest_s: float | None = Field(description="since the service was started")
+
+
 class LoopView(Shape):
     """How the deciding loop fares. `store_error`: why nothing can be kept now; `bugs`: see the service's log."""
 
     bugs: int
     store_error: str | None
     backlog: int
+    pass_s: PassTimesView
 
 
 class StatusAnswer(Answer):

@@ -435,7 +435,12 @@ class Service:
             **self._status_extra,
             **loop.call(ask),
             "agents": list(self._engine.agents()),
-            "loop": {"bugs": loop.bugs, "store_error": loop.store_error, "backlog": loop.backlog()},
+            "loop": {
+                "bugs": loop.bugs,
+                "store_error": loop.store_error,
+                "backlog": loop.backlog(),
+                "pass_s": loop.pass_times.figures(),
+            },
         }
 
     # -- finding ---------------------------------------------------------------------------------------------------
