@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.backoff import FIRST_S
 from scheduler.cli.instance import ProcessId, Started
 from scheduler.cli.parts import WATCHED
 from scheduler.cli.supervising import Supervisor
@@ -81,11 +82,11 @@ def test_what_ran_for_long_is_started_at_once(site: Site, name: str) -> None:
 
 def test_what_dies_soon_after_its_start_rests_first_and_for_longer_each_time(site: Site) -> None:
     site.look()
-    for rest_s in (0.5, 1.0, 2.0):
+    for rest_s in (FIRST_S, 2 * FIRST_S, 4 * FIRST_S):
         site.kill("service")
         assert site.look() == []
-        assert site.look(rest_s - 0.1) == []
-        assert site.look(0.2) == ["service"]
+        assert site.look(rest_s * 0.9) == []
+        assert site.look(rest_s * 0.2) == ["service"]
         assert site.look() == []
 
 
@@ -93,12 +94,12 @@ def test_one_that_rests_holds_up_no_other(site: Site) -> None:
     site.look()
     site.kill("service")
     assert site.look() == []
-    site.now_s += 0.1
+    site.now_s += FIRST_S / 2
     site.kill("ray")
     site.kill("gateway")
     assert site.look() == []
-    assert site.look(0.45) == ["service"]
-    assert site.look(0.1) == ["ray", "gateway"]
+    assert site.look(FIRST_S * 0.6) == ["service"]
+    assert site.look(FIRST_S * 0.6) == ["ray", "gateway"]
 
 
 def test_while_up_or_down_is_at_work_it_looks_again(site: Site) -> None:
@@ -118,9 +119,9 @@ def test_a_start_that_fails_is_tried_again_later(site: Site) -> None:
     site.kill("gateway")
     site.refuse = Unavailable("no memory")
     assert site.look() == ["gateway"]
-    assert site.look(0.1) == []
+    assert site.look(FIRST_S / 2) == []
     site.refuse = None
-    assert site.look(0.5) == ["gateway"]
+    assert site.look(FIRST_S) == ["gateway"]
 
 
 def test_what_somebody_else_started_meanwhile_is_left_alone(site: Site) -> None:
