@@ -42,7 +42,7 @@ check: $(READY) ## ruff, format check, mypy --strict, import contracts
 bench: $(READY) ## Our own hot paths, with pytest-benchmark
 	@$(BIN)/python -m pytest benchmarks/perf --benchmark-only --benchmark-columns=min,median,max,ops -q -p no:cacheprovider
 
-nightly: $(READY) ## The long tests, each fault ten times over
+nightly: $(READY) ## The long tests: each real fault ten times over, 20,000 simulated stories, the demo
 	@$(BIN)/python -m pytest tests -m "nightly" --timeout 3600
 
 report: $(READY) ## out/capacity.{json,md,html} from the last benchmark results

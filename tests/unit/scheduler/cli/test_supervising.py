@@ -14,7 +14,7 @@ import pytest
 from scheduler.backoff import FIRST_S
 from scheduler.cli.instance import ProcessId, Started
 from scheduler.cli.parts import WATCHED
-from scheduler.cli.supervising import Supervisor
+from scheduler.cli.supervising import LONGEST_IF_UP_S, Supervisor
 from scheduler.errors import Conflict, Unavailable
 
 
@@ -29,7 +29,8 @@ class Site:
         self.now_s = 100.0
         for name in WATCHED:
             self._start(name)
-        self.supervisor = Supervisor(self.start)
+        self.is_up = False
+        self.supervisor = Supervisor(self.start, lambda _name: self.is_up)
 
     def _start(self, name: str) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
@@ -88,6 +89,17 @@ def test_what_dies_soon_after_its_start_rests_first_and_for_longer_each_time(sit
         assert site.look(rest_s * 0.9) == []
         assert site.look(rest_s * 0.2) == ["service"]
         assert site.look() == []
+
+
+def test_what_was_up_never_rests_for_long(site: Site) -> None:
+    site.is_up = True
+    site.look()
+    for _ in range(12):
+        site.kill("service")
+        site.look()
+        site.look(LONGEST_IF_UP_S)
+        assert site.started.processes["service"].alive()
+        site.look()
 
 
 def test_one_that_rests_holds_up_no_other(site: Site) -> None:
