@@ -29,7 +29,7 @@ from scheduler.ports import (
     Store,
     StoredEvent,
 )
-from scheduler.service import cancelling, changing, fairness, reserving, tenants, views
+from scheduler.service import cancelling, changing, fairness, machine, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.loop import CAPACITY, ServiceLoop
@@ -345,15 +345,17 @@ class Service:
         self.loop.request(ScaleRequested(job.id, replicas, by.name))
         return self._view(job)
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
         _operator(by, "drain nodes")
-        self.loop.request(DrainRequested(Drain(node, reason, by.name, self._clock.now_s())))
-        return self._node(node)
+        now_s = self._clock.now_s()
+        deadline_s = None if deadline_in_s is None else now_s + deadline_in_s
+        self.loop.request(DrainRequested(Drain(node, reason, by.name, now_s, deadline_s)))
+        return self.node(node, by)
 
     def resume(self, node: str, by: Principal) -> Json:
         _operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
-        return self._node(node)
+        return self.node(node, by)
 
     # -- reservations ----------------------------------------------------------------------------------------------
 
@@ -412,6 +414,18 @@ class Service:
 
         return self.loop.call(ask)
 
+    def node(self, node: str, by: Principal) -> Json:
+        readings = self._engine.readings().get(node, {})
+        now_s = self._clock.now_s()
+
+        def ask(state: ServiceState) -> Json:
+            shown = views.node_view(state, machine.known_node(state, node), readings, now_s)
+            if by.role == "tenant":
+                _hide_others([shown], state, by.tenant)
+            return shown
+
+        return self.loop.call(ask)
+
     def tenants(self, by: Principal) -> Json:
         tenant = by.tenant if by.role == "tenant" else None
         return self.loop.call(lambda state: tenants.tenants_view(state, self._clock.now_s(), tenant=tenant))
@@ -464,11 +478,6 @@ class Service:
         assert job is not None, job_id
         return job, self._store.events_named([job_id], PLACING).get(job_id, ())
 
-    def _node(self, node: str) -> Json:
-        readings = self._engine.readings().get(node, {})
-        now_s = self._clock.now_s()
-        return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings, now_s))
-
 
 # ---- rights ------------------------------------------------------------------------------------------------------
 
@@ -490,6 +499,8 @@ def _may_see(job: Job, by: Principal) -> bool:
 def _hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
     """Whose jobs the other devices carry is not a tenant's business; that they are taken is."""
     for node in nodes:
+        if node["drain"] is not None:
+            node["drain"]["left"] = [each for each in node["drain"]["left"] if each["tenant"] == tenant]
         for device in node["devices"]:
             device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
 

@@ -10,7 +10,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Literal
 
-TimerKind = Literal["time_limit", "not_before", "replica", "silence", "first_contact", "reservation"]
+TimerKind = Literal["time_limit", "not_before", "replica", "silence", "first_contact", "reservation", "drain"]
 
 REBUILD_FROM = 1_000
 
