@@ -42,6 +42,7 @@ from node_agent.execution.accounts import why_single_user
 from node_agent.execution.logs import PASSABLE, paths_of, read_chunk, run_paths
 from node_agent.execution.order import RunContext, key_from_text, key_text
 from node_agent.execution.slow_files import SlowFiles
+from node_agent.housekeeping import Housekeeping
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
@@ -100,6 +101,8 @@ class AgentHost:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
+        self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
+        self._tidying: asyncio.Task[None] | None = None
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -112,6 +115,8 @@ class AgentHost:
             for config in self._config.nodes:
                 self._nodes[config.name] = await asyncio.to_thread(NodeAgent, config)
             await self._launcher.open()
+            self._tidying = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
+            self._tidying.add_done_callback(_tell_failure)
         except BaseException:
             await self.close()
             raise
@@ -136,8 +141,9 @@ class AgentHost:
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._tidying):
+            if task is not None:
+                task.cancel()
         for details in self._details.values():
             if details.timer is not None:
                 details.timer.cancel()
@@ -333,6 +339,16 @@ class AgentHost:
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)
+        if context is not None and context.log_cap_bytes:
+            await asyncio.to_thread(self._housekeeping.cap, {paths.directory: context.log_cap_bytes})
+
+    def _capped(self) -> dict[Path, int]:
+        """The runs that live and have a cap, by their directories."""
+        found = {key: each.context.log_cap_bytes for key, each in self._details.items() if each.lives and each.context}
+        return {paths_of(self._state_dir, key).directory: cap for key, cap in found.items() if cap}
+
+    def _knows(self, job_id: str, attempt: int, worker: int) -> bool:
+        return any(RunKey(job_id, attempt, worker, node) in self._runs.states for node in self._nodes)
 
     # ---- the launcher ----------------------------------------------------------------------------------------------
 

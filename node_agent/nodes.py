@@ -15,6 +15,7 @@ from node_agent.devices.detect import DEFAULT_NAMES, probe
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
 from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
 from node_agent.execution.accounts import isolation_note
+from node_agent.execution.mps import agents_daemon, held_to_share
 from node_agent.launcher.ports import Limits
 from node_agent.messages import DeviceReport, NodeReport
 
@@ -116,6 +117,7 @@ class NodeAgent:
             labels=config.labels,
             notes=self._notes(limits) if not trouble else (trouble, *self._notes(limits)),
             rack=config.rack,
+            shares="mps" if held_to_share(self._devices, agents_daemon()) else "advisory",
         )
 
     def _notes(self, limits: Limits) -> tuple[str, ...]:

@@ -18,8 +18,10 @@ from node_agent.execution.accounts import Account, NoSuchAccount, find_account, 
 from node_agent.execution.checks import Fault, LookingAt, Startable, check
 from node_agent.execution.environment import RunFacts, checkpoint_dir
 from node_agent.execution.logs import paths_of
+from node_agent.execution.mps import agents_daemon, share_variables
 from node_agent.execution.order import RunContext, launch_order
 from node_agent.execution.ports import free_port
+from node_agent.execution.retention import note_keep
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.client import PACKAGE_ROOT
 from node_agent.launcher.records import LaunchOrder
@@ -91,6 +93,7 @@ class Preparing:
             )
         looking_at(paths.directory)
         paths.make(account)
+        note_keep(paths, spec.log_keep_s)
         return check(spec, key, paths.directory, os.environ.get("PATH", os.defpath), looking_at, account)
 
     def _promise_ports(self, key: RunKey, address: str, count: int) -> tuple[int, ...]:
@@ -111,6 +114,7 @@ class Preparing:
         facts = RunFacts(
             devices=prepared.devices,
             visibility=node.visibility(prepared.devices),
+            share=share_variables(launch.spec.share_milli, prepared.devices, agents_daemon()),
             simulated=node.simulated,
             paths=paths_of(self._state_dir, key),
             master_addr=launch.master_addr,
@@ -141,4 +145,5 @@ def _context(
         checkpoint_dir=None if directory is None else str(directory),
         devices=spec.device_indices,
         unix_user=None if account is None else account.name,
+        log_cap_bytes=spec.log_cap_bytes,
     )

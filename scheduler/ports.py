@@ -7,7 +7,7 @@ gives simulated ones. What the API and the CLI may ask of a running service is `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
@@ -85,6 +85,53 @@ class Usage:
 
     averages: Mapping[str, float]
     at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A job that is submitted again and again: `spec`, whose `schedule` says when. Named by its tenant and its name.
+
+    `next_s`: the next time (epoch seconds); None while it is paused, or where none comes. `runs` counts submissions:
+    the last was job (or array) `last_job`, for the time `last_s`. `skips` counts times that were left out; the last was
+    `skipped_s`, because of `skipped_why`.
+    """
+
+    tenant: str
+    name: str
+    spec: JobSpec
+    by: str
+    by_operator: bool
+    made_s: float
+    next_s: float | None
+    paused: Hold | None = None
+    runs: int = 0
+    last_job: str | None = None
+    last_s: float | None = None
+    skips: int = 0
+    skipped_s: float | None = None
+    skipped_why: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.tenant, self.name
+
+    def job_spec(self) -> JobSpec:
+        """What is submitted each time."""
+        return replace(self.spec, schedule=None)
+
+
+NextTime = Callable[[str, str, float], float | None]
+"""The first time after a moment (epoch seconds) that a cron expression names in a time zone; None where none comes."""
+
+
+def no_time(_cron: str, _zone: str, _after_s: float) -> float | None:
+    """A NextTime for a service without recurring jobs."""
+    return None
+
+
+def task_ids(number: str, spec: JobSpec) -> list[str]:
+    """The ids of what is submitted under one number: the job's own, or those of the array's tasks."""
+    return [f"{number}.{index}" for index in range(spec.array_size)] if spec.array_size else [number]
 
 
 class Store(Protocol):
@@ -169,6 +216,25 @@ class Store(Protocol):
 
     def clear_reservation(self, name: str) -> None: ...
 
+    def schedules(self) -> Sequence[Schedule]:
+        """By tenant and name."""
+        ...
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        """A new one, or the present one's `next_s`, `paused` and what it has skipped; the rest stays as it was."""
+        ...
+
+    def clear_schedule(self, tenant: str, name: str) -> None: ...
+
+    def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
+        """Submit `due.job_spec()` for the time `due.next_s`, and let the schedule go on to `next_s`: in one
+        transaction.
+
+        Once for each time: asked again for the same, it answers with the jobs of the first time. Where the schedule is
+        gone, or its next time is another by now, nothing is submitted.
+        """
+        ...
+
     def usage(self) -> Usage | None:
         """None: nothing was kept, or nobody had used anything."""
         ...
@@ -186,13 +252,14 @@ class Store(Protocol):
 @dataclass(frozen=True, slots=True)
 class NodeUp:
     """A node's agent answers. `runs` is what the node knows of runs, for reconciliation; `notes` are for operators.
-    `heard_s`: as in NodeDown, before this answer."""
+    `heard_s`: as in NodeDown, before this answer. `shares`: as in messages.NodeReport."""
 
     facts: NodeFacts
     runs: tuple[RunReport, ...]
     notes: tuple[str, ...]
     agent_pid: int
     heard_s: float | None = None
+    shares: Literal["mps", "advisory"] = "advisory"
     kind: Literal["node_up"] = "node_up"
 
 
@@ -359,7 +426,8 @@ class ServiceControl(Protocol):
     """
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
-        """{"jobs": [job view, ...]}; returns only after commit."""
+        """{"jobs": [job view, ...]}; returns only after commit. A job with a schedule comes alone, and makes no job
+        yet: {"jobs": [], "schedules": [...]}."""
         ...
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
@@ -437,6 +505,24 @@ class ServiceControl(Protocol):
 
     def cancel_reservation(self, name: str, by: Principal) -> Json:
         """The reservation as it was."""
+        ...
+
+    def schedules(self, by: Principal) -> Json:
+        """{"schedules": [...]}, the next one first; a tenant sees its own."""
+        ...
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        """One of them with its spec and next times. `tenant` where several have one of that name (Conflict)."""
+        ...
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        """Its times pass and nothing is submitted. What an operator pauses tenants do not resume."""
+        ...
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json: ...
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        """The schedule as it was. Its jobs stay as they are."""
         ...
 
     def close_down(self, by: Principal) -> Json:

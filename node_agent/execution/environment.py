@@ -9,10 +9,12 @@ LOCAL_RANK is always 0: each worker sees only its own devices, so its first devi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from node_agent.devices import visibility
 from node_agent.devices.source import Device
+from node_agent.execution import mps
 from node_agent.execution.accounts import Account
 from node_agent.execution.logs import RunPaths
 from node_agent.messages import LaunchSpec, RunKey
@@ -20,15 +22,14 @@ from node_agent.messages import LaunchSpec, RunKey
 # SUANLI_INSTANCE is the mark by which `suanli down` knows what belongs to its instance.
 INHERITED = ("PATH", "LANG", "HOME", "TZ", "SUANLI_INSTANCE")
 FROM_SERVICE = frozenset({"SUANLI_REPLICA_SECRET", "SUANLI_ARRAY_INDEX"})  # in spec.env, set by the service
-OURS = frozenset(
-    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"}
-)
+OURS = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}) | visibility.NAMES | mps.NAMES
 MILLI = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """What the node adds to a spec. `visibility` is the device source's; `port` is the one in SUANLI_PORT, if any.
+    `share` is what holds the run to its share of a device.
 
     `address` is where a served model listens. `python_path` is where node_agent is found, for a served model
     where it is not installed; else empty. `account` is the user that the run goes as, where it is not the agent's.
@@ -43,6 +44,7 @@ class RunFacts:
     port: int | None
     address: str
     python_path: str = ""
+    share: Mapping[str, str] = field(default_factory=dict)
     account: Account | None = None
 
 
@@ -71,6 +73,7 @@ def run_environment(spec: LaunchSpec, key: RunKey, facts: RunFacts, agent: Mappi
     if facts.python_path:
         env["PYTHONPATH"] = ":".join(part for part in (env.get("PYTHONPATH"), facts.python_path) if part)
     env.update(facts.visibility)
+    env.update(facts.share)
     env.update(_identity(spec, key, facts))
     env.update(_files(spec, key, facts))
     return env

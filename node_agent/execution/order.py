@@ -30,6 +30,7 @@ class RunContext:
     checkpoint_dir: str | None
     devices: tuple[int, ...]
     unix_user: str | None = None
+    log_cap_bytes: int = 0
 
     def to_tag(self) -> str:
         return json.dumps({name: getattr(self, name) for name in _CONTEXT_FIELDS}, separators=(",", ":"))

@@ -181,7 +181,8 @@ async def scale(job_id: JobId, request: ScaleRequest, by: Submitter, context: Co
     response_class=Response,
     responses={
         200: {
-            "description": "octets from `offset`; X-Next-Offset says where to go on, X-End: 1 that nothing follows",
+            "description": "octets from `offset`; X-Next-Offset says where to go on, X-End: 1 that nothing follows,"
+            " X-Skipped how many octets before these were not kept, as the log had grown over its cap",
             "content": {"application/octet-stream": {}},
         }
     },
@@ -202,7 +203,11 @@ async def log(
             job_id, by, worker=worker, attempt=attempt, stream=stream, offset=offset, limit=limit
         )
     )
-    headers = {"X-Next-Offset": str(chunk.next_offset), "X-End": "1" if chunk.end else "0"}
+    headers = {
+        "X-Next-Offset": str(chunk.next_offset),
+        "X-End": "1" if chunk.end else "0",
+        "X-Skipped": str(chunk.skipped),
+    }
     return Response(chunk.data, media_type="application/octet-stream", headers=headers)
 
 

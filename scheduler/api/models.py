@@ -117,6 +117,10 @@ class ReserveRequest(Shape):
         return self
 
 
+class PauseRequest(Shape):
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class DrainRequest(Shape):
     reason: str = Field(min_length=1, max_length=500)
     deadline_in_s: float | None = Field(
@@ -158,6 +162,9 @@ class WorkerView(Shape):
     address: str | None
     exit_code: int | None
     simulated: bool
+    share_by: Literal["mps", "advisory"] | None = Field(
+        description="what holds the run to its share; advisory: nothing does; null: whole devices, or it has ended"
+    )
 
 
 class ReasonView(BaseModel):
@@ -211,7 +218,8 @@ class JobView(Shape):
     detail: str | None
     array_index: int | None
     array_limit: int | None = Field(description="so many tasks of its array run at a time")
-    after: list[str]
+    after: list[str] = Field(description="jobs that must succeed first")
+    after_any: list[str] = Field(description="jobs that must have ended first, however they did")
     time_limit_s: float | None
     deadline_s: float | None
     constraints: ConstraintsView
@@ -271,8 +279,48 @@ class JobViewAnswer(JobView, Answer):
     pass
 
 
+class ScheduleView(Shape):
+    """A job that is submitted again and again. `runs` counts its submissions, `skips` the times that were left out."""
+
+    name: str
+    tenant: str
+    kind: Literal["training", "batch", "benchmark"]
+    priority_class: str
+    state: Literal["active", "paused", "over"] = Field(description="over: no further time comes")
+    cron: str
+    zone: str
+    misfire: Literal["once", "skip"] = Field(description="what becomes of a time that nobody was there for")
+    next_s: float | None
+    paused: HoldView | None
+    runs: int
+    last_job: str | None = Field(description="the last job that it submitted, or the number of the array")
+    last_s: float | None = Field(description="the time that this was for")
+    last_is_live: bool = Field(description="that job has not ended: the next time is left out if it still has not")
+    skips: int
+    skipped_s: float | None = Field(description="the last time that was left out")
+    skipped_why: str
+    by: str
+    made_s: float
+
+
+class ScheduleAnswer(ScheduleView, Answer):
+    pass
+
+
+class ScheduleDetailAnswer(ScheduleAnswer):
+    spec: dict[str, Any]
+    upcoming_s: list[float] = Field(description="its next times; of a paused one as if it were resumed now")
+
+
+class SchedulesAnswer(Answer):
+    schedules: list[ScheduleView]
+
+
 class JobsAnswer(Answer):
     jobs: list[JobView]
+    schedules: list[ScheduleView] = Field(
+        default=[], description="of a submission: what is submitted again and again from now on"
+    )
     total: int | None = Field(
         default=None, description="of a listing: how many match; None where ended jobs go on beyond the limit"
     )
@@ -425,6 +473,7 @@ class NodeView(Shape):
     memory_bytes: int
     memory_free_bytes: int
     notes: list[str]
+    shares: Literal["mps", "advisory"] = Field(description="what holds jobs here to their shares; advisory: nothing")
     drain: DrainView | None
     readings: dict[str, dict[str, dict[str, Any]]] = Field(
         description='by device uuid and quantity: {"value","unit","at_s","quality"} or {"unavailable": reason}'
@@ -522,12 +571,23 @@ class AgentView(Shape):
     nodes: list[str]
 
 
+class PassTimesView(Shape):
+    """How long the service's batches took, from the first look at what was handed in to the last command sent."""
+
+    count: int = Field(description="batches since the service was started in which something was done")
+    last_s: float | None
+    p50_s: float | None = Field(description="of the last few thousand")
+    p99_s: float | None = Field(description="of the last few thousand")
+    longest_s: float | None = Field(description="since the service was started")
+
+
 class LoopView(Shape):
     """How the deciding loop fares. `store_error`: why nothing can be kept now; `bugs`: see the service's log."""
 
     bugs: int
     store_error: str | None
     backlog: int
+    pass_s: PassTimesView
 
 
 class StatusAnswer(Answer):

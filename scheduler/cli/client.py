@@ -38,11 +38,12 @@ def home_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """Octets of a log. `end`: the run is over and nothing follows."""
+    """Octets of a log. `end`: the run is over and nothing follows. `skipped`: so many before these were not kept."""
 
     data: bytes
     next_offset: int
     end: bool
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,9 @@ class Client:
         if answer.status != 200:
             raise self._failure(answer)
         try:
-            return LogPart(answer.body, int(answer.headers["x-next-offset"]), answer.headers["x-end"] == "1")
+            told = answer.headers
+            skipped = int(told.get("x-skipped", "0"))  # an older service does not say
+            return LogPart(answer.body, int(told["x-next-offset"]), told["x-end"] == "1", skipped)
         except (KeyError, ValueError):
             raise self._stranger(answer) from None
 

@@ -19,6 +19,10 @@ from scheduler.errors import NotFound
 
 Node = Mapping[str, Any]
 
+SHARES = {
+    "mps": "held by NVIDIA's MPS: a job gets no more of a card than its share",
+    "advisory": "advisory: nothing holds a job to its share of a card",
+}
 COLUMNS = (
     Column("NODE"),
     Column("SITE", shed=2),
@@ -161,6 +165,7 @@ def _show_one(node: Node) -> None:
             ("address", node["address"]),
             ("CPUs", f"{words.milli(node['cpus_free_milli'])} of {words.milli(node['cpus_milli'])} free"),
             ("memory", f"{words.size(node['memory_free_bytes'])} of {words.size(node['memory_bytes'])} free"),
+            ("shares", SHARES[node["shares"]]),
             ("notes", "\n".join(_notes(node))),
         ]
     )

@@ -49,6 +49,7 @@ VERBS: Mapping[str, Verb] = {
     "drain": Verb("drain:drain", "Empty a node: its jobs end, or save their work and move."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),
+    "schedules": Verb("schedules:schedules", "Recurring jobs: list, show, pause, resume, delete."),
     "tenants": Verb("tenants:tenants", "What tenants may hold and hold, and whose turn is next."),
     "bench": Verb("bench:bench", "Measure what the devices really deliver."),
     "simulate": Verb("simulate:simulate", "Try policies on recorded work; simulated."),

@@ -55,6 +55,7 @@ def serve(home: Home, started: Started) -> None:
     from scheduler.engine.ray_engine import RayEngine
     from scheduler.gateway.control import HttpGatewayControl
     from scheduler.ports import Principal
+    from scheduler.schema.cron import next_after
     from scheduler.schema.jobfile import job_from_mapping
     from scheduler.schema.load import load_site
     from scheduler.schema.policy import planner_policy
@@ -96,6 +97,7 @@ def serve(home: Home, started: Started) -> None:
         run_settings=run_settings(site),
         found_at=door.url,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
+        next_time=next_after,
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
         status_extra={
@@ -136,7 +138,7 @@ def run_settings(site: SiteConfig) -> RunSettings:
     from scheduler.service.dispatch import RunSettings
 
     users = {name: tenant.unix_user for name, tenant in site.tenants.items() if tenant.unix_user is not None}
-    return RunSettings(unix_users=users)
+    return RunSettings(unix_users=users, log_cap_bytes=site.logs.cap_bytes, log_keep_s=site.logs.keep_s)
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:

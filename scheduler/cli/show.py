@@ -61,6 +61,7 @@ def show(job_id: str, output: str) -> None:
             ("resumes from", job["resume_from"] if job["state"] not in words.ENDED else ""),
             ("retries", spec.get("retries") or ""),
             ("after", ", ".join(job["after"])),
+            ("after any end of", ", ".join(job["after_any"])),
             ("command" if spec.get("command") else "model", _command(spec)),
             ("working dir", spec.get("working_dir")),
             ("checkpoints", (spec.get("checkpoint") or {}).get("dir")),
@@ -165,7 +166,8 @@ def _place(worker: words.View) -> tuple[str, str]:
     """Its node and its devices there."""
     devices = words.ranges(worker["devices"])
     if worker["share_milli"]:
-        devices += f" ({words.milli(worker['share_milli'])} of it)"
+        advisory = ", advisory" if worker.get("share_by") == "advisory" else ""  # what ended is not held to anything
+        devices += f" ({words.milli(worker['share_milli'])} of it{advisory})"
     return worker["node"] + (" (simulated)" if worker["simulated"] else ""), devices
 
 

@@ -15,7 +15,8 @@ from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from scheduler.core.demand import Level
-from scheduler.core.jobs import JobKind, ModelRef
+from scheduler.core.jobs import JobKind, Misfire, ModelRef
+from scheduler.schema.cron import as_cron, as_zone
 from scheduler.schema.fields import (
     ConfigName,
     CpusMilli,
@@ -50,7 +51,7 @@ MAX_ENV_CHARS: Final = 32_768
 
 # Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
 RESERVED_ENV: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER"})
-RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_")
+RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_", "CUDA_MPS_")
 RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
@@ -155,7 +156,7 @@ class Deadline:
 
 
 def _as_deadline(value: object) -> Deadline:
-    if isinstance(value, str) and _DATE_START.match(value):
+    if is_date(value):
         return Deadline(at_s=as_moment_s(value))
     try:
         return Deadline(after_s=duration()(value))
@@ -189,6 +190,16 @@ def _as_array(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ARRAY:
         raise expected(f"a whole number from 1 to {MAX_ARRAY}, or {{count: N, limit: HOW MANY AT A TIME}}")
     return {"count": value}
+
+
+def _as_schedule(value: object) -> object:
+    """A cron expression stands for {cron: ...}."""
+    return value if isinstance(value, Mapping) else {"cron": as_cron(value)}
+
+
+def is_date(value: object) -> bool:
+    """Whether it looks like a moment, not a duration."""
+    return isinstance(value, str) and _DATE_START.match(value) is not None
 
 
 def _as_list(value: object) -> object:
@@ -240,6 +251,14 @@ class ArrayShape(Shape):
     limit: Annotated[int | None, PlainValidator(whole(1, MAX_ARRAY))] = None
 
 
+class ScheduleShape(Shape):
+    """`zone`: the site's where it is left out."""
+
+    cron: Annotated[str, PlainValidator(as_cron)]
+    zone: Annotated[str | None, PlainValidator(as_zone)] = None
+    misfire: Annotated[str, PlainValidator(one_of(*(rule.value for rule in Misfire)))] = Misfire.ONCE.value
+
+
 class SloShape(Shape):
     p99_ms: Annotated[float, PlainValidator(positive(3_600_000, "milliseconds: a number"))]
 
@@ -279,9 +298,11 @@ class JobShape(Shape):
     working_dir: Text | None = None
     array: Annotated[ArrayShape | None, BeforeValidator(_as_array)] = None
     after: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
+    after_any: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
     deadline: Annotated[Deadline | None, PlainValidator(_as_deadline)] = None
     within: Near | None = None
     spread: Near | None = None
     one_per: Near | None = None
     apart_from: Annotated[tuple[str, ...], PlainValidator(_as_apart_from)] = ()
     reservation: ConfigName | None = None
+    schedule: Annotated[ScheduleShape | None, BeforeValidator(_as_schedule)] = None

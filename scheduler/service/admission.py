@@ -16,8 +16,7 @@ from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
 from scheduler.ports import Principal
 from scheduler.service import reserving, tenants
-from scheduler.service.state import ServiceState
-from scheduler.service.steps import superseded_text
+from scheduler.service.state import ServiceState, superseded_text
 
 
 class Admission:
@@ -48,19 +47,20 @@ class Admission:
             )
         new = _counted(specs)
         self._check_limits(new)
-        for spec in specs:
-            _check_maximum(state, spec)
-            reserving.check_job(state, spec, by)
-            if spec.deadline_at_s is not None and spec.deadline_at_s <= self._now_s:
-                raise BadInput("the deadline is over already; give a later one, or none", field="deadline")
-        self._check_possible(specs)
+        self.check(specs, by)
         self._jobs += tasks
         for (tenant, simulated), (jobs, milli) in new.items():
             self._queued[tenant] = self._queued_jobs(tenant) + jobs
             self._queued_milli[tenant, simulated] = self._queued_devices(tenant, simulated) + milli
 
-    def _check_possible(self, specs: Sequence[JobSpec]) -> None:
+    def check(self, specs: Sequence[JobSpec], by: Principal) -> None:
+        """Could they ever run, for this submitter, whatever waits now? Raises BadInput or Forbidden."""
         state = self._state
+        for spec in specs:
+            _check_maximum(state, spec)
+            reserving.check_job(state, spec, by)
+            if spec.deadline_at_s is not None and spec.deadline_at_s <= self._now_s:
+                raise BadInput("the deadline is over already; give a later one, or none", field="deadline")
         if not state.cluster.node_names or any(status.facts is None for status in state.nodes.values()):
             return  # after a restart, until every node that carries a job has said what it has
         for spec in specs:

@@ -14,7 +14,17 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import draining, fairness, fencing, holding, nodes, reserving, scaling, typical_work
+from scheduler.service import (
+    draining,
+    fairness,
+    fencing,
+    holding,
+    nodes,
+    recurring,
+    reserving,
+    scaling,
+    typical_work,
+)
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelJobsRequested,
@@ -25,14 +35,19 @@ from scheduler.service.outcome import (
     HoldRequested,
     JobsSubmitted,
     Outcome,
+    PauseRequested,
     ReleaseRequested,
     RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
+    ScheduleFired,
+    ScheduleRequested,
     SupersededBy,
     Tick,
+    UnpauseRequested,
     UnreserveRequested,
+    UnscheduleRequested,
 )
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
@@ -76,6 +91,18 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             reserving.reserve(state, out, reservation, now_s)
         case UnreserveRequested(name=name):
             reserving.unreserve(state, out, name)
+        case ScheduleRequested():
+            recurring.schedule(state, out, event, now_s)
+        case PauseRequested():
+            recurring.pause(state, out, event)
+        case UnpauseRequested():
+            recurring.unpause(state, out, event, now_s)
+        case UnscheduleRequested():
+            recurring.unschedule(state, out, event)
+        case ScheduleFired(jobs=jobs):
+            recurring.fired(state, event)
+            for job in jobs:
+                _submitted(state, out, job, JobsSubmitted(jobs), now_s)
         case DrainRequested(drain=drain):
             known_node(state, drain.node)
             draining.drain(state, out, drain)
@@ -122,9 +149,9 @@ def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted
         return  # heard before
     typical_work.saw(state, [job])
     state.keep(job, now_s)
-    ended = {before: state.ended[before] for before in job.spec.after if before in state.ended}
-    ended |= {before: event.ended[before] for before in job.spec.after if before in event.ended}
-    waits_for = [before for before in job.spec.after if before in state.jobs]
+    ended = {before: state.ended[before] for before in job.spec.waits_for if before in state.ended}
+    ended |= {before: event.ended[before] for before in job.spec.waits_for if before in event.ended}
+    waits_for = [before for before in job.spec.waits_for if before in state.jobs]
     for before in waits_for:
         state.dependents.setdefault(before, set()).add(job.id)
     bad = [b for b in job.spec.after if b not in state.jobs and not ended.get(b, False)]
@@ -149,7 +176,7 @@ def _settle_dependents(state: ServiceState, out: Outcome, ended: str, now_s: flo
         if job is None or not isinstance(job.state, Pending) or not isinstance(job.state.reason, WaitingForJobs):
             continue
         rest = tuple(before for before in job.state.reason.jobs if before != ended)
-        if not state.ended.get(ended, False):
+        if ended in job.spec.after and not state.ended.get(ended, False):
             _dependency_failed(state, out, job, ended, now_s)
         elif rest:
             _wait_for_jobs(state, out, job, rest, now_s)
@@ -238,6 +265,8 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
             pass  # planning looks at what is due
         case "drain":
             draining.deadline_over(state, out, timer.subject, now_s)
+        case "schedule":
+            recurring.fire(state, out, timer.subject, now_s)
         case "silence":
             nodes.silence_over(state, out, timer.subject, now_s)
         case "first_contact":

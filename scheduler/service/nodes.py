@@ -31,6 +31,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
     if status.facts != event.facts or name not in state.cluster:
         state.cluster.add_node(event.facts)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
+    status.shares = event.shares
     status.heard(now_s)
     status.lived_s = _not_after(event.heard_s, now_s)
     status.up, status.silent_since_s, status.detail = True, None, ""

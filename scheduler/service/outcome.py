@@ -14,7 +14,7 @@ from node_agent.messages import Command, RunKey
 from scheduler.core.jobs import Hold, Job
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError
-from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Usage
+from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Schedule, Usage
 
 # ---- events ------------------------------------------------------------------------------------------------------
 
@@ -116,6 +116,48 @@ class UnreserveRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleRequested:
+    """A job is to be submitted again and again. `next_s` of the schedule is still to be found. Raises as
+    `recurring.schedule` says."""
+
+    schedule: Schedule
+    kind: Literal["schedule_requested"] = "schedule_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """`key`: tenant and name. Raises NotFound, Forbidden."""
+
+    key: tuple[str, str]
+    hold: Hold
+    kind: Literal["pause_requested"] = "pause_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class UnpauseRequested:
+    key: tuple[str, str]
+    by_operator: bool
+    kind: Literal["unpause_requested"] = "unpause_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class UnscheduleRequested:
+    key: tuple[str, str]
+    by_operator: bool
+    kind: Literal["unschedule_requested"] = "unschedule_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFired:
+    """The store has taken what a schedule submitted for the time `due_s`: the first event after that."""
+
+    key: tuple[str, str]
+    due_s: float | None
+    jobs: tuple[Job, ...]
+    kind: Literal["schedule_fired"] = "schedule_fired"
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
     drain: Drain
     kind: Literal["drain_requested"] = "drain_requested"
@@ -160,6 +202,11 @@ Event = (
     | ScaleRequested
     | ReserveRequested
     | UnreserveRequested
+    | ScheduleRequested
+    | PauseRequested
+    | UnpauseRequested
+    | UnscheduleRequested
+    | ScheduleFired
     | DrainRequested
     | ResumeRequested
     | CloseDownRequested
@@ -193,6 +240,21 @@ class Unreserve:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unschedule:
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """`due` has its time now: its job is to be submitted, and its next time is `next_s`, both or neither."""
+
+    due: Schedule
+    next_s: float | None
+    at_s: float
+
+
 @dataclass(slots=True)
 class Outcome:
     """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change, `usage`
@@ -204,6 +266,7 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     drains: list[Drain | Undrain] = field(default_factory=list)
     reservations: list[Reservation | Unreserve] = field(default_factory=list)
+    schedules: list[Schedule | Unschedule | Firing] = field(default_factory=list)
     usage: Usage | None = None
     usage_records: list[UsageEntry] = field(default_factory=list)
     routes: tuple[Route, ...] | None = None
@@ -225,4 +288,5 @@ class Outcome:
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
-        return bool(self.changes or self.usage_records or self.results or self.drains or self.reservations)
+        rest = self.results or self.drains or self.reservations or self.schedules
+        return bool(self.changes or self.usage_records or rest)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
@@ -38,7 +38,7 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Route
+from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
 from scheduler.service.array_windows import ArrayWindows
 from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.outcome import Outcome
@@ -67,6 +67,7 @@ class NodeStatus:
     facts: NodeFacts | None = None
     up: bool = False
     notes: tuple[str, ...] = ()
+    shares: Literal["mps", "advisory"] = "advisory"
     agent_pid: int | None = None
     detail: str = ""
     contact_s: float | None = None
@@ -142,6 +143,10 @@ class ServiceState:
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
     run_settings: RunSettings = field(default_factory=RunSettings)
+    most_live_jobs: int = 100_000
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
+    """By tenant and name."""
+    next_time: NextTime = no_time
 
     # What the planner is asked about, kept as the jobs change.
     queue: Queue = field(default_factory=Queue)
@@ -416,6 +421,13 @@ def time_limit_due_s(job: Job) -> float | None:
     if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
         return None
     return job.state.since_s + job.spec.time_limit_s
+
+
+def superseded_text(state: ServiceState) -> str:
+    return (
+        f"another service (epoch {state.superseded_by}) has taken over from this one"
+        f" (epoch {state.epoch}); ask that one, and stop this one"
+    )
 
 
 def workers_of(job: Job) -> tuple[WorkerRun, ...]:

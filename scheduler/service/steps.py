@@ -26,8 +26,8 @@ from scheduler.errors import SuanliError, Superseded, Unavailable
 from scheduler.ports import Clock, Engine, GatewayControl, NodeDown, NodeUp, RunEvent, Store
 from scheduler.service import machine
 from scheduler.service.keeping import Keeping
-from scheduler.service.outcome import Event, JobsSubmitted, Outcome, Tick
-from scheduler.service.state import ServiceState
+from scheduler.service.outcome import Event, JobsSubmitted, Outcome, ScheduleFired, Tick
+from scheduler.service.state import ServiceState, superseded_text
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,10 @@ class Inbox:
         taken = list(self.asked)
         self.asked.clear()
         return taken
+
+    def put_first(self, events: Sequence[Event]) -> None:
+        """To be looked at before whatever else was handed in."""
+        self.events.extendleft(reversed(events))
 
     def unlooked(self) -> list[Event]:
         """The events, which stay."""
@@ -233,6 +237,8 @@ class ServiceSteps:
             log.warning("the store takes commits again")
             self.store_error = None
         self.bugs += batch.keeping.bugs
+        # Before anything that was submitted later: it may name these jobs.
+        self.inbox.put_first(list(batch.keeping.fired.values()))
         self._act(batch)
         return True
 
@@ -343,18 +349,11 @@ class ServiceSteps:
         log.exception("a bug in the service (%s); it goes on. Event: %.2000r", what, event)
 
 
-def superseded_text(state: ServiceState) -> str:
-    return (
-        f"another service (epoch {state.superseded_by}) has taken over from this one"
-        f" (epoch {state.epoch}); ask that one, and stop this one"
-    )
-
-
 def _job_of(event: Event) -> str:
     match event:
         case RunEvent(event=said) if said.key is not None:
             return said.key.job_id
-        case JobsSubmitted(jobs=jobs):
+        case JobsSubmitted(jobs=jobs) | ScheduleFired(jobs=jobs):
             return ", ".join(job.id for job in jobs[:5])
         case NodeUp() | NodeDown():
             return "none (a node)"

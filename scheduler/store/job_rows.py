@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.plain_text import plain_text
 from scheduler.ports import Change, StoredEvent
 from scheduler.store import encoding, tables
+
+_IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
 
 def number_jobs(
@@ -28,6 +30,7 @@ def number_jobs(
     return jobs
 
 
+INSERT_EVENTS = insert(tables.events)
 UPDATE_JOB = (
     update(tables.jobs)
     .where(tables.jobs.c.id == bindparam("job_id"))
@@ -136,3 +139,12 @@ def job(row: Row[Any]) -> Job:
         workers_wanted=row.workers_wanted,
         held=encoding.hold_from_text(row.held_json),
     )
+
+
+def jobs_named(connection: Connection, ids: Sequence[str]) -> list[Job]:
+    """In the order of the ids, all of which there are."""
+    found: dict[str, Job] = {}
+    for first in range(0, len(ids), _IDS_AT_ONCE):
+        query = select(tables.jobs).where(tables.jobs.c.id.in_(ids[first : first + _IDS_AT_ONCE]))
+        found |= {row.id: job(row) for row in connection.execute(query)}
+    return [found[job_id] for job_id in ids]

@@ -124,5 +124,10 @@ def _from_4(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE jobs ADD COLUMN held_json TEXT"))
 
 
+def _from_5(connection: Connection) -> None:
+    """Jobs can be submitted again and again."""
+    tables.metadata.create_all(connection, tables=[tables.schedules])
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4}
+_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}

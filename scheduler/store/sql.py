@@ -23,8 +23,8 @@ from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, StoredEvent, Submission, Usage
-from scheduler.store import job_rows, submitting, tables, usage_rows
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage
+from scheduler.store import job_rows, schedule_rows, submitting, tables, usage_rows
 from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
 from scheduler.store.writing import WRITE, Writer
@@ -102,7 +102,7 @@ class SqlStore:
                 done = connection.execute(job_rows.UPDATE_JOB, changed)
                 known = done.rowcount in (len(newest), -1)
                 assert known, f"a change names a job that was never submitted: {list(newest)}"
-                connection.execute(insert(tables.events), events)
+                connection.execute(job_rows.INSERT_EVENTS, events)
             if usage_records:
                 usage_rows.write(connection, usage_records)
 
@@ -148,6 +148,16 @@ class SqlStore:
     def clear_reservation(self, name: str) -> None:
         table = tables.reservations
         self._replace(delete(table).where(table.c.name == name), table)
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        self._writer.write(lambda connection: schedule_rows.write(connection, schedule))
+
+    def clear_schedule(self, tenant: str, name: str) -> None:
+        table = tables.schedules
+        self._replace(delete(table).where(table.c.tenant == tenant, table.c.name == name), table)
+
+    def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
+        return submitting.submit_scheduled(self._writer, due, next_s, at_s=at_s)
 
     def set_usage(self, usage: Usage) -> None:
         rows = [{"account": name, "average": value, "at_s": usage.at_s} for name, value in usage.averages.items()]
@@ -254,6 +264,10 @@ class SqlStore:
             )
             for row in rows
         ]
+
+    def schedules(self) -> Sequence[Schedule]:
+        with self._read() as connection:
+            return schedule_rows.read(connection)
 
     def usage(self) -> Usage | None:
         with self._read() as connection:

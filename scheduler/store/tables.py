@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 
 # 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: meta.writes, meta.leader,
-# drains.deadline_s. 5: jobs.held_json. opening.py brings older stores up to this.
-SCHEMA_VERSION = 5
+# drains.deadline_s. 5: jobs.held_json. 6: schedules. opening.py brings older stores up to this.
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -117,6 +117,26 @@ reservations = Table(
     Column("by", Text, nullable=False),
     Column("made_s", Float(53), nullable=False),
     Column("tenants_json", Text, nullable=False),
+)
+
+# Jobs that are submitted again and again (ports.Schedule). `next_s` is null while one is paused.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("spec_json", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("by_operator", Boolean, nullable=False),
+    Column("made_s", Float(53), nullable=False),
+    Column("next_s", Float(53)),
+    Column("paused_json", Text),
+    Column("runs", Integer, nullable=False),
+    Column("last_job", String(64)),
+    Column("last_s", Float(53)),
+    Column("skips", Integer, nullable=False),
+    Column("skipped_s", Float(53)),
+    Column("skipped_why", Text, nullable=False),
 )
 
 # What fair share remembers: all rows are of the same moment, and replaced together.

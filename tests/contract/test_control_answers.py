@@ -15,7 +15,8 @@ from scheduler.cli import nodes as nodes_verb
 from scheduler.cli import queue as queue_verb
 from scheduler.cli.render import plain
 from scheduler.core.demand import Demand
-from scheduler.errors import Conflict, NotFound
+from scheduler.core.jobs import Recurrence
+from scheduler.errors import Conflict, Forbidden, NotFound
 from scheduler.ports import Principal, ServiceControl
 from tests.fakes.fake_control import FakeControl, node_view, worker_view
 from tests.fakes.fake_engine import node_facts
@@ -123,6 +124,31 @@ def test_holding_releasing_and_requeueing(side: Side) -> None:
     assert (rows[0]["state"], rows[0]["new"]) == ("preempting", None)
     assert side.control.job(rows[1]["new"], OPERATOR)["state"] == "pending"
     assert taken["changed"] == 2
+
+
+def test_schedules(side: Side) -> None:
+    nightly = spec(name="nightly", schedule=Recurrence("0 2 * * *", "Asia/Shanghai"))
+    nightly = replace(nightly, alternatives=(Demand(simulated=True),))
+    made = checked(models.JobsAnswer, side.control.submit([nightly], STUDIO))
+    assert (made["jobs"], made["schedules"][0]["state"]) == ([], "active")
+    with pytest.raises(Conflict, match="has a schedule nightly already"):
+        side.control.submit([nightly], STUDIO)
+    listed = checked(models.SchedulesAnswer, {"schema": "x"} | side.control.schedules(OPERATOR))["schedules"]
+    assert [(view["name"], view["tenant"], view["cron"]) for view in listed] == [("nightly", "studio", "0 2 * * *")]
+    assert side.control.schedules(HOSPITAL) == {"schedules": []}
+    detail = side.control.schedule("nightly", STUDIO, tenant=None)
+    assert len(checked(models.ScheduleDetailAnswer, {"schema": "x"} | detail)["upcoming_s"]) >= 2
+    paused = side.control.pause_schedule("nightly", OPERATOR, tenant="studio", reason="fans")
+    assert checked(models.ScheduleAnswer, {"schema": "x"} | paused)["paused"]["reason"] == "fans"
+    with pytest.raises(Forbidden):
+        side.control.resume_schedule("nightly", STUDIO, tenant=None)
+    resumed = checked(
+        models.ScheduleAnswer, {"schema": "x"} | side.control.resume_schedule("nightly", OPERATOR, tenant=None)
+    )
+    assert (resumed["state"], resumed["paused"]) == ("active", None)
+    checked(models.ScheduleAnswer, {"schema": "x"} | side.control.delete_schedule("nightly", STUDIO, tenant=None))
+    with pytest.raises(NotFound, match="there is no schedule nightly"):
+        side.control.schedule("nightly", OPERATOR, tenant=None)
 
 
 def test_the_site(side: Side) -> None:

@@ -27,8 +27,10 @@ from scheduler.core.jobs import (
     JobKind,
     JobSpec,
     JobState,
+    Misfire,
     ModelRef,
     Pending,
+    Recurrence,
     Running,
     Starting,
     Stopping,
@@ -55,7 +57,7 @@ from scheduler.core.reasons import (
 )
 from scheduler.core.usage_records import SeenLate, UsageRecord
 from scheduler.errors import BadInput, Conflict, Unavailable
-from scheduler.ports import Change, Drain, Reservation, Store, Submission, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Submission, Usage
 from scheduler.store.sql import SqlStore, open_store
 from scheduler.store.tables import SCHEMA_VERSION
 from tests.fakes.fake_store import FakeStore
@@ -223,6 +225,57 @@ def test_a_hold_comes_back_until_it_is_released(reopen: Open) -> None:
     assert reopen().live_jobs() == [job, *tasks]
 
 
+def scheduled(**given: Any) -> Schedule:
+    spec = replace(SPEC, name="nightly", schedule=Recurrence("0 2 * * *", "Asia/Shanghai", Misfire.SKIP))
+    return replace(Schedule("studio", "nightly", spec, "王", True, 5.0, 100.0), **given)
+
+
+def test_schedules_come_back_and_change_only_in_what_may_change(reopen: Open) -> None:
+    store = reopen()
+    other = scheduled(tenant="hospital")
+    store.set_schedule(scheduled())
+    store.set_schedule(other)
+    assert reopen().schedules() == [other, scheduled()]
+    paused = scheduled(next_s=None, paused=Hold("wang", "新风扇", 6.0), skips=2, skipped_s=90.0, skipped_why="忙")
+    reopen().set_schedule(replace(paused, by="somebody else", runs=9, last_job="9", last_s=1.0))
+    assert reopen().schedules() == [other, paused]
+    reopen().clear_schedule("studio", "nightly")
+    reopen().clear_schedule("studio", "never there")
+    assert reopen().schedules() == [other]
+
+
+def test_a_schedule_submits_once_for_each_time(reopen: Open) -> None:
+    store = reopen()
+    due = scheduled()
+    due = replace(due, spec=replace(due.spec, array_size=2))
+    store.set_schedule(due)
+    jobs = store.submit_scheduled(due, 200.0, at_s=101.0)
+    assert [(job.id, job.spec, job.array_index) for job in jobs] == [
+        ("1.0", due.job_spec(), 0),
+        ("1.1", due.job_spec(), 1),
+    ]
+    assert store.live_jobs() == jobs
+    assert store.job_events("1.0")[0].detail == {"by": "schedule nightly", "due_s": 100.0}
+    after = replace(due, next_s=200.0, runs=1, last_job="1", last_s=100.0)
+    assert store.schedules() == [after]
+    # Asked again, also by who does not know that it was taken, and after what else was written: the same jobs.
+    assert list(store.submit_scheduled(due, 200.0, at_s=150.0)) == list(jobs)
+    store.set_schedule(replace(after, next_s=None, paused=Hold("wang", "r", 6.0)))
+    assert list(reopen().submit_scheduled(due, 200.0, at_s=150.0)) == list(jobs)
+    store = reopen()
+    store.set_schedule(after)
+    assert [job.id for job in store.submit_scheduled(after, None, at_s=201.0)] == ["2.0", "2.1"]
+    (last,) = store.schedules()
+    assert (last.next_s, last.runs, last.last_job, last.last_s) == (None, 2, "2", 200.0)
+
+
+def test_what_is_not_due_or_not_there_submits_nothing(store: Store) -> None:
+    assert list(store.submit_scheduled(scheduled(), 200.0, at_s=1.0)) == []
+    store.set_schedule(scheduled(next_s=300.0))
+    assert list(store.submit_scheduled(scheduled(), 200.0, at_s=1.0)) == []
+    assert (store.live_jobs(), store.schedules()) == ([], [scheduled(next_s=300.0)])
+
+
 def test_events_say_what_happened_in_order(store: Store) -> None:
     (job,) = store.submit([SPEC], at_s=1.0, by="wang")
     up = placed(job, "n1", "n2")
@@ -364,11 +417,14 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
         lambda store, job: store.clear_drain("n2"),
         lambda store, job: store.set_reservation(NIGHT),
         lambda store, job: store.clear_reservation("other"),
+        lambda store, job: store.set_schedule(scheduled(name="other")),
+        lambda store, job: store.clear_schedule("studio", "other"),
+        lambda store, job: store.submit_scheduled(scheduled(), 200.0, at_s=2.0),
         lambda store, job: store.set_usage(Usage({"studio": 0.5}, 2.0)),
     ],
     ids=[
         *("submit", "commit", "use", "set_result", "set_drain", "clear_drain"),
-        *("set_reservation", "clear_reservation", "set_usage"),
+        *("set_reservation", "clear_reservation", "set_schedule", "clear_schedule", "submit_scheduled", "set_usage"),
     ],
 )
 def test_a_service_that_was_replaced_writes_nothing_any_more(
@@ -378,6 +434,7 @@ def test_a_service_that_was_replaced_writes_nothing_any_more(
     old.next_epoch()
     (job,) = old.submit([SPEC], at_s=1.0, by="x")
     old.set_drain(Drain("n2", "fan", "wang", 1.0))
+    old.set_schedule(scheduled())
     epoch = new.next_epoch()
     with pytest.raises(Conflict, match=rf"another service took over \(epoch {epoch}\)"):
         write(old, job)
@@ -385,7 +442,7 @@ def test_a_service_that_was_replaced_writes_nothing_any_more(
     assert new.job(job.id) == job
     assert new.results(job.id) == {}
     assert [drain.node for drain in new.drains()] == ["n2"]
-    assert (new.reservations(), new.usage()) == ([], None)
+    assert (new.reservations(), new.usage(), new.schedules()) == ([], None, [scheduled()])
     assert old.job(job.id) == job  # it may still look
     write(new, job)
 

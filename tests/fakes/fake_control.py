@@ -13,9 +13,10 @@ from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
-from scheduler.core.jobs import JobKind, JobSpec
+from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest
+from scheduler.service.pass_times import PassTimes
 
 ENDED = ("succeeded", "failed", "cancelled")
 GIB = 1024**3
@@ -50,7 +51,18 @@ def parse_job(mapping: Mapping[str, Any], principal: Principal) -> JobSpec:
         alternatives=(Demand(),),
         time_limit_s=60.0,
         after=tuple(mapping.get("after", ())),
+        schedule=_recurrence(mapping.get("schedule")),
     )
+
+
+def _recurrence(written: Any) -> Recurrence | None:
+    match written:
+        case None:
+            return None
+        case str():
+            return Recurrence(written, "Asia/Shanghai")
+        case _:
+            return Recurrence(written["cron"], written.get("zone", "UTC"), Misfire(written.get("misfire", "once")))
 
 
 def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = (0,), **more: Any) -> Json:
@@ -64,6 +76,7 @@ def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = 
         "address": None,
         "exit_code": None,
         "simulated": False,
+        "share_by": None,
     } | more
 
 
@@ -94,6 +107,7 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "array_index": None,
         "array_limit": None,
         "after": [],
+        "after_any": [],
         "time_limit_s": 60.0,
         "deadline_s": None,
         "constraints": {"within": None, "spread": None, "one_per": None, "apart_from": []},
@@ -133,6 +147,7 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
         "memory_bytes": 128 * GIB,
         "memory_free_bytes": 100 * GIB,
         "notes": [],
+        "shares": "advisory",
         "drain": None,
         "readings": {},
         "rack": None,
@@ -145,6 +160,30 @@ def drain_left(job: str, doing: str = "running", **more: Any) -> Json:
     """A job that is still on a drained node."""
     named = {"job": job, "name": "train", "tenant": "film-studio", "kind": "training", "workers": [0], "doing": doing}
     return named | more
+
+
+def schedule_view(name: str = "nightly", **more: Any) -> Json:
+    return {
+        "name": name,
+        "tenant": "film-studio",
+        "kind": "batch",
+        "priority_class": "normal",
+        "state": "active",
+        "cron": "0 2 * * *",
+        "zone": "Asia/Shanghai",
+        "misfire": "once",
+        "next_s": 1_800_000_000.0,
+        "paused": None,
+        "runs": 0,
+        "last_job": None,
+        "last_s": None,
+        "last_is_live": False,
+        "skips": 0,
+        "skipped_s": None,
+        "skipped_why": "",
+        "by": "olga",
+        "made_s": 1_700_000_000.0,
+    } | more
 
 
 def tenant_view(name: str = "film-studio", **more: Any) -> Json:
@@ -184,7 +223,10 @@ class FakeControl:
         """By job: its usage records."""
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
         self.reserved: dict[str, Json] = {}
+        self.scheduled: dict[tuple[str, str], Json] = {}
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
+        self.cuts: dict[tuple[str, int, int, str], tuple[int, int]] = {}
+        """By log: after how many bytes it was cut, and how many were lost there."""
         self.broken: Exception | None = None  # raised by the next call of `jobs`
         self.waiting = 0
         self.waits_begun = 0
@@ -212,7 +254,9 @@ class FakeControl:
     # -- ServiceControl --------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
-        views = []
+        views: list[Json] = []
+        if specs[0].schedule is not None:
+            return {"jobs": views, "schedules": [self._schedule(specs[0], by)]}
         with self._changed:
             for spec in specs:
                 job_id = str(1 + max((int(known.partition(".")[0]) for known in self.views), default=0))
@@ -393,6 +437,57 @@ class FakeControl:
         view["workers_wanted"] = replicas
         return view
 
+    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
+        key = (spec.tenant, spec.name)
+        if key in self.scheduled:
+            raise Conflict(f"tenant {spec.tenant} has a schedule {spec.name} already", field="name")
+        when = spec.schedule
+        assert when is not None
+        self.scheduled[key] = schedule_view(
+            spec.name,
+            tenant=spec.tenant,
+            kind=spec.kind.value,
+            priority_class=spec.priority_class,
+            by=by.name,
+            **{"cron": when.cron, "zone": when.zone, "misfire": when.misfire.value},
+        )
+        return self.scheduled[key]
+
+    def schedules(self, by: Principal) -> Json:
+        return {"schedules": [v for v in self.scheduled.values() if by.role != "tenant" or v["tenant"] == by.tenant]}
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        next_s = view["next_s"] or 1_800_000_000.0
+        return view | {"spec": {"command": ["true"], "working_dir": "/w"}, "upcoming_s": [next_s, next_s + 86_400.0]}
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        view = self._scheduled(name, by, tenant)
+        held = {"by": by.name, "reason": reason, "at_s": 1_750_000_000.0, "by_operator": by.role == "operator"}
+        view |= {"state": "paused", "paused": held, "next_s": None}
+        return view
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        if view["paused"] is None:
+            raise Conflict(f"schedule {name} is not paused")
+        if view["paused"]["by_operator"] and by.role != "operator":
+            raise Forbidden(f"schedule {name} is paused by an operator")
+        view |= {"state": "active", "paused": None, "next_s": 1_800_000_000.0}
+        return view
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        return self.scheduled.pop((view["tenant"], view["name"]))
+
+    def _scheduled(self, name: str, by: Principal, tenant: str | None) -> Json:
+        found = [v for v in self.schedules(by)["schedules"] if v["name"] == name and tenant in (None, v["tenant"])]
+        if not found:
+            raise NotFound(f"there is no schedule {name}", field="name")
+        if len(found) > 1:
+            raise Conflict(f"several tenants have a schedule {name}: say whose")
+        return found[0]
+
     def reservations(self, by: Principal) -> Json:
         return {"reservations": sorted(self.reserved.values(), key=lambda view: view["start_s"])}
 
@@ -476,9 +571,23 @@ class FakeControl:
         data = self.logs.get((view["id"], wanted, worker, stream))
         if data is None:
             raise NotFound(f"job {view['id']} has no {stream} of worker {worker} in attempt {wanted}")
-        piece = data[offset : offset + limit]
+        cut = self.cuts.get((view["id"], wanted, worker, stream))
         over = view["state"] in ENDED or wanted < view["attempt"]
-        return LogChunk(piece, offset + len(piece), over and offset + len(piece) >= len(data))
+        if cut is not None and offset >= cut[0]:  # what is kept of it stands `lost` bytes further on
+            after, lost = cut
+            skipped = max(0, after + lost - offset)
+            start = max(offset, after + lost) - lost
+            piece = data[start : start + limit]
+            following = start + lost + len(piece)
+            return LogChunk(piece, following, over and following >= len(data) + lost, skipped if piece else 0)
+        piece = data[offset : min(offset + limit, cut[0] if cut else len(data))]
+        return LogChunk(piece, offset + len(piece), over and cut is None and offset + len(piece) >= len(data))
+
+    def cut_log(self, job_id: str, *, after: int, lost: int, rest: bytes) -> None:
+        """Of worker 0's log: `lost` bytes after the first `after` are gone, and `rest` follows them."""
+        name = (job_id, self.views[job_id]["attempt"], 0, "stdout")
+        self.logs[name] = self.logs[name][:after] + rest
+        self.cuts[name] = (after, lost)
 
     def status(self, by: Principal) -> Json:
         counts: dict[str, int] = {}
@@ -497,7 +606,7 @@ class FakeControl:
             "jobs": counts,
             "fragmentation": FRAGMENTATION,
             "store": "sqlite:///store.db",
-            "loop": {"bugs": 0, "store_error": None, "backlog": 0},
+            "loop": {"bugs": 0, "store_error": None, "backlog": 0, "pass_s": PassTimes().figures()},
         }
 
     # -- rules -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from scheduler.core.decisions import Policy
 from scheduler.core.demand import Demand, NodeFacts
 from scheduler.core.jobs import Checkpoint, Job, JobKind, JobSpec, shown
 from scheduler.ports import Principal
+from scheduler.schema.cron import next_after
 from scheduler.service.control import Service
 from scheduler.service.dispatch import RunSettings
 from tests.fakes.fake_clock import FakeClock
@@ -90,6 +91,7 @@ class World:
             status_extra={"version": "test"},
             max_live_jobs=self.max_live_jobs,
             half_life_s=self.half_life_s,
+            next_time=next_after,
             run_settings=self.run_settings,
         )
         service.start(thread=False)

@@ -181,15 +181,15 @@ PLANTS: Mapping[str, Plant] = {
 
 FOUND_BY: Mapping[str, tuple[int, str]] = {
     "acknowledges_what_was_refused": (7, "acknowledged"),
-    "acts_before_the_commit": (0, "committed_first"),
+    "acts_before_the_commit": (36, "committed_first"),
     "drops_what_could_not_be_kept": (7, "everything_ends"),
-    "no_fence": (3, "one_writer"),
+    "no_fence": (1, "one_writer"),
     "lease_never_lapses": (174, "one_writer"),
     "lost_re_adopt": (0, "nothing_left"),
     "double_count": (1, "bill"),
     "gang_released_by_the_first": (2, "no_bugs"),
     "strays_go_on": (36, "nothing_left"),
-    "replica_beside_itself": (1, "ends_rightly"),
+    "replica_beside_itself": (18, "one_owner"),
     "reconnects_beyond_quota": (212, "no_bugs"),
     "believes_the_clock": (243, "ends_rightly"),
     "goes_on_from_a_torn_checkpoint": (2, "whole_checkpoint"),

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from node_agent import preparing
+from node_agent import housekeeping, preparing
 from node_agent.execution.logs import NoSuchLog
 from node_agent.host import AgentConfig, StaleEpoch, with_directories
 from node_agent.messages import (
@@ -608,3 +608,59 @@ def test_shutdown_leaves_nothing_and_close_leaves_everything(place: Path) -> Non
         assert list((place / "r").iterdir()) == []
 
     play(scene)
+
+
+# ---- logs ------------------------------------------------------------------------------------------------------------
+
+CHATTER = "i=0; while [ $i -lt 4000 ]; do printf '%01023d\\n' $i; i=$((i+1)); done; echo the end >&2; exec sleep 300"
+
+
+def test_a_log_is_capped_while_its_run_goes_on_writing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "CAP_PERIOD_S", 0.05)
+    cap, run = 256 << 10, place / "state" / "runs" / "1" / "attempt-1" / "worker-0"
+
+    def kept() -> int:
+        beside = [each for each in run.iterdir() if "stdout" in each.name]
+        return sum(each.stat().st_blocks * 512 for each in beside)
+
+    async def scene(a: Listener) -> None:
+        await a.perform([alone(key(), spec(CHATTER, log_cap_bytes=cap))])
+        await a.until(Started)
+        await condition(lambda: (run / "stderr").stat().st_size and kept() <= cap + 4096, "the cap")
+        data, offset, skipped = b"", 0, 0
+        while (chunk := await a.host.read_log("1", 1, 0, "stdout", offset, 1 << 20)).data:
+            data, offset, skipped = data + chunk.data, chunk.next_offset, skipped + chunk.skipped
+        assert (offset, len(data) + skipped) == (4000 * 1024, 4000 * 1024)
+        assert skipped > 3 << 20
+        assert data.startswith(b"0" * 1023 + b"\n")
+        assert data.endswith(b"%01023d\n" % 3999)
+
+    on_agent(place, scene)
+
+
+def test_a_run_that_is_over_before_anybody_looked_is_capped_at_its_end(place: Path) -> None:
+    run = place / "state" / "runs" / "1" / "attempt-1" / "worker-0"
+
+    async def scene(a: Listener) -> None:
+        await a.run(spec("head -c 3000000 /dev/zero | tr '\\0' x", log_cap_bytes=256 << 10))
+        await condition(lambda: (run / "stdout").stat().st_blocks * 512 <= 256 << 10)
+
+    on_agent(place, scene)
+
+
+def test_files_of_forgotten_runs_are_removed_and_of_others_not(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "CAP_PERIOD_S", 0.05)
+    monkeypatch.setattr(housekeeping, "RETENTION_PERIOD_S", 0.05)
+    monkeypatch.setattr(housekeeping, "FIRST_RETENTION_S", 0.05)
+    runs = place / "state" / "runs"
+
+    async def scene(a: Listener) -> None:
+        for job in ("1", "2"):
+            await a.run(spec("echo hello", log_keep_s=0.2), key(job))
+        await a.perform([Forget(1, key("1"))])
+        await condition(lambda: not (runs / "1").exists(), "the end of what was kept")
+        assert (await a.host.read_log("2", 1, 0, "stdout", 0, 100)).data == b"hello\n"
+        with pytest.raises(NoSuchLog):
+            await a.host.read_log("1", 1, 0, "stdout", 0, 100)
+
+    on_agent(place, scene)

@@ -307,6 +307,11 @@ def test_a_log_is_read_in_chunks_to_its_end(site: Site) -> None:
     assert first.headers["X-Content-Type-Options"] == "nosniff"
     second = get(site, "/v1/jobs/1/log?offset=2")
     assert (second.content, second.headers["X-Next-Offset"], second.headers["X-End"]) == (b"abc", "5", "0")
+    assert second.headers["X-Skipped"] == "0"
+    site.control.cut_log("1", after=4, lost=1000, rest=b"z")
+    third = get(site, "/v1/jobs/1/log?offset=4")
+    assert (third.content, third.headers["X-Next-Offset"], third.headers["X-Skipped"]) == (b"z", "1005", "1000")
+    site.control.cuts.clear()
     site.control.set_state("1", "succeeded")
     last = get(site, "/v1/jobs/1/log?offset=5")
     assert (last.content, last.headers["X-End"]) == (b"", "1")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.demand import Constraints, Demand, Level
-from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, ModelRef
+from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, Misfire, ModelRef, Recurrence
 from scheduler.errors import BadInput, Forbidden
 from scheduler.ports import Principal
 from scheduler.schema.job_models import JobShape, ResourcesShape
@@ -74,6 +74,7 @@ env: {LR: 0.001, STEPS: 60, NAME: a b}
 working_dir: /srv/train/.
 array: {count: 10, limit: 3}
 after: [7, "8.2", 7]
+after_any: 9
 slo: null
 """,
         site,
@@ -103,6 +104,7 @@ slo: null
         array_size=10,
         array_limit=3,
         after=("7", "8.2"),
+        after_any=("9",),
     )
 
 
@@ -158,7 +160,9 @@ def test_a_service_needs_no_time_limit_and_counts_replicas(site: SiteConfig, ope
     assert (spec.workers_min, spec.workers_max, spec.time_limit_s, spec.slo_p99_ms) == (2, 4, None, 200.0)
 
 
-@pytest.mark.parametrize("name", ["training", "inference", "batch", "benchmark", "array", "alternatives"])
+@pytest.mark.parametrize(
+    "name", ["training", "inference", "batch", "benchmark", "array", "alternatives", "nightly-benchmark"]
+)
 def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteConfig, film: Principal) -> None:
     path = repository / "configs" / "jobs" / f"{name}.yaml"
     data, lines = job_from_file(path)
@@ -169,6 +173,14 @@ def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteCo
     # The same job as JSON, as it travels to the API, is the same spec.
     travelled = json.loads(json.dumps(resolve_paths(data, repository)))
     assert job_from_mapping(travelled, source="job", lines=None, site=site, principal=drones) == spec
+
+
+def test_a_schedule_in_short_and_at_length(site: SiteConfig, operator: Principal) -> None:
+    short = parse(GOOD + 'schedule: "0  2 * * *"\n', site, operator)
+    assert short.schedule == Recurrence("0 2 * * *", site.time_zone, Misfire.ONCE)
+    long = parse(GOOD + 'schedule: {cron: "0 2 * * 1-5", zone: Asia/Shanghai, misfire: skip}\n', site, operator)
+    assert long.schedule == Recurrence("0 2 * * 1-5", "Asia/Shanghai", Misfire.SKIP)
+    assert parse(GOOD, site, operator).schedule is None
 
 
 # ---- bad ones ----------------------------------------------------------------------------------------------------
@@ -249,6 +261,38 @@ BAD: list[tuple[str, str, list[str]]] = [
     ),
     ("replicas of a batch job", GOOD + "replicas: 2\n", ["job.yaml:5: replicas: kind batch counts workers"]),
     ("workers of a service", SERVICE + "workers: 2\n", ["job.yaml:5: workers: kind inference counts replicas"]),
+    ("no cron", GOOD + "schedule: nightly\n", ["job.yaml:5: schedule: expected a cron expression of five fields"]),
+    (
+        "a bad hour",
+        GOOD + 'schedule: {cron: "0 25 * * *"}\n',
+        ["job.yaml:5: schedule.cron: expected a cron expression", "(bad hour); got '0 25 * * *'"],
+    ),
+    (
+        "a zone that is none",
+        GOOD + 'schedule: {cron: "0 2 * * *", zone: Asia/Shanghia}\n',
+        ["schedule.zone: expected the name of a time zone", "did you mean Asia/Shanghai"],
+    ),
+    (
+        "a misfire rule that is none",
+        GOOD + 'schedule: {cron: "0 2 * * *", misfire: later}\n',
+        ["schedule.misfire: expected one of once, skip; got 'later'"],
+    ),
+    ("a schedule without times", GOOD + "schedule: {zone: UTC}\n", ["job.yaml:5: schedule.cron: required"]),
+    (
+        "a recurring job after others",
+        GOOD + 'schedule: "0 2 * * *"\nafter: [7]\n',
+        ["job.yaml:6: after: names jobs of one time"],
+    ),
+    (
+        "a recurring job until a date",
+        GOOD + 'schedule: "0 2 * * *"\ndeadline: "2026-12-01T02:00+08:00"\n',
+        ["job.yaml:6: deadline: of a job with a schedule: a duration"],
+    ),
+    (
+        "a recurring service",
+        SERVICE + 'schedule: "0 2 * * *"\n',
+        ["job.yaml:5: schedule: kind inference has no end and so no next time"],
+    ),
     ("array of a service", SERVICE + "array: 2\n", ["job.yaml:5: array: kind inference cannot be an array"]),
     ("slo of a batch job", GOOD + "slo: {p99_ms: 5}\n", ["job.yaml:5: slo: is for kind inference"]),
     ("slo of zero", SERVICE + "slo: {p99_ms: 0}\n", ["job.yaml:5: slo.p99_ms: expected milliseconds", "got 0"]),
