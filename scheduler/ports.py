@@ -54,10 +54,13 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
+    """A node that is to be emptied. At `deadline_s` (epoch seconds; None: never) what is left there has to go."""
+
     node: str
     reason: str
     by: str
     at_s: float
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,11 +481,17 @@ class ServiceControl(Protocol):
 
     def nodes(self, by: Principal) -> Json: ...
 
+    def node(self, node: str, by: Principal) -> Json:
+        """One of them. NotFound where there is none of that name."""
+        ...
+
     def tenants(self, by: Principal) -> Json:
         """{"tenants": [...]}, the one whose turn is next first; a tenant sees itself alone."""
         ...
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json: ...
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
+        """The node's view. Jobs there run to their end, or save their work and go at the deadline."""
+        ...
 
     def resume(self, node: str, by: Principal) -> Json: ...
 

@@ -123,6 +123,13 @@ class PauseRequest(Shape):
 
 class DrainRequest(Shape):
     reason: str = Field(min_length=1, max_length=500)
+    deadline_in_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=366 * 86_400,
+        allow_inf_nan=False,
+        description="after so long, jobs that are left save their work and move; none: they run to their end",
+    )
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------
@@ -426,10 +433,23 @@ class DeviceView(Shape):
     labels: dict[str, str]
 
 
+class DrainLeftView(Shape):
+    """A job that is still on a drained node. `workers`: those of them that are there."""
+
+    job: str
+    name: str
+    tenant: str
+    kind: str
+    workers: list[int]
+    doing: Literal["running", "saving", "stopping", "being replaced", "waiting for a place elsewhere"]
+
+
 class DrainView(Shape):
     reason: str
     by: str
     at_s: float
+    deadline_s: float | None
+    left: list[DrainLeftView]
 
 
 class NodeReservationView(Shape):

@@ -46,7 +46,7 @@ VERBS: Mapping[str, Verb] = {
     "requeue": Verb("hold:requeue", "Take running jobs back to the queue; submit ended ones anew."),
     "scale": Verb("scale:scale", "Give a service more replicas, or fewer."),
     "nodes": Verb("nodes:nodes", "List nodes, their devices and what is free."),
-    "drain": Verb("drain:drain", "Start nothing new on a node."),
+    "drain": Verb("drain:drain", "Empty a node: its jobs end, or save their work and move."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),
     "schedules": Verb("schedules:schedules", "Recurring jobs: list, show, pause, resume, delete."),

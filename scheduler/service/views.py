@@ -32,8 +32,8 @@ from scheduler.core.jobs import (
 from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Json, Reservation, StoredEvent
-from scheduler.service import reserving
+from scheduler.ports import Drain, Json, Reservation, StoredEvent
+from scheduler.service import draining, reserving
 from scheduler.service.overuse import SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
@@ -281,7 +281,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
         "memory_free_bytes": state.cluster.free_memory_bytes(status.name),
         "notes": notes,
         "shares": status.shares,
-        "drain": None if drain is None else {"reason": drain.reason, "by": drain.by, "at_s": drain.at_s},
+        "drain": None if drain is None else _drain_view(state, drain),
         "readings": readings,
         "rack": facts.rack,
         "labels": dict(facts.labels),
@@ -290,6 +290,16 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
             for reservation, (start_s, end_s) in _upcoming(state, now_s)
             if status.name in reservation.nodes
         ],
+    }
+
+
+def _drain_view(state: ServiceState, drain: Drain) -> Json:
+    return {
+        "reason": drain.reason,
+        "by": drain.by,
+        "at_s": drain.at_s,
+        "deadline_s": drain.deadline_s,
+        "left": draining.left_view(state, drain.node),
     }
 
 

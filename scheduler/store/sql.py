@@ -118,7 +118,13 @@ class SqlStore:
         )
 
     def set_drain(self, drain: Drain) -> None:
-        row = {"node": drain.node, "reason": plain_text(drain.reason), "by": plain_text(drain.by), "at_s": drain.at_s}
+        row = {
+            "node": drain.node,
+            "reason": plain_text(drain.reason),
+            "by": plain_text(drain.by),
+            "at_s": drain.at_s,
+            "deadline_s": drain.deadline_s,
+        }
         self._replace(delete(tables.drains).where(tables.drains.c.node == drain.node), tables.drains, row)
 
     def clear_drain(self, node: str) -> None:
@@ -239,7 +245,7 @@ class SqlStore:
     def drains(self) -> Sequence[Drain]:
         with self._read() as connection:
             rows = connection.execute(select(tables.drains).order_by(tables.drains.c.node)).all()
-        return [Drain(row.node, row.reason, row.by, row.at_s) for row in rows]
+        return [Drain(row.node, row.reason, row.by, row.at_s, row.deadline_s) for row in rows]
 
     def reservations(self) -> Sequence[Reservation]:
         with self._read() as connection:

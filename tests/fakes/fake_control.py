@@ -156,6 +156,12 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
     } | more
 
 
+def drain_left(job: str, doing: str = "running", **more: Any) -> Json:
+    """A job that is still on a drained node."""
+    named = {"job": job, "name": "train", "tenant": "film-studio", "kind": "training", "workers": [0], "doing": doing}
+    return named | more
+
+
 def schedule_view(name: str = "nightly", **more: Any) -> Json:
     return {
         "name": name,
@@ -225,6 +231,8 @@ class FakeControl:
         self.waiting = 0
         self.waits_begun = 0
         self.cancels: list[list[str]] = []
+        self.on_look: list[Callable[[Json], None]] = []
+        """What happens to a node's view each time that it alone is looked at, one after the other."""
 
     # -- what tests do to it ---------------------------------------------------------------------------------------
 
@@ -523,12 +531,24 @@ class FakeControl:
     def nodes(self, by: Principal) -> Json:
         return {"nodes": list(self.node_views.values()), "fragmentation": FRAGMENTATION}
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+    def node(self, node: str, by: Principal) -> Json:
+        if self.on_look:
+            self.on_look.pop(0)(self._node(node))
+        return self._node(node)
+
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
         view = self._node(node)
-        busy = any(device["jobs"] for device in view["devices"])
+        left = [drain_left(job) for device in view["devices"] for job in device["jobs"]]
+        now_s = time.time()
         view |= {
-            "state": "draining" if busy else "drained",
-            "drain": {"reason": reason, "by": by.name, "at_s": time.time()},
+            "state": "draining" if left else "drained",
+            "drain": {
+                "reason": reason,
+                "by": by.name,
+                "at_s": now_s,
+                "deadline_s": None if deadline_in_s is None else now_s + deadline_in_s,
+                "left": left,
+            },
         }
         return view
 
