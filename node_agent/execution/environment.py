@@ -107,6 +107,7 @@ def _files(spec: LaunchSpec, key: RunKey, facts: RunFacts) -> dict[str, str]:
     if directory is not None:
         files["SUANLI_CHECKPOINT_DIR"] = str(directory)
         files["SUANLI_CHECKPOINT_ACK"] = str(facts.paths.checkpoint_ack)
+        files["SUANLI_CHECKPOINT_SIGNAL"] = spec.checkpoint_signal
     if spec.resume_from is not None:
         files["SUANLI_RESUME_FROM"] = spec.resume_from
     if spec.serves:

@@ -86,6 +86,7 @@ def test_the_whole_of_it() -> None:
         "SUANLI_RESULT_FILE": "/state/run/result.json",
         "SUANLI_CHECKPOINT_DIR": "/ckpt/12.3/attempt-2",
         "SUANLI_CHECKPOINT_ACK": "/state/run/checkpoint-ack",
+        "SUANLI_CHECKPOINT_SIGNAL": "SIGUSR1",
         "SUANLI_RESUME_FROM": "/ckpt/12.3/attempt-1",
     }
 
