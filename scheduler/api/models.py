@@ -211,7 +211,8 @@ class JobView(Shape):
     detail: str | None
     array_index: int | None
     array_limit: int | None = Field(description="so many tasks of its array run at a time")
-    after: list[str]
+    after: list[str] = Field(description="jobs that must succeed first")
+    after_any: list[str] = Field(description="jobs that must have ended first, however they did")
     time_limit_s: float | None
     deadline_s: float | None
     constraints: ConstraintsView
@@ -550,12 +551,23 @@ class AgentView(Shape):
     nodes: list[str]
 
 
+class PassTimesView(Shape):
+    """How long the service's batches took, from the first look at what was handed in to the last command sent."""
+
+    count: int = Field(description="batches since the service was started in which something was done")
+    last_s: float | None
+    p50_s: float | None = Field(description="of the last few thousand")
+    p99_s: float | None = Field(description="of the last few thousand")
+    longest_s: float | None = Field(description="since the service was started")
+
+
 class LoopView(Shape):
     """How the deciding loop fares. `store_error`: why nothing can be kept now; `bugs`: see the service's log."""
 
     bugs: int
     store_error: str | None
     backlog: int
+    pass_s: PassTimesView
 
 
 class StatusAnswer(Answer):

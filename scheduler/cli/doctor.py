@@ -51,6 +51,7 @@ def examine(home: Home, config: Path | None) -> list[Finding]:
         ("nvml", _nvml),
         ("disk", lambda: _disk(home)),
         ("ports", lambda: _ports(home, config)),
+        ("parts", lambda: _parts(home)),
         ("quotas", lambda: _quotas(home)),
         ("clock", _clock),
         ("isolation", lambda: _isolation(home, config)),
@@ -154,6 +155,29 @@ def _ports(home: Home, config: Path | None) -> list[Finding]:
         except SuanliError as error:
             findings.append(Finding("ports", "bad", error.message, f"free it, or `suanli up --{door}-port 0`"))
     return findings
+
+
+def _parts(home: Home) -> list[Finding]:
+    """Of an instance that is up: what does not live, and who brings it back."""
+    from scheduler.cli.parts import PARTS
+
+    started = home.started() if home.path.exists() else None
+    if started is None:
+        return []
+    dead = [name for name in PARTS if name not in started.living()]
+    findings = []
+    for name in dead:
+        if name == "supervisor":
+            said, mend = (
+                "the supervisor is dead: what dies now stays dead",
+                "run `suanli up`, which starts what is missing",
+            )
+        elif "supervisor" in dead:
+            said, mend = f"{name} is dead", "run `suanli up`, which starts what is missing; running jobs are kept"
+        else:
+            said, mend = f"{name} is dead and is being started again", f"if that lasts, see {home.logs / name}.log"
+        findings.append(Finding("parts", "note" if "supervisor" not in dead else "bad", said, mend))
+    return findings or [Finding("parts", "ok", f"{', '.join(PARTS)} live")]
 
 
 def _quotas(home: Home) -> list[Finding]:

@@ -87,6 +87,15 @@ def _is_zombie(pid: int) -> bool:
     return fields is not None and fields[0] in "ZX"
 
 
+def program_of(pid: int) -> str:
+    """The file name of what it runs, as it was told; empty: it has ended."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return os.fsdecode(words[0]).rpartition("/")[2]
+
+
 def processes_of_session(session: int) -> list[int]:
     """Living processes whose session is `session` (all that a session leader we started has started)."""
     found = []

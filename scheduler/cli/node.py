@@ -7,6 +7,7 @@ live on; ending it takes the node out, its agent and jobs with it.
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -18,21 +19,25 @@ from pathlib import Path
 import click
 
 from scheduler.backoff import Backoff
+from scheduler.cli.head_watch import HeadWatch
 from scheduler.cli.instance import (
     Home,
     ProcessId,
     Started,
     end_session,
     pid_file_process,
+    processes_of_session,
+    program_of,
     session_is_ours,
     write_private,
 )
 from scheduler.cli.parts import instance_environment, keeper_argv, ray_arguments, ray_environment, start_detached
 from scheduler.cli.stopping import stop_instance
-from scheduler.engine.keeper import RAY_NODE_ID
+from scheduler.engine.keeper import RAY_NODE_ID, RAYLET
 from scheduler.errors import BadInput, Unavailable
 
 KEEPER = "keeper.json"
+LOOK_EVERY_S = 2.0
 TELL_WITHIN_S = 15.0
 
 
@@ -124,15 +129,17 @@ def _stay(home: Home, head: str, ray_arguments: list[str], ray_token: Path, join
     temp_dir = runtime_dir / "r"
     _end_earlier(home)
     keeper: ProcessId | None = None
-    backoff = Backoff()
+    backoff, watch = Backoff(), HeadWatch(lambda: _answers(head))
     try:
         click.echo(f"{joins}; ctrl-C takes it out again", err=True)
         while True:
             keeper = start_detached(keeper_argv(temp_dir, ray_arguments), environment, home.logs / "ray.log")
             write_private(home.path / KEEPER, json.dumps(asdict(keeper)))
             started_s = time.monotonic()
-            while not keeper.wait_gone(timeout_s=3600.0):
-                pass
+            while not keeper.wait_gone(timeout_s=LOOK_EVERY_S):
+                if watch.came_back(time.monotonic()):
+                    click.echo("the head is in reach again: Ray joins it anew", err=True)
+                    _end_raylet(keeper)
             # Jobs and their launcher live on and are found by the next agent; what is left of Ray is not.
             end_session(keeper.pid)
             pause_s = backoff.after_death(time.monotonic() - started_s)
@@ -154,6 +161,22 @@ def _end_earlier(home: Home) -> None:
     earlier = pid_file_process(home.path / KEEPER)
     if earlier is not None and session_is_ours(home, earlier):
         end_session(earlier.pid)
+
+
+def _answers(head: str) -> bool:
+    try:
+        socket.create_connection(_parse_head(head), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _end_raylet(keeper: ProcessId) -> None:
+    """Its keeper starts it again as a new node."""
+    for pid in processes_of_session(keeper.pid):
+        raylet = ProcessId.of(pid)
+        if raylet is not None and program_of(pid) == RAYLET:
+            raylet.signal(signal.SIGKILL)
 
 
 def _ray_node_id(temp_dir: Path) -> str:

@@ -61,6 +61,7 @@ def show(job_id: str, output: str) -> None:
             ("resumes from", job["resume_from"] if job["state"] not in words.ENDED else ""),
             ("retries", spec.get("retries") or ""),
             ("after", ", ".join(job["after"])),
+            ("after any end of", ", ".join(job["after_any"])),
             ("command" if spec.get("command") else "model", _command(spec)),
             ("working dir", spec.get("working_dir")),
             ("checkpoints", (spec.get("checkpoint") or {}).get("dir")),

@@ -63,6 +63,7 @@ def _job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
             "--array", metavar="N[%LIMIT]", help="N jobs that differ in SUANLI_ARRAY_INDEX, LIMIT of them at a time."
         ),
         click.option("--after", metavar="ID", multiple=True, help="Only when that job has succeeded; may be repeated."),
+        click.option("--after-any", metavar="ID", multiple=True, help="Only when that job has ended, however it did."),
         click.option("--deadline", metavar="TIME", help="When it should be done: 6h from now, 2026-12-01T02:00+08:00."),
         click.option("--within", metavar="LEVEL", help="All its workers in one island, node, rack or site."),
         click.option("--spread", metavar="LEVEL", help="Its workers evenly over islands, nodes, racks or sites."),
@@ -103,10 +104,11 @@ def submit(
     if quiet and (dry_run or output == "json"):
         raise click.UsageError("-q prints an id alone; leave out --dry-run and -o json", context)
     client: Client | None = None
-    if "last" in flags["after"]:
+    if "last" in (*flags["after"], *flags["after_any"]):
         client = Client.from_env()
         last = client.get("/v1/jobs/last")["id"]
-        flags["after"] = tuple(last if job_id == "last" else job_id for job_id in flags["after"])
+        for name in ("after", "after_any"):
+            flags[name] = tuple(last if job_id == "last" else job_id for job_id in flags[name])
     job = job_mapping(file, {**flags, "command": context.meta.get(ARGV, ())})
     client = client or Client.from_env()
     if dry_run:

@@ -10,11 +10,13 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 
@@ -29,15 +31,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.1
+LONGEST_IF_UP_S = 1.0
+DOOR_WITHIN_S = 0.2
 
 
 class Supervisor:
     """`look` again and again. `start` starts the named part and records it; raises Conflict while `up` or `down` is at
-    work, SuanliError or OSError when it could not.
+    work, SuanliError or OSError when it could not. `is_up`: whether the part has come so far that its door is open.
     """
 
-    def __init__(self, start: Callable[[str], None]) -> None:
+    def __init__(self, start: Callable[[str], None], is_up: Callable[[str], bool]) -> None:
         self._start = start
+        self._is_up = is_up
+        self._was_up: dict[str, bool] = {}
         self._backoffs = {name: Backoff() for name in WATCHED}
         self._since_s: dict[str, tuple[ProcessId, float]] = {}  # who was seen alive, since when
         self._due_s: dict[str, float] = {}
@@ -51,11 +57,15 @@ class Supervisor:
             if process.alive():
                 if name not in self._since_s or self._since_s[name][0] != process:
                     self._since_s[name] = (process, now_s)
+                    self._was_up[name] = False
+                self._was_up[name] = self._was_up[name] or self._is_up(name)
                 self._due_s.pop(name, None)
                 continue
             if name not in self._due_s:
                 ran_s = now_s - self._since_s[name][1] if name in self._since_s else 0.0
                 pause_s = self._backoffs[name].after_death(ran_s)
+                if self._was_up.get(name):  # it was of use, and will be again: what kills it came from outside
+                    pause_s = min(pause_s, LONGEST_IF_UP_S)
                 self._due_s[name] = now_s + pause_s
                 later = f" in {pause_s:g} s" if pause_s else ""
                 log.warning("%s (pid %d) died; it is started again%s", name, process.pid, later)
@@ -84,6 +94,19 @@ def start_again(home: Home, site: SiteConfig, name: str) -> None:
         start_part(home, site, started, name)
 
 
+def _is_open(home: Home, name: str) -> bool:
+    """Whether somebody listens at that part's door."""
+    started = home.started()
+    if started is None:
+        return False
+    door = urlsplit({"ray": f"//{started.ray_address}", "gateway": started.gateway, "service": started.api}[name])
+    try:
+        socket.create_connection((door.hostname or "", door.port or 0), timeout=DOOR_WITHIN_S).close()
+    except OSError:
+        return False
+    return True
+
+
 @click.command()
 @click.option("--home", "home_path", type=click.Path(path_type=Path), required=True)
 def main(home_path: Path) -> None:
@@ -103,7 +126,7 @@ def main(home_path: Path) -> None:
     except SuanliError as error:
         click.echo(error.message, err=True)
         sys.exit(error.exit_code)
-    supervisor = Supervisor(lambda name: start_again(home, site, name))
+    supervisor = Supervisor(lambda name: start_again(home, site, name), lambda name: _is_open(home, name))
     while not told_to_go:
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:  # what it started is its child, and must not stay as a zombie

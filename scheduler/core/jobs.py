@@ -62,14 +62,14 @@ class Recurrence:
 class JobSpec:
     """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
 
-    Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic;
-    for inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array;
-    `array_limit`: so many of its tasks may run at a time, None for as many as fit.
-    `after` holds ids of jobs that must succeed first. `tenant`, `priority_class` and `priority` come from the token's
-    rights and the configuration, never from the job file alone. At most one of `deadline_after_s` (seconds from its
-    submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to. `reservation` names
-    the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be scaled to nothing.
-    With `schedule` it is no job itself but says what is submitted again and again.
+    Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic; for
+    inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array;
+    `array_limit`: so many of its tasks may run at a time, None for as many as fit. `after` holds ids of jobs that must
+    succeed first, `after_any` of jobs that must have ended, however they did. `tenant`, `priority_class` and `priority`
+    come from the token's rights and the configuration, never from the job file alone. At most one of `deadline_after_s`
+    (seconds from its submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to.
+    `reservation` names the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be
+    scaled to nothing. With `schedule` it is no job itself but says what is submitted again and again.
     """
 
     name: str
@@ -91,11 +91,17 @@ class JobSpec:
     array_size: int = 0
     array_limit: int | None = None
     after: tuple[str, ...] = field(default=())
+    after_any: tuple[str, ...] = field(default=())
     deadline_after_s: float | None = None
     deadline_at_s: float | None = None
     constraints: Constraints = UNCONSTRAINED
     reservation: str | None = None
     schedule: Recurrence | None = None
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Jobs that must have ended first, each once."""
+        return tuple(dict.fromkeys((*self.after, *self.after_any))) if self.after_any else self.after
 
 
 # ---- why an attempt or a job ended -------------------------------------------------------------------------------

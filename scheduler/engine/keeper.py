@@ -34,7 +34,7 @@ from scheduler.backoff import Backoff
 
 GCS, RAYLET = "gcs_server", "raylet"
 NODE_ID = "--node_id="
-QUICK_DEATHS = 4
+QUICK_DEATHS = 6
 """So many deaths of one process in a row, each soon after its start, and starting it alone is taken not to help."""
 RAY_NODE_ID = "ray_node_id"
 """The file in the temporary directory that names the raylet's node."""

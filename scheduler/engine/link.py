@@ -128,13 +128,15 @@ class AgentLink:
     # ---- events ----------------------------------------------------------------------------------------------------
 
     def may_poll(self) -> bool:
-        """Everything received is committed: the next poll acknowledges it."""
+        """Everything received is committed: the next poll acknowledges it. Where that lasts (the store takes nothing),
+        one that acknowledges less goes out every `poll_s` all the same: renewals need the agent's clock.
+        """
         return self._open and self.acked >= self.received
 
     def poll(self, now_s: float) -> int:
         """After which event the poll asks that goes out now."""
         self._poll_sent_s = now_s
-        return self.received
+        return self.acked
 
     def on_batch(self, batch: EventBatch, now_s: float) -> tuple[list[EngineEvent], bool]:
         """(events for the service, whether the agent must be greeted again): an answer to a poll of this session."""
@@ -142,8 +144,9 @@ class AgentLink:
             return [], True  # it was replaced behind our back
         self._has_lived(self._poll_sent_s)
         told: list[EngineEvent] = []
+        takes_more = self.acked >= self.received  # else what is new stays with the agent, however much it becomes
         for numbered in batch.events:
-            if numbered.seq > self.received:
+            if takes_more and numbered.seq > self.received:
                 self.received = numbered.seq
                 told.append(RunEvent(numbered.event, self.name, numbered.seq))
         if not self._open or batch.session != self.session:

@@ -341,7 +341,10 @@ class RayEngine:
                 return
             while not agent.link.may_poll():
                 agent.acked_event.clear()
-                await agent.acked_event.wait()
+                try:
+                    await asyncio.wait_for(agent.acked_event.wait(), wait_s)
+                except TimeoutError:
+                    break  # nothing can be committed now, and leases are renewed by the agent's clock: ask for that
 
     def _tell(self, events: Sequence[EngineEvent]) -> None:
         for event in events:

@@ -314,6 +314,7 @@ class JobShape(Shape):
     working_dir: Text | None = None
     array: Annotated[ArrayShape | None, BeforeValidator(_as_array)] = None
     after: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
+    after_any: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
     deadline: Annotated[Deadline | None, PlainValidator(_as_deadline)] = None
     within: Near | None = None
     spread: Near | None = None

@@ -130,8 +130,9 @@ def _check_recurring(data: Mapping[str, Any], problems: Problems) -> None:
     """What is submitted again and again must make sense each time."""
     if data.get("kind") == JobKind.INFERENCE:
         problems.add("schedule", "kind inference has no end and so no next time; leave the schedule out")
-    if "after" in data:
-        problems.add("after", "names jobs of one time, and a job with a schedule comes again; leave one of them out")
+    for field in ("after", "after_any"):
+        if field in data:
+            problems.add(field, "names jobs of one time, and a job with a schedule comes again; leave one of them out")
     if is_date(data.get("deadline")):
         problems.add("deadline", 'of a job with a schedule: a duration from each submission is expected ("6h")')
 
@@ -338,6 +339,7 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
         array_size=0 if job.array is None else job.array.count,
         array_limit=None if job.array is None else job.array.limit,
         after=job.after,
+        after_any=job.after_any,
         deadline_after_s=None if job.deadline is None else job.deadline.after_s,
         deadline_at_s=None if job.deadline is None else job.deadline.at_s,
         constraints=Constraints(_level(job.within), _level(job.spread), _level(job.one_per), job.apart_from),

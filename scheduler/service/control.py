@@ -27,35 +27,31 @@ from scheduler.ports import (
     Principal,
     Reservation,
     ReservationRequest,
-    Schedule,
     Store,
     StoredEvent,
     no_time,
+    task_ids,
 )
-from scheduler.service import cancelling, changing, fairness, recurring, recurring_views, reserving, tenants, views
+from scheduler.service import cancelling, fairness, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
+from scheduler.service.job_changes import JobChanges
 from scheduler.service.loop import CAPACITY, ServiceLoop
-from scheduler.service.named_jobs import Meant, meant_by
+from scheduler.service.named_jobs import live_ids, meant_by
 from scheduler.service.outcome import (
     CancelJobsRequested,
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
-    HoldRequested,
-    PauseRequested,
-    ReleaseRequested,
-    RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
-    ScheduleRequested,
-    UnpauseRequested,
     UnreserveRequested,
-    UnscheduleRequested,
 )
 from scheduler.service.places import PLACING
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
+from scheduler.service.rights import hide_others, may_change, may_see, must_be_operator
+from scheduler.service.schedule_control import ScheduleControl
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
 from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.why import dry_run_view, why_ended, why_live
@@ -111,6 +107,14 @@ class Service:
         self._found_at = found_at
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
+        self._schedules = ScheduleControl(clock, lambda: self.loop)
+        self._changes = JobChanges(
+            store,
+            clock,
+            lambda: self.loop,
+            lambda spec, by, held: self._submit([spec], by, held),
+            self._priority_classes,
+        )
 
     @property
     def started(self) -> bool:
@@ -173,26 +177,20 @@ class Service:
         if any(spec.schedule is not None for spec in specs):
             if len(specs) > 1:
                 raise BadInput("a job with a schedule is submitted by itself, not among others", field="schedule")
-            return {"jobs": [], "schedules": [self._schedule(specs[0], by)]}
+            may_change(by)
+            return {"jobs": [], "schedules": [self._schedules.make(self._accepted(specs[0], by), by)]}
         jobs = self._submit(specs, by)
         return {"jobs": [views.submitted_view(job) for job in jobs]}
 
     def _submit(self, specs: Sequence[JobSpec], by: Principal, held: Hold | None = None) -> Sequence[Job]:
-        _may_change(by)
+        may_change(by)
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
         return self._submissions.submit(Wanted(tuple(wanted), by, held))
 
-    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
-        _may_change(by)
-        spec, now_s = self._accepted(spec, by), self._clock.now_s()
-        made = Schedule(spec.tenant, spec.name, spec, by.name, by.role == "operator", now_s, None)
-        self.loop.request(ScheduleRequested(made))
-        return self._schedule_view(made.key)
-
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
-        _may_change(by)
+        may_change(by)
         wanted = self._accepted(spec, by)
 
         def ask(state: ServiceState) -> Json:
@@ -209,17 +207,21 @@ class Service:
             raise Forbidden(f"your token is of tenant {by.tenant}; it cannot submit for {spec.tenant}", field="tenant")
         if self._priority_classes.get(spec.priority_class, spec.priority) != spec.priority:
             raise BadInput(f"priority class {spec.priority_class} has another priority here", field="priority_class")
-        if not spec.after:
+        if not spec.waits_for:
             return spec
-        after: list[str] = []
-        for before in spec.after:
-            found = self._store.job(before)
-            array = self._store.job(f"{before}.0") if found is None else None
-            if (named := found or array) is None or not _may_see(named, by):
-                raise BadInput(f"there is no job {before} to run after", field="after")
-            # An array is waited for whole.
-            after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
-        return replace(spec, after=tuple(dict.fromkeys(after)))
+        after = self._to_wait_for(spec.after, by, "after")
+        return replace(spec, after=after, after_any=self._to_wait_for(spec.after_any, by, "after_any"))
+
+    def _to_wait_for(self, ids: Sequence[str], by: Principal, field: str) -> tuple[str, ...]:
+        """Jobs that there are and that `by` may see; an array is waited for whole."""
+        found: list[str] = []
+        for before in ids:
+            job = self._store.job(before)
+            array = self._store.job(f"{before}.0") if job is None else None
+            if (named := job or array) is None or not may_see(named, by):
+                raise BadInput(f"there is no job {before} to run after", field=field)
+            found += [before] if array is None else task_ids(before, array.spec)
+        return tuple(dict.fromkeys(found))
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -304,7 +306,7 @@ class Service:
     # -- changing --------------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json:
-        _may_change(by)
+        may_change(by)
         job = self._find(job_id, by)
         if ended_well(job) is not None:
             raise Conflict(f"job {job.id} has ended already ({views.word(job)}); there is nothing to cancel")
@@ -312,69 +314,35 @@ class Service:
         return self._view(job)
 
     def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
-        _may_change(by)
-        wanted = self._meant(ids, by)
-        asked = CancelJobsRequested(_live_ids(wanted), by.name, reason)
+        may_change(by)
+        wanted = meant_by(self.loop, self._store, ids, lambda job: may_see(job, by))
+        asked = CancelJobsRequested(live_ids(wanted), by.name, reason)
         if asked.job_ids:
             self.loop.request(asked)
         return cancelling.answer(wanted, asked.became)
 
     def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
-        _may_change(by)
-        wanted = self._meant(ids, by)
-        asked = HoldRequested(_live_ids(wanted), self._hold(by, reason))
-        if asked.job_ids:
-            self.loop.request(asked)
-        return changing.answer(wanted, changing.Done("hold", asked.became, asked.refused, {}, {}))
+        return self._changes.hold(ids, by, reason)
 
     def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
-        _may_change(by)
-        wanted = self._meant(ids, by)
-        asked = ReleaseRequested(_live_ids(wanted), by.name, by.role == "operator")
-        if asked.job_ids:
-            self.loop.request(asked)
-        return changing.answer(wanted, changing.Done("release", asked.became, asked.refused, {}, {}))
+        return self._changes.release(ids, by)
 
     def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
-        _may_change(by)
-        wanted = self._meant(ids, by)
-        held = self._hold(by, reason) if hold else None
-        asked = RequeueRequested(_live_ids(wanted), by.name, reason, held)
-        if asked.job_ids:
-            self.loop.request(asked)
-        new, failed = changing.resubmitted(wanted, lambda meant: self._submit_again(meant, by, held))
-        return changing.answer(wanted, changing.Done("requeue", asked.became, asked.refused, new, failed))
-
-    def _submit_again(self, meant: Meant, by: Principal, held: Hold | None) -> Sequence[Job]:
-        spec = changing.spec_again(meant, self._store)
-        highest = self._priority_classes.get(by.max_priority_class)
-        if highest is not None and spec.priority > highest and spec.priority > min(self._priority_classes.values()):
-            raise Forbidden(
-                f"job {meant.id} is of class {spec.priority_class}, above {by.max_priority_class}, the highest of your"
-                " token: ask an operator to requeue it",
-                field="priority_class",
-            )
-        return self._submit([spec], by, held)
-
-    def _hold(self, by: Principal, reason: str) -> Hold:
-        return Hold(by.name, reason, self._clock.now_s(), by.role == "operator")
-
-    def _meant(self, ids: Sequence[str], by: Principal) -> list[Meant]:
-        return meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
+        return self._changes.requeue(ids, by, reason, hold)
 
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
-        _may_change(by)
+        may_change(by)
         job = self._find(job_id, by)
         self.loop.request(ScaleRequested(job.id, replicas, by.name))
         return self._view(job)
 
     def drain(self, node: str, by: Principal, *, reason: str) -> Json:
-        _operator(by, "drain nodes")
+        must_be_operator(by, "drain nodes")
         self.loop.request(DrainRequested(Drain(node, reason, by.name, self._clock.now_s())))
         return self._node(node)
 
     def resume(self, node: str, by: Principal) -> Json:
-        _operator(by, "resume nodes")
+        must_be_operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
         return self._node(node)
 
@@ -386,7 +354,7 @@ class Service:
         return {"reservations": self.loop.call(lambda state: views.reservation_views(state, now_s, tenant=tenant))}
 
     def reserve(self, wanted: ReservationRequest, by: Principal) -> Json:
-        _operator(by, "reserve nodes")
+        must_be_operator(by, "reserve nodes")
         now_s = self._clock.now_s()
         reserving.check_times(wanted.start_s, wanted.end_s, wanted.every_s, now_s)
         nodes = self.loop.call(lambda state: reserving.chosen_nodes(state, wanted))
@@ -405,7 +373,7 @@ class Service:
         return self.loop.call(lambda state: views.reservation_view(state, made, now_s))
 
     def cancel_reservation(self, name: str, by: Principal) -> Json:
-        _operator(by, "cancel reservations")
+        must_be_operator(by, "cancel reservations")
         now_s = self._clock.now_s()
 
         def ask(state: ServiceState) -> Json | None:
@@ -420,44 +388,22 @@ class Service:
     # -- schedules -------------------------------------------------------------------------------------------------
 
     def schedules(self, by: Principal) -> Json:
-        tenant = by.tenant if by.role == "tenant" else None
-        return {"schedules": self.loop.call(lambda state: recurring_views.schedule_views(state, tenant=tenant))}
+        return self._schedules.all(by)
 
     def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        key, now_s = self._schedule_key(name, by, tenant), self._clock.now_s()
-        return self.loop.call(lambda state: recurring_views.schedule_detail(state, recurring.known(state, key), now_s))
+        return self._schedules.one(name, by, tenant)
 
     def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
-        _may_change(by)
-        key = self._schedule_key(name, by, tenant)
-        self.loop.request(PauseRequested(key, self._hold(by, reason)))
-        return self._schedule_view(key)
+        return self._schedules.pause(name, by, tenant, reason)
 
     def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        _may_change(by)
-        key = self._schedule_key(name, by, tenant)
-        self.loop.request(UnpauseRequested(key, by.role == "operator"))
-        return self._schedule_view(key)
+        return self._schedules.resume(name, by, tenant)
 
     def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        _may_change(by)
-        key = self._schedule_key(name, by, tenant)
-        was = self._schedule_view(key)
-        self.loop.request(UnscheduleRequested(key, by.role == "operator"))
-        return was
-
-    def _schedule_key(self, name: str, by: Principal, tenant: str | None) -> tuple[str, str]:
-        if by.role == "tenant":
-            if tenant not in (None, by.tenant):
-                raise Forbidden(f"your token is of tenant {by.tenant}; it sees nothing of {tenant}", field="tenant")
-            tenant = by.tenant
-        return self.loop.call(lambda state: recurring.key_of(state, name, tenant))
-
-    def _schedule_view(self, key: tuple[str, str]) -> Json:
-        return self.loop.call(lambda state: recurring_views.schedule_view(state, recurring.known(state, key)))
+        return self._schedules.delete(name, by, tenant)
 
     def close_down(self, by: Principal) -> Json:
-        _operator(by, "take the site down")
+        must_be_operator(by, "take the site down")
         self.loop.request(CloseDownRequested(by.name))
         return {"running": self.loop.call(lambda state: sum(bool(workers_of(job)) for job in state.jobs.values()))}
 
@@ -469,7 +415,7 @@ class Service:
         def ask(state: ServiceState) -> Json:
             shown = views.node_views(state, readings, self._clock.now_s())
             if by.role == "tenant":
-                _hide_others(shown, state, by.tenant)
+                hide_others(shown, state, by.tenant)
             return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
 
         return self.loop.call(ask)
@@ -489,7 +435,12 @@ class Service:
             **self._status_extra,
             **loop.call(ask),
             "agents": list(self._engine.agents()),
-            "loop": {"bugs": loop.bugs, "store_error": loop.store_error, "backlog": loop.backlog()},
+            "loop": {
+                "bugs": loop.bugs,
+                "store_error": loop.store_error,
+                "backlog": loop.backlog(),
+                "pass_s": loop.pass_times.figures(),
+            },
         }
 
     # -- finding ---------------------------------------------------------------------------------------------------
@@ -503,10 +454,10 @@ class Service:
                 raise NotFound("there is no job yet")
             job_id = newest[0].id
         job = self.loop.call(lambda state: state.jobs.get(job_id)) or self._store.job(job_id)
-        if job is not None and _may_see(job, by):
+        if job is not None and may_see(job, by):
             return job
         task = self._store.job(f"{job_id}.0") if job is None else None
-        if task is not None and _may_see(task, by):
+        if task is not None and may_see(task, by):
             size = task.spec.array_size
             raise NotFound(f"job {job_id} is an array: name one of its tasks, {job_id}.0 to {job_id}.{size - 1}")
         raise NotFound(f"there is no job {job_id}")
@@ -530,35 +481,6 @@ class Service:
         readings = self._engine.readings().get(node, {})
         now_s = self._clock.now_s()
         return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings, now_s))
-
-
-# ---- rights ------------------------------------------------------------------------------------------------------
-
-
-def _may_change(by: Principal) -> None:
-    if by.role == "viewer":
-        raise Forbidden(f"the token {by.name} is a viewer's: it may look and change nothing")
-
-
-def _operator(by: Principal, what: str) -> None:
-    if by.role != "operator":
-        raise Forbidden(f"only operators may {what}; the token {by.name} is a {by.role}'s")
-
-
-def _may_see(job: Job, by: Principal) -> bool:
-    return by.role != "tenant" or job.spec.tenant == by.tenant
-
-
-def _hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
-    """Whose jobs the other devices carry is not a tenant's business; that they are taken is."""
-    for node in nodes:
-        for device in node["devices"]:
-            device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
-
-
-def _live_ids(wanted: Sequence[Meant]) -> tuple[str, ...]:
-    """Each job once."""
-    return tuple(dict.fromkeys(job_id for each in wanted for job_id in each.live))
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:

@@ -80,7 +80,7 @@ class ServiceLoop:
         self._closing = False
         self._thread: threading.Thread | None = None
         self.pass_times = PassTimes()
-        """For the loop's thread: others ask by `call`."""
+        """Of batches in which something was done. For the loop's thread: others ask by `call`."""
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -207,10 +207,12 @@ class ServiceLoop:
                 self._changed.wait_for(self._has_work, timeout=self._steps.wait_s())
                 if self._closing:
                     return
+                something = self._has_work()
             began_s = time.perf_counter()
             try:
                 self.run_once()
-                self.pass_times.took(time.perf_counter() - began_s)
+                if something:
+                    self.pass_times.note(time.perf_counter() - began_s)
             except Exception:  # the last line: whatever it was, jobs depend on this thread
                 self._steps.bug("the service's loop", None)
                 time.sleep(0.1)  # a bug that comes back at once must not eat a whole core

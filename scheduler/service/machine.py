@@ -146,9 +146,9 @@ def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted
         return  # heard before
     typical_work.saw(state, [job])
     state.keep(job, now_s)
-    ended = {before: state.ended[before] for before in job.spec.after if before in state.ended}
-    ended |= {before: event.ended[before] for before in job.spec.after if before in event.ended}
-    waits_for = [before for before in job.spec.after if before in state.jobs]
+    ended = {before: state.ended[before] for before in job.spec.waits_for if before in state.ended}
+    ended |= {before: event.ended[before] for before in job.spec.waits_for if before in event.ended}
+    waits_for = [before for before in job.spec.waits_for if before in state.jobs]
     for before in waits_for:
         state.dependents.setdefault(before, set()).add(job.id)
     bad = [b for b in job.spec.after if b not in state.jobs and not ended.get(b, False)]
@@ -173,7 +173,7 @@ def _settle_dependents(state: ServiceState, out: Outcome, ended: str, now_s: flo
         if job is None or not isinstance(job.state, Pending) or not isinstance(job.state.reason, WaitingForJobs):
             continue
         rest = tuple(before for before in job.state.reason.jobs if before != ended)
-        if not state.ended.get(ended, False):
+        if ended in job.spec.after and not state.ended.get(ended, False):
             _dependency_failed(state, out, job, ended, now_s)
         elif rest:
             _wait_for_jobs(state, out, job, rest, now_s)

@@ -56,5 +56,10 @@ def meant_by(loop: ServiceLoop, store: Store, ids: Sequence[str], may_see: Calla
     return [meant(job_id) for job_id in ids]
 
 
+def live_ids(wanted: Sequence[Meant]) -> tuple[str, ...]:
+    """Each job once."""
+    return tuple(dict.fromkeys(job_id for each in wanted for job_id in each.live))
+
+
 def _first_task(job_id: str) -> str:
     return f"{job_id}.0"

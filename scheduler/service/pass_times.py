@@ -1,36 +1,32 @@
-"""How long the loop's passes take, commit included: what `suanli status` and /metrics say of it. Seconds."""
+"""How long the service's thread took for its batches: each keeps everybody else waiting."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from dataclasses import dataclass, field
 
-REMEMBERED = 1_000
+KEPT = 4096
 
 
-@dataclass(slots=True)
 class PassTimes:
-    """For the loop's thread. The 99th percentile is of the last REMEMBERED passes, the longest of all."""
+    """Of the last few thousand batches in which something was done. One thread notes, others may look."""
 
-    count: int = 0
-    total_s: float = 0.0
-    longest_s: float = 0.0
-    _newest: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    def __init__(self, kept: int = KEPT) -> None:
+        self._last_s: deque[float] = deque(maxlen=kept)
+        self._longest_s = 0.0
+        self._count = 0
 
-    def took(self, seconds: float) -> None:
-        self.count += 1
-        self.total_s += seconds
-        self.longest_s = max(self.longest_s, seconds)
-        self._newest.append(seconds)
+    def note(self, seconds: float) -> None:
+        self._last_s.append(seconds)
+        self._longest_s = max(self._longest_s, seconds)
+        self._count += 1
 
-    @property
-    def last_s(self) -> float | None:
-        return self._newest[-1] if self._newest else None
-
-    def p99_s(self) -> float | None:
-        """The smallest that 99 of 100 do not exceed (nearest rank)."""
-        if not self._newest:
-            return None
-        ordered = sorted(self._newest)
-        return ordered[math.ceil(0.99 * len(ordered)) - 1]
+    def figures(self) -> dict[str, float | int | None]:
+        """`p50_s` and `p99_s` are of the batches kept, `longest_s` is of all since the start; None: there were none."""
+        kept = sorted(self._last_s.copy())
+        return {
+            "count": self._count,
+            "last_s": self._last_s[-1] if kept else None,
+            "p50_s": kept[len(kept) // 2] if kept else None,
+            "p99_s": kept[min(len(kept) - 1, len(kept) * 99 // 100)] if kept else None,
+            "longest_s": self._longest_s if kept else None,
+        }

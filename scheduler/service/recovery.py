@@ -51,16 +51,18 @@ def recover(
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()
-    waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.after]
+    waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.waits_for]
     heard_below = {job.id for job in waiting}
     recent = store.recent_jobs(tenant=None, states=None, limit=typical_work.LOOKED_BACK_JOBS)
     typical_work.saw(state, (job for job in reversed(recent) if job.id not in heard_below))
     released = {job.id: found for job in jobs if (found := _released(store, job)) is not None}
     out = Outcome()
-    _take_in(state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.after)))
+    _take_in(
+        state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.waits_for))
+    )
     state.released |= released
     state.unseen_ends |= _unseen_ends(store, jobs)
-    before = ended_before(store, (before for job in waiting for before in job.spec.after))
+    before = ended_before(store, (before for job in waiting for before in job.spec.waits_for))
     machine.apply(state, out, JobsSubmitted(tuple(waiting), before), now_s)
     for job in list(state.jobs.values()):
         again = _waits_anew(state, job, now_s)

@@ -63,7 +63,7 @@ class Submissions:
         specs = [spec for place in admitted for spec in group[place].specs]
         # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends meanwhile the
         # loop remembers itself.
-        ended = ended_before(self._store, (before for spec in specs for before in spec.after))
+        ended = ended_before(self._store, (before for spec in specs for before in spec.waits_for))
         try:
             kept = self._store.submit_together(
                 [Submission(group[place].specs, group[place].by.name, group[place].held) for place in admitted],

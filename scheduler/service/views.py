@@ -131,6 +131,7 @@ def _view(job: Job) -> Json:
         "array_index": job.array_index,
         "array_limit": spec.array_limit,
         "after": list(spec.after),
+        "after_any": list(spec.after_any),
         "time_limit_s": spec.time_limit_s,
         "deadline_s": job.deadline_s,
         "constraints": constraints_view(spec.constraints),

@@ -18,7 +18,7 @@ from scheduler.ports import Change, Submission
 from scheduler.store import postgres as settings
 from scheduler.store import submitting
 from scheduler.store.sql import SqlStore, open_store
-from tests.contract.test_store import SPEC, placed, used
+from tests.contract.test_store import SPEC, placed, scheduled, used
 from tests.fakes.breaking_proxy import BreakingProxy
 from tests.fakes.postgres import PostgresServer
 
@@ -129,6 +129,24 @@ def test_a_submission_that_was_refused_in_doubt_is_taken_back(
     assert behind.event_count() == 2
     (again,) = behind.submit([SPEC], at_s=3.0, by="x")
     assert again.id not in ("1", "2.0", "2.1", "2.2")
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_submission_of_a_schedule_whose_answer_was_lost_is_repeated_and_made_once(
+    behind: SqlStore, proxy: BreakingProxy, where: str
+) -> None:
+    due = scheduled(spec=replace(scheduled().spec, array_size=2))
+    behind.set_schedule(due)
+    proxy.break_at = where  # type: ignore[assignment]
+    with pytest.raises(Unavailable, match=r"lost while it committed.*counts as refused"):
+        behind.submit_scheduled(due, 200.0, at_s=101.0)
+    assert proxy.broken.is_set()
+    behind.submit([SPEC], at_s=2.5, by="somebody else, in between")
+    jobs = behind.submit_scheduled(due, 200.0, at_s=102.0)
+    assert [job.spec for job in jobs] == [due.job_spec()] * 2
+    assert {job.id for job in behind.live_jobs() if job.spec.name == "nightly"} == {job.id for job in jobs}
+    (after,) = behind.schedules()
+    assert (after.runs, after.next_s, after.last_job) == (1, 200.0, jobs[0].id.partition(".")[0])
 
 
 # ---- two at once -------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest
+from scheduler.service.pass_times import PassTimes
 
 ENDED = ("succeeded", "failed", "cancelled")
 GIB = 1024**3
@@ -106,6 +107,7 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "array_index": None,
         "array_limit": None,
         "after": [],
+        "after_any": [],
         "time_limit_s": 60.0,
         "deadline_s": None,
         "constraints": {"within": None, "spread": None, "one_per": None, "apart_from": []},
@@ -584,7 +586,7 @@ class FakeControl:
             "jobs": counts,
             "fragmentation": FRAGMENTATION,
             "store": "sqlite:///store.db",
-            "loop": {"bugs": 0, "store_error": None, "backlog": 0},
+            "loop": {"bugs": 0, "store_error": None, "backlog": 0, "pass_s": PassTimes().figures()},
         }
 
     # -- rules -----------------------------------------------------------------------------------------------------

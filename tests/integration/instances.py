@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from scheduler.cli import instance
 from scheduler.cli.instance import Home, ProcessId, processes_of_session, strays
 from scheduler.errors import SuanliError
 
@@ -66,9 +67,9 @@ class Instance:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("SUANLI_", "RAY_"))}
         return kept | {"SUANLI_HOME": str(self.home.path)}
 
-    def popen(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def popen(self, *arguments: str, prefix: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "scheduler.cli", *arguments],
+            [*prefix, sys.executable, "-m", "scheduler.cli", *arguments],
             env=self.environment,
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
@@ -176,14 +177,8 @@ def program_of(leader: ProcessId, program: str) -> ProcessId:
     """The process of that program in the session that `leader` leads."""
 
     def find() -> ProcessId | None:
-        for pid in processes_of_session(leader.pid):
-            try:
-                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            except OSError:
-                continue
-            if words[0].endswith(f"/{program}"):
-                return ProcessId.of(pid)
-        return None
+        pids = processes_of_session(leader.pid)
+        return next((ProcessId.of(pid) for pid in pids if instance.program_of(pid) == program), None)
 
     found = eventually(find, within_s=30, what=f"{program} runs")
     assert isinstance(found, ProcessId)

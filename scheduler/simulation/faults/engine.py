@@ -196,8 +196,10 @@ class VirtualEngine:
         self._tell(attended.link.on_hello(said, self._clock()))
         self._poll(name, attended)
 
-    def _poll(self, name: str, attended: _Attended) -> None:
-        if attended.lost or attended.polling or not attended.link.may_poll() or attended.handle is None:
+    def _poll(self, name: str, attended: _Attended, *, unacknowledged: bool = False) -> None:
+        if attended.lost or attended.polling or attended.handle is None or not attended.link.is_open:
+            return
+        if not unacknowledged and not attended.link.may_poll():
             return
         handle, after_seq = attended.handle, attended.link.poll(self._clock())
         number = self._call(attended, self._poll_s + CALL_TIMEOUT_S, lambda: self._failed(name, attended))
@@ -218,8 +220,16 @@ class VirtualEngine:
         self._tell(told)
         if greet_again:
             self._greet(name, attended)
-        else:
-            self._poll(name, attended)
+            return
+        self._poll(name, attended)
+        call = attended.call
+        if not attended.polling:
+
+            def ask_for_its_clock() -> None:
+                if attended.call == call:
+                    self._poll(name, attended, unacknowledged=True)
+
+            self._timeline.after(self._poll_s, lambda: self._in_process(ask_for_its_clock))
 
     def _failed(self, name: str, attended: _Attended) -> None:
         if attended.lost:

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import pytest
 
+from scheduler.backoff import FIRST_S
 from scheduler.cli.instance import ProcessId, Started
 from scheduler.cli.parts import WATCHED
-from scheduler.cli.supervising import Supervisor
+from scheduler.cli.supervising import LONGEST_IF_UP_S, Supervisor
 from scheduler.errors import Conflict, Unavailable
 
 
@@ -28,7 +29,8 @@ class Site:
         self.now_s = 100.0
         for name in WATCHED:
             self._start(name)
-        self.supervisor = Supervisor(self.start)
+        self.is_up = False
+        self.supervisor = Supervisor(self.start, lambda _name: self.is_up)
 
     def _start(self, name: str) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
@@ -81,24 +83,35 @@ def test_what_ran_for_long_is_started_at_once(site: Site, name: str) -> None:
 
 def test_what_dies_soon_after_its_start_rests_first_and_for_longer_each_time(site: Site) -> None:
     site.look()
-    for rest_s in (0.5, 1.0, 2.0):
+    for rest_s in (FIRST_S, 2 * FIRST_S, 4 * FIRST_S):
         site.kill("service")
         assert site.look() == []
-        assert site.look(rest_s - 0.1) == []
-        assert site.look(0.2) == ["service"]
+        assert site.look(rest_s * 0.9) == []
+        assert site.look(rest_s * 0.2) == ["service"]
         assert site.look() == []
+
+
+def test_what_was_up_never_rests_for_long(site: Site) -> None:
+    site.is_up = True
+    site.look()
+    for _ in range(12):
+        site.kill("service")
+        site.look()
+        site.look(LONGEST_IF_UP_S)
+        assert site.started.processes["service"].alive()
+        site.look()
 
 
 def test_one_that_rests_holds_up_no_other(site: Site) -> None:
     site.look()
     site.kill("service")
     assert site.look() == []
-    site.now_s += 0.1
+    site.now_s += FIRST_S / 2
     site.kill("ray")
     site.kill("gateway")
     assert site.look() == []
-    assert site.look(0.45) == ["service"]
-    assert site.look(0.1) == ["ray", "gateway"]
+    assert site.look(FIRST_S * 0.6) == ["service"]
+    assert site.look(FIRST_S * 0.6) == ["ray", "gateway"]
 
 
 def test_while_up_or_down_is_at_work_it_looks_again(site: Site) -> None:
@@ -118,9 +131,9 @@ def test_a_start_that_fails_is_tried_again_later(site: Site) -> None:
     site.kill("gateway")
     site.refuse = Unavailable("no memory")
     assert site.look() == ["gateway"]
-    assert site.look(0.1) == []
+    assert site.look(FIRST_S / 2) == []
     site.refuse = None
-    assert site.look(0.5) == ["gateway"]
+    assert site.look(FIRST_S) == ["gateway"]
 
 
 def test_what_somebody_else_started_meanwhile_is_left_alone(site: Site) -> None:

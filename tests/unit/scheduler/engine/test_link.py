@@ -207,8 +207,10 @@ def test_a_node_that_cannot_do_what_it_said_has_to_say_again_what_it_has(
 def test_events_are_told_once_whatever_comes_again(link: AgentLink) -> None:
     first, second, third = ((seq, started(seq)) for seq in (11, 12, 13))
     assert seqs(link.on_batch(answer(first, second), 1_001.0)[0]) == [11, 12]
+    link.on_ack(12)
     assert seqs(link.on_batch(answer(first, second, third), 1_002.0)[0]) == [13]
     assert seqs(link.on_batch(answer(first), 1_003.0)[0]) == []
+    link.on_ack(13)
     (told,), _ = link.on_batch(answer((20, started())), 1_004.0)
     assert told == RunEvent(started(), "agent", 20)
 
@@ -222,6 +224,22 @@ def test_the_next_poll_waits_until_everything_received_is_committed(link: AgentL
     assert (link.may_poll(), link.acked) == (True, 12)
     link.on_ack(11)
     assert link.acked == 12
+
+
+def test_while_nothing_can_be_committed_the_agents_clock_is_heard_and_what_is_new_stays_with_it(
+    link: AgentLink,
+) -> None:
+    """Leases lapsed once while a disk was full: the clock that renewals name was that of before the last event."""
+    assert seqs(link.on_batch(answer((11, started()), clock_s=600.0), 1_001.0)[0]) == [11]
+    assert link.poll(1_010.0) == 0  # it acknowledges nothing
+    assert link.on_batch(answer((11, started()), (12, started(1)), clock_s=609.0), 1_010.5) == ([], False)
+    assert link.heard_s == 1_010.0
+    batch = link.commands([RenewLease(1, 60.0)], 1_011.0)
+    assert batch is not None
+    assert batch.commands == (RenewLease(1, 60.0, stamp_s=609.0),)
+    link.on_ack(11)
+    assert link.poll(1_020.0) == 11
+    assert seqs(link.on_batch(answer((12, started(1))), 1_021.0)[0]) == [12]
 
 
 def test_no_more_is_acknowledged_than_was_received(link: AgentLink) -> None:
@@ -246,6 +264,7 @@ def test_another_incarnation_counts_its_events_anew(link: AgentLink) -> None:
 
 def test_the_same_incarnation_goes_on_counting(link: AgentLink) -> None:
     link.on_batch(answer((50, started())), 1_001.0)
+    link.on_ack(50)
     link.on_hello(hello(link.greet(1_003.0)), 1_003.0)
     told, _ = link.on_batch(answer((50, started()), (51, started(1)), session=2), 1_004.0)
     assert seqs(told) == [51]
@@ -351,9 +370,11 @@ def test_a_link_in_the_place_of_another_knows_when_that_one_was_answered(link: A
     assert after.heard_s == 1_100.0
 
 
-def test_a_poll_asks_for_what_comes_after_the_last_event_received(link: AgentLink) -> None:
+def test_a_poll_asks_for_what_comes_after_the_last_event_committed(link: AgentLink) -> None:
     assert link.poll(1_001.0) == 0
     link.on_batch(answer((11, started()), (12, started(1))), 1_002.0)
+    assert link.poll(1_002.5) == 0
+    link.on_ack(12)
     assert link.poll(1_003.0) == 12
     link.on_hello(hello(link.greet(1_004.0)), 1_005.0)
     assert link.poll(1_006.0) == 12

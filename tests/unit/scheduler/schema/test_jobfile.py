@@ -74,6 +74,7 @@ env: {LR: 0.001, STEPS: 60, NAME: a b}
 working_dir: /srv/train/.
 array: {count: 10, limit: 3}
 after: [7, "8.2", 7]
+after_any: 9
 slo: null
 """,
         site,
@@ -103,6 +104,7 @@ slo: null
         array_size=10,
         array_limit=3,
         after=("7", "8.2"),
+        after_any=("9",),
     )
 
 

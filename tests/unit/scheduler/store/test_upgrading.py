@@ -13,7 +13,7 @@ import pytest
 from scheduler.core.demand import UNCONSTRAINED, Demand
 from scheduler.core.jobs import Hold, Running, Succeeded
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, Usage
 from scheduler.store import opening
 from scheduler.store.sql import SqlStore, open_store
 from scheduler.store.tables import SCHEMA_VERSION
@@ -100,7 +100,10 @@ def test_what_version_3_had_is_still_in_it_and_its_jobs_can_be_held(tmp_path: Pa
         assert [(job.id, job.held) for job in (runs, task, other)] == [("1", None), ("2.0", None), ("2.1", None)]
         assert (store.drains(), len(store.usage_records("1"))) == ([Drain("n2", "fan", "wang", 3.0)], 1)
         store.commit([Change(replace(task, held=hold), "held", 5.0)])
+        assert store.schedules() == []
+        store.set_schedule(Schedule("studio", "nightly", runs.spec, "li", False, 1.0, 9.0))
     with opened(path) as store:
+        assert [schedule.spec for schedule in store.schedules()] == [runs.spec]
         assert [job.held for job in store.live_jobs()] == [None, hold, None]
 
 
