@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from node_agent.execution import rendezvous
 from node_agent.messages import CHECKPOINT_SIGNAL, KILL_WAIT_S
 from scheduler.core.demand import Level
 from scheduler.core.jobs import JobKind, Misfire, ModelRef
@@ -54,7 +55,7 @@ MAX_ENV: Final = 256
 MAX_ENV_CHARS: Final = 32_768
 
 # Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
-RESERVED_ENV: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER"})
+RESERVED_ENV: Final = rendezvous.OURS | {"CUDA_DEVICE_ORDER"}
 RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_", "CUDA_MPS_")
 RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 
