@@ -354,12 +354,12 @@ class AgentHost:
 
     async def _signal(self, request: SignalRun) -> None:
         key = request.key
-        if request.number == signal.SIGUSR1:  # an acknowledgement from before it was asked for is none
+        if request.ask:  # an acknowledgement from before it was asked for is none
             with contextlib.suppress(OSError):  # not there; or a directory, which is no acknowledgement either
                 paths_of(self._state_dir, key).checkpoint_ack.unlink()
         with contextlib.suppress(LauncherGone):  # repeated when it is back
             try:
-                await self._launcher.client().signal(request.epoch, key_text(key), request.number)
+                await self._launcher.client().signal(request.epoch, key_text(key), request.number, ask=request.ask)
             except LauncherRefused as error:
                 self._note_epoch(key, error)
 

@@ -89,9 +89,10 @@ class LauncherClient:
     async def launch(self, epoch: int, order: LaunchOrder) -> RunRecord:
         return RunRecord.from_json((await self._ask("launch", epoch=epoch, order=order.to_json()))["run"])
 
-    async def signal(self, epoch: int, key: str, number: int) -> bool:
-        """False when the run was not alive any more."""
-        return bool((await self._ask("signal", epoch=epoch, key=key, signal=int(number)))["delivered"])
+    async def signal(self, epoch: int, key: str, number: int, *, ask: bool = False) -> bool:
+        """`ask`: as in Supervisor.send_signal. False when the run was not alive any more."""
+        answer = await self._ask("signal", epoch=epoch, key=key, signal=int(number), ask=ask)
+        return bool(answer["delivered"])
 
     async def renew(self, epoch: int, lease_s: float, stamp_s: float) -> None:
         """The lease runs until `lease_s` after the node's CLOCK_BOOTTIME stood at `stamp_s`."""

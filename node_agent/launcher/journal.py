@@ -53,7 +53,8 @@ class Run:
     kill_sent: bool = False
     kill_at: float | None = None
     asks_at: float | None = None
-    blocking: set[int] = field(default_factory=set)  # processes that blocked SIGUSR1 when last looked at
+    asks_with: int = 0  # the signal by which a checkpoint was asked for
+    blocking: set[int] = field(default_factory=set)  # processes that blocked that signal when last looked at
     kills_before: int = 0  # the kernel's count of out-of-memory kills when the run began
     held: bool = False  # the kernel holds it to its memory
 

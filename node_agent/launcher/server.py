@@ -271,7 +271,8 @@ class Server:
                 number = request.get("signal")
                 if not isinstance(number, int) or number not in signal.valid_signals():
                     raise BadRecord(f"field 'signal' is {number!r}")
-                return {"delivered": supervisor.send_signal(str(request.get("key")), number)}
+                ask = request.get("ask", number == signal.SIGUSR1)  # an older agent asks by that one alone
+                return {"delivered": supervisor.send_signal(str(request.get("key")), number, ask=bool(ask))}
             case "renew":
                 supervisor.check_epoch(_epoch(request))
                 lease_s = _seconds(request, "lease_s")

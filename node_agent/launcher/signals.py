@@ -24,15 +24,16 @@ def send(processes: Processes, run: Run, number: signal.Signals) -> None:
     processes.signal_group(run.pid, number)
 
 
-def ask(processes: Processes, run: Run, now: float) -> None:
-    """A process that catches SIGUSR1 is asked at once. One that blocks it may do so for a moment only (a shell that is
-    just starting a command does) and then die of it, so it is asked when it blocks it at the next look too.
+def ask_for_checkpoint(processes: Processes, run: Run, now: float) -> None:
+    """By the signal `run.asks_with`. A process that catches it is asked at once. One that blocks it may do so for a
+    moment only (a shell that is just starting a command does) and then die of it, so it is asked when it blocks it at
+    the next look too.
     """
     members = [found.pid for found in processes.living() if found.session == run.pid]
-    awaited = {pid: processes.awaits(pid, signal.SIGUSR1) for pid in members}
+    awaited = {pid: processes.awaits(pid, run.asks_with) for pid in members}
     blocking = {pid for pid, how in awaited.items() if how == "blocked"}
     ready = [pid for pid, how in awaited.items() if how == "caught"] or sorted(blocking & run.blocking)
     for pid in ready:
-        processes.signal(pid, signal.SIGUSR1)
+        processes.signal(pid, run.asks_with)
     run.blocking = blocking
     run.asks_at = None if ready else now + ASK_AGAIN_S

@@ -19,7 +19,7 @@ from node_agent.launcher.lease import Lease
 from node_agent.launcher.memory import over_limit
 from node_agent.launcher.ports import CannotExecute, Processes, Say
 from node_agent.launcher.records import CANNOT_EXECUTE, ExitRecord, How, LaunchOrder, RunRecord
-from node_agent.launcher.signals import ask, send
+from node_agent.launcher.signals import ask_for_checkpoint, send
 
 MEMORY_WATCH_S = 0.25
 SWEEP_AGAIN_S = 0.2
@@ -224,18 +224,19 @@ class Supervisor:
         except OSError as error:  # the intent is on the disk: a successor finds the process by its mark
             self._say(f"pid of {run.key} not journalled: {error}")
 
-    def send_signal(self, key: str, number: int) -> bool:
+    def send_signal(self, key: str, number: int, *, ask: bool = False) -> bool:
         """Signal the run's process group. False when the run is not alive.
 
-        SIGUSR1 asks for a checkpoint and must not kill: it goes to those processes of the run that await it, and
+        `ask`: for a checkpoint, which must not kill. It goes to those processes of the run that await the signal, and
         again a little later as long as there is none (the program may still be starting).
         """
         run = self._runs.get(key)
         if run is None or not run.live:
             return False
         run.asked = True
-        if number == signal.SIGUSR1:
-            ask(self._processes, run, self._boot_s())
+        if ask:
+            run.asks_with = number
+            ask_for_checkpoint(self._processes, run, self._boot_s())
             return True
         run.asks_at = None
         send(self._processes, run, signal.Signals(number))
@@ -377,7 +378,7 @@ class Supervisor:
                 run.kill_at = None
                 send(self._processes, run, signal.SIGKILL)
             elif run.asks_at is not None and now >= run.asks_at:
-                ask(self._processes, run, now)
+                ask_for_checkpoint(self._processes, run, now)
         if self._memory_at is not None and now >= self._memory_at:
             for run in list(over_limit(self._processes, self._by_pid)):
                 run.stopped_for = "memory"

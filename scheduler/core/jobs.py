@@ -30,10 +30,16 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a job saves its work, and how long it may take to do so when asked to go."""
+    """Where a job saves its work, and how long it may take to do so when asked to go.
+
+    `signal` is the name of the one by which it is asked. `kill_wait_s` is what it has between SIGTERM and SIGKILL,
+    within the grace.
+    """
 
     dir: str
     grace_s: float
+    signal: str = "SIGUSR1"
+    kill_wait_s: float = 5.0
 
 
 class Misfire(StrEnum):

@@ -14,6 +14,8 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from node_agent.execution import rendezvous
+from node_agent.messages import CHECKPOINT_SIGNAL, KILL_WAIT_S
 from scheduler.core.demand import Level
 from scheduler.core.jobs import JobKind, Misfire, ModelRef
 from scheduler.schema.cron import as_cron, as_zone
@@ -43,6 +45,9 @@ MAX_ALTERNATIVES: Final = 16
 MAX_DEVICES: Final = 1024
 MAX_GRACE_S: Final = 3600.0
 DEFAULT_GRACE_S: Final = 30.0
+# SIGTERM for programs that save and leave on it; it is sent again at the end of the grace, to go. Not SIGINT: shells
+# and Python catch it before a program has said what it means, and end on it.
+CHECKPOINT_SIGNALS: Final = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGTERM")
 MAX_ARGUMENTS: Final = 4096
 MAX_ARGUMENT_BYTES: Final = 128 << 10  # Linux refuses a longer single argument (MAX_ARG_STRLEN)
 MAX_APART_FROM: Final = 64
@@ -50,7 +55,7 @@ MAX_ENV: Final = 256
 MAX_ENV_CHARS: Final = 32_768
 
 # Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
-RESERVED_ENV: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER"})
+RESERVED_ENV: Final = rendezvous.OURS | {"CUDA_DEVICE_ORDER"}
 RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_", "CUDA_MPS_")
 RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 
@@ -155,6 +160,16 @@ class Deadline:
     at_s: float | None = None
 
 
+def _as_checkpoint_signal(value: object) -> str:
+    """By its name, with or without SIG, as kill(1) takes it."""
+    name = value.upper() if isinstance(value, str) else ""
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in CHECKPOINT_SIGNALS:
+        words = "a signal that a program can be asked with: one that it may catch, and that means nothing else to it"
+        raise expected(f"{words} ({', '.join(CHECKPOINT_SIGNALS)})")
+    return name
+
+
 def _as_deadline(value: object) -> Deadline:
     if is_date(value):
         return Deadline(at_s=as_moment_s(value))
@@ -242,6 +257,8 @@ class ResourcesShape(Shape):
 class CheckpointShape(Shape):
     dir: Text
     grace: Annotated[float, PlainValidator(duration(high_s=MAX_GRACE_S))] = DEFAULT_GRACE_S
+    signal: Annotated[str, PlainValidator(_as_checkpoint_signal)] = CHECKPOINT_SIGNAL
+    kill_wait: Annotated[float, PlainValidator(duration(high_s=MAX_GRACE_S))] = KILL_WAIT_S
 
 
 class ArrayShape(Shape):

@@ -317,7 +317,8 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
     checkpoint = None
     if job.checkpoint is not None:
         directory = os.path.normpath(os.path.join(working_dir or "/", job.checkpoint.dir))
-        checkpoint = Checkpoint(directory, job.checkpoint.grace)
+        asked = job.checkpoint
+        checkpoint = Checkpoint(directory, asked.grace, asked.signal, asked.kill_wait)
     return JobSpec(
         name=job.name,
         tenant=tenant,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from node_agent.messages import LOG_KEEP_S, LaunchSpec, Prepare, RunKey, Stop
+from node_agent.messages import CHECKPOINT_SIGNAL, LOG_KEEP_S, LaunchSpec, Prepare, RunKey, Stop
 from scheduler.core.jobs import EndCause, Job, JobKind, WorkerRun
 
 _ATTEMPT_DIR = re.compile(r"/attempt-(\d+)/?$")
@@ -107,6 +107,7 @@ def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes
         tenant=spec.tenant,
         kind=spec.kind.value,
         unix_user=settings.unix_users.get(spec.tenant),
+        checkpoint_signal=spec.checkpoint.signal if spec.checkpoint is not None else CHECKPOINT_SIGNAL,
         log_cap_bytes=settings.log_cap_bytes,
         log_keep_s=settings.log_keep_s,
     )
@@ -124,4 +125,8 @@ def stop(epoch: int, job: Job, run: WorkerRun, cause: EndCause) -> Stop:
     """Some causes leave the time to save; a worker that goes because another failed has nothing consistent to save."""
     save = cause in SAVING_CAUSES and job.spec.checkpoint is not None
     own = cause in SAVING_CAUSES or cause is EndCause.CANCELLED
-    return Stop(epoch, key_of(job, run), save, grace_s(job), (cause if own else EndCause.GANG_PEER).value)
+    told = (cause if own else EndCause.GANG_PEER).value
+    if job.spec.checkpoint is None:
+        return Stop(epoch, key_of(job, run), False, grace_s(job), told)
+    how = job.spec.checkpoint
+    return Stop(epoch, key_of(job, run), save, how.grace_s, told, how.signal, how.kill_wait_s)

@@ -308,7 +308,7 @@ class FakeEngine:
                 if not self.silent_starts:
                     self.lived[key] = Lived(self.clock.now_s())
                     self._step(key, attempts.Launched(99, self.clock.now_s()))
-            case attempts.Signal(number=signal.SIGUSR1):
+            case attempts.Signal(ask=True):
                 if key.job_id in self.saves:
                     self._step(key, attempts.AckSeen())
             case attempts.Signal(number=number):

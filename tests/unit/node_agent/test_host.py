@@ -322,6 +322,45 @@ def test_preemption_saves_first(place: Path) -> None:
     on_agent(place, scene)
 
 
+@pytest.mark.parametrize("name", ["SIGUSR2", "SIGTERM"])
+def test_preemption_asks_with_the_signal_that_the_job_wants(place: Path, name: str) -> None:
+    async def scene(a: Listener) -> None:
+        (place / "train.py").write_text(TRAINING)
+        changes = {
+            "checkpoint_dir": str(place / "ckpt"),
+            "env": (("PYTHONPATH", str(ROOT)),),
+            "checkpoint_signal": name,
+        }
+        await a.perform([alone(key(), spec(sys.executable, str(place / "train.py"), **changes))])
+        await a.until(Started)
+        await condition((place / "state/runs/1/attempt-1/worker-0/up").exists, "the training loop")
+        await a.perform([Stop(1, key(), True, 10.0, "preempted", checkpoint_signal=name)])
+        exited = await a.until(Exited)
+        assert a.count(Checkpointed, key()) == 1
+        assert exited.checkpoint_dir == str(place / "ckpt" / "1" / "attempt-1")
+
+    on_agent(place, scene)
+
+
+def test_a_run_that_has_saved_and_does_not_go_is_killed_before_its_grace_is_over(place: Path) -> None:
+    """With everything that it has started, wherever that went."""
+
+    async def scene(a: Listener) -> None:
+        saves = "trap 'touch $SUANLI_CHECKPOINT_ACK' USR1; trap '' TERM"
+        leaves = f"(setsid sh -c \"trap '' TERM; echo \\$\\$ >{place}/left; while :; do sleep 0.02; done\" &)"
+        script = f"{saves}; {leaves}; echo x >{place}/up; while :; do sleep 0.02; done"
+        await a.perform([alone(key(), spec(script, checkpoint_dir=str(place / "ckpt")))])
+        await condition(lambda: (place / "up").exists() and number_in(place / "left"))
+        left = number_in(place / "left")
+        await a.perform([Stop(1, key(), True, 600.0, "preempted", kill_wait_s=0.3)])
+        exited = await a.until(Exited)
+        assert (exited.how, exited.code, exited.asked) == ("signal", 9, "preempted")
+        assert a.count(Checkpointed, key()) == 1
+        await condition(lambda: not lives(left))
+
+    on_agent(place, scene)
+
+
 def test_a_run_without_a_checkpoint_names_none(place: Path) -> None:
     async def scene(a: Listener) -> None:
         exited = await a.run(spec("true", checkpoint_dir=str(place / "ckpt")))

@@ -70,8 +70,20 @@ def test_the_whole_of_it() -> None:
         "RANK": "1",
         "WORLD_SIZE": "2",
         "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "GROUP_RANK": "1",
+        "GROUP_WORLD_SIZE": "2",
+        "ROLE_NAME": "default",
+        "ROLE_RANK": "1",
+        "ROLE_WORLD_SIZE": "2",
         "MASTER_ADDR": "10.0.0.1",
         "MASTER_PORT": "29500",
+        "PET_NNODES": "2",
+        "PET_NODE_RANK": "1",
+        "PET_NPROC_PER_NODE": "1",
+        "PET_MASTER_ADDR": "10.0.0.1",
+        "PET_MASTER_PORT": "29500",
+        "PET_RDZV_ID": "12.3-2",
         "SUANLI_JOB_ID": "12.3",
         "SUANLI_JOB_NAME": "loss-falls",
         "SUANLI_ATTEMPT": "2",
@@ -86,6 +98,7 @@ def test_the_whole_of_it() -> None:
         "SUANLI_RESULT_FILE": "/state/run/result.json",
         "SUANLI_CHECKPOINT_DIR": "/ckpt/12.3/attempt-2",
         "SUANLI_CHECKPOINT_ACK": "/state/run/checkpoint-ack",
+        "SUANLI_CHECKPOINT_SIGNAL": "SIGUSR1",
         "SUANLI_RESUME_FROM": "/ckpt/12.3/attempt-1",
     }
 
@@ -98,7 +111,11 @@ def test_a_replica_is_told_where_to_listen_and_to_say_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["RANK", "WORLD_SIZE", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES", "SUANLI_NODE", "SUANLI_SIMULATED"]
+    "name",
+    [
+        *("RANK", "WORLD_SIZE", "MASTER_ADDR", "GROUP_RANK", "LOCAL_WORLD_SIZE", "PET_NNODES", "PET_NODE_RANK"),
+        *("CUDA_VISIBLE_DEVICES", "SUANLI_NODE", "SUANLI_SIMULATED"),
+    ],
 )
 def test_a_job_cannot_say_who_it_is(name: str) -> None:
     plain = run_environment(SPEC, KEY, FACTS, AGENT)
@@ -110,7 +127,9 @@ def test_what_is_not_a_jobs_to_set_does_not_come_from_it(name: str) -> None:
     assert run_environment(replace(SPEC, env=((name, "mine"),)), KEY, FACTS, AGENT).get(name) != "mine"
 
 
-@pytest.mark.parametrize("name", ["PATH", "HOME", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONUNBUFFERED"])
+@pytest.mark.parametrize(
+    "name", ["PATH", "HOME", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONUNBUFFERED", "PET_NPROC_PER_NODE"]
+)
 def test_a_job_may_set_the_rest(name: str) -> None:
     assert run_environment(replace(SPEC, env=((name, "mine"),)), KEY, FACTS, AGENT)[name] == "mine"
 

@@ -48,7 +48,7 @@ pid = rig.launch("trains", Behaviour(term="ignored", usr1="handled"), memory_byt
 rig.processes.fork(pid)
 rig.launch("serves", lease_bound=False)
 rig.launch("adopted", Behaviour(life=Exits(5.0, 0)))
-assert rig.supervisor.send_signal("trains", signal.SIGUSR1)
+assert rig.supervisor.send_signal("trains", signal.SIGUSR1, ask=True)
 rig.advance(2.0)
 rig.supervisor.forget("ends")
 rig.kill()

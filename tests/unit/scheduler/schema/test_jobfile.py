@@ -416,6 +416,22 @@ BAD: list[tuple[str, str, list[str]]] = [
     ),
     ("checkpoint as text", GOOD + "checkpoint: /c\n", ["job.yaml:5: checkpoint: expected a mapping", "got '/c'"]),
     (
+        "a signal that cannot be caught",
+        GOOD + "checkpoint: {dir: /c, signal: SIGKILL}\n",
+        ["checkpoint.signal: expected a signal that a program can be asked with", "SIGUSR1, SIGUSR2", "got 'SIGKILL'"],
+    ),
+    (
+        "a signal that means something else",
+        GOOD + "checkpoint: {dir: /c, signal: SIGCHLD}\n",
+        ["checkpoint.signal: expected a signal that a program can be asked with", "got 'SIGCHLD'"],
+    ),
+    ("a signal's number", GOOD + "checkpoint: {dir: /c, signal: 10}\n", ["checkpoint.signal: expected", "got 10"]),
+    (
+        "no time to go",
+        GOOD + "checkpoint: {dir: /c, kill_wait: 0s}\n",
+        ["checkpoint.kill_wait: expected a duration", "above 0"],
+    ),
+    (
         "grace too long",
         GOOD + "checkpoint: {dir: /c, grace: 2h}\n",
         ["checkpoint.grace: expected a duration", "to 3600 s"],
@@ -616,7 +632,9 @@ SCALARS = st.one_of(
         ["any", "none", "H100 SXM", "training", "inference", "1m", "2GiB", "a.py:A", "normal", "/d", "\ud800"]
     ),
 )
-FIELDS = st.sampled_from([*JobShape.model_fields, *ResourcesShape.model_fields, "dir", "grace", "p99_ms", "min", "max"])
+FIELDS = st.sampled_from(
+    [*JobShape.model_fields, *ResourcesShape.model_fields, "dir", "grace", "signal", "p99_ms", "min", "max"]
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -660,3 +678,19 @@ def test_data_nested_without_end_is_refused(site: SiteConfig, operator: Principa
         data = {"resources": [data]}
     with pytest.raises(BadInput, match="nested more than"):
         job_from_mapping(data, source="job", lines=None, site=site, principal=operator)
+
+
+@pytest.mark.parametrize(
+    ("written", "signal", "kill_wait_s"),
+    [
+        ("", "SIGUSR1", 5.0),
+        (", signal: SIGUSR2", "SIGUSR2", 5.0),
+        (", signal: usr2, kill_wait: 0.5s", "SIGUSR2", 0.5),
+        (", signal: TERM, kill_wait: 1m", "SIGTERM", 60.0),
+    ],
+)
+def test_a_job_says_how_it_is_asked_to_save(
+    written: str, signal: str, kill_wait_s: float, site: SiteConfig, operator: Principal
+) -> None:
+    spec = parse(GOOD + f"checkpoint: {{dir: /c{written}}}\n", site, operator)
+    assert spec.checkpoint == Checkpoint("/c", 30.0, signal, kill_wait_s)
