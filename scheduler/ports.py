@@ -54,10 +54,13 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
+    """A node that is to be emptied. At `deadline_s` (epoch seconds; None: never) what is left there has to go."""
+
     node: str
     reason: str
     by: str
     at_s: float
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,15 @@ def no_time(_cron: str, _zone: str, _after_s: float) -> float | None:
 def task_ids(number: str, spec: JobSpec) -> list[str]:
     """The ids of what is submitted under one number: the job's own, or those of the array's tasks."""
     return [f"{number}.{index}" for index in range(spec.array_size)] if spec.array_size else [number]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFigures:
+    """Transactions since the store was opened, and how long they took: from the wish to write to durability."""
+
+    count: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
 
 
 class Store(Protocol):
@@ -238,6 +250,10 @@ class Store(Protocol):
 
     def set_usage(self, usage: Usage) -> None:
         """In place of what was kept before."""
+        ...
+
+    def writes(self) -> Mapping[str, WriteFigures]:
+        """Of the service's own writes ("commits"), and of submissions ("submissions"). A simulated one has none."""
         ...
 
     def close(self) -> None: ...
@@ -478,11 +494,17 @@ class ServiceControl(Protocol):
 
     def nodes(self, by: Principal) -> Json: ...
 
+    def node(self, node: str, by: Principal) -> Json:
+        """One of them. NotFound where there is none of that name."""
+        ...
+
     def tenants(self, by: Principal) -> Json:
         """{"tenants": [...]}, the one whose turn is next first; a tenant sees itself alone."""
         ...
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json: ...
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
+        """The node's view. Jobs there run to their end, or save their work and go at the deadline."""
+        ...
 
     def resume(self, node: str, by: Principal) -> Json: ...
 

@@ -273,8 +273,9 @@ def job_path(job_id: str, verb: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}" + (f"/{verb}" if verb else "")
 
 
-def node_path(node: str, verb: str) -> str:
-    return f"/v1/nodes/{quote(node, safe='')}/{verb}"
+def node_path(node: str, verb: str = "") -> str:
+    path = f"/v1/nodes/{quote(node, safe='')}"
+    return f"{path}/{verb}" if verb else path
 
 
 def _with_query(path: str, query: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ class Verb:
 VERBS: Mapping[str, Verb] = {
     "up": Verb("up:up", "Start the service, Ray and this machine's node."),
     "standby": Verb("standby:standby", "Stand by for another machine's service, and take over."),
+    "stay": Verb("stay:stay", "As up, staying in the foreground: for systemd."),
+    "gateway": Verb("gateway:gateway", "Run one more gateway, near its users."),
     "down": Verb("down:down", "Stop all of it and leave nothing behind."),
     "submit": Verb("submit:submit", "Submit a job from a file or from flags."),
     "queue": Verb("queue:queue", "List jobs, and why the waiting ones wait."),
@@ -46,7 +48,7 @@ VERBS: Mapping[str, Verb] = {
     "requeue": Verb("hold:requeue", "Take running jobs back to the queue; submit ended ones anew."),
     "scale": Verb("scale:scale", "Give a service more replicas, or fewer."),
     "nodes": Verb("nodes:nodes", "List nodes, their devices and what is free."),
-    "drain": Verb("drain:drain", "Start nothing new on a node."),
+    "drain": Verb("drain:drain", "Empty a node: its jobs end, or save their work and move."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),
     "schedules": Verb("schedules:schedules", "Recurring jobs: list, show, pause, resume, delete."),

@@ -120,6 +120,7 @@ class EndCause(StrEnum):
     RESIZED = "resized"
     SITE_DOWN = "site taken down"
     REQUEUED = "requeued"
+    DRAINED = "node drained"
     NODE_LOST = "node lost"
     PREPARE_FAILED = "prepare failed"
     GANG_PEER = "gang peer ended"
@@ -135,6 +136,7 @@ NOT_THE_JOBS_FAULT = frozenset(
         EndCause.RESIZED,
         EndCause.SITE_DOWN,
         EndCause.REQUEUED,
+        EndCause.DRAINED,
         EndCause.NODE_LOST,
         EndCause.LEASE_LAPSED,
         EndCause.UNKNOWN,
@@ -164,6 +166,7 @@ class WorkerRun:
     started_s: float | None = None
     exit_code: int | None = None  # negative: the signal's number; None: not ended, or unknown
     start_heard_s: float | None = None  # when the service heard that it had started, by its own clock
+    replaces: int | None = None  # the replica that is to go when this one is ready: its node is drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +282,7 @@ class Job:
 def shown(state: JobState) -> str:
     """The state's word for operators: pending, starting, running, preempting, succeeded, failed, cancelled."""
     match state:
-        case Stopping(cause=EndCause.PREEMPTED | EndCause.RESIZED | EndCause.REQUEUED):
+        case Stopping(cause=EndCause.PREEMPTED | EndCause.RESIZED | EndCause.REQUEUED | EndCause.DRAINED):
             return "preempting"
         case Stopping():
             return "running"

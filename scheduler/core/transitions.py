@@ -176,7 +176,8 @@ def restart_replica(job: Job, worker: int, *, place: Placement | None = None) ->
     if place is not None and place.worker != worker:
         raise ImpossibleTransition(job, tried, f"the placement is of worker {place.worker}")
     attempt = job.attempts + 1
-    return replace(_with_run(job, WorkerRun(place or run.placement, attempt)), attempts=attempt)
+    again = WorkerRun(place or run.placement, attempt, replaces=run.replaces)
+    return replace(_with_run(job, again), attempts=attempt)
 
 
 def every_worker_started(job: Job) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from node_agent.messages import LogChunk
 from scheduler.core import transitions
@@ -32,7 +32,7 @@ from scheduler.ports import (
     no_time,
     task_ids,
 )
-from scheduler.service import cancelling, fairness, reserving, tenants, views
+from scheduler.service import cancelling, fairness, machine, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.job_changes import JobChanges
@@ -336,15 +336,17 @@ class Service:
         self.loop.request(ScaleRequested(job.id, replicas, by.name))
         return self._view(job)
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
         must_be_operator(by, "drain nodes")
-        self.loop.request(DrainRequested(Drain(node, reason, by.name, self._clock.now_s())))
-        return self._node(node)
+        now_s = self._clock.now_s()
+        deadline_s = None if deadline_in_s is None else now_s + deadline_in_s
+        self.loop.request(DrainRequested(Drain(node, reason, by.name, now_s, deadline_s)))
+        return self.node(node, by)
 
     def resume(self, node: str, by: Principal) -> Json:
         must_be_operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
-        return self._node(node)
+        return self.node(node, by)
 
     # -- reservations ----------------------------------------------------------------------------------------------
 
@@ -420,6 +422,18 @@ class Service:
 
         return self.loop.call(ask)
 
+    def node(self, node: str, by: Principal) -> Json:
+        readings = self._engine.readings().get(node, {})
+        now_s = self._clock.now_s()
+
+        def ask(state: ServiceState) -> Json:
+            shown = views.node_view(state, machine.known_node(state, node), readings, now_s)
+            if by.role == "tenant":
+                hide_others([shown], state, by.tenant)
+            return shown
+
+        return self.loop.call(ask)
+
     def tenants(self, by: Principal) -> Json:
         tenant = by.tenant if by.role == "tenant" else None
         return self.loop.call(lambda state: tenants.tenants_view(state, self._clock.now_s(), tenant=tenant))
@@ -429,12 +443,20 @@ class Service:
 
         def ask(state: ServiceState) -> Json:
             fragmentation = views.fragmentation_view(state)
-            return {"epoch": state.epoch, "jobs": views.counts(state), "fragmentation": fragmentation}
+            return {
+                "epoch": state.epoch,
+                "jobs": views.counts(state),
+                "nodes": views.node_counts(state),
+                "devices": views.device_counts(state),
+                "fragmentation": fragmentation,
+                "dispatch": loop.tallies.figures(),
+            }
 
         return {
             **self._status_extra,
             **loop.call(ask),
             "agents": list(self._engine.agents()),
+            "writes": {of: asdict(figures) for of, figures in self._store.writes().items()},
             "loop": {
                 "bugs": loop.bugs,
                 "store_error": loop.store_error,
@@ -476,11 +498,6 @@ class Service:
         job = self._store.job(job_id)
         assert job is not None, job_id
         return job, self._store.events_named([job_id], PLACING).get(job_id, ())
-
-    def _node(self, node: str) -> Json:
-        readings = self._engine.readings().get(node, {})
-        now_s = self._clock.now_s()
-        return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings, now_s))
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:

@@ -18,7 +18,14 @@ PLAIN_GRACE_S = 10.0
 
 # Why a run is stopped that is asked to save its work first, if it can.
 SAVING_CAUSES = frozenset(
-    {EndCause.PREEMPTED, EndCause.RESIZED, EndCause.REQUEUED, EndCause.SITE_DOWN, EndCause.TIME_LIMIT}
+    {
+        EndCause.PREEMPTED,
+        EndCause.RESIZED,
+        EndCause.REQUEUED,
+        EndCause.DRAINED,
+        EndCause.SITE_DOWN,
+        EndCause.TIME_LIMIT,
+    }
 )
 
 

@@ -14,7 +14,17 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import fairness, fencing, holding, nodes, recurring, reserving, scaling, typical_work
+from scheduler.service import (
+    draining,
+    fairness,
+    fencing,
+    holding,
+    nodes,
+    recurring,
+    reserving,
+    scaling,
+    typical_work,
+)
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelJobsRequested,
@@ -35,7 +45,6 @@ from scheduler.service.outcome import (
     ScheduleRequested,
     SupersededBy,
     Tick,
-    Undrain,
     UnpauseRequested,
     UnreserveRequested,
     UnscheduleRequested,
@@ -43,7 +52,7 @@ from scheduler.service.outcome import (
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
 from scheduler.service.runs import on_run_event
-from scheduler.service.state import ServiceState, alive, time_limit_due_s, workers_of
+from scheduler.service.state import NodeStatus, ServiceState, alive, time_limit_due_s, workers_of
 from scheduler.service.timers import Timer
 
 # A time limit that is over is looked at again so often while a node of the job is not heard of.
@@ -78,7 +87,7 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             scaling.scale(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):
             for node in reservation.nodes:
-                _known_node(state, node)
+                known_node(state, node)
             reserving.reserve(state, out, reservation, now_s)
         case UnreserveRequested(name=name):
             reserving.unreserve(state, out, name)
@@ -95,17 +104,11 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             for job in jobs:
                 _submitted(state, out, job, JobsSubmitted(jobs), now_s)
         case DrainRequested(drain=drain):
-            _known_node(state, drain.node)
-            state.drains[drain.node] = drain
-            out.drains.append(drain)
-            state.set_schedulable(drain.node)
+            known_node(state, drain.node)
+            draining.drain(state, out, drain)
         case ResumeRequested(node=node):
-            _known_node(state, node)
-            if node not in state.drains:
-                raise Conflict(f"node {node} is not drained")
-            del state.drains[node]
-            out.drains.append(Undrain(node))
-            state.set_schedulable(node)
+            known_node(state, node)
+            draining.resume(state, out, node)
         case CloseDownRequested(by=by):
             _close_down(state, out, by, now_s)
         case NodeUp():
@@ -228,11 +231,13 @@ def _cancel_one(state: ServiceState, out: Outcome, job: Job, by: str, reason: st
     return became
 
 
-def _known_node(state: ServiceState, node: str) -> None:
+def known_node(state: ServiceState, node: str) -> NodeStatus:
+    """Raises NotFound."""
     status = state.nodes.get(node)
     if status is None or status.facts is None:
         names = ", ".join(sorted(state.nodes)[:20]) or "none yet"
         raise NotFound(f"there is no node {node}; nodes: {names}", field="node")
+    return status
 
 
 # ---- time --------------------------------------------------------------------------------------------------------
@@ -258,6 +263,8 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
                 state.keep(job, now_s)
         case "replica" | "reservation":
             pass  # planning looks at what is due
+        case "drain":
+            draining.deadline_over(state, out, timer.subject, now_s)
         case "schedule":
             recurring.fire(state, out, timer.subject, now_s)
         case "silence":

@@ -13,7 +13,7 @@ from node_agent.messages import Exited, RenewLease, RunKey, RunReport, Stop
 from scheduler.core import transitions
 from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
-from scheduler.service import dispatch, fencing, metering, runs, scaling
+from scheduler.service import dispatch, draining, fencing, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
@@ -70,6 +70,8 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         out.send(key.node, dispatch.stop(state.epoch, job, run, job.state.cause))
     elif (job.id, key.worker) in state.leaving:
         out.send(key.node, scaling.stop_command(state, job, run))
+    elif serves(job) and draining.must_go(state, run, now_s):
+        out.send(key.node, draining.stop_command(state, job, run))
     elif report.phase in ("prepared", "exited"):
         # Asked again, it answers again: with the port that a gang needs, or with what is wrong with the job.
         _prepare_again(state, out, job, run)

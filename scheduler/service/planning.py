@@ -91,4 +91,4 @@ def _place_replica(state: ServiceState, out: Outcome, asked: Asked, start: Start
     if (asked.job_id, asked.worker) in state.restarts:
         replicas.start_again(state, out, job, asked.worker, place, now_s)
     else:
-        scaling.add_replica(state, out, job, place, now_s)
+        scaling.add_replica(state, out, job, place, now_s, replaces=asked.replaces)

@@ -19,7 +19,7 @@ from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import Drain, NextTime, Store, no_time
-from scheduler.service import fairness, fencing, machine, recurring, replicas, typical_work
+from scheduler.service import draining, fairness, fencing, machine, recurring, replicas, typical_work
 from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
@@ -86,9 +86,13 @@ def ended_before(store: Store, waited_for: Iterable[str]) -> Mapping[str, bool]:
 def _take_in(state: ServiceState, drains: Sequence[Drain], jobs: Iterable[Job]) -> None:
     now_s = state.started_s
     state.drains = {drain.node: drain for drain in drains}
+    for drain in drains:
+        draining.watch(state, drain)
     for job in jobs:
         for run in workers_of(job):  # what an earlier service's clock showed is not to be compared with this one's
             job = transitions.worker_set_right(job, run.placement.worker, heard_s=None)
+        if serves(job):
+            state.leaving |= set(draining.leaving_after_restart(job))
         state.keep(job, now_s)
         for run in workers_of(job):
             node = run.placement.node

@@ -25,5 +25,7 @@ def may_see(job: Job, by: Principal) -> bool:
 def hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
     """Whose jobs the other devices carry is not a tenant's business; that they are taken is."""
     for node in nodes:
+        if node["drain"] is not None:
+            node["drain"]["left"] = [each for each in node["drain"]["left"] if each["tenant"] == tenant]
         for device in node["devices"]:
             device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]

@@ -125,6 +125,8 @@ class Asked:
     pending: PendingJob
     job_id: str
     worker: int
+    replaces: int | None = None
+    """The replica whose place it is to take."""
 
 
 @dataclass(slots=True)
@@ -275,7 +277,10 @@ class ServiceState:
             self.limits[job.id] = due_s
             self.timers.add(Timer(due_s, "time_limit", job.id))
         if state.workers:
-            running = running_job(job, is_leaving=any(leaving == job.id for leaving, _ in self.leaving))
+            leaving = any(of == job.id for of, _ in self.leaving) or any(
+                run.replaces is not None for run in state.workers
+            )
+            running = running_job(job, is_leaving=leaving)
             if self.queue.running_job(job.id) != running:  # most news of a worker changes nothing that is planned with
                 self.queue.run(running)
         else:
@@ -381,7 +386,8 @@ def pending_job(job: Job) -> PendingJob:
 
 
 def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
-    """`is_leaving`: some of its replicas were told to go. Until they have gone it is asked to give up no others."""
+    """`is_leaving`: some of its replicas were told to go, or will be. Until they have gone it is asked to give up no
+    others."""
     spec, state = job.spec, job.state
     assert isinstance(state, ON_NODES), job
     limit_s = spec.time_limit_s

@@ -10,7 +10,9 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Literal
 
-TimerKind = Literal["time_limit", "not_before", "replica", "silence", "first_contact", "reservation", "schedule"]
+TimerKind = Literal[
+    "time_limit", "not_before", "replica", "silence", "first_contact", "reservation", "drain", "schedule"
+]
 
 REBUILD_FROM = 1_000
 

@@ -32,8 +32,8 @@ from scheduler.core.jobs import (
 from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Json, Reservation, StoredEvent
-from scheduler.service import reserving
+from scheduler.ports import Drain, Json, Reservation, StoredEvent
+from scheduler.service import draining, reserving
 from scheduler.service.overuse import SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
@@ -240,12 +240,38 @@ def node_views(state: ServiceState, readings: Mapping[str, Json], now_s: float) 
     return [node_view(state, status, readings.get(status.name, {}), now_s) for status in known]
 
 
+def node_counts(state: ServiceState) -> dict[str, int]:
+    """Nodes by state, each state named."""
+    found = dict.fromkeys(("ready", "draining", "drained", "down"), 0)
+    for status in state.nodes.values():
+        if status.facts is not None:
+            found[_node_word(state, status)] += 1
+    return found
+
+
+def device_counts(state: ServiceState) -> Json:
+    """Of nodes that answer: how many devices there are, and how much of them is held. Real and simulated apart."""
+    found = {kind: {"total": 0, "used_milli": 0} for kind in ("real", "simulated")}
+    for status in state.nodes.values():
+        if status.facts is not None and status.up:
+            of = found["simulated" if status.facts.simulated else "real"]
+            of["total"] += len(status.facts.devices)
+            of["used_milli"] += state.cluster.used_milli(status.name)
+    return found
+
+
+def _node_word(state: ServiceState, status: NodeStatus) -> str:
+    if not status.up:
+        return "down"
+    if status.name not in state.drains:
+        return "ready"
+    return "draining" if state.cluster.jobs_on(status.name) or state.strays.get(status.name) else "drained"
+
+
 def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: float) -> Json:
     facts = status.facts
     assert facts is not None, status
     drain = state.drains.get(status.name)
-    busy = bool(state.cluster.jobs_on(status.name)) or bool(state.strays.get(status.name))
-    word = "down" if not status.up else "ready" if drain is None else "draining" if busy else "drained"
     notes = list(status.notes)
     if not status.up and status.detail:
         notes.append(status.detail)
@@ -256,7 +282,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
     return {
         "name": facts.name,
         "site": facts.site,
-        "state": word,
+        "state": _node_word(state, status),
         "simulated": facts.simulated,
         "address": facts.address,
         "devices": [
@@ -281,7 +307,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
         "memory_free_bytes": state.cluster.free_memory_bytes(status.name),
         "notes": notes,
         "shares": status.shares,
-        "drain": None if drain is None else {"reason": drain.reason, "by": drain.by, "at_s": drain.at_s},
+        "drain": None if drain is None else _drain_view(state, drain),
         "readings": readings,
         "rack": facts.rack,
         "labels": dict(facts.labels),
@@ -290,6 +316,16 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
             for reservation, (start_s, end_s) in _upcoming(state, now_s)
             if status.name in reservation.nodes
         ],
+    }
+
+
+def _drain_view(state: ServiceState, drain: Drain) -> Json:
+    return {
+        "reason": drain.reason,
+        "by": drain.by,
+        "at_s": drain.at_s,
+        "deadline_s": drain.deadline_s,
+        "left": draining.left_view(state, drain.node),
     }
 
 

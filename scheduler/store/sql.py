@@ -23,7 +23,7 @@ from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, WriteFigures
 from scheduler.store import job_rows, schedule_rows, submitting, tables, usage_rows
 from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
@@ -118,7 +118,13 @@ class SqlStore:
         )
 
     def set_drain(self, drain: Drain) -> None:
-        row = {"node": drain.node, "reason": plain_text(drain.reason), "by": plain_text(drain.by), "at_s": drain.at_s}
+        row = {
+            "node": drain.node,
+            "reason": plain_text(drain.reason),
+            "by": plain_text(drain.by),
+            "at_s": drain.at_s,
+            "deadline_s": drain.deadline_s,
+        }
         self._replace(delete(tables.drains).where(tables.drains.c.node == drain.node), tables.drains, row)
 
     def clear_drain(self, node: str) -> None:
@@ -239,7 +245,7 @@ class SqlStore:
     def drains(self) -> Sequence[Drain]:
         with self._read() as connection:
             rows = connection.execute(select(tables.drains).order_by(tables.drains.c.node)).all()
-        return [Drain(row.node, row.reason, row.by, row.at_s) for row in rows]
+        return [Drain(row.node, row.reason, row.by, row.at_s, row.deadline_s) for row in rows]
 
     def reservations(self) -> Sequence[Reservation]:
         with self._read() as connection:
@@ -272,6 +278,9 @@ class SqlStore:
         """How many state changes are kept, for measurements of the store itself."""
         with self._read() as connection:
             return int(connection.execute(select(func.count()).select_from(tables.events)).scalar_one())
+
+    def writes(self) -> Mapping[str, WriteFigures]:
+        return self._writer.figures()
 
     def close(self) -> None:
         self.engine.dispose()

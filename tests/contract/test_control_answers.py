@@ -155,6 +155,11 @@ def test_the_site(side: Side) -> None:
     checked(models.NodesAnswer, side.control.nodes(OPERATOR))
     checked(models.StatusAnswer, side.control.status(OPERATOR))
     checked(models.TenantsAnswer, side.control.tenants(OPERATOR))
+    assert checked(models.NodeAnswer, side.control.node("n1", OPERATOR))["drain"] is None
+    with pytest.raises(NotFound):
+        side.control.node("nowhere", OPERATOR)
+    shown = checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan", deadline_in_s=60.0))["drain"]
+    assert shown["deadline_s"] - shown["at_s"] == pytest.approx(60.0)
     assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] in (
         "draining",
         "drained",

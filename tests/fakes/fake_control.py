@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
-from scheduler.ports import Json, Principal, ReservationRequest
+from scheduler.ports import Json, Principal, ReservationRequest, WriteFigures
 from scheduler.service.pass_times import PassTimes
+from scheduler.service.tallies import Tallies
 
 ENDED = ("succeeded", "failed", "cancelled")
 GIB = 1024**3
@@ -156,6 +158,12 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
     } | more
 
 
+def drain_left(job: str, doing: str = "running", **more: Any) -> Json:
+    """A job that is still on a drained node."""
+    named = {"job": job, "name": "train", "tenant": "film-studio", "kind": "training", "workers": [0], "doing": doing}
+    return named | more
+
+
 def schedule_view(name: str = "nightly", **more: Any) -> Json:
     return {
         "name": name,
@@ -225,6 +233,8 @@ class FakeControl:
         self.waiting = 0
         self.waits_begun = 0
         self.cancels: list[list[str]] = []
+        self.on_look: list[Callable[[Json], None]] = []
+        """What happens to a node's view each time that it alone is looked at, one after the other."""
 
     # -- what tests do to it ---------------------------------------------------------------------------------------
 
@@ -523,12 +533,24 @@ class FakeControl:
     def nodes(self, by: Principal) -> Json:
         return {"nodes": list(self.node_views.values()), "fragmentation": FRAGMENTATION}
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+    def node(self, node: str, by: Principal) -> Json:
+        if self.on_look:
+            self.on_look.pop(0)(self._node(node))
+        return self._node(node)
+
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
         view = self._node(node)
-        busy = any(device["jobs"] for device in view["devices"])
+        left = [drain_left(job) for device in view["devices"] for job in device["jobs"]]
+        now_s = time.time()
         view |= {
-            "state": "draining" if busy else "drained",
-            "drain": {"reason": reason, "by": by.name, "at_s": time.time()},
+            "state": "draining" if left else "drained",
+            "drain": {
+                "reason": reason,
+                "by": by.name,
+                "at_s": now_s,
+                "deadline_s": None if deadline_in_s is None else now_s + deadline_in_s,
+                "left": left,
+            },
         }
         return view
 
@@ -584,6 +606,10 @@ class FakeControl:
             "epoch": 5,
             "agents": [{"node": "edge-0", "pid": 11, "launcher_pid": 12, "nodes": ["edge-0"]}],
             "jobs": counts,
+            "nodes": {"ready": 1, "draining": 0, "drained": 0, "down": 0},
+            "devices": {"real": {"total": 8, "used_milli": 2_500}, "simulated": {"total": 0, "used_milli": 0}},
+            "dispatch": Tallies().figures(),
+            "writes": {of: asdict(WriteFigures()) for of in ("commits", "submissions")},
             "fragmentation": FRAGMENTATION,
             "store": "sqlite:///store.db",
             "loop": {"bugs": 0, "store_error": None, "backlog": 0, "pass_s": PassTimes().figures()},

@@ -193,19 +193,6 @@ def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
     assert shell.run("nodes", "nowhere").exit_code == 4
 
 
-def test_drain_and_resume(shell: Shell) -> None:
-    assert "edge-0 is drained" in shell.out("drain", "edge-0", "--reason", "fan noise")
-    shell.control.node_views["edge-0"]["drain"]["at_s"] -= 150
-    assert rows(shell.out("nodes", "--reasons")) == [
-        ["NODE", "STATE", "REASON", "BY", "SINCE"],
-        ["edge-0", "drained", "fan noise", "olga", "2m"],
-    ]
-    assert rows(shell.out("nodes"))[1][-1] == "drained: fan noise"
-    assert "takes jobs again" in shell.out("resume", "edge-0")
-    assert shell.run("resume", "edge-0").exit_code == 5
-    assert shell.run("drain", "edge-0").exit_code == 2  # no reason given
-
-
 def test_reservations_are_made_listed_and_cancelled(shell: Shell) -> None:
     said = shell.out("reserve", "fans", "--nodes", "edge-0", "--start", "in 2h", "--for", "90m", "--reason", "new fans")
     assert said.startswith("reserved edge-0 for fans: ")

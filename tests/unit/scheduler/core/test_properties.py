@@ -220,7 +220,9 @@ def test_a_pass_that_is_broken_off_begins_as_the_whole_one(table: ClusterTable, 
     if part.partial:
         assert sum(starting[:-1]) < most_workers <= sum(starting)
         assert not part.resizes
-        assert dict(part.reasons).items() <= dict(whole.reasons).items()
+        # What a job lacks is counted in the end, when more has started: the kind of reason is the same.
+        for job_id, reason in part.reasons.items():
+            assert type(reason) is type(whole.reasons[job_id])
     else:
         assert said(part) == said(whole)
 
