@@ -48,6 +48,13 @@ class Admission:
         new = _counted(specs)
         self._check_limits(new)
         self.check(specs, by)
+        self._count(tasks, new)
+
+    def count(self, specs: Sequence[JobSpec]) -> None:
+        """These were admitted already, and the state does not hold their jobs yet."""
+        self._count(sum(max(1, spec.array_size) for spec in specs), _counted(specs))
+
+    def _count(self, tasks: int, new: dict[tuple[str, bool], tuple[int, int]]) -> None:
         self._jobs += tasks
         for (tenant, simulated), (jobs, milli) in new.items():
             self._queued[tenant] = self._queued_jobs(tenant) + jobs

@@ -126,7 +126,7 @@ def fire(state: ServiceState, out: Outcome, subject: str, now_s: float) -> None:
         return
     if state.closing_down or state.superseded_by is not None:
         return  # whoever starts next finds it missed
-    why = _left_out(state, found, found.next_s, now_s)
+    why = _left_out(state, out, found, found.next_s, now_s)
     next_s = _next_s(state, found, now_s)
     if why is not None:
         left_out = replace(found, next_s=next_s, skips=found.skips + 1, skipped_s=found.next_s, skipped_why=why)
@@ -145,7 +145,7 @@ def fired(state: ServiceState, event: ScheduleFired) -> None:
         state.schedules[event.key] = replace(found, last_job=event.jobs[0].id.partition(".")[0])
 
 
-def _left_out(state: ServiceState, schedule: Schedule, due_s: float, now_s: float) -> str | None:
+def _left_out(state: ServiceState, out: Outcome, schedule: Schedule, due_s: float, now_s: float) -> str | None:
     """Why nothing is submitted for this time."""
     recurrence = schedule.spec.schedule
     assert recurrence is not None, schedule
@@ -157,6 +157,8 @@ def _left_out(state: ServiceState, schedule: Schedule, due_s: float, now_s: floa
         return f"job {schedule.last_job}, the last one, had not ended"
     try:
         admission = Admission(state, max_live_jobs=state.most_live_jobs, now_s=now_s)
+        # Many have the same time: those before it in this batch have no jobs yet, and take room all the same.
+        admission.count([piece.due.spec for piece in out.schedules if isinstance(piece, Firing)])
         admission.admit([schedule.job_spec()], _owner(schedule))
     except SuanliError as error:
         return f"it was refused: {error.message}"

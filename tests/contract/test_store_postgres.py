@@ -261,11 +261,14 @@ def test_a_store_of_an_older_version_is_brought_up_to_date(postgres: PostgresSer
     name = postgres.database_of(url)
     postgres.sql(
         "ALTER TABLE meta DROP COLUMN writes, DROP COLUMN leader; ALTER TABLE drains DROP COLUMN deadline_s;"
-        " ALTER TABLE jobs DROP COLUMN held_json; UPDATE meta SET schema_version = 3",
+        " ALTER TABLE jobs DROP COLUMN held_json; DROP TABLE schedules; UPDATE meta SET schema_version = 3",
         database=name,
     )
     store = open_store(url)
     store.next_epoch()
+    due = scheduled()
+    store.set_schedule(due)
+    assert store.schedules() == [due]
     assert [job.id for job in store.submit([SPEC], at_s=1.0, by="x")] == ["1"]
     assert store.leader() == (1, "")
     store.close()

@@ -198,6 +198,21 @@ def test_a_full_queue_refuses_no_schedule_but_a_submission_of_it(make: Make) -> 
     assert len(jobs(world)) == 2
 
 
+@pytest.mark.parametrize("limit", ["site", "tenant"])
+def test_those_that_are_due_at_once_count_for_each_other(make: Make, limit: str) -> None:
+    world = make(max_live_jobs=2) if limit == "site" else make()
+    if limit == "tenant":
+        world.policy = Policy(tenants={"studio": TenantPolicy(max_queued_jobs=2)})
+    set_clock(world, "2026-11-28 01:00")
+    for name in ("a", "b", "c"):
+        make_one(world, replace(nightly(devices=4), name=name))
+    wait_until(world, "2026-11-28 02:00")
+    found = world.store.schedules()
+    assert (len(jobs(world)), sum(each.runs for each in found), sum(each.skips for each in found)) == (2, 2, 1)
+    (why,) = {each.skipped_why for each in found} - {""}
+    assert why.startswith("it was refused: ")
+
+
 def test_a_tenant_that_is_not_there_any_more_gets_nothing(make: Make) -> None:
     world = set_clock(make(), "2026-11-28 01:00")
     make_one(world)
