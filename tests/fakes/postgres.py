@@ -56,8 +56,14 @@ class PostgresServer:
             self._as = ["setpriv", f"--reuid={other.pw_uid}", f"--regid={other.pw_gid}", "--clear-groups"]
         else:
             self._as = ["setpriv"]
-        self._run("initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self._databases = 0
+        try:
+            self._run(
+                "initdb", "-D", str(self._data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+            )
+        except BaseException:  # an interrupted test too leaves nothing
+            self.remove()
+            raise
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
