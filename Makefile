@@ -27,7 +27,11 @@ demo: $(READY) ## The whole main job on this machine: schedule, train, serve, pr
 	@$(BIN)/suanli demo
 
 test: $(READY) ## Every test but the nightly ones
-	@$(BIN)/python -m pytest tests -m "not nightly and not gpu" --durations=8
+	@failed=0; \
+	$(BIN)/python -m pytest tests/unit tests/contract tests/packaging tests/simulation -m "not nightly and not gpu" \
+	  -n 2 --dist loadfile --durations=8 || failed=1; \
+	$(BIN)/python -m pytest tests/integration tests/survival -m "not nightly and not gpu" --durations=8 || failed=1; \
+	exit $$failed
 
 check: $(READY) ## ruff, format check, mypy --strict, import contracts
 	$(BIN)/ruff check .

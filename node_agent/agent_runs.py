@@ -59,11 +59,12 @@ class LaunchRun:
 
 @dataclass(frozen=True, slots=True)
 class SignalRun:
-    """By the launcher, to the run's process group."""
+    """By the launcher, to the run's process group; `ask`: as in attempts.Signal."""
 
     key: RunKey
     number: int
     epoch: int
+    ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +200,8 @@ class AgentRuns:
                     requests.append(CheckRun(key, spec))
                 case attempts.Launch():
                     requests.append(LaunchRun(key, output, self.epoch))
-                case attempts.Signal(number=number):
-                    requests.append(SignalRun(key, number, self.epoch))
+                case attempts.Signal(number=number, ask=ask):
+                    requests.append(SignalRun(key, number, self.epoch, ask))
                 case attempts.Emit(event=said):
                     self._tell(said)
                 case attempts.Drop():
@@ -263,8 +264,8 @@ class AgentRuns:
                 # When it ended nobody can tell: it is not said to have lived longer than is known.
                 gone = attempts.ProcessExited(state.started.pid, "unknown", None, detail, state.started.at_s)
                 requests += self.feed(key, gone, now_s)
-            elif (number := attempts.last_signal(state)) is not None:
-                requests.append(SignalRun(key, number, self.epoch))
+            elif (last := attempts.last_signal(state)) is not None:
+                requests.append(SignalRun(key, last.number, self.epoch, last.ask))
         return requests
 
     def _rebuild(self, known: KnownRun, now_s: float) -> list[Request]:

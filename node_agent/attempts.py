@@ -7,8 +7,10 @@ run that nobody has heard of, before and after.
 Promises, whatever the order and repetition of messages: a key is launched at most once; a launched run ends in one
 Exited that is the same however often it is asked for, until Forget; what is asked twice is answered twice.
 
-Stopping. With a checkpoint: SIGUSR1 at once; SIGTERM on the acknowledgement or at `grace_s`; SIGKILL 2 s after SIGTERM
-or 2 s after the end of the grace, whichever is later. Without: SIGTERM at once, SIGKILL after `grace_s`.
+Stopping. With a checkpoint: the run is asked for it at once; SIGTERM follows the acknowledgement, or comes
+`kill_wait_s` before the end of the grace (in its second half, where the grace is short); SIGKILL `kill_wait_s` after
+SIGTERM, so never after the end of the grace. Without: SIGTERM at once, SIGKILL at the end of the grace. Where somebody
+looks too late (the machine slept) there is still a moment between SIGTERM and SIGKILL.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from node_agent.messages import (
+    KILL_WAIT_S,
     Checkpointed,
     Event,
     Exited,
@@ -34,7 +37,7 @@ from node_agent.messages import (
     Stop,
 )
 
-KILL_AFTER_TERM_S = 2.0
+LATE_KILL_WAIT_S = 1.0
 # Why a run was asked to go, when the agent that was told has died since.
 ASKED_BEFORE = "asked before this agent began"
 
@@ -125,9 +128,10 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """Send `number` to the run's process group."""
+    """Send `number` to the run's process group; `ask`: to those of its processes that await it, for a checkpoint."""
 
     number: int
+    ask: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,10 @@ class Launching:
 
 @dataclass(frozen=True, slots=True)
 class StopPlan:
-    """A stop under way. `term_s` is when SIGTERM is due (None: sent), `kill_s` when SIGKILL is (None: sent)."""
+    """A stop under way. `term_s` is when SIGTERM is due (None: sent), `kill_s` when SIGKILL is (None: sent).
+
+    `asked_with` is the signal by which a checkpoint was asked for, `kill_wait_s` what lies between SIGTERM and SIGKILL.
+    """
 
     cause: str
     checkpoint: bool
@@ -188,6 +195,8 @@ class StopPlan:
     grace_end_s: float
     term_s: float | None
     kill_s: float | None
+    asked_with: int = signal.SIGUSR1
+    kill_wait_s: float = KILL_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,8 +319,9 @@ def _check_passed(event: CheckPassed, state: RunState | None) -> Step:
     prepared = Prepared(state.key, event.address, event.master_port)
     if state.release is not None:
         launch = Launch(state.spec, state.release.master_addr, state.release.master_port)
-    elif state.start_at_once:
+    elif state.start_at_once:  # nobody waits to hear that it could
         launch = Launch(state.spec, event.address, event.master_port)
+        return Launching(state.key, launch, prepared), (launch,)
     else:
         return Waiting(state.key, state.spec, prepared), (Emit(prepared),)
     return Launching(state.key, launch, prepared), (Emit(prepared), launch)
@@ -379,11 +389,17 @@ def _sterner(first: Stop | None, second: Stop) -> Stop:
 def _begin_stop(event: Stop, state: Live, now_s: float) -> Step:
     grace_end_s = now_s + event.grace_s
     if event.checkpoint:
-        kill_s = grace_end_s + KILL_AFTER_TERM_S
-        plan = StopPlan(event.cause, True, False, grace_end_s, grace_end_s, kill_s)
-        return replace(state, stop=plan), (Signal(signal.SIGUSR1),)
+        wait_s = min(event.kill_wait_s, event.grace_s / 2)
+        number = _number(event.checkpoint_signal)
+        plan = StopPlan(event.cause, True, False, grace_end_s, grace_end_s - wait_s, grace_end_s, number, wait_s)
+        return replace(state, stop=plan), (Signal(number, ask=True),)
     plan = StopPlan(event.cause, False, False, grace_end_s, None, grace_end_s)
     return replace(state, stop=plan), (Signal(signal.SIGTERM),)
+
+
+def _number(name: str) -> int:
+    """Of a signal's name; the usual one's for a name that this machine does not know."""
+    return getattr(signal, name, signal.SIGUSR1) if name.startswith("SIG") else signal.SIGUSR1
 
 
 def _stop_again(event: Stop, state: Live, plan: StopPlan, now_s: float) -> Step:
@@ -398,7 +414,8 @@ def _stop_again(event: Stop, state: Live, plan: StopPlan, now_s: float) -> Step:
 
 
 def _terminate(state: Live, plan: StopPlan, now_s: float) -> Step:
-    kill_s = max(now_s, plan.grace_end_s) + KILL_AFTER_TERM_S
+    wait_s = plan.kill_wait_s
+    kill_s = max(min(now_s + wait_s, plan.grace_end_s), now_s + min(wait_s, LATE_KILL_WAIT_S))
     return replace(state, stop=replace(plan, term_s=None, kill_s=kill_s)), (Signal(signal.SIGTERM),)
 
 
@@ -417,10 +434,10 @@ def _tick(state: RunState | None, now_s: float) -> Step:
     if not isinstance(state, Live) or state.stop is None:
         return state, ()
     plan = state.stop
-    if plan.kill_s is not None and now_s >= plan.kill_s:
-        return replace(state, stop=replace(plan, term_s=None, kill_s=None)), (Signal(signal.SIGKILL),)
     if plan.term_s is not None and now_s >= plan.term_s:
         return _terminate(state, plan, now_s)
+    if plan.kill_s is not None and now_s >= plan.kill_s:
+        return replace(state, stop=replace(plan, term_s=None, kill_s=None)), (Signal(signal.SIGKILL),)
     return state, ()
 
 
@@ -471,10 +488,10 @@ def report(state: RunState) -> RunReport:
             assert_never(state)
 
 
-def last_signal(state: RunState | None) -> int | None:
-    """The signal that a stop under way has last asked for: to be repeated when the launcher may not have heard it."""
+def last_signal(state: RunState | None) -> Signal | None:
+    """What a stop under way has last sent: to be repeated when the launcher may not have heard it."""
     if not isinstance(state, Live) or state.stop is None:
         return None
     if state.stop.term_s is not None:
-        return signal.SIGUSR1
-    return signal.SIGKILL if state.stop.kill_s is None else signal.SIGTERM
+        return Signal(state.stop.asked_with, ask=True)
+    return Signal(signal.SIGKILL if state.stop.kill_s is None else signal.SIGTERM)

@@ -10,8 +10,8 @@
                 break
 
 Under Suanli the place comes from SUANLI_CHECKPOINT_DIR, what to resume from SUANLI_RESUME_FROM, and the scheduler asks
-for a checkpoint with SIGUSR1 and waits for SUANLI_CHECKPOINT_ACK. Outside, all is kept in ./checkpoints. Needs the
-standard library alone.
+for a checkpoint with the signal that SUANLI_CHECKPOINT_SIGNAL names (SIGUSR1 unless the job's file says otherwise) and
+waits for SUANLI_CHECKPOINT_ACK. Outside, all is kept in ./checkpoints. Needs the standard library alone.
 
 In a gang every worker is asked. Rank 0 writes, for data-parallel workers hold the same state; the others' `save` only
 acknowledges. Workers notice the request at different steps: agree on it with a collective before leaving the loop.
@@ -61,7 +61,10 @@ class Checkpoints:
         return self._acknowledged
 
     def ask(self, number: int = signal.SIGUSR1, frame: FrameType | None = None) -> None:
-        """The handler of SIGUSR1."""
+        """The handler of the signal that asks. Where that is SIGTERM, one after the acknowledgement means go."""
+        if number == signal.SIGTERM and self._acknowledged:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         self._asked = True
 
     def save(self, write: Callable[[Path], None], step: int) -> Path:
@@ -171,8 +174,9 @@ def checkpoints(keep: int = 2) -> Iterator[Checkpoints]:
         writes=os.environ.get("RANK", "0") == "0",
         keep=keep,
     )
-    before = signal.signal(signal.SIGUSR1, session.ask)
+    number = getattr(signal, os.environ.get("SUANLI_CHECKPOINT_SIGNAL", "SIGUSR1"), signal.SIGUSR1)
+    before = signal.signal(number, session.ask)
     try:
         yield session
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(number, before)

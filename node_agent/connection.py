@@ -14,6 +14,7 @@ from pathlib import Path
 
 from node_agent.launcher.client import LauncherClient, LauncherGone, LauncherTable, start_launcher
 from node_agent.launcher.paths import LauncherPaths
+from node_agent.launcher.ports import Limits
 from node_agent.launcher.records import RunRecord
 
 RESTART_PAUSE_S = 1.0
@@ -42,6 +43,7 @@ class LauncherConnection:
         self._given_up = False
         self.lease_s = lease_s
         self.launcher_pid = 0
+        self.limits = Limits(False, False)  # what its launcher's kernel enforces
         self.trouble = ""  # a sentence while there is no launcher
         self.connected = asyncio.Event()
 
@@ -63,7 +65,7 @@ class LauncherConnection:
         except BaseException:
             await client.close()
             raise
-        self._client, self.launcher_pid, self.trouble = client, table.pid, ""
+        self._client, self.launcher_pid, self.trouble, self.limits = client, table.pid, "", table.limits
         early, self._early = self._early, []
         for record in early:
             self._on_exit(record)

@@ -38,9 +38,11 @@ from node_agent.config import AgentConfig, with_directories
 from node_agent.connection import LauncherConnection
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.event_log import EventLog
-from node_agent.execution.logs import paths_of, read_chunk, run_paths
+from node_agent.execution.accounts import why_single_user
+from node_agent.execution.logs import PASSABLE, paths_of, read_chunk, run_paths
 from node_agent.execution.order import RunContext, key_from_text, key_text
 from node_agent.execution.slow_files import SlowFiles
+from node_agent.housekeeping import Housekeeping
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
@@ -99,6 +101,8 @@ class AgentHost:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
+        self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
+        self._tidying: asyncio.Task[None] | None = None
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -111,12 +115,16 @@ class AgentHost:
             for config in self._config.nodes:
                 self._nodes[config.name] = await asyncio.to_thread(NodeAgent, config)
             await self._launcher.open()
+            self._tidying = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
+            self._tidying.add_done_callback(_tell_failure)
         except BaseException:
             await self.close()
             raise
 
     def _make_directories(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not why_single_user():  # runs of other users are to get at their own directories, and at nothing else
+            self._state_dir.chmod(PASSABLE)
         make_private(self._runtime_dir)
 
     async def shutdown(self) -> None:
@@ -133,14 +141,16 @@ class AgentHost:
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in (self._watching, self._tidying):
+            if task is not None:
+                task.cancel()
         for details in self._details.values():
             if details.timer is not None:
                 details.timer.cancel()
         await self._settle()
         for task in self._tasks:
             task.cancel()
+        self._slow.close()
         for node in self._nodes.values():
             node.close()
 
@@ -167,7 +177,7 @@ class AgentHost:
             incarnation=self._log.incarnation,
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
-            nodes=tuple(node.report(self._launcher.trouble) for node in self._nodes.values()),
+            nodes=tuple(node.report(self._launcher.limits, self._launcher.trouble) for node in self._nodes.values()),
             runs=self._runs.reports(boottime_s()),
             last_seq=self._log.last_seq,
             session=session,
@@ -322,23 +332,34 @@ class AgentHost:
         state, details = self._runs.states.get(key), self._details.get(key)
         if state is None or isinstance(state, attempts.Ended):
             return
-        directory = details.context.checkpoint_dir if details is not None and details.context else None
+        context = details.context if details is not None else None
+        saved_in, unix_user = (None, None) if context is None else (context.checkpoint_dir, context.unix_user)
         paths = paths_of(self._state_dir, key)
-        facts = await exit_facts(record, paths, directory, self._slow)
+        facts = await exit_facts(record, paths, saved_in, self._slow, unix_user)
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)
+        if context is not None and context.log_cap_bytes:
+            await asyncio.to_thread(self._housekeeping.cap, {paths.directory: context.log_cap_bytes})
+
+    def _capped(self) -> dict[Path, int]:
+        """The runs that live and have a cap, by their directories."""
+        found = {key: each.context.log_cap_bytes for key, each in self._details.items() if each.lives and each.context}
+        return {paths_of(self._state_dir, key).directory: cap for key, cap in found.items() if cap}
+
+    def _knows(self, job_id: str, attempt: int, worker: int) -> bool:
+        return any(RunKey(job_id, attempt, worker, node) in self._runs.states for node in self._nodes)
 
     # ---- the launcher ----------------------------------------------------------------------------------------------
 
     async def _signal(self, request: SignalRun) -> None:
         key = request.key
-        if request.number == signal.SIGUSR1:  # an acknowledgement from before it was asked for is none
+        if request.ask:  # an acknowledgement from before it was asked for is none
             with contextlib.suppress(OSError):  # not there; or a directory, which is no acknowledgement either
                 paths_of(self._state_dir, key).checkpoint_ack.unlink()
         with contextlib.suppress(LauncherGone):  # repeated when it is back
             try:
-                await self._launcher.client().signal(request.epoch, key_text(key), request.number)
+                await self._launcher.client().signal(request.epoch, key_text(key), request.number, ask=request.ask)
             except LauncherRefused as error:
                 self._note_epoch(key, error)
 

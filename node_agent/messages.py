@@ -13,6 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+# What a job is asked to save with, and how long it has between SIGTERM and SIGKILL, where its file says nothing.
+CHECKPOINT_SIGNAL = "SIGUSR1"
+KILL_WAIT_S = 5.0
+# For so long a run's logs are kept after its end, where the site says nothing.
+LOG_KEEP_S = 14 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
@@ -35,6 +41,10 @@ class LaunchSpec:
     node_agent.serving is to load. `env` is the job's own environment: nothing of the agent's is inherited except PATH,
     LANG, HOME and TZ. `device_indices` are positions in the node's device list; the agent turns them into the vendor's
     visibility variable. `lease_bound` is True for training, batch and benchmark jobs, which stop when the lease lapses.
+
+    `unix_user` is the account that the tenant's processes run as where the agent runs as root; None: the agent's own.
+    `checkpoint_signal` is the name of the signal by which the job is asked to save. Of each of the run's two logs at
+    most about `log_cap_bytes` are kept (0: all), for `log_keep_s` after its end.
     """
 
     argv: tuple[str, ...] | None
@@ -55,13 +65,18 @@ class LaunchSpec:
     job_name: str
     tenant: str
     kind: str
+    unix_user: str | None = None
+    checkpoint_signal: str = CHECKPOINT_SIGNAL
+    log_cap_bytes: int = 0
+    log_keep_s: float = LOG_KEEP_S
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Check that the worker could start (command, working_dir, checkpoint dir, model class) and reserve its ports.
 
-    Answered by Prepared or PrepareFailed. `release=True` starts it at once when the check passes (a job of one worker).
+    Answered by Prepared or PrepareFailed. `release=True` starts it at once when the check passes (a job of one worker),
+    which is answered by Started.
     """
 
     epoch: int
@@ -82,7 +97,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End a run. With `checkpoint=True`: SIGUSR1, wait for its acknowledgement or `grace_s`, then SIGTERM, SIGKILL.
+    """End a run. With `checkpoint=True`: `checkpoint_signal` asks; SIGTERM follows its acknowledgement, or comes
+    `kill_wait_s` before the end of `grace_s`; SIGKILL `kill_wait_s` after SIGTERM, and never after `grace_s`.
 
     Without: SIGTERM, then SIGKILL after `grace_s`. A run that was only prepared is forgotten. Always ends in Exited.
     """
@@ -92,6 +108,8 @@ class Stop:
     checkpoint: bool
     grace_s: float
     cause: str
+    checkpoint_signal: str = CHECKPOINT_SIGNAL
+    kill_wait_s: float = KILL_WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +271,10 @@ class DeviceReport:
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """A node as its agent sees it. `notes` are sentences for `suanli nodes` (single-user mode, no cgroup, ...)."""
+    """A node as its agent sees it. `notes` are sentences for `suanli nodes` (single-user mode, no cgroup, ...).
+
+    `shares` says what holds a job to its share of a device: an MPS daemon, or nothing.
+    """
 
     name: str
     site: str
@@ -265,6 +286,7 @@ class NodeReport:
     labels: tuple[tuple[str, str], ...] = field(default=())
     notes: tuple[str, ...] = field(default=())
     rack: str | None = None
+    shares: Literal["mps", "advisory"] = "advisory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +324,12 @@ class AgentHello:
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """Bytes of a worker's log from `offset`; `end` is True when the run is over and nothing follows."""
+    """Bytes of a worker's log from `offset`; `end` is True when the run is over and nothing follows.
+
+    `skipped`: so many bytes after `offset` were not kept, for the log had grown over its cap; `data` follows them.
+    """
 
     data: bytes
     next_offset: int
     end: bool
+    skipped: int = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,9 @@ from node_agent.devices.cpu import memory_bytes
 from node_agent.devices.detect import DEFAULT_NAMES, probe
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
 from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
+from node_agent.execution.accounts import isolation_note
+from node_agent.execution.mps import agents_daemon, held_to_share
+from node_agent.launcher.ports import Limits
 from node_agent.messages import DeviceReport, NodeReport
 
 READ_TIMEOUT_S = 2.0
@@ -87,8 +89,8 @@ class NodeAgent:
         if self._simulated is not None:
             self._simulated.set_busy(indices)
 
-    def report(self, trouble: str = "") -> NodeReport:
-        """`trouble` is a sentence about the agent as a whole, for the notes."""
+    def report(self, limits: Limits, trouble: str = "") -> NodeReport:
+        """`limits` is what the kernel enforces here; `trouble` a sentence about the agent as a whole, for the notes."""
         config = self.config
         cpus_milli, memory = config.cpus_milli, config.memory_bytes
         if cpus_milli is None:
@@ -113,15 +115,13 @@ class NodeAgent:
             memory_bytes=memory,
             simulated=self.simulated,
             labels=config.labels,
-            notes=self._notes() if not trouble else (trouble, *self._notes()),
+            notes=self._notes(limits) if not trouble else (trouble, *self._notes(limits)),
             rack=config.rack,
+            shares="mps" if held_to_share(self._devices, agents_daemon()) else "advisory",
         )
 
-    def _notes(self) -> tuple[str, ...]:
-        notes = [
-            f"single-user mode: all jobs run as {getpass.getuser()}, so tenants are not kept apart here",
-            "memory limits are enforced by looking four times a second, not by a cgroup",
-        ]
+    def _notes(self, limits: Limits) -> tuple[str, ...]:
+        notes = [isolation_note(), *limits_notes(limits)]
         if self.simulated:
             notes.insert(0, "simulated devices: nothing here is measured")
         return (*notes, *self._passed_over)
@@ -141,6 +141,17 @@ class NodeAgent:
 
     def close(self) -> None:
         self._source.close()
+
+
+def limits_notes(limits: Limits) -> list[str]:
+    """What is not as the job files say: where the kernel enforces all, nothing."""
+    why = f" ({limits.why})" if limits.why else ""
+    notes = []
+    if not limits.memory:
+        notes.append(f"memory limits are enforced by looking four times a second, not by the kernel{why}")
+    if not limits.cpus:
+        notes.append(f"nothing holds jobs to their CPUs{why}")
+    return notes
 
 
 def _machine_memory_bytes() -> int:

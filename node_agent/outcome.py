@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from node_agent.attempts import ProcessExited
+from node_agent.execution.accounts import acting_as, find_account
 from node_agent.execution.logs import RunPaths, read_result, tail
 from node_agent.execution.order import has_checkpoint
 from node_agent.execution.slow_files import SlowFiles
@@ -13,12 +15,19 @@ from node_agent.launcher.records import ExitRecord, RunRecord
 READ_TIMEOUT_S = 5.0
 
 
-async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | None, slow: SlowFiles) -> ProcessExited:
-    """The end, with the tail of stderr, the result and the checkpoint. A hanging file system does not hide the end."""
+async def exit_facts(
+    record: RunRecord, paths: RunPaths, checkpoint_dir: str | None, slow: SlowFiles, unix_user: str | None = None
+) -> ProcessExited:
+    """The end, with the tail of stderr, the result and the checkpoint. A hanging file system does not hide the end.
+
+    `unix_user` is whom the run went as, where it was not the agent's own user.
+    """
     assert record.exit is not None, record
     end = record.exit
+    if checkpoint_dir is None and _left_nothing(end, paths):
+        return ProcessExited(record.pid, end.how, end.code, end.detail, end.at_s, asked=end.asked)
     (errors, result, complaint), (saved, unsure) = await asyncio.gather(
-        _left_behind(paths), _saved(checkpoint_dir, slow)
+        _left_behind(paths), _saved(checkpoint_dir, unix_user, slow)
     )
     return ProcessExited(
         pid=record.pid,
@@ -30,6 +39,12 @@ async def exit_facts(record: RunRecord, paths: RunPaths, checkpoint_dir: str | N
         checkpoint_dir=checkpoint_dir if saved else None,
         asked=end.asked,
     )
+
+
+def _left_nothing(end: ExitRecord, paths: RunPaths) -> bool:
+    """Whether it left nothing that would be told. It waits for no thread, as a name in the agent's own directory is
+    looked for: where that hangs, the journal does too."""
+    return end.how == "exit" and end.code == 0 and not os.path.lexists(paths.result)
 
 
 async def _left_behind(paths: RunPaths) -> tuple[str, str | None, str]:
@@ -49,12 +64,17 @@ async def _left_behind(paths: RunPaths) -> tuple[str, str | None, str]:
     return reading.result()
 
 
-async def _saved(checkpoint_dir: str | None, slow: SlowFiles) -> tuple[bool, str]:
+async def _saved(checkpoint_dir: str | None, unix_user: str | None, slow: SlowFiles) -> tuple[bool, str]:
     """(whether it saved something, complaint)"""
     if checkpoint_dir is None:
         return False, ""
+
+    def look() -> bool:
+        with acting_as(None if unix_user is None else find_account(unix_user)):
+            return has_checkpoint(checkpoint_dir)
+
     try:
-        return await slow.ask(lambda: has_checkpoint(checkpoint_dir), READ_TIMEOUT_S), ""
+        return await slow.ask(look, READ_TIMEOUT_S), ""
     except TimeoutError:
         return False, f"its checkpoint directory {checkpoint_dir} did not answer within {READ_TIMEOUT_S:g} s"
     except Exception as error:  # as above

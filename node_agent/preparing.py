@@ -14,11 +14,14 @@ from pathlib import Path
 
 from node_agent.attempts import CheckFailed, Launch
 from node_agent.devices.source import Device
+from node_agent.execution.accounts import Account, NoSuchAccount, find_account, why_single_user
 from node_agent.execution.checks import Fault, LookingAt, Startable, check
 from node_agent.execution.environment import RunFacts, checkpoint_dir
 from node_agent.execution.logs import paths_of
+from node_agent.execution.mps import agents_daemon, share_variables
 from node_agent.execution.order import RunContext, launch_order
 from node_agent.execution.ports import free_port
+from node_agent.execution.retention import note_keep
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.client import PACKAGE_ROOT
 from node_agent.launcher.records import LaunchOrder
@@ -60,7 +63,7 @@ class Preparing:
             if isinstance(found, Fault):
                 return CheckFailed(found.field, found.detail)
             ports = self._promise_ports(key, node.config.address, 2 if spec.serves else 1)
-            return Preparation(found, _context(key, spec, node.config.address, ports), devices)
+            return Preparation(found, _context(key, spec, node.config.address, ports, found.account), devices)
         except (OSError, LookupError, ValueError) as error:  # ValueError: a path that no file system can hold
             return CheckFailed(NODES_FAULT, f"node {key.node} cannot prepare it: {error}")
         except Exception as error:
@@ -80,9 +83,18 @@ class Preparing:
 
     def _check(self, key: RunKey, spec: LaunchSpec, looking_at: LookingAt) -> Startable | Fault:
         paths = paths_of(self._state_dir, key)
+        try:
+            account = _account(spec)
+        except NoSuchAccount as error:
+            return Fault(
+                NODES_FAULT,
+                f"{error} on node {key.node}, as which jobs of tenant {spec.tenant} are to run; make that account "
+                "there, or name another one in tenants.yaml",
+            )
         looking_at(paths.directory)
-        paths.make()
-        return check(spec, key, paths.directory, os.environ.get("PATH", os.defpath), looking_at)
+        paths.make(account)
+        note_keep(paths, spec.log_keep_s)
+        return check(spec, key, paths.directory, os.environ.get("PATH", os.defpath), looking_at, account)
 
     def _promise_ports(self, key: RunKey, address: str, count: int) -> tuple[int, ...]:
         taken = {port for ports in self._promised_ports.values() for port in ports}
@@ -102,6 +114,7 @@ class Preparing:
         facts = RunFacts(
             devices=prepared.devices,
             visibility=node.visibility(prepared.devices),
+            share=share_variables(launch.spec.share_milli, prepared.devices, agents_daemon()),
             simulated=node.simulated,
             paths=paths_of(self._state_dir, key),
             master_addr=launch.master_addr,
@@ -109,11 +122,19 @@ class Preparing:
             port=context.port,
             address=context.address,
             python_path="" if not context.model or "site-packages" in PACKAGE_ROOT.parts else str(PACKAGE_ROOT),
+            account=prepared.what.account,
         )
         return launch_order(launch, key, prepared.what, context, facts, os.environ)
 
 
-def _context(key: RunKey, spec: LaunchSpec, address: str, ports: tuple[int, ...]) -> RunContext:
+def _account(spec: LaunchSpec) -> Account | None:
+    """Whom the run goes as; None: the agent's own user. Raises NoSuchAccount."""
+    return None if spec.unix_user is None or why_single_user() else find_account(spec.unix_user)
+
+
+def _context(
+    key: RunKey, spec: LaunchSpec, address: str, ports: tuple[int, ...], account: Account | None
+) -> RunContext:
     directory = checkpoint_dir(spec, key)
     return RunContext(
         address=address,
@@ -123,4 +144,6 @@ def _context(key: RunKey, spec: LaunchSpec, address: str, ports: tuple[int, ...]
         port=ports[1] if spec.serves else None,
         checkpoint_dir=None if directory is None else str(directory),
         devices=spec.device_indices,
+        unix_user=None if account is None else account.name,
+        log_cap_bytes=spec.log_cap_bytes,
     )

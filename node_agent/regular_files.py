@@ -21,11 +21,23 @@ class NotRegular(OSError):
         super().__init__(f"{path} is not a regular file")
 
 
-def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
-    """The file, open for reading. Raises NotRegular, or OSError as open(2) does; ELOOP for a link unless `follow`."""
+class NotOwn(OSError):
+    """A file in another user's directory that is not that user's: a hard link to what only we may read, perhaps."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(f"{path} does not belong to the owner of its directory")
+
+
+def open_regular(path: Path, *, follow: bool = False, own: bool = False) -> BinaryIO:
+    """The file, open for reading. Raises NotRegular, or OSError as open(2) does; ELOOP for a link unless `follow`.
+
+    `own`: in a directory of another user's, nothing but files of that user's. Raises NotOwn.
+    """
     descriptor = os.open(path, READ_FLAGS | (0 if follow else os.O_NOFOLLOW))
     try:
         require_regular(descriptor, path)
+        if own:
+            require_own(descriptor, path)
         return open(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -37,9 +49,15 @@ def require_regular(descriptor: int, path: Path | str) -> None:
         raise NotRegular(path)
 
 
-def read_bounded(path: Path, limit: int, *, follow: bool = False) -> bytes:
+def require_own(descriptor: int, path: Path) -> None:
+    owner = os.stat(path.parent).st_uid
+    if owner != os.geteuid() and os.fstat(descriptor).st_uid != owner:
+        raise NotOwn(path)
+
+
+def read_bounded(path: Path, limit: int, *, follow: bool = False, own: bool = False) -> bytes:
     """At most `limit` bytes from the file's beginning. Raises as `open_regular`."""
-    with open_regular(path, follow=follow) as file:
+    with open_regular(path, follow=follow, own=own) as file:
         return file.read(limit)
 
 

@@ -22,7 +22,7 @@ MAX_PORT = 65535
 async def ready_address(context: RunContext, paths: RunPaths) -> tuple[str | None, str]:
     """(`host:port` when the replica answers, else None; what is wrong with its ready file, if something is)."""
     try:
-        text = read_bounded(paths.ready, ADDRESS_BYTES).decode("ascii", "replace").strip()
+        text = read_bounded(paths.ready, ADDRESS_BYTES, own=True).decode("ascii", "replace").strip()
     except FileNotFoundError:
         text = ""
     except OSError as error:

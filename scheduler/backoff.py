@@ -9,7 +9,7 @@ STEADY_S = 20.0
 
 class Backoff:
     """Of one part. What has run steadily is started again at once; what dies again and again waits 0.1 s, 0.2 s, 0.4 s
-    and so on, never longer than `longest_s`.
+    and so on, and never longer than `longest_s`.
     """
 
     def __init__(self, *, first_s: float = FIRST_S, longest_s: float = LONGEST_S, steady_s: float = STEADY_S) -> None:

@@ -48,11 +48,14 @@ class Conflict(SuanliError):
 
 
 class Superseded(Conflict):
-    """Another service has taken the store over: `epoch` is its epoch. This one must not write any more."""
+    """Another service has taken the store over: `epoch` is its epoch, `leader` where it is found ("" where that is not
+    known). This one must not write any more."""
 
-    def __init__(self, epoch: int) -> None:
-        super().__init__(f"another service took over (epoch {epoch}); ask that one, and stop this one")
+    def __init__(self, epoch: int, leader: str | None = None) -> None:
+        at = f" at {leader}" if leader else ""
+        super().__init__(f"another service took over (epoch {epoch}){at}; ask that one, and stop this one")
         self.epoch = epoch
+        self.leader = leader or ""
 
 
 class Unavailable(SuanliError):

@@ -7,12 +7,12 @@ gives simulated ones. What the API and the CLI may ask of a running service is `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 
 Json = dict[str, Any]  # only at the very edge: what is about to be JSON
@@ -34,6 +34,15 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Submission:
+    """What one caller submits at once: all of it, or none."""
+
+    specs: tuple[JobSpec, ...]
+    by: str
+    held: Hold | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoredEvent:
     seq: int
     job_id: str
@@ -45,10 +54,13 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
+    """A node that is to be emptied. At `deadline_s` (epoch seconds; None: never) what is left there has to go."""
+
     node: str
     reason: str
     by: str
     at_s: float
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,24 +87,78 @@ class Usage:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A job that is submitted again and again: `spec`, whose `schedule` says when. Named by its tenant and its name.
+
+    `next_s`: the next time (epoch seconds); None while it is paused, or where none comes. `runs` counts submissions:
+    the last was job (or array) `last_job`, for the time `last_s`. `skips` counts times that were left out; the last was
+    `skipped_s`, because of `skipped_why`.
+    """
+
+    tenant: str
+    name: str
+    spec: JobSpec
+    by: str
+    by_operator: bool
+    made_s: float
+    next_s: float | None
+    paused: Hold | None = None
+    runs: int = 0
+    last_job: str | None = None
+    last_s: float | None = None
+    skips: int = 0
+    skipped_s: float | None = None
+    skipped_why: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.tenant, self.name
+
+    def job_spec(self) -> JobSpec:
+        """What is submitted each time."""
+        return replace(self.spec, schedule=None)
+
+
+NextTime = Callable[[str, str, float], float | None]
+"""The first time after a moment (epoch seconds) that a cron expression names in a time zone; None where none comes."""
+
+
+def no_time(_cron: str, _zone: str, _after_s: float) -> float | None:
+    """A NextTime for a service without recurring jobs."""
+    return None
+
+
+def task_ids(number: str, spec: JobSpec) -> list[str]:
+    """The ids of what is submitted under one number: the job's own, or those of the array's tasks."""
+    return [f"{number}.{index}" for index in range(spec.array_size)] if spec.array_size else [number]
+
+
 class Store(Protocol):
     """Durable when a call returns. Raises scheduler.errors.Unavailable when it cannot be (disk full, locked, gone):
-    then nothing of that call was kept.
+    then nothing of that call was kept, or it counts as if nothing was: a commit that was kept although its answer was
+    lost may be repeated and is not written twice, and such a submission is taken back.
 
     A store that gave an epoch writes for that epoch alone: once another one has given a higher, every write raises
     scheduler.errors.Superseded (a Conflict) and keeps nothing. What a database cannot take in a text (NUL, half of a
     surrogate pair) is spelled out as an escape.
     """
 
-    def next_epoch(self) -> int:
-        """A number higher than any given before: the epoch of this start of the service."""
+    def next_epoch(self, leader: str = "") -> int:
+        """A number higher than any given before: the epoch of this start of the service. `leader` says where it is
+        found, to services that it replaces."""
         ...
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        """Give ids and insert as Pending(NotConsidered), in one transaction.
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
+        """Give ids and insert as Pending(NotConsidered), held where `held` is given, in one transaction.
 
         An array of n makes n jobs `N.0`..`N.n-1`.
         """
+        ...
+
+    def submit_together(self, submissions: Sequence[Submission], *, at_s: float) -> Sequence[Sequence[Job] | Exception]:
+        """`submit` for several callers, numbered in this order, made durable together. One that cannot be kept at all
+        gets its failure as its answer, and costs the others nothing."""
         ...
 
     def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
@@ -150,6 +216,25 @@ class Store(Protocol):
 
     def clear_reservation(self, name: str) -> None: ...
 
+    def schedules(self) -> Sequence[Schedule]:
+        """By tenant and name."""
+        ...
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        """A new one, or the present one's `next_s`, `paused` and what it has skipped; the rest stays as it was."""
+        ...
+
+    def clear_schedule(self, tenant: str, name: str) -> None: ...
+
+    def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
+        """Submit `due.job_spec()` for the time `due.next_s`, and let the schedule go on to `next_s`: in one
+        transaction.
+
+        Once for each time: asked again for the same, it answers with the jobs of the first time. Where the schedule is
+        gone, or its next time is another by now, nothing is submitted.
+        """
+        ...
+
     def usage(self) -> Usage | None:
         """None: nothing was kept, or nobody had used anything."""
         ...
@@ -167,13 +252,14 @@ class Store(Protocol):
 @dataclass(frozen=True, slots=True)
 class NodeUp:
     """A node's agent answers. `runs` is what the node knows of runs, for reconciliation; `notes` are for operators.
-    `heard_s`: as in NodeDown, before this answer."""
+    `heard_s`: as in NodeDown, before this answer. `shares`: as in messages.NodeReport."""
 
     facts: NodeFacts
     runs: tuple[RunReport, ...]
     notes: tuple[str, ...]
     agent_pid: int
     heard_s: float | None = None
+    shares: Literal["mps", "advisory"] = "advisory"
     kind: Literal["node_up"] = "node_up"
 
 
@@ -284,8 +370,9 @@ class Route:
 
 
 class GatewayControl(Protocol):
-    def publish(self, routes: Sequence[Route]) -> None:
-        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back."""
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
+        """Replace the whole table. Never blocks the caller for long; a gateway that is away gets it when it is back.
+        One that has heard a service of a higher epoch takes nothing from this one any more."""
         ...
 
 
@@ -339,7 +426,8 @@ class ServiceControl(Protocol):
     """
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
-        """{"jobs": [job view, ...]}; returns only after commit."""
+        """{"jobs": [job view, ...]}; returns only after commit. A job with a schedule comes alone, and makes no job
+        yet: {"jobs": [], "schedules": [...]}."""
         ...
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
@@ -373,17 +461,37 @@ class ServiceControl(Protocol):
         """
         ...
 
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        """api.models.ChangeJobsAnswer: what waits is not to start until it is released. Ids as in `cancel_jobs`; what
+        does not wait is left as it is, and said of its id."""
+        ...
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        """As `hold_jobs`. Tenants do not release what an operator holds."""
+        ...
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        """As `hold_jobs`: what runs saves its work, goes and waits again, held where `hold` is given. A job that has
+        ended (of an array: all its tasks) is submitted anew, with the same spec and under a new id."""
+        ...
+
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         """The job view. BadInput beyond the bounds of the job file, Conflict for what is no service."""
         ...
 
     def nodes(self, by: Principal) -> Json: ...
 
+    def node(self, node: str, by: Principal) -> Json:
+        """One of them. NotFound where there is none of that name."""
+        ...
+
     def tenants(self, by: Principal) -> Json:
         """{"tenants": [...]}, the one whose turn is next first; a tenant sees itself alone."""
         ...
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json: ...
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
+        """The node's view. Jobs there run to their end, or save their work and go at the deadline."""
+        ...
 
     def resume(self, node: str, by: Principal) -> Json: ...
 
@@ -397,6 +505,24 @@ class ServiceControl(Protocol):
 
     def cancel_reservation(self, name: str, by: Principal) -> Json:
         """The reservation as it was."""
+        ...
+
+    def schedules(self, by: Principal) -> Json:
+        """{"schedules": [...]}, the next one first; a tenant sees its own."""
+        ...
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        """One of them with its spec and next times. `tenant` where several have one of that name (Conflict)."""
+        ...
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        """Its times pass and nothing is submitted. What an operator pauses tenants do not resume."""
+        ...
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json: ...
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        """The schedule as it was. Its jobs stay as they are."""
         ...
 
     def close_down(self, by: Principal) -> Json:

@@ -21,6 +21,7 @@ from node_agent.devices.source import (
     Reading,
     Unavailable,
 )
+from node_agent.devices.visibility import hidden
 
 KIB = 1024
 NOT_OFFERED = Unavailable("not offered for a CPU core")
@@ -127,7 +128,7 @@ class CpuDevices:
 
     def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
         """A run on CPU cores must not touch a card that happens to be in the machine."""
-        return {"CUDA_VISIBLE_DEVICES": ""}
+        return hidden()
 
     def close(self) -> None:
         """Nothing is held open."""

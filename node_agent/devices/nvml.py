@@ -23,6 +23,7 @@ from node_agent.devices.source import (
     Reading,
     Unavailable,
 )
+from node_agent.devices.visibility import visible
 
 # NVML's product names (without "NVIDIA ") that are one row of the hardware catalogue. Variants with other peaks (PCIe,
 # NVL, 40 GB, laptop) are left out on purpose: they keep NVML's name rather than borrow a peak that is not theirs.
@@ -148,10 +149,7 @@ class NvmlDevices:
         return f"driver call failed: {error}"
 
     def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
-        return {
-            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-            "CUDA_VISIBLE_DEVICES": ",".join(device.visible_id for device in devices),
-        }
+        return visible(self.vendor, [device.visible_id for device in devices])
 
     def close(self) -> None:
         if not self._open:

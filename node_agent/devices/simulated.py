@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from node_agent.devices.source import Device, Measured, Quality, Quantity, Reading
+from node_agent.devices.visibility import hidden
 
 # Invented for the simulation, and nobody's specification.
 BUSY_WATTS = 600.0
@@ -126,7 +127,7 @@ class SimulatedDevices:
 
     def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
         """A simulated run never touches a real card."""
-        return {"CUDA_VISIBLE_DEVICES": ""}
+        return hidden()
 
     def close(self) -> None:
         """Nothing is held open."""

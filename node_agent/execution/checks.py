@@ -1,7 +1,7 @@
 """Could this run start on this node? Asked before anything starts; the answer names the job file's field at fault.
 
-Looks at the file system only, which may hang: whoever calls is told of each path before it is looked at. A model file
-is parsed, never imported: it is a tenant's code.
+Looks at the file system only, which may hang: whoever calls is told of each path before it is looked at. It looks as
+the user that the run will go as (accounts.acting_as). A model file is parsed, never imported: it is a tenant's code.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from node_agent.execution.accounts import Account, acting_as
 from node_agent.execution.environment import checkpoint_dir
 from node_agent.execution.resume import resume_from
-from node_agent.messages import LaunchSpec, RunKey
+from node_agent.messages import NODES_FAULT, LaunchSpec, RunKey
 from node_agent.regular_files import NotRegular, read_bounded
 
 MODEL_BYTES = 4 << 20
@@ -25,7 +26,9 @@ LookingAt = Callable[[Path], None]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`field` is one of command, working_dir, checkpoint.dir, model; `detail` a sentence without the job's name."""
+    """`field` is one of command, working_dir, checkpoint.dir, model, or NODES_FAULT; `detail` a sentence without the
+    job's name.
+    """
 
     field: str
     detail: str
@@ -33,11 +36,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Startable:
-    """What to run, and where: argv complete, cwd absolute. `resume_from` is what SUANLI_RESUME_FROM is to be."""
+    """What to run, where, and as whom: argv complete, cwd absolute. `resume_from` is what SUANLI_RESUME_FROM is to be.
+
+    `account` None: as the agent's own user.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
     resume_from: str | None = None
+    account: Account | None = None
 
 
 def _to_nobody(path: Path) -> None:
@@ -45,9 +52,45 @@ def _to_nobody(path: Path) -> None:
 
 
 def check(
-    spec: LaunchSpec, key: RunKey, run_directory: Path, path: str, looking_at: LookingAt = _to_nobody
+    spec: LaunchSpec,
+    key: RunKey,
+    run_directory: Path,
+    path: str,
+    looking_at: LookingAt = _to_nobody,
+    account: Account | None = None,
 ) -> Startable | Fault:
-    """`path` is the PATH the run will have unless it sets its own; `run_directory` its cwd when it names none."""
+    """`path` is the PATH the run will have unless it sets its own; `run_directory` its cwd when it names none.
+
+    `account` is whom the run will go as, where it is not this process's user.
+    """
+    with acting_as(account):
+        if account is not None:
+            fault = _check_way(run_directory, spec, account, key.node)
+            if fault is not None:
+                return fault
+        return _check(spec, key, run_directory, path, looking_at, account)
+
+
+def _check_way(run_directory: Path, spec: LaunchSpec, account: Account, node: str) -> Fault | None:
+    """Whether the account can get at what is ours and the run needs."""
+    whom = f"Unix user {account.name} of tenant {spec.tenant}"
+    if not may(run_directory, os.W_OK | os.X_OK):
+        place = "put SUANLI_HOME there where every user may pass, such as /var/lib/suanli"
+        return Fault(NODES_FAULT, f"{whom} cannot get into {run_directory} on node {node}; {place}")
+    if spec.argv is None and not may(Path(sys.executable), os.X_OK):
+        place = "install Suanli there where every user may read it, such as /opt/suanli"
+        return Fault(NODES_FAULT, f"{whom} cannot run {sys.executable} on node {node}; {place}")
+    return None
+
+
+def may(path: Path, mode: int) -> bool:
+    """Whether this thread's user may, by its effective ids."""
+    return os.access(path, mode, effective_ids=True)
+
+
+def _check(
+    spec: LaunchSpec, key: RunKey, run_directory: Path, path: str, looking_at: LookingAt, account: Account | None
+) -> Startable | Fault:
     cwd = Path(spec.working_dir) if spec.working_dir is not None else run_directory
     fault = _check_working_dir(spec.working_dir, key.node, looking_at) or _check_checkpoint_dir(spec, key, looking_at)
     if fault is not None:
@@ -65,7 +108,7 @@ def check(
         return fault
     if spec.checkpoint_dir is not None:
         looking_at(Path(spec.checkpoint_dir) / key.job_id)
-    return Startable(argv, cwd, resume_from(spec, key))
+    return Startable(argv, cwd, resume_from(spec, key), account)
 
 
 def _check_working_dir(working_dir: str | None, node: str, looking_at: LookingAt) -> Fault | None:
@@ -75,11 +118,14 @@ def _check_working_dir(working_dir: str | None, node: str, looking_at: LookingAt
     looking_at(directory)
     if not directory.is_absolute():
         return Fault("working_dir", f"{working_dir} is not an absolute path")
-    if not directory.exists():
-        return Fault("working_dir", f"{working_dir} does not exist on node {node}; nodes must share this path")
-    if not directory.is_dir():
-        return Fault("working_dir", f"{working_dir} on node {node} is not a directory")
-    if not os.access(directory, os.X_OK):
+    try:
+        if not directory.exists():
+            return Fault("working_dir", f"{working_dir} does not exist on node {node}; nodes must share this path")
+        if not directory.is_dir():
+            return Fault("working_dir", f"{working_dir} on node {node} is not a directory")
+    except PermissionError:
+        pass  # a directory above it is closed: then so is this one
+    if not may(directory, os.X_OK):
         return Fault("working_dir", f"{working_dir} on node {node} may not be entered by the user that runs jobs")
     return None
 
@@ -115,12 +161,15 @@ def _check_command(argv: tuple[str, ...], cwd: Path, path: str, node: str, looki
     present: list[Path] = []
     for candidate in candidates:
         looking_at(candidate)
-        if candidate.is_file():
-            present.append(candidate)
+        try:
+            if candidate.is_file():
+                present.append(candidate)
+        except PermissionError:
+            pass  # a directory on PATH that this user may not enter has nothing for it
     if not present:
         where = f"under {cwd}" if "/" in name and not name.startswith("/") else "" if "/" in name else f"on PATH {path}"
         return Fault("command", f"{name} does not exist {where and where + ' '}on node {node}")
-    if not any(os.access(candidate, os.X_OK) for candidate in present):
+    if not any(may(candidate, os.X_OK) for candidate in present):
         return Fault("command", f"{present[0]} on node {node} is not executable")
     return None
 

@@ -3,34 +3,36 @@
 It starts empty. A few variables of the agent's own are passed on (INHERITED), the job's come next, and what says who
 and where the run is comes last and cannot be overridden. No RAY_* goes in, whoever sets it.
 
-LOCAL_RANK is always 0: each worker sees only its own devices, so its first device is number 0 wherever it lands.
+Each worker sees only its own devices, so its first device is number 0 wherever it lands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from node_agent.devices import visibility
 from node_agent.devices.source import Device
+from node_agent.execution import mps, rendezvous
+from node_agent.execution.accounts import Account
 from node_agent.execution.logs import RunPaths
 from node_agent.messages import LaunchSpec, RunKey
 
 # SUANLI_INSTANCE is the mark by which `suanli down` knows what belongs to its instance.
 INHERITED = ("PATH", "LANG", "HOME", "TZ", "SUANLI_INSTANCE")
 FROM_SERVICE = frozenset({"SUANLI_REPLICA_SECRET", "SUANLI_ARRAY_INDEX"})  # in spec.env, set by the service
-OURS = frozenset(
-    {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"}
-)
+OURS = rendezvous.OURS | visibility.NAMES | mps.NAMES
 MILLI = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """What the node adds to a spec. `visibility` is the device source's; `port` is the one in SUANLI_PORT, if any.
+    `share` is what holds the run to its share of a device.
 
     `address` is where a served model listens. `python_path` is where node_agent is found, for a served model
-    where it is not installed; else empty.
+    where it is not installed; else empty. `account` is the user that the run goes as, where it is not the agent's.
     """
 
     devices: Sequence[Device]
@@ -42,6 +44,8 @@ class RunFacts:
     port: int | None
     address: str
     python_path: str = ""
+    share: Mapping[str, str] = field(default_factory=dict)
+    account: Account | None = None
 
 
 def checkpoint_dir(spec: LaunchSpec, key: RunKey) -> Path | None:
@@ -61,12 +65,17 @@ def allowed(name: str) -> bool:
 def run_environment(spec: LaunchSpec, key: RunKey, facts: RunFacts, agent: Mapping[str, str]) -> dict[str, str]:
     """The environment of the run's process. `agent` is the agent's own, of which only INHERITED is looked at."""
     env = {name: agent[name] for name in INHERITED if name in agent}
+    if facts.account is not None:
+        env.update(HOME=facts.account.home, USER=facts.account.name, LOGNAME=facts.account.name)
     env["PYTHONUNBUFFERED"] = "1"
     env["OMP_NUM_THREADS"] = str(max(1, spec.cpus_milli // MILLI))
+    met = rendezvous.rendezvous(spec, key, len(facts.devices), facts.master_addr, facts.master_port)
+    env.update(met)
     env.update((name, value) for name, value in spec.env if allowed(name))
     if facts.python_path:
         env["PYTHONPATH"] = ":".join(part for part in (env.get("PYTHONPATH"), facts.python_path) if part)
     env.update(facts.visibility)
+    env.update(facts.share)
     env.update(_identity(spec, key, facts))
     env.update(_files(spec, key, facts))
     return env
@@ -75,11 +84,6 @@ def run_environment(spec: LaunchSpec, key: RunKey, facts: RunFacts, agent: Mappi
 def _identity(spec: LaunchSpec, key: RunKey, facts: RunFacts) -> dict[str, str]:
     first = facts.devices[0] if facts.devices else None
     return {
-        "RANK": str(key.worker),
-        "WORLD_SIZE": str(spec.world_size),
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": facts.master_addr,
-        "MASTER_PORT": str(facts.master_port),
         "SUANLI_JOB_ID": key.job_id,
         "SUANLI_JOB_NAME": spec.job_name,
         "SUANLI_ATTEMPT": str(key.attempt),
@@ -100,6 +104,7 @@ def _files(spec: LaunchSpec, key: RunKey, facts: RunFacts) -> dict[str, str]:
     if directory is not None:
         files["SUANLI_CHECKPOINT_DIR"] = str(directory)
         files["SUANLI_CHECKPOINT_ACK"] = str(facts.paths.checkpoint_ack)
+        files["SUANLI_CHECKPOINT_SIGNAL"] = spec.checkpoint_signal
     if spec.resume_from is not None:
         files["SUANLI_RESUME_FROM"] = spec.resume_from
     if spec.serves:

@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from node_agent.execution.accounts import Account
+from node_agent.execution.log_files import read_end, read_log
 from node_agent.messages import LogChunk, RunKey
-from node_agent.regular_files import NotRegular, open_regular, read_bounded
+from node_agent.regular_files import NotOwn, NotRegular, read_bounded
 
 JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 STREAMS = ("stdout", "stderr")
@@ -21,6 +23,8 @@ CHUNK_BYTES = 1 << 20
 TAIL_LINES = 20
 TAIL_BYTES = 2048
 RESULT_BYTES = 256 << 10
+DIRECTORIES_ABOVE = 3  # runs, the job's and the attempt's
+PASSABLE = 0o711
 
 
 class NoSuchLog(LookupError):
@@ -53,8 +57,15 @@ class RunPaths:
     def ready(self) -> Path:
         return self.directory / "ready"
 
-    def make(self) -> None:
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    def make(self, account: Account | None = None) -> None:
+        """For the account that the run goes as; None: for us. Another user's way there may be walked, and not seen."""
+        for directory in reversed(self.directory.parents[:DIRECTORIES_ABOVE]):
+            directory.mkdir(mode=0o700 if account is None else PASSABLE, parents=True, exist_ok=True)
+            if account is not None:
+                directory.chmod(PASSABLE)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        if account is not None:
+            os.chown(self.directory, account.uid, account.gid)
 
 
 def run_paths(state_dir: Path, job_id: str, attempt: int, worker: int) -> RunPaths:
@@ -75,33 +86,29 @@ def read_chunk(paths: RunPaths, stream: str, offset: int, limit: int, *, over: b
     if stream not in STREAMS:
         raise NoSuchLog(f"{stream!r} is no stream; known are {', '.join(STREAMS)}")
     offset, limit = max(0, offset), max(0, min(limit, CHUNK_BYTES))
-    path = paths.directory / stream
+    job = paths.directory.parent.parent.name
     try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(offset)
-            data = file.read(limit)
+        piece = read_log(paths.directory / stream, offset, limit)
     except NotRegular:
-        raise NoSuchLog(f"{stream} of {paths.directory.parent.parent.name} is not a regular file any more") from None
+        raise NoSuchLog(f"{stream} of {job} is not a regular file any more") from None
+    except NotOwn:
+        raise NoSuchLog(f"{stream} of {job} is another user's file") from None
     except FileNotFoundError:
         if over and not paths.directory.is_dir():
-            raise NoSuchLog(f"this node has no log {stream} of {paths.directory.parent.parent.name}") from None
+            raise NoSuchLog(f"this node has no log {stream} of {job} (any more)") from None
         return LogChunk(b"", offset, over)
-    following = offset + len(data)
-    return LogChunk(data, following, over and following >= size)
+    following = piece.start + len(piece.data)
+    return LogChunk(piece.data, following, over and following >= piece.end, piece.start - offset)
 
 
 def tail(path: Path, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
     """The last lines of a text file, for a message; empty when there is none."""
     try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - limit))
-            text = file.read(limit).decode("utf-8", "replace")
+        piece = read_end(path, limit)
     except OSError:
         return ""
-    rows = text.splitlines()
-    if size > limit and len(rows) > 1:
+    rows = piece.data.decode("utf-8", "replace").splitlines()
+    if piece.start and len(rows) > 1:
         rows = rows[1:]  # begins in the middle of a line
     return "\n".join(row.rstrip() for row in rows[-lines:]).strip()
 
@@ -111,7 +118,7 @@ def read_result(path: Path) -> tuple[str | None, str]:
     left out whole.
     """
     try:
-        data = read_bounded(path, RESULT_BYTES + 1)
+        data = read_bounded(path, RESULT_BYTES + 1, own=True)
     except FileNotFoundError:
         return None, ""
     except OSError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from node_agent.attempts import Launch
 from node_agent.execution.checks import Startable
 from node_agent.execution.environment import RunFacts, run_environment
-from node_agent.launcher.records import LaunchOrder
+from node_agent.launcher.records import LaunchOrder, UserIds
 from node_agent.messages import RunKey
 
 
@@ -18,7 +18,8 @@ from node_agent.messages import RunKey
 class RunContext:
     """What an agent must know of a run while it lives; a later agent finds it in the launcher's `tag`.
 
-    `port` is the run's SUANLI_PORT and `checkpoint_dir` its attempt's own, if it has them.
+    `port` is the run's SUANLI_PORT and `checkpoint_dir` its attempt's own, if it has them. `unix_user` is whom it goes
+    as, where it is not the agent's user.
     """
 
     address: str
@@ -28,9 +29,11 @@ class RunContext:
     port: int | None
     checkpoint_dir: str | None
     devices: tuple[int, ...]
+    unix_user: str | None = None
+    log_cap_bytes: int = 0
 
     def to_tag(self) -> str:
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps({name: getattr(self, name) for name in _CONTEXT_FIELDS}, separators=(",", ":"))
 
     @staticmethod
     def from_tag(tag: str) -> RunContext:
@@ -40,6 +43,9 @@ class RunContext:
             return RunContext(**{**data, "devices": tuple(data["devices"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"a run's tag is of another version: {error}") from error
+
+
+_CONTEXT_FIELDS = tuple(each.name for each in fields(RunContext))
 
 
 def key_text(key: RunKey) -> str:
@@ -60,7 +66,7 @@ def launch_order(
     launch: Launch, key: RunKey, what: Startable, context: RunContext, facts: RunFacts, agent: Mapping[str, str]
 ) -> LaunchOrder:
     """`agent` is the agent's own environment, of which the run gets what environment.py lets through."""
-    spec = replace(launch.spec, resume_from=what.resume_from)
+    spec, account = replace(launch.spec, resume_from=what.resume_from), what.account
     return LaunchOrder(
         key=key_text(key),
         argv=what.argv,
@@ -72,6 +78,8 @@ def launch_order(
         grace_s=spec.grace_s,
         lease_bound=spec.lease_bound,
         tag=context.to_tag(),
+        cpus_milli=spec.cpus_milli,
+        user=None if account is None else UserIds(account.uid, account.gid, account.groups),
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from node_agent.execution.environment import INHERITED
 from node_agent.launcher.paths import LauncherPaths
+from node_agent.launcher.ports import Limits
 from node_agent.launcher.records import Json, LaunchOrder, RunRecord
 
 LINE_BYTES = 64 << 20
@@ -44,6 +45,7 @@ class LauncherTable:
     pid: int
     epoch: int
     runs: tuple[RunRecord, ...]
+    limits: Limits
 
 
 class LauncherClient:
@@ -80,14 +82,17 @@ class LauncherClient:
     async def table(self) -> LauncherTable:
         answer = await self._ask("table")
         runs = tuple(RunRecord.from_json(run) for run in answer["runs"])
-        return LauncherTable(int(answer["pid"]), int(answer["epoch"]), runs)
+        said = answer.get("limits") or {"memory": False, "cpus": False, "why": "its launcher is of an older version"}
+        limits = Limits(bool(said["memory"]), bool(said["cpus"]), str(said["why"]))
+        return LauncherTable(int(answer["pid"]), int(answer["epoch"]), runs, limits)
 
     async def launch(self, epoch: int, order: LaunchOrder) -> RunRecord:
         return RunRecord.from_json((await self._ask("launch", epoch=epoch, order=order.to_json()))["run"])
 
-    async def signal(self, epoch: int, key: str, number: int) -> bool:
-        """False when the run was not alive any more."""
-        return bool((await self._ask("signal", epoch=epoch, key=key, signal=int(number)))["delivered"])
+    async def signal(self, epoch: int, key: str, number: int, *, ask: bool = False) -> bool:
+        """`ask`: as in Supervisor.send_signal. False when the run was not alive any more."""
+        answer = await self._ask("signal", epoch=epoch, key=key, signal=int(number), ask=ask)
+        return bool(answer["delivered"])
 
     async def renew(self, epoch: int, lease_s: float, stamp_s: float) -> None:
         """The lease runs until `lease_s` after the node's CLOCK_BOOTTIME stood at `stamp_s`."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node_agent.launcher.ports import JournalFile, Say
-from node_agent.launcher.records import BadRecord, ExitRecord, Json, LaunchOrder, RunRecord
+from node_agent.launcher.records import BadRecord, ExitRecord, Json, LaunchOrder, RunRecord, control_group_of
 
 MARK_VARIABLE = "SUANLI_RESULT_FILE"  # a path that no other run has
 TOMBSTONES = 10_000
@@ -53,8 +53,10 @@ class Run:
     kill_sent: bool = False
     kill_at: float | None = None
     asks_at: float | None = None
-    blocking: set[int] = field(default_factory=set)  # processes that blocked SIGUSR1 when last looked at
+    asks_with: int = 0  # the signal by which a checkpoint was asked for
+    blocking: set[int] = field(default_factory=set)  # processes that blocked that signal when last looked at
     kills_before: int = 0  # the kernel's count of out-of-memory kills when the run began
+    held: bool = False  # the kernel holds it to its memory
 
     @staticmethod
     def of(order: LaunchOrder, kills_before: int) -> Run:
@@ -69,6 +71,10 @@ class Run:
             tag=order.tag,
             kills_before=kills_before,
         )
+
+    @property
+    def control_group(self) -> str:
+        return control_group_of(self.key)
 
     @property
     def live(self) -> bool:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Literal
 
 from node_agent.launcher import procfs
+from node_agent.launcher.cgroups import OsControlGroups
 from node_agent.launcher.forking import fork
 from node_agent.launcher.ports import ChildEnd, Process, Say
-from node_agent.launcher.records import LaunchOrder
+from node_agent.launcher.records import LaunchOrder, control_group_of
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -19,8 +20,14 @@ class OsProcesses:
     """`watch` and `unwatch` are told of descriptors that become readable when an adopted process ends."""
 
     def __init__(
-        self, *, watch: Callable[[int, Callable[[], None]], None], unwatch: Callable[[int], None], say: Say
+        self,
+        *,
+        groups: OsControlGroups,
+        watch: Callable[[int, Callable[[], None]], None],
+        unwatch: Callable[[int], None],
+        say: Say,
     ) -> None:
+        self.groups = groups
         self._watch = watch
         self._unwatch = unwatch
         self._say = say
@@ -33,7 +40,9 @@ class OsProcesses:
             self._say(f"orphans go to init: prctl: {os.strerror(ctypes.get_errno())}")
 
     def start(self, order: LaunchOrder) -> int:
-        return fork(order)
+        group = control_group_of(order.key)
+        with self.groups.entered(group, order.memory_bytes, order.cpus_milli):
+            return fork(order)
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 

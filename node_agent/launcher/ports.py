@@ -42,14 +42,52 @@ class ChildEnd:
     status: int
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Which limits of a run the kernel enforces on this node. `why`: what keeps it from more, for operators."""
+
+    memory: bool
+    cpus: bool
+    why: str = ""
+
+
+class ControlGroups(Protocol):
+    """The control groups of runs, by the names that records.control_group_of gives them.
+
+    `Processes.start` makes one where the run has a limit and the node allows it. A group that is not there is no error.
+    """
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def holds_memory(self, group: str) -> bool:
+        """Whether the kernel holds it to a limit of memory: then nobody else need look."""
+
+    def memory_kills(self, group: str) -> int:
+        """How many processes of it the kernel has killed because it was at its limit."""
+
+    def kill(self, group: str) -> None:
+        """SIGKILL to every process in it, whatever session it went to. What forks meanwhile may escape: call again."""
+
+    def remove(self, group: str) -> bool:
+        """False while something in it has not ended: call again."""
+
+    def names(self) -> list[str]:
+        """Every group of a run that is there, those that an earlier launcher made among them."""
+
+
 class Processes(Protocol):
     """The node's process table, as the launcher's process sees it. A pid that is gone is no error to any of these."""
+
+    @property
+    def groups(self) -> ControlGroups: ...
 
     def inherit_orphans(self) -> None:
         """From now on a process that a run leaves behind becomes the launcher's child, so that it can be found."""
 
     def start(self, order: LaunchOrder) -> int:
-        """The pid of the new process, which leads a session and a process group of its own.
+        """The pid of the new process, which leads a session and a process group of its own, in a control group that
+        holds it to the order's limits as far as the node allows.
 
         Raises CannotExecute, or OSError or ValueError when the node could not start it.
         """

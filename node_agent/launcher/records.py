@@ -6,8 +6,9 @@ Requests are JSON lines `{"id", "op", "epoch", ...}`, answered by `{"id", "ok", 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast
 
 How = Literal["exit", "signal", "out_of_memory", "lease", "unknown", "never_started"]
@@ -15,11 +16,18 @@ HOWS = ("exit", "signal", "out_of_memory", "lease", "unknown", "never_started")
 
 CANNOT_EXECUTE = 126  # the exit code that a shell gives for a command that is there and cannot be executed
 
+GROUP_DIGITS = 24
+
 Json = dict[str, Any]  # only between a line of the socket or the journal and a dataclass
 
 
 class BadRecord(Exception):
     """A line that is not what this version of the launcher speaks. The message names the field."""
+
+
+def control_group_of(key: str) -> str:
+    """What the run's control group is called: no other run's is, and any launcher finds it."""
+    return "run-" + hashlib.sha256(key.encode()).hexdigest()[:GROUP_DIGITS]
 
 
 def _field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
@@ -30,10 +38,30 @@ def _field(data: Mapping[str, Any], name: str, kind: type | tuple[type, ...]) ->
 
 
 @dataclass(frozen=True, slots=True)
+class UserIds:
+    """As whom a run goes: by numbers, so that the launcher never waits for a directory service."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+    @staticmethod
+    def from_json(data: object) -> UserIds:
+        if not isinstance(data, Mapping):
+            raise BadRecord(f"field 'user' is {data!r}")
+        groups = _field(data, "groups", list)
+        ids = (_field(data, "uid", int), _field(data, "gid", int), *groups)
+        if not all(isinstance(each, int) and 0 <= each < 2**32 - 1 for each in ids):
+            raise BadRecord(f"field 'user' is {data!r}")
+        return UserIds(ids[0], ids[1], tuple(groups))
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchOrder:
     """Start `argv` (argv[0] looked up on the PATH in `env`) in `cwd`, appending its output to two files.
 
-    `memory_bytes` 0 sets no limit. `grace_s` is what a run gets between SIGTERM and SIGKILL when the lease lapses.
+    `memory_bytes` and `cpus_milli` 0 set no limit. `grace_s` is what a run gets between SIGTERM and SIGKILL when the
+    lease lapses. `user` None: the launcher's own.
     """
 
     key: str
@@ -46,9 +74,12 @@ class LaunchOrder:
     grace_s: float
     lease_bound: bool
     tag: str
+    cpus_milli: int = 0
+    user: UserIds | None = None
 
     def to_json(self) -> Json:
-        return {**asdict(self), "env": dict(self.env)}
+        user = None if self.user is None else asdict(self.user)
+        return {name: getattr(self, name) for name in _ORDER_FIELDS} | {"env": dict(self.env), "user": user}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> LaunchOrder:
@@ -67,7 +98,13 @@ class LaunchOrder:
             grace_s=float(_field(data, "grace_s", (int, float))),
             lease_bound=_field(data, "lease_bound", bool),
             tag=_field(data, "tag", str),
+            cpus_milli=_field(data, "cpus_milli", int) if "cpus_milli" in data else 0,  # an older agent says nothing
+            user=None if data.get("user") is None else UserIds.from_json(data["user"]),
         )
+
+
+# asdict copies every string of the environment by way of deepcopy: a third of what a start cost the agent.
+_ORDER_FIELDS = tuple(each.name for each in fields(LaunchOrder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +142,14 @@ class RunRecord:
     started_boot_s: float | None = None
 
     def to_json(self) -> Json:
-        return asdict(self)
+        return {
+            "key": self.key,
+            "tag": self.tag,
+            "pid": self.pid,
+            "started_s": self.started_s,
+            "exit": None if self.exit is None else asdict(self.exit),
+            "started_boot_s": self.started_boot_s,
+        }
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> RunRecord:

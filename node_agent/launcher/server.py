@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -17,11 +18,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from node_agent.clock import SteadyClock, boottime_s
+from node_agent.launcher.cgroups import OsControlGroups
 from node_agent.launcher.journal import Journal
 from node_agent.launcher.os_journal import OsJournal
 from node_agent.launcher.os_processes import OsProcesses
@@ -79,9 +82,10 @@ class Server:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
+        self._groups = OsControlGroups.find(_group_name(listener), journal_path.with_suffix(".cgroups"), _say)
         self._supervisor = Supervisor(
             Journal(OsJournal(journal_path), boot_id=boot_id(), say=_say),
-            OsProcesses(watch=self._watch, unwatch=self._unwatch, say=_say),
+            OsProcesses(groups=self._groups, watch=self._watch, unwatch=self._unwatch, say=_say),
             lease_s=lease_s,
             boot_s=boottime_s,
             now_s=SteadyClock().now_s,
@@ -102,6 +106,7 @@ class Server:
             self._survive(self._supervisor.on_time)
             self._flush()
         self._survive(self._kill_leftovers)
+        self._survive(self._groups.close)
         self._flush()
 
     def _kill_leftovers(self) -> None:
@@ -259,13 +264,15 @@ class Server:
         match request.get("op"):
             case "table":
                 runs = [record.to_json() for record in supervisor.records()]
-                return {"pid": os.getpid(), "epoch": supervisor.epoch, "runs": runs}
+                limits = asdict(self._groups.limits)
+                return {"pid": os.getpid(), "epoch": supervisor.epoch, "runs": runs, "limits": limits}
             case "signal":
                 supervisor.check_epoch(_epoch(request))
                 number = request.get("signal")
                 if not isinstance(number, int) or number not in signal.valid_signals():
                     raise BadRecord(f"field 'signal' is {number!r}")
-                return {"delivered": supervisor.send_signal(str(request.get("key")), number)}
+                ask = request.get("ask", number == signal.SIGUSR1)  # an older agent asks by that one alone
+                return {"delivered": supervisor.send_signal(str(request.get("key")), number, ask=bool(ask))}
             case "renew":
                 supervisor.check_epoch(_epoch(request))
                 lease_s = _seconds(request, "lease_s")
@@ -289,6 +296,11 @@ class Server:
             self._wakeup.close()
             self._listener.close()
         self._selector.close()
+
+
+def _group_name(listener: socket.socket) -> str:
+    """One launcher serves a socket, so its path tells launchers apart."""
+    return "suanli-" + hashlib.sha256(os.fsencode(listener.getsockname())).hexdigest()[:16]
 
 
 def _epoch(request: Json) -> int:

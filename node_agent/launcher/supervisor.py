@@ -13,12 +13,13 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
+from node_agent.launcher.ends import how_it_ended, how_it_ended_unseen, over_limit_text
 from node_agent.launcher.journal import Journal, Run
 from node_agent.launcher.lease import Lease
 from node_agent.launcher.memory import over_limit
-from node_agent.launcher.ports import CannotExecute, ChildEnd, Processes, Say
+from node_agent.launcher.ports import CannotExecute, Processes, Say
 from node_agent.launcher.records import CANNOT_EXECUTE, ExitRecord, How, LaunchOrder, RunRecord
-from node_agent.launcher.signals import ask, send
+from node_agent.launcher.signals import ask_for_checkpoint, send
 
 MEMORY_WATCH_S = 0.25
 SWEEP_AGAIN_S = 0.2
@@ -55,6 +56,7 @@ class Supervisor:
     ) -> None:
         self._journal = journal
         self._processes = processes
+        self._groups = processes.groups
         self._boot_s = boot_s
         self._now_s = now_s
         self._on_exit = on_exit
@@ -65,6 +67,7 @@ class Supervisor:
         self._memory_at: float | None = None
         self._sweep_at: float | None = None
         self._poll_at: float | None = None
+        self._leaving: set[str] = set()  # control groups of ended runs in which something has not ended yet
         self._closing = False
         first_end = boot_s() + lease_s
         kept = journal.kept
@@ -79,17 +82,20 @@ class Supervisor:
     def _take_over(self) -> None:
         """Watch what still runs, call the end of the rest unknown, and clear away what the dead left behind."""
         open_runs = [run for run in self._runs.values() if run.exit is None]
-        if not open_runs:
-            return
         self._find_unnoted([run for run in open_runs if run.pid is None])
         for run in open_runs:
+            run.held = self._groups.holds_memory(run.control_group)
             found = self._processes.find(run.pid) if run.pid is not None else None
             if found is None or found.ended or found.start_ticks != run.start_ticks:
                 self._clear_away(run)
                 detail = "the launcher died, and the run ended while nobody watched"
-                self._conclude(run, "unknown", None, detail, lived_s=run.lived_s)
+                self._conclude(run, *how_it_ended_unseen(self._processes, run, detail), lived_s=run.lived_s)
             else:
                 self._adopt(run)
+        kept = {run.control_group for run in self._live()}
+        for group in self._groups.names():
+            if group not in kept:
+                self._leave(group)
         if self._by_pid:
             self._schedule_memory(self._boot_s())
 
@@ -116,7 +122,8 @@ class Supervisor:
 
     def _adopted_ended(self, run: Run) -> None:
         self._clear_away(run)
-        self._conclude(run, "unknown", None, "it outlived the launcher that started it, so its exit code is not known")
+        detail = "it outlived the launcher that started it, so its exit code is not known"
+        self._conclude(run, *how_it_ended_unseen(self._processes, run, detail))
 
     def _poll_adopted(self) -> None:
         for run in list(self._polled.values()):
@@ -206,6 +213,7 @@ class Supervisor:
             return
         found = self._processes.find(run.pid)
         run.start_ticks = None if found is None else found.start_ticks
+        run.held = run.memory_bytes > 0 and self._groups.holds_memory(run.control_group)
         self._by_pid[run.pid] = run
         self._note_started(run)
 
@@ -216,18 +224,19 @@ class Supervisor:
         except OSError as error:  # the intent is on the disk: a successor finds the process by its mark
             self._say(f"pid of {run.key} not journalled: {error}")
 
-    def send_signal(self, key: str, number: int) -> bool:
+    def send_signal(self, key: str, number: int, *, ask: bool = False) -> bool:
         """Signal the run's process group. False when the run is not alive.
 
-        SIGUSR1 asks for a checkpoint and must not kill: it goes to those processes of the run that await it, and
+        `ask`: for a checkpoint, which must not kill. It goes to those processes of the run that await the signal, and
         again a little later as long as there is none (the program may still be starting).
         """
         run = self._runs.get(key)
         if run is None or not run.live:
             return False
         run.asked = True
-        if number == signal.SIGUSR1:
-            ask(self._processes, run, self._boot_s())
+        if ask:
+            run.asks_with = number
+            ask_for_checkpoint(self._processes, run, self._boot_s())
             return True
         run.asks_at = None
         send(self._processes, run, signal.Signals(number))
@@ -280,19 +289,11 @@ class Supervisor:
             self._processes.reap(ended.pid)
             reaped = True
             if run is not None:
-                self._conclude(run, *self._how(run, ended))
+                self._conclude(run, *how_it_ended(self._processes, run, ended))
         if reaped:
             self._sweep()
             # The list of children may miss one while others end; look once more.
             self._sweep_at = self._boot_s() + SWEEP_AGAIN_S
-
-    def _how(self, run: Run, ended: ChildEnd) -> tuple[How, int | None, str]:
-        if ended.exited:
-            return "exit", ended.status, ""
-        killed = ended.status == signal.SIGKILL and not run.kill_sent
-        if killed and self._processes.out_of_memory_kills() > run.kills_before:
-            return "out_of_memory", ended.status, "the kernel killed it: the node was out of memory"
-        return "signal", ended.status, ""
 
     def _conclude(self, run: Run, how: How, code: int | None, detail: str, *, lived_s: float | None = None) -> None:
         """Whatever its code: a run that was told to go has not finished. `lived_s`: where it did not end just now."""
@@ -304,8 +305,7 @@ class Supervisor:
             case "shutdown":
                 how, detail = "lease", "its node was taken down"
             case "memory":
-                how = "out_of_memory"
-                detail = f"it used more than its {run.memory_bytes / 2**20:.4g} MiB of memory"
+                how, detail = "out_of_memory", over_limit_text(run)
         # By the clock of its start: since then somebody may have set the time of day, and a launcher have come after.
         at_s = self._now_s() if run.started_s is None else run.started_s + lived_s
         run.exit = ExitRecord(how, code, at_s, detail, run.asked)
@@ -324,14 +324,26 @@ class Supervisor:
             self._by_pid.pop(run.pid, None)
             self._processes.unwatch(run.pid)
         self._polled.pop(run.key, None)
+        self._leave(run.control_group)
         try:
             self._journal.ended(run)
         except OSError as error:  # it stays in memory; a successor would call it unknown
             self._say(f"end of {run.key} not journalled: {error}")
 
+    def _leave(self, group: str) -> None:
+        """Of a run that has ended: whatever is in it goes, and then the group itself."""
+        self._groups.kill(group)
+        if self._groups.remove(group):
+            self._leaving.discard(group)
+        else:
+            self._leaving.add(group)
+            self._sweep_at = self._boot_s() + SWEEP_AGAIN_S
+
     def _sweep(self) -> None:
         """Kill children that no living run can own: what a run put into the background and left."""
         self._sweep_at = None
+        for group in list(self._leaving):
+            self._leave(group)
         marks: set[str] | None = None
         for pid in self._processes.children():
             if pid in self._by_pid:
@@ -366,7 +378,7 @@ class Supervisor:
                 run.kill_at = None
                 send(self._processes, run, signal.SIGKILL)
             elif run.asks_at is not None and now >= run.asks_at:
-                ask(self._processes, run, now)
+                ask_for_checkpoint(self._processes, run, now)
         if self._memory_at is not None and now >= self._memory_at:
             for run in list(over_limit(self._processes, self._by_pid)):
                 run.stopped_for = "memory"
@@ -412,4 +424,6 @@ class Supervisor:
         left = self._processes.children()
         for pid in left:
             self._processes.signal(pid, signal.SIGKILL)
-        return not left
+        for group in self._groups.names():
+            self._leave(group)
+        return not left and not self._groups.names()

@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scheduler.api.answers import failure, failure_of
-from scheduler.errors import SuanliError, Unauthenticated, Unavailable
+from scheduler.errors import Overloaded, SuanliError, Unauthenticated, Unavailable
 from scheduler.ports import Principal
 
 MAX_BODY_BYTES = 1024 * 1024
+# As many jobs as may be submitted at once (models.SubmitRequest), of some 1,600 bytes each.
+MAX_SUBMISSION_BYTES = 16 * 1024 * 1024
+# Of bodies beyond MAX_BODY_BYTES so much may be held at one time.
+MAX_LARGE_BODIES_BYTES = 4 * MAX_SUBMISSION_BYTES
+SUBMISSION = ("POST", "/v1/jobs")
 BODY_TIMEOUT_S = 30.0
 OPEN_PATHS = frozenset({"/v1/health", "/docs", "/openapi.json"})
 PRINCIPAL = "suanli.principal"  # the key in the ASGI scope
@@ -32,6 +38,7 @@ class Door:
     def __init__(self, app: ASGIApp, *, principal_of: Callable[[str], Principal | None]) -> None:
         self._app = app
         self._principal_of = principal_of
+        self._large_bytes = 0  # what the large bodies hold that are here now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -70,17 +77,37 @@ class Door:
             return
         headers = Headers(scope=scope)
         scope[PRINCIPAL] = self._authenticated(headers)
-        body = await _whole_body(headers, receive)
-        if isinstance(body, bytes):
-            await self._app(scope, _replay(body, receive), send)
-        elif body == "gone":
-            return
-        elif body == "too_large":
-            message = f"the request body is larger than {MAX_BODY_BYTES} bytes; submit fewer jobs at a time"
-            await failure(413, message, word="too_large")(scope, receive, send)
-        else:
-            message = f"the request body did not arrive within {BODY_TIMEOUT_S:.0f} s"
-            await failure(408, message, word="timeout")(scope, receive, send)
+        limit = MAX_SUBMISSION_BYTES if (scope["method"], scope["path"]) == SUBMISSION else MAX_BODY_BYTES
+        with self._large_body() as may_be_large:
+            body = await _whole_body(headers, receive, limit, may_be_large)
+            if isinstance(body, bytes):
+                await self._app(scope, _replay(body, receive), send)
+            elif body == "gone":
+                return
+            elif body == "too_large":
+                message = f"the request body is larger than {limit} bytes; send less at a time"
+                await failure(413, message, word="too_large")(scope, receive, send)
+            else:
+                message = f"the request body did not arrive within {BODY_TIMEOUT_S:.0f} s"
+                await failure(408, message, word="timeout")(scope, receive, send)
+
+    @contextmanager
+    def _large_body(self) -> Iterator[Callable[[], None]]:
+        """What it gives is to be called, once, when a body turns out to be large; it raises Overloaded where too many
+        are here already. The place is given back when the request has been answered."""
+        held = 0
+
+        def hold() -> None:
+            nonlocal held
+            if self._large_bytes + MAX_SUBMISSION_BYTES > MAX_LARGE_BODIES_BYTES:
+                raise Overloaded("too many large submissions at this moment; try again in a second")
+            held = MAX_SUBMISSION_BYTES
+            self._large_bytes += held
+
+        try:
+            yield hold
+        finally:
+            self._large_bytes -= held
 
     def _authenticated(self, headers: Headers) -> Principal:
         shown = headers.getlist("authorization")
@@ -100,11 +127,14 @@ class Door:
         return principal
 
 
-async def _whole_body(headers: Headers, receive: Receive) -> bytes | str:
+async def _whole_body(headers: Headers, receive: Receive, limit: int, may_be_large: Callable[[], None]) -> bytes | str:
     """The body, or why there is none: too_large, late, gone. Counts what arrives, whatever the headers promised."""
     promised = headers.get("content-length", "0")
-    if not promised.isdecimal() or int(promised) > MAX_BODY_BYTES:
+    if not promised.isdecimal() or int(promised) > limit:
         return "too_large"
+    large = int(promised) > MAX_BODY_BYTES
+    if large:
+        may_be_large()
     parts: list[bytes] = []
     size = 0
     try:
@@ -115,8 +145,11 @@ async def _whole_body(headers: Headers, receive: Receive) -> bytes | str:
                     return "gone"
                 part = message.get("body", b"")
                 size += len(part)
-                if size > MAX_BODY_BYTES:
+                if size > limit:
                     return "too_large"
+                if size > MAX_BODY_BYTES and not large:
+                    large = True
+                    may_be_large()
                 parts.append(part)
                 if not message.get("more_body", False):
                     return b"".join(parts)

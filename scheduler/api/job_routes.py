@@ -14,12 +14,16 @@ from scheduler.api.models import (
     CancelJobsAnswer,
     CancelJobsRequest,
     CancelRequest,
+    ChangeJobsAnswer,
     DryRunAnswer,
     DryRunRequest,
+    HoldRequest,
     JobAnswer,
     JobsAnswer,
     JobStateWord,
     JobViewAnswer,
+    ReleaseRequest,
+    RequeueRequest,
     ScaleRequest,
     SubmitRequest,
     WhyAnswer,
@@ -46,7 +50,7 @@ async def submit(request: SubmitRequest, by: Submitter, context: Context) -> Res
     def work() -> bytes:
         return encoded("jobs", context.control.submit(_specs(request, by, context), by))
 
-    return answer(await context.rooms.commands.call(work), status=201)
+    return answer(await context.rooms.submissions.call(work), status=201)
 
 
 @router.post("/dry-run", response_model=DryRunAnswer)
@@ -65,6 +69,37 @@ async def cancel_jobs(request: CancelJobsRequest, by: Submitter, context: Contex
 
     def work() -> bytes:
         return encoded("cancel-jobs", context.control.cancel_jobs(request.ids, by, reason=request.reason))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/hold", response_model=ChangeJobsAnswer)
+async def hold(request: HoldRequest, by: Submitter, context: Context) -> Response:
+    """What waits is not to start until it is released. What runs is left as it is, which is said of its id."""
+
+    def work() -> bytes:
+        return encoded("hold", context.control.hold_jobs(request.ids, by, reason=request.reason))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/release", response_model=ChangeJobsAnswer)
+async def release(request: ReleaseRequest, by: Submitter, context: Context) -> Response:
+    """What is held may start again. What an operator holds only operators release."""
+
+    def work() -> bytes:
+        return encoded("release", context.control.release_jobs(request.ids, by))
+
+    return answer(await context.rooms.commands.call(work))
+
+
+@router.post("/requeue", response_model=ChangeJobsAnswer)
+async def requeue(request: RequeueRequest, by: Submitter, context: Context) -> Response:
+    """What runs saves its work, goes and waits again, without using up a retry; what has ended is submitted anew."""
+
+    def work() -> bytes:
+        done = context.control.requeue_jobs(request.ids, by, reason=request.reason, hold=request.hold)
+        return encoded("requeue", done)
 
     return answer(await context.rooms.commands.call(work))
 
@@ -146,7 +181,8 @@ async def scale(job_id: JobId, request: ScaleRequest, by: Submitter, context: Co
     response_class=Response,
     responses={
         200: {
-            "description": "octets from `offset`; X-Next-Offset says where to go on, X-End: 1 that nothing follows",
+            "description": "octets from `offset`; X-Next-Offset says where to go on, X-End: 1 that nothing follows,"
+            " X-Skipped how many octets before these were not kept, as the log had grown over its cap",
             "content": {"application/octet-stream": {}},
         }
     },
@@ -167,7 +203,11 @@ async def log(
             job_id, by, worker=worker, attempt=attempt, stream=stream, offset=offset, limit=limit
         )
     )
-    headers = {"X-Next-Offset": str(chunk.next_offset), "X-End": "1" if chunk.end else "0"}
+    headers = {
+        "X-Next-Offset": str(chunk.next_offset),
+        "X-End": "1" if chunk.end else "0",
+        "X-Skipped": str(chunk.skipped),
+    }
     return Response(chunk.data, media_type="application/octet-stream", headers=headers)
 
 

@@ -51,6 +51,34 @@ class CancelJobsRequest(Shape):
     reason: str = Field(default="", max_length=500)
 
 
+JobIds = Annotated[
+    list[Annotated[str, Field(max_length=100)]],
+    Field(min_length=1, max_length=20_000, description="of jobs (7), of tasks (7.3), or numbers of arrays"),
+]
+
+
+class HoldRequest(Shape):
+    """What waits is not to start. An array's number means those of its tasks that wait."""
+
+    ids: JobIds
+    reason: str = Field(min_length=1, max_length=500)
+
+
+class ReleaseRequest(Shape):
+    """What is held may start again."""
+
+    ids: JobIds
+
+
+class RequeueRequest(Shape):
+    """What runs saves its work, goes, and waits again; what has ended is submitted anew. `hold`: it then waits until it
+    is released."""
+
+    ids: JobIds
+    reason: str = Field(min_length=1, max_length=500)
+    hold: bool = False
+
+
 class ScaleRequest(Shape):
     """How many replicas a service is to have, within the bounds of its job file."""
 
@@ -89,8 +117,19 @@ class ReserveRequest(Shape):
         return self
 
 
+class PauseRequest(Shape):
+    reason: str = Field(min_length=1, max_length=500)
+
+
 class DrainRequest(Shape):
     reason: str = Field(min_length=1, max_length=500)
+    deadline_in_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=366 * 86_400,
+        allow_inf_nan=False,
+        description="after so long, jobs that are left save their work and move; none: they run to their end",
+    )
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------
@@ -123,6 +162,9 @@ class WorkerView(Shape):
     address: str | None
     exit_code: int | None
     simulated: bool
+    share_by: Literal["mps", "advisory"] | None = Field(
+        description="what holds the run to its share; advisory: nothing does; null: whole devices, or it has ended"
+    )
 
 
 class ReasonView(BaseModel):
@@ -140,6 +182,15 @@ class ConstraintsView(Shape):
     spread: str | None
     one_per: str | None
     apart_from: list[str]
+
+
+class HoldView(Shape):
+    """Who wants a job not to start. Only an operator releases what an operator holds."""
+
+    by: str
+    reason: str
+    at_s: float
+    by_operator: bool
 
 
 class JobView(Shape):
@@ -166,13 +217,16 @@ class JobView(Shape):
     cause: str | None = Field(description="why it ended or is being stopped")
     detail: str | None
     array_index: int | None
-    after: list[str]
+    array_limit: int | None = Field(description="so many tasks of its array run at a time")
+    after: list[str] = Field(description="jobs that must succeed first")
+    after_any: list[str] = Field(description="jobs that must have ended first, however they did")
     time_limit_s: float | None
     deadline_s: float | None
     constraints: ConstraintsView
     reservation: str | None
     preemptions: int = Field(description="how often it had to make room for another job")
     workers_wanted: int | None = Field(description="how many replicas it was last scaled to")
+    held: HoldView | None
 
 
 class EventView(Shape):
@@ -225,8 +279,48 @@ class JobViewAnswer(JobView, Answer):
     pass
 
 
+class ScheduleView(Shape):
+    """A job that is submitted again and again. `runs` counts its submissions, `skips` the times that were left out."""
+
+    name: str
+    tenant: str
+    kind: Literal["training", "batch", "benchmark"]
+    priority_class: str
+    state: Literal["active", "paused", "over"] = Field(description="over: no further time comes")
+    cron: str
+    zone: str
+    misfire: Literal["once", "skip"] = Field(description="what becomes of a time that nobody was there for")
+    next_s: float | None
+    paused: HoldView | None
+    runs: int
+    last_job: str | None = Field(description="the last job that it submitted, or the number of the array")
+    last_s: float | None = Field(description="the time that this was for")
+    last_is_live: bool = Field(description="that job has not ended: the next time is left out if it still has not")
+    skips: int
+    skipped_s: float | None = Field(description="the last time that was left out")
+    skipped_why: str
+    by: str
+    made_s: float
+
+
+class ScheduleAnswer(ScheduleView, Answer):
+    pass
+
+
+class ScheduleDetailAnswer(ScheduleAnswer):
+    spec: dict[str, Any]
+    upcoming_s: list[float] = Field(description="its next times; of a paused one as if it were resumed now")
+
+
+class SchedulesAnswer(Answer):
+    schedules: list[ScheduleView]
+
+
 class JobsAnswer(Answer):
     jobs: list[JobView]
+    schedules: list[ScheduleView] = Field(
+        default=[], description="of a submission: what is submitted again and again from now on"
+    )
     total: int | None = Field(
         default=None, description="of a listing: how many match; None where ended jobs go on beyond the limit"
     )
@@ -254,6 +348,29 @@ class CancelJobsAnswer(Answer):
     stopping: int
     failed: int
     jobs: list[CancelledView]
+
+
+class ChangedView(Shape):
+    """What became of one id: counts of jobs (for an array, of tasks); of a single job also its state."""
+
+    id: str
+    name: str | None
+    tasks: int | None = Field(description="all that the array has; None for a single job")
+    changed: int
+    left: int = Field(description="live tasks of the array that were left as they are")
+    ended: int = Field(description="had ended before")
+    state: JobStateWord | None
+    new: str | None = Field(description="the id under which it was submitted anew")
+    detail: str | None = Field(description="what was done, in words")
+    error: ErrorBody | None = Field(description="why nothing was done")
+
+
+class ChangeJobsAnswer(Answer):
+    """`changed` counts each job once, `failed` the ids with an error."""
+
+    changed: int
+    failed: int
+    jobs: list[ChangedView]
 
 
 class PlacementView(Shape):
@@ -316,10 +433,23 @@ class DeviceView(Shape):
     labels: dict[str, str]
 
 
+class DrainLeftView(Shape):
+    """A job that is still on a drained node. `workers`: those of them that are there."""
+
+    job: str
+    name: str
+    tenant: str
+    kind: str
+    workers: list[int]
+    doing: Literal["running", "saving", "stopping", "being replaced", "waiting for a place elsewhere"]
+
+
 class DrainView(Shape):
     reason: str
     by: str
     at_s: float
+    deadline_s: float | None
+    left: list[DrainLeftView]
 
 
 class NodeReservationView(Shape):
@@ -343,6 +473,7 @@ class NodeView(Shape):
     memory_bytes: int
     memory_free_bytes: int
     notes: list[str]
+    shares: Literal["mps", "advisory"] = Field(description="what holds jobs here to their shares; advisory: nothing")
     drain: DrainView | None
     readings: dict[str, dict[str, dict[str, Any]]] = Field(
         description='by device uuid and quantity: {"value","unit","at_s","quality"} or {"unavailable": reason}'

@@ -47,10 +47,12 @@ class Room:
 
 
 class Rooms:
-    """One room a kind: commands and queries, log reads (they wait on nodes), long polls."""
+    """One room a kind: commands and queries, submissions (those that wait together are committed together, so that it
+    pays to let many in), log reads (they wait on nodes), long polls."""
 
     def __init__(self, *, max_waits: int) -> None:
         self.commands = Room("command", threads=16, queued=512)
+        self.submissions = Room("submission", threads=64, queued=512)
         self.logs = Room("log", threads=8, queued=64)
         self.waits = Room("wait", threads=max_waits, queued=max_waits)
         self._wait_places = threading.BoundedSemaphore(max_waits)
@@ -67,5 +69,5 @@ class Rooms:
             self._wait_places.release()
 
     def close(self) -> None:
-        for room in (self.commands, self.logs, self.waits):
+        for room in (self.commands, self.submissions, self.logs, self.waits):
             room.close()

@@ -37,12 +37,20 @@ async def nodes(by: Caller, context: Context) -> Response:
     return answer(await context.rooms.commands.call(lambda: encoded("nodes", context.control.nodes(by))))
 
 
+@router.get("/v1/nodes/{node}", response_model=NodeAnswer, tags=["nodes"])
+async def node(node: NodeName, by: Caller, context: Context) -> Response:
+    """One node, as in the list of them."""
+    return answer(await context.rooms.commands.call(lambda: encoded("node", context.control.node(node, by))))
+
+
 @router.post("/v1/nodes/{node}/drain", response_model=NodeAnswer, tags=["nodes"])
 async def drain(node: NodeName, request: DrainRequest, by: Operator, context: Context) -> Response:
-    """Start nothing new on a node; what runs there goes on."""
+    """Empty a node: nothing new starts there, jobs end or (at the deadline) save their work and move, replicas of
+    services are replaced elsewhere first."""
 
     def work() -> bytes:
-        return encoded("drain", context.control.drain(node, by, reason=request.reason))
+        shown = context.control.drain(node, by, reason=request.reason, deadline_in_s=request.deadline_in_s)
+        return encoded("drain", shown)
 
     return answer(await context.rooms.commands.call(work))
 

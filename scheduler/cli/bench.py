@@ -1,5 +1,5 @@
 """`suanli bench`: measure what the devices really deliver, on this machine or on every node in one shared window, and
-what the planner itself costs."""
+what the planner, the simulator and the way of a job cost."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.planner.openb import OpenbFleet
     from benchmarks.record import Answer
     from benchmarks.system.cluster_run import ClusterAnswer, ClusterClient, RunPlan
+    from benchmarks.system.dispatch.answer import DispatchAnswer
     from benchmarks.system.site_facts import SiteFacts
 
 EXIT_INVALID = 1
@@ -229,6 +230,97 @@ def simulator(context: click.Context, seed: int, quick: bool, output: str) -> No
     if answer.partial:
         hint("interrupted: only the cases that were done are shown")
     context.exit(answer.exit_code)
+
+
+# ---- dispatch ----------------------------------------------------------------------------------------------------
+
+
+@bench.command("dispatch")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=10, max=5_000),
+    default=1_000,
+    show_default=True,
+    help="Of an array, and of a bulk submission; one at a time at most 200.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="PEER",
+    help="Run a peer too, on this machine: ray-job-submit, ray-tasks, dask, hyperqueue; repeated or comma-separated.",
+)
+@output_option
+@click.pass_context
+def dispatch(context: click.Context, jobs: int, against: tuple[str, ...], output: str) -> None:
+    """Time how jobs start and end through the running service, on the node that is this machine.
+
+    The jobs do nothing and take next to nothing; the node must have no other work. Each peer gets a cluster of its own,
+    after the service was timed; one that is not installed is skipped and named. Exit code 1 when a case misses what it
+    must reach. Ctrl-C ends it early and shows what was done.
+    """
+    from benchmarks.system.dispatch.peers import PEERS
+    from benchmarks.system.dispatch.run import run_dispatch
+
+    peers = tuple(dict.fromkeys(name for given in against for name in given.split(",") if name))
+    for name in peers:
+        if name not in PEERS:
+            raise BadInput(f"--against: there is no peer {name!r}; there are: {', '.join(PEERS)}", field="against")
+    with _progress("dispatch") as progress:
+        answer = run_dispatch(Client.from_env(), jobs=jobs, peers=peers, progress=progress)
+    if output == "json":
+        show_json("bench", answer.to_json())
+    else:
+        _show_dispatch(answer)
+    if answer.partial:
+        hint("interrupted: only the cases that were done are shown")
+    context.exit(answer.exit_code)
+
+
+def _show_dispatch(answer: DispatchAnswer) -> None:
+    from benchmarks.system.dispatch.answer import DEMANDS
+
+    about = answer.provenance
+    loads = f"load {about['load_1m']:g} before and {about['load_1m_after']:g} after"
+    click.echo(safe(f"dispatch on node {about['node']}: {about['cpu']}, {about['cores']} cores, {loads}"))
+    click.echo("the jobs do nothing; no device was measured")
+    table = Table(
+        [
+            Column("CASE"),
+            Column("VALUE", right=True),
+            Column("UNIT"),
+            Column("MUST", right=True),
+            Column("OK", styled=True),
+            Column("AIM", right=True, shed=1),
+            Column("MEASURES", shed=1),
+            Column("WHAT", shed=2),
+        ]
+    )
+    for case, demand in DEMANDS.items():
+        if case in answer.values:
+            ok, bound = answer.ok(case), demand.bound
+            table.add(
+                case,
+                f"{answer.values[case]:,.4g}",
+                bound.unit,
+                _demanded(bound, bound.must),
+                None if ok is None else "ok" if ok else "bad",
+                _demanded(bound, bound.aim),
+                demand.measures,
+                demand.about,
+            )
+    show_table(table)
+    if answer.peers:
+        numbers = (Column("START P50 MS", right=True), Column("TASKS/S", right=True))
+        peers = Table([Column("PEER"), *numbers, Column("NOTES")])
+        for peer in answer.peers:
+            start_ms = peer.start_p50_ms
+            peers.add(
+                f"{peer.name} {peer.version}".strip(),
+                None if start_ms is None else f"{start_ms:,.4g}",
+                None if peer.array_per_s is None else f"{peer.array_per_s:,.4g}",
+                f"skipped: {peer.skipped}" if peer.skipped else peer.notes,
+            )
+        show_table(peers)
 
 
 def _openb(nodes_file: Path | None) -> OpenbFleet:

@@ -38,11 +38,12 @@ def home_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """Octets of a log. `end`: the run is over and nothing follows."""
+    """Octets of a log. `end`: the run is over and nothing follows. `skipped`: so many before these were not kept."""
 
     data: bytes
     next_offset: int
     end: bool
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,9 @@ class Client:
         if answer.status != 200:
             raise self._failure(answer)
         try:
-            return LogPart(answer.body, int(answer.headers["x-next-offset"]), answer.headers["x-end"] == "1")
+            told = answer.headers
+            skipped = int(told.get("x-skipped", "0"))  # an older service does not say
+            return LogPart(answer.body, int(told["x-next-offset"]), told["x-end"] == "1", skipped)
         except (KeyError, ValueError):
             raise self._stranger(answer) from None
 
@@ -270,8 +273,9 @@ def job_path(job_id: str, verb: str = "") -> str:
     return f"/v1/jobs/{quote(job_id, safe='')}" + (f"/{verb}" if verb else "")
 
 
-def node_path(node: str, verb: str) -> str:
-    return f"/v1/nodes/{quote(node, safe='')}/{verb}"
+def node_path(node: str, verb: str = "") -> str:
+    path = f"/v1/nodes/{quote(node, safe='')}"
+    return f"{path}/{verb}" if verb else path
 
 
 def _with_query(path: str, query: Mapping[str, Any]) -> str:

@@ -9,12 +9,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import click
 
+from scheduler.cli.finding import Finding
 from scheduler.cli.instance import Home
 from scheduler.cli.options import output_option
 
@@ -23,22 +23,12 @@ MIN_FREE_BYTES = 2 * 10**9
 NEVER_RUN_ON = "Ascend, Cambricon, Hygon, MetaX, Moore Threads, Kunlun, Iluvatar"
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`mend` is empty when nothing need be done. Only "bad" makes the command fail."""
-
-    check: str
-    verdict: Literal["ok", "note", "bad"]
-    found: str
-    mend: str = ""
-
-
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), default=None, help="Site file whose ports are checked.")
+@click.option("--config", type=click.Path(path_type=Path), default=None, help="Site file to check.")
 @output_option
 @click.pass_context
 def doctor(context: click.Context, config: Path | None, output: str) -> None:
-    """Check Python, Ray, NVML, disk, ports and clock, and say how to mend each."""
+    """Check Python, Ray, NVML, disk, ports, clock and isolation, and say how to mend each."""
     findings = examine(Home.from_environment(), config)
     if output == "json":
         click.echo(json.dumps({"schema": "suanli/doctor/1", "findings": [asdict(f) for f in findings]}))
@@ -64,7 +54,7 @@ def examine(home: Home, config: Path | None) -> list[Finding]:
         ("parts", lambda: _parts(home)),
         ("quotas", lambda: _quotas(home)),
         ("clock", _clock),
-        ("isolation", _isolation),
+        ("isolation", lambda: _isolation(home, config)),
     ]
     findings = []
     for name, check in checks:
@@ -232,18 +222,16 @@ def _clock() -> list[Finding]:
     return [Finding("clock", "ok", f"synchronised; {time.strftime('%Y-%m-%d %H:%M:%S %Z')} on {socket.gethostname()}")]
 
 
-def _isolation() -> list[Finding]:
-    if os.geteuid() != 0:
-        return [
-            Finding(
-                "isolation",
-                "note",
-                "single-user mode: all jobs run as you",
-                "run the agents as root to separate tenants",
-            )
-        ]
-    return [
-        Finding(
-            "isolation", "note", "jobs run as root unless configs name a Unix user", "set unix_user in tenants.yaml"
-        )
-    ]
+def _isolation(home: Home, config: Path | None) -> list[Finding]:
+    from scheduler.cli import doctor_isolation
+    from scheduler.cli.up import default_config
+    from scheduler.errors import SuanliError
+    from scheduler.schema.load import load_site
+
+    started = home.started() if home.path.exists() else None
+    try:
+        site = load_site(config or (Path(started.config) if started is not None else default_config()))
+    except SuanliError:
+        return []  # the check of the ports says it
+    named = {name: tenant.unix_user for name, tenant in site.tenants.items()}
+    return [*doctor_isolation.users(named, home.path), *doctor_isolation.limits()]

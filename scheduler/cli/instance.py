@@ -185,9 +185,16 @@ class Home:
 
     def create(self) -> None:
         try:
-            for directory in (self.path, self.path / "secrets", self.logs, self.path / "node"):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                directory.chmod(0o700)
+            # Where root runs jobs as other users, these must get through to their own directories below `node`.
+            passable = 0o711 if os.geteuid() == 0 else 0o700
+            for directory, mode in (
+                (self.path, passable),
+                (self.path / "secrets", 0o700),
+                (self.logs, 0o700),
+                (self.path / "node", passable),
+            ):
+                directory.mkdir(mode=mode, parents=True, exist_ok=True)
+                directory.chmod(mode)
         except OSError as error:
             raise Unavailable(
                 f"cannot make the instance's directory {self.path}: {error.strerror}; set SUANLI_HOME to a "

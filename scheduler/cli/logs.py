@@ -7,7 +7,8 @@ restarted, and ends when the job has ended.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import click
@@ -20,6 +21,7 @@ from scheduler.errors import BadInput, NotFound
 
 REFRESH_S = 2.0  # how often a follower looks for new workers and attempts while nothing is written
 LONGEST_LINE_BYTES = 1024 * 1024  # a longer one is shown in pieces instead of being kept back
+LINES_AT_ONCE = 1000
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class Source:
     unshown: bytes = b""  # read, not yet written out
     end: bool = False
     missing: NotFound | None = None
+    _line_begun: bool = False
 
     def read(self, client: Client, job_id: str, stream: str) -> bool:
         """Add what is new to `unshown`; whether there was any. A log that does not exist is missing: it may come."""
@@ -42,9 +45,16 @@ class Source:
             return False
         self.missing = None
         self.offset = part.next_offset
+        if part.skipped:
+            self.unshown += self._gap(part.skipped)
         self.unshown += part.data
+        self._line_begun = bool(part.data) and not part.data.endswith(b"\n")
         self.end = part.end and not part.data
         return bool(part.data)
+
+    def _gap(self, skipped_bytes: int) -> bytes:
+        """A line of its own, wherever the log was cut."""
+        return b"\n" * self._line_begun + f"[{words.size(skipped_bytes)} of this log were not kept]\n".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +92,64 @@ def logs(job_id: str, follow: bool, worker: int | None, attempt: int | None, std
     if follow:
         _follow(client, view, choice)
         return
-    sources = _read_all(client, view, choice)
+    sources = _begin(client, view, choice)
     if output == "json":
+        for source in sources:
+            while source.read(client, view["id"], choice.stream):
+                pass
         _show_json(view["id"], choice, sources)
-        return
-    prefixed = _prefixed(view, choice)
-    for source in sources:
-        _write(source, prefixed=prefixed, flush=True)
+    elif _prefixed(view, choice):
+        _merge(client, view["id"], choice, sources)
+    else:
+        for source in sources:
+            _write(source, prefixed=False, flush=True)
+            while source.read(client, view["id"], choice.stream):
+                _write(source, prefixed=False, flush=True)
 
 
-def _read_all(client: Client, view: words.View, choice: Choice) -> list[Source]:
-    """Every log up to what is there now, kept unshown. Raises NotFound when there is none at all."""
+def _begin(client: Client, view: words.View, choice: Choice) -> list[Source]:
+    """Every log that there is, with its beginning unshown. Raises NotFound when there is none at all."""
     sources = list(choice.sources(view))
     if not sources:
         raise _no_log(view, choice)
     for source in sources:
-        while source.read(client, view["id"], choice.stream):
-            pass
+        source.read(client, view["id"], choice.stream)
     found = [source for source in sources if source.missing is None]
     if not found:
         assert sources[0].missing is not None
         raise sources[0].missing
     return found
+
+
+def _merge(client: Client, job_id: str, choice: Choice, sources: Sequence[Source]) -> None:
+    """A line of each in turn: lines carry no times, and the workers of a gang do the same at the same time."""
+    turns = deque((f"[{source.worker}] ".encode(), _lines(client, job_id, choice, source)) for source in sources)
+    out: list[bytes] = []
+    while turns:
+        rank, lines = turns.popleft()
+        line = next(lines, None)
+        if line is not None:
+            out.append(rank + line + b"\n")
+            turns.append((rank, lines))
+        if len(out) >= LINES_AT_ONCE or not turns:
+            click.echo(b"".join(out), nl=False)
+            out.clear()
+
+
+def _lines(client: Client, job_id: str, choice: Choice, source: Source) -> Iterator[bytes]:
+    """Whole lines up to what is there now, and what of one is there."""
+    while True:
+        *lines, source.unshown = source.unshown.split(b"\n")
+        yield from lines
+        if len(source.unshown) > LONGEST_LINE_BYTES:
+            yield source.unshown
+            source.unshown = b""
+        if not source.read(client, job_id, choice.stream):
+            break
+    *lines, rest = source.unshown.split(b"\n")  # a gap may have come without anything after it
+    yield from lines
+    if rest:
+        yield rest
 
 
 def _no_log(view: words.View, choice: Choice) -> NotFound:

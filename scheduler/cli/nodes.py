@@ -11,6 +11,7 @@ import click
 
 from scheduler.cli import words
 from scheduler.cli.client import Client
+from scheduler.cli.drain_progress import left_text
 from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
 from scheduler.cli.render import Table, hint, show_json, show_pairs, show_table
@@ -18,6 +19,10 @@ from scheduler.errors import NotFound
 
 Node = Mapping[str, Any]
 
+SHARES = {
+    "mps": "held by NVIDIA's MPS: a job gets no more of a card than its share",
+    "advisory": "advisory: nothing holds a job to its share of a card",
+}
 COLUMNS = (
     Column("NODE"),
     Column("SITE", shed=2),
@@ -110,7 +115,7 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
         drain = node["drain"]
         if drain is not None:
             since = words.duration(now_s - drain["at_s"])
-            table.add(node["name"], node["state"], drain["reason"], drain["by"], since)
+            table.add(node["name"], node["state"], drained_text(node, now_s=now_s), drain["by"], since)
         for reservation in node["reservations"]:
             table.add(node["name"], "reserved", reserved_text(reservation), "", "")
         if node["state"] == "down":
@@ -122,6 +127,12 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
     for note, names in noted.items():  # what no one need act on comes last, once
         table.add(names[0] if len(names) == 1 else f"{len(names)} nodes", "note", note, "", "")
     return table
+
+
+def drained_text(node: Node, *, now_s: float) -> str:
+    """The reason, and what is still there: `fan noise (2 jobs are left: ...; deadline in 12m)`."""
+    drain = node["drain"]
+    return f"{drain['reason']} ({left_text(drain, now_s=now_s)})" if drain["left"] else str(drain["reason"])
 
 
 def _why_not_ready(node: Node) -> list[str]:
@@ -154,6 +165,7 @@ def _show_one(node: Node) -> None:
             ("address", node["address"]),
             ("CPUs", f"{words.milli(node['cpus_free_milli'])} of {words.milli(node['cpus_milli'])} free"),
             ("memory", f"{words.size(node['memory_free_bytes'])} of {words.size(node['memory_bytes'])} free"),
+            ("shares", SHARES[node["shares"]]),
             ("notes", "\n".join(_notes(node))),
         ]
     )

@@ -31,6 +31,8 @@ STATE_STYLES: Mapping[str, str] = {
     "draining": "yellow",
     "drained": "yellow",
     "reserved": "yellow",
+    "paused": "yellow",
+    "over": "dim",
     "upcoming": "cyan",
     "active": "green",
     "down": "bold red",

@@ -12,7 +12,7 @@ import click
 from scheduler.cli import words
 from scheduler.cli.client import Client, Json
 from scheduler.cli.layout import Column
-from scheduler.cli.options import output_option
+from scheduler.cli.options import duration_s, output_option
 from scheduler.cli.render import Table, hint, one_line, show_json, show_table
 from scheduler.errors import BadInput
 
@@ -84,7 +84,7 @@ def make(
         "count": count,
         "device": device,
         "start_s": start_s,
-        "end_s": start_s + _duration_s("--for", lasts),
+        "end_s": start_s + duration_s("--for", lasts),
         "every_s": None if every is None else EVERY_S[every],
         "reason": reason,
         "tenants": list(tenants) or None,
@@ -181,27 +181,13 @@ def start_of(text: str, now_s: float) -> float:
     if word == "now":
         return now_s
     if word.startswith("in "):
-        return now_s + _duration_s("--start in", word.removeprefix("in "))
+        return now_s + duration_s("--start in", word.removeprefix("in "))
     try:
         return as_moment_s(word)
     except PydanticCustomError:
         raise BadInput(
             f'--start: expected a time with its zone such as "2026-12-01T02:00+08:00", "in 2h" or "now"; got {text!r}',
             field="start",
-        ) from None
-
-
-def _duration_s(flag: str, text: str) -> float:
-    from pydantic_core import PydanticCustomError
-
-    from scheduler.schema.fields import duration
-
-    written: str | float = float(text) if text.strip().isdecimal() else text
-    try:
-        return duration()(written)
-    except PydanticCustomError as error:
-        raise BadInput(
-            f"{flag}: expected {error.context['expected'] if error.context else error}; got {text!r}"
         ) from None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from scheduler.cli.collecting import spare_what_stays
 from scheduler.cli.instance import Home
 from scheduler.cli.system_clock import SystemClock
 from scheduler.errors import SuanliError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from scheduler.cli.instance import Started
     from scheduler.engine.joining import LocalNodes
     from scheduler.schema.model import SiteConfig
+    from scheduler.service.dispatch import RunSettings
 
 
 @click.command()
@@ -45,24 +48,35 @@ def serve(home: Home, started: Started) -> None:
     # fails and the parent is gone. We join again instead. To be said before Ray is imported.
     os.environ["RAY_RAYLET_PID"] = str(os.getpid())
 
-    import uvicorn
-
     from scheduler import __version__
     from scheduler.api.app import create_app
+    from scheduler.cli.leading import Door, end_on_sigterm, lead, may_lead, start_over
     from scheduler.engine.driver import RayDriver
     from scheduler.engine.ray_engine import RayEngine
     from scheduler.gateway.control import HttpGatewayControl
     from scheduler.ports import Principal
+    from scheduler.schema.cron import next_after
     from scheduler.schema.jobfile import job_from_mapping
     from scheduler.schema.load import load_site
     from scheduler.schema.policy import planner_policy
     from scheduler.schema.site_json import to_json
     from scheduler.service.control import Service
+    from scheduler.store.leadership import Leadership, lock_of
     from scheduler.store.sql import open_store
     from scheduler.tokens import TokenTable
 
+    end_on_sigterm()
     site = load_site(Path(started.config))
     store = open_store(site.store_url or f"sqlite:///{home.path / 'store.db'}")
+    where = urlsplit(started.api)
+    assert where.hostname is not None, started.api
+    assert where.port is not None, started.api
+    door = Door(reachable(started.api), where.hostname, where.port, started.cert_file, started.key_file)
+    leadership = Leadership(lock_of(store), store)
+    if not may_lead(door, leadership):
+        leadership.close()
+        store.close()
+        return
     clock = SystemClock()
     engine = RayEngine(
         driver=RayDriver(started.ray_address),
@@ -80,7 +94,10 @@ def serve(home: Home, started: Started) -> None:
         clock,
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
+        run_settings=run_settings(site),
+        found_at=door.url,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
+        next_time=next_after,
         lease_s=site.lease_s,
         secret=bytes.fromhex(home.secret("service_secret")),
         status_extra={
@@ -97,28 +114,31 @@ def serve(home: Home, started: Started) -> None:
         return job_from_mapping(data, source="job", lines=None, site=site, principal=principal)
 
     app = create_app(service, TokenTable(home.tokens), parse_job, to_json(site), version=__version__)  # type: ignore[arg-type]
-    door = urlsplit(started.api)
-    assert door.hostname is not None, started.api
-    assert door.port is not None, started.api
-    service.start()
     try:
-        uvicorn.run(
-            app,
-            host=door.hostname,
-            port=door.port,
-            loop="uvloop",
-            http="httptools",
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=2,
-            ssl_certfile=started.cert_file,
-            ssl_keyfile=started.key_file,
-        )
+        replaced = lead(door, leadership, service, app, started=spare_what_stays)
     finally:
-        service.close()
+        leadership.close()
         gateway.close()
         engine.close()
         store.close()
+    if replaced:
+        start_over()
+
+
+def reachable(url: str) -> str:
+    """The API's URL as other machines may use it: a door on all interfaces is found by this machine's name."""
+    where = urlsplit(url)
+    if where.hostname not in ("0.0.0.0", "::"):  # noqa: S104 - not bound, looked for
+        return url
+    return where._replace(netloc=f"{socket.gethostname()}:{where.port}").geturl()
+
+
+def run_settings(site: SiteConfig) -> RunSettings:
+    """What nodes are told of every run."""
+    from scheduler.service.dispatch import RunSettings
+
+    users = {name: tenant.unix_user for name, tenant in site.tenants.items() if tenant.unix_user is not None}
+    return RunSettings(unix_users=users, log_cap_bytes=site.logs.cap_bytes, log_keep_s=site.logs.keep_s)
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:

@@ -43,6 +43,7 @@ def show(job_id: str, output: str) -> None:
             ("kind", job["kind"]),
             ("state", job["state"]),
             ("reason", words.reason(job)),
+            ("held", _held(job)),
             ("est. start", f"{words.moment(job['est_start_s'])} ({estimate})" if estimate else ""),
             ("workers", words.workers(job)),
             ("scaled to", job["workers_wanted"]),
@@ -60,6 +61,7 @@ def show(job_id: str, output: str) -> None:
             ("resumes from", job["resume_from"] if job["state"] not in words.ENDED else ""),
             ("retries", spec.get("retries") or ""),
             ("after", ", ".join(job["after"])),
+            ("after any end of", ", ".join(job["after_any"])),
             ("command" if spec.get("command") else "model", _command(spec)),
             ("working dir", spec.get("working_dir")),
             ("checkpoints", (spec.get("checkpoint") or {}).get("dir")),
@@ -90,6 +92,14 @@ def _show_array(job_id: str, tasks: Sequence[words.View], output: str) -> None:
         nodes = dict.fromkeys(w["node"] + (" (simulated)" if w["simulated"] else "") for w in task["workers"])
         table.add(task["id"], task["state"], " ".join(nodes), one_line(task["detail"] or words.reason(task) or ""))
     show_table(table)
+
+
+def _held(job: words.View) -> str:
+    held = job["held"]
+    if held is None:
+        return ""
+    who = f"the operator {held['by']}" if held["by_operator"] else held["by"]
+    return f"since {words.moment(held['at_s'])} by {who}: {one_line(held['reason'])}"
 
 
 def _attempt(job: words.View) -> str:
@@ -156,7 +166,8 @@ def _place(worker: words.View) -> tuple[str, str]:
     """Its node and its devices there."""
     devices = words.ranges(worker["devices"])
     if worker["share_milli"]:
-        devices += f" ({words.milli(worker['share_milli'])} of it)"
+        advisory = ", advisory" if worker.get("share_by") == "advisory" else ""  # what ended is not held to anything
+        devices += f" ({words.milli(worker['share_milli'])} of it{advisory})"
     return worker["node"] + (" (simulated)" if worker["simulated"] else ""), devices
 
 

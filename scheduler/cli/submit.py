@@ -59,14 +59,19 @@ def _job_flags(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--grace", metavar="TIME", help="How long saving may take when it is asked to go."),
         click.option("--env", metavar="NAME=VALUE", multiple=True, help="Its environment; may be repeated."),
         click.option("--working-dir", metavar="DIR", help="Where it runs; here by default."),
-        click.option("--array", metavar="N", help="N jobs that differ in SUANLI_ARRAY_INDEX."),
+        click.option(
+            "--array", metavar="N[%LIMIT]", help="N jobs that differ in SUANLI_ARRAY_INDEX, LIMIT of them at a time."
+        ),
         click.option("--after", metavar="ID", multiple=True, help="Only when that job has succeeded; may be repeated."),
+        click.option("--after-any", metavar="ID", multiple=True, help="Only when that job has ended, however it did."),
         click.option("--deadline", metavar="TIME", help="When it should be done: 6h from now, 2026-12-01T02:00+08:00."),
         click.option("--within", metavar="LEVEL", help="All its workers in one island, node, rack or site."),
         click.option("--spread", metavar="LEVEL", help="Its workers evenly over islands, nodes, racks or sites."),
         click.option("--one-per", metavar="LEVEL", help="At most one worker in each island, node, rack or site."),
         click.option("--apart-from", metavar="NAME", multiple=True, help="On no node with that job; may be repeated."),
         click.option("--reservation", metavar="NAME", help="Within that reservation (`suanli reserve list`)."),
+        click.option("--schedule", metavar="CRON", help='Submit it again and again: "0 2 * * *" at two every night.'),
+        click.option("--zone", metavar="ZONE", help="The schedule's time zone, such as Asia/Shanghai."),
         click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="A label its nodes must carry."),
         click.option(
             "--device-label", "device_labels", metavar="NAME=VALUE", multiple=True, help="One its devices must carry."
@@ -99,17 +104,23 @@ def submit(
     if quiet and (dry_run or output == "json"):
         raise click.UsageError("-q prints an id alone; leave out --dry-run and -o json", context)
     client: Client | None = None
-    if "last" in flags["after"]:
+    if "last" in (*flags["after"], *flags["after_any"]):
         client = Client.from_env()
         last = client.get("/v1/jobs/last")["id"]
-        flags["after"] = tuple(last if job_id == "last" else job_id for job_id in flags["after"])
+        for name in ("after", "after_any"):
+            flags[name] = tuple(last if job_id == "last" else job_id for job_id in flags[name])
     job = job_mapping(file, {**flags, "command": context.meta.get(ARGV, ())})
     client = client or Client.from_env()
     if dry_run:
         _dry_run(client, job, file, output)
         return
+    if "schedule" in job and wait_too:
+        raise BadInput("a job with a schedule is submitted later and has no end to wait for; leave out --wait")
     answer = _post(client, "/v1/jobs", job, file)
     views = answer["jobs"]
+    if answer.get("schedules"):
+        _scheduled(answer, quiet=quiet, output=output)
+        return
     if quiet:
         click.echo(views[0]["id"].split(".")[0])
     elif output == "table":
@@ -136,6 +147,16 @@ def job_mapping(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
         source = str(file)
     check_shape(job, source, lines)
     return resolve_paths(job, Path.cwd())  # as sbatch has it: relative to where submit is called
+
+
+def _scheduled(answer: Json, *, quiet: bool, output: str) -> None:
+    from scheduler.cli.schedules import made
+
+    if output == "json":
+        show_json("jobs", answer)
+        return
+    for view in answer["schedules"]:
+        click.echo(view["name"] if quiet else made(view))
 
 
 def _accepted(views: list[Json]) -> str:

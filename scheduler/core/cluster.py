@@ -76,7 +76,8 @@ class ClusterState:
         self.schedulable: Bools = np.ones(len(self.nodes), np.bool_)
         self._unschedulable: dict[str, str] = {}
         self._held: dict[str, tuple[Placement, ...]] = {}
-        self._on_node: dict[str, tuple[tuple[str, Placement], ...]] = {}
+        # By (job, worker): a node whose devices are shared may carry a thousand of them.
+        self._on_node: dict[str, dict[tuple[str, int], Placement]] = {}
         self.shapes = TypicalShapes()
         self._forget()
 
@@ -95,7 +96,7 @@ class ClusterState:
         new.schedulable = self.schedulable.copy()
         new._unschedulable = self._unschedulable.copy()
         new._held = self._held.copy()
-        new._on_node = self._on_node.copy()
+        new._on_node = {name: there.copy() for name, there in self._on_node.items()}
         new.shapes = self.shapes
         new._forget()
         return new
@@ -128,7 +129,7 @@ class ClusterState:
         self._forget()
         if reason is not None:
             self._unschedulable[facts.name] = reason
-        self.free.take(Claim.of(self.nodes, [placement for _, placement in self._on_node.get(facts.name, ())]))
+        self.free.take(Claim.of(self.nodes, list(self._on_node.get(facts.name, {}).values())))
 
     def remove_node(self, name: str) -> None:
         """Forget the node; its jobs keep what they hold there in the books. Raises KeyError if it is not here."""
@@ -168,7 +169,7 @@ class ClusterState:
             raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
         self._held[job_id] = (*held, *placements)
         for placement in placements:
-            self._on_node[placement.node] = (*self._on_node.get(placement.node, ()), (job_id, placement))
+            self._on_node.setdefault(placement.node, {})[job_id, placement.worker] = placement
 
     def _take(self, placements: Sequence[Placement]) -> str | None:
         """What is below zero then."""
@@ -202,12 +203,11 @@ class ClusterState:
             self._held[job_id] = left
         else:
             del self._held[job_id]
-        for node in {placement.node for placement in placements}:
-            rest = tuple((j, p) for j, p in self._on_node[node] if j != job_id or p.worker not in gone)
-            if rest:
-                self._on_node[node] = rest
-            else:
-                del self._on_node[node]
+        for placement in placements:
+            there = self._on_node[placement.node]
+            del there[job_id, placement.worker]
+            if not there:
+                del self._on_node[placement.node]
 
     def held(self, job_id: str) -> tuple[Placement, ...]:
         return self._held.get(job_id, ())
@@ -219,7 +219,7 @@ class ClusterState:
 
     def jobs_on(self, name: str) -> tuple[str, ...]:
         """Ids of the jobs with a worker on that node, each once, also where the node is not here (any more)."""
-        return tuple(dict.fromkeys(job_id for job_id, _ in self._on_node.get(name, ())))
+        return tuple(dict.fromkeys(job_id for job_id, _ in self._on_node.get(name, {})))
 
     # ---- what the planner makes of it ----------------------------------------------------------------------------
 
@@ -288,7 +288,7 @@ class ClusterState:
         """Each device of the node, by index. Raises KeyError for a node that is not here."""
         used: dict[int, int] = {}
         jobs: dict[int, dict[str, None]] = {}
-        for job_id, placement in self._on_node.get(name, ()):
+        for (job_id, _), placement in self._on_node.get(name, {}).items():
             for device in placement.devices:
                 used[device] = used.get(device, 0) + (placement.share_milli or WHOLE_DEVICE_MILLI)
                 jobs.setdefault(device, {})[job_id] = None
@@ -304,7 +304,7 @@ class ClusterState:
         there = {device.index for device in self.facts(name).devices}
         return sum(
             (placement.share_milli or WHOLE_DEVICE_MILLI) * len(there.intersection(placement.devices))
-            for _, placement in self._on_node.get(name, ())
+            for placement in self._on_node.get(name, {}).values()
         )
 
     def free_cpus_milli(self, name: str) -> int:

@@ -176,7 +176,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The pass's answer. `reasons` has an entry for every pending job that did not start.
+    """The pass's answer. `reasons` has an entry for every pending job that did not start; of a `partial` one, which was
+    broken off when it started enough, for those that were considered.
 
     `expected_start_s` estimates, from time limits, when a waiting job could start; absent where nothing bounds it.
     """
@@ -187,3 +188,4 @@ class Plan:
     expected_start_s: Mapping[str, float] = field(default_factory=dict)
     resizes: tuple[Resize, ...] = field(default=())
     releases: tuple[Release, ...] = field(default=())
+    partial: bool = False

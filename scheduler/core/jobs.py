@@ -30,22 +30,46 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a job saves its work, and how long it may take to do so when asked to go."""
+    """Where a job saves its work, and how long it may take to do so when asked to go.
+
+    `signal` is the name of the one by which it is asked. `kill_wait_s` is what it has between SIGTERM and SIGKILL,
+    within the grace.
+    """
 
     dir: str
     grace_s: float
+    signal: str = "SIGUSR1"
+    kill_wait_s: float = 5.0
+
+
+class Misfire(StrEnum):
+    """What becomes of a recurring job's time that passed while nobody could submit it (the service was away)."""
+
+    ONCE = "once"  # it is submitted once, late, however many times have passed
+    SKIP = "skip"  # it is left out, and the next time is waited for
+
+
+@dataclass(frozen=True, slots=True)
+class Recurrence:
+    """When a job is submitted again and again: `cron` is an expression of five fields, in the time zone `zone`."""
+
+    cron: str
+    zone: str
+    misfire: Misfire = Misfire.ONCE
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
 
-    Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic;
-    for inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array.
-    `after` holds ids of jobs that must succeed first. `tenant`, `priority_class` and `priority` come from the token's
-    rights and the configuration, never from the job file alone. At most one of `deadline_after_s` (seconds from its
-    submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to. `reservation` names
-    the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be scaled to nothing.
+    Exactly one of `command` (argv) and `model` is set. `workers_min == workers_max` unless the job is elastic; for
+    inference they count replicas. `time_limit_s` is None for inference alone. `array_size` is 0 for no array;
+    `array_limit`: so many of its tasks may run at a time, None for as many as fit. `after` holds ids of jobs that must
+    succeed first, `after_any` of jobs that must have ended, however they did. `tenant`, `priority_class` and `priority`
+    come from the token's rights and the configuration, never from the job file alone. At most one of `deadline_after_s`
+    (seconds from its submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to.
+    `reservation` names the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be
+    scaled to nothing. With `schedule` it is no job itself but says what is submitted again and again.
     """
 
     name: str
@@ -65,11 +89,19 @@ class JobSpec:
     env: tuple[tuple[str, str], ...] = field(default=())
     working_dir: str | None = None
     array_size: int = 0
+    array_limit: int | None = None
     after: tuple[str, ...] = field(default=())
+    after_any: tuple[str, ...] = field(default=())
     deadline_after_s: float | None = None
     deadline_at_s: float | None = None
     constraints: Constraints = UNCONSTRAINED
     reservation: str | None = None
+    schedule: Recurrence | None = None
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Jobs that must have ended first, each once."""
+        return tuple(dict.fromkeys((*self.after, *self.after_any))) if self.after_any else self.after
 
 
 # ---- why an attempt or a job ended -------------------------------------------------------------------------------
@@ -87,6 +119,8 @@ class EndCause(StrEnum):
     PREEMPTED = "preempted"
     RESIZED = "resized"
     SITE_DOWN = "site taken down"
+    REQUEUED = "requeued"
+    DRAINED = "node drained"
     NODE_LOST = "node lost"
     PREPARE_FAILED = "prepare failed"
     GANG_PEER = "gang peer ended"
@@ -101,6 +135,8 @@ NOT_THE_JOBS_FAULT = frozenset(
         EndCause.PREEMPTED,
         EndCause.RESIZED,
         EndCause.SITE_DOWN,
+        EndCause.REQUEUED,
+        EndCause.DRAINED,
         EndCause.NODE_LOST,
         EndCause.LEASE_LAPSED,
         EndCause.UNKNOWN,
@@ -130,6 +166,7 @@ class WorkerRun:
     started_s: float | None = None
     exit_code: int | None = None  # negative: the signal's number; None: not ended, or unknown
     start_heard_s: float | None = None  # when the service heard that it had started, by its own clock
+    replaces: int | None = None  # the replica that is to go when this one is ready: its node is drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +237,24 @@ ON_NODES = (Starting, Running, Stopping)
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Somebody wants a job not to start: who, why, and since when. An operator's is not a tenant's to release."""
+
+    by: str
+    reason: str
+    at_s: float
+    by_operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A submitted job. `id` is `N`, or `N.I` for task I of an array; `seq` is its place in submission order.
 
     `attempts` counts attempts so far (the newest attempt's number); `failures` counts those that used up a retry.
     `resume_from` is the checkpoint directory of the attempt to resume from, None before the first checkpoint.
     `preemptions` counts how often it had to make room for another job. `workers_wanted`: how many replicas a service
-    was last scaled to; None: as many as its job file allows.
+    was last scaled to; None: as many as its job file allows. `held`: while it waits it is not considered, whatever else
+    it waits for.
     """
 
     id: str
@@ -221,6 +269,7 @@ class Job:
     first_started_s: float | None = None
     preemptions: int = 0
     workers_wanted: int | None = None
+    held: Hold | None = None
 
     @property
     def deadline_s(self) -> float | None:
@@ -233,7 +282,7 @@ class Job:
 def shown(state: JobState) -> str:
     """The state's word for operators: pending, starting, running, preempting, succeeded, failed, cancelled."""
     match state:
-        case Stopping(cause=EndCause.PREEMPTED | EndCause.RESIZED):
+        case Stopping(cause=EndCause.PREEMPTED | EndCause.RESIZED | EndCause.REQUEUED | EndCause.DRAINED):
             return "preempting"
         case Stopping():
             return "running"

@@ -48,11 +48,20 @@ _ESTIMATES = 4  # blocked jobs without a promise that get an expected start all 
 _FEW = 16
 
 
-def plan(cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float, estimates: bool = True) -> Plan:
-    """One pass. Without `estimates`, expected starts are those of promises alone; all else is the same. Raises
-    ValueError for a packing policy that does not exist."""
+def plan(
+    cluster: ClusterState,
+    queue: Queue,
+    policy: Policy,
+    *,
+    now_s: float,
+    estimates: bool = True,
+    most_workers: int | None = None,
+) -> Plan:
+    """One pass. Without `estimates`, expected starts are those of promises alone; all else is the same. With
+    `most_workers` it is broken off, `partial`, when so many are to start: what is left is for the next pass, which is
+    due at once. Raises ValueError for a packing policy that does not exist."""
     planning = Pass(cluster, queue, policy, now_s=now_s)
-    planning.walk()
+    planning.walk(most_workers=most_workers)
     return planning.finish(estimates=estimates)
 
 
@@ -65,15 +74,23 @@ class Pass(Blocking):
         self.turn: tuple[PendingJob, Kind] | None = None
         self.of_job: dict[str, Reason | Unsaid] = {}
         self.of_kind: dict[Kind, Reason | Unsaid] = {}
+        self.partial = False
         self._unpromised: list[PendingJob] = []
 
     # ---- the walk ------------------------------------------------------------------------------------------------
 
-    def walk(self, *, until: str | None = None) -> bool:
+    def walk(self, *, until: str | None = None, most_workers: int | None = None) -> bool:
         """Consider jobs in order: all, or until it is the turn of the kind of job `until`, which is then not considered
-        yet (True; `turn` holds who is)."""
+        yet (True; `turn` holds who is), or until `most_workers` are to start."""
         stop_at = None if until is None else self.queue.waiting.kind_of(until)
+        starting = counted = 0
         while True:
+            if most_workers is not None:
+                starting += sum(len(start.placements) for start in self.starts[counted:])
+                counted = len(self.starts)
+                if starting >= most_workers:
+                    self.partial = True
+                    return False
             if self.turn is None:
                 self.turn = self.line.next()
             if self.turn is None:
@@ -244,8 +261,8 @@ class Pass(Blocking):
 
     def finish(self, *, estimates: bool = True) -> Plan:
         """The plan. Nothing may be considered afterwards: estimates use up the timeline."""
-        resizes = self._resizes()
-        if estimates:
+        resizes = () if self.partial else self._resizes()
+        if estimates and not self.partial:
             self._estimates()
         started = frozenset(start.job_id for start in self.starts)
         return Plan(
@@ -255,4 +272,5 @@ class Pass(Blocking):
             self.expected_start_s,
             resizes,
             self._releases(),
+            self.partial,
         )

@@ -26,6 +26,26 @@ class WaitingForJobs:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """It is not considered until it is released: `by` said so, and why."""
+
+    by: str
+    reason: str
+    kind: Literal["held"] = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLimit:
+    """A task whose array runs no more than `maximum` at a time: `running` of its tasks run, and with those that are
+    next to start `taken` of these places are taken."""
+
+    running: int
+    taken: int
+    maximum: int
+    kind: Literal["array_limit"] = "array_limit"
+
+
+@dataclass(frozen=True, slots=True)
 class NoFit:
     """No node set can take the whole gang now. `nodes_by_reason` counts nodes, most frequent first.
 
@@ -143,6 +163,8 @@ class ReservationTooShort:
 Reason = (
     NotConsidered
     | WaitingForJobs
+    | Held
+    | ArrayLimit
     | NoFit
     | BehindReservation
     | WaitingForVictims
@@ -165,6 +187,11 @@ def text(reason: Reason, *, now_s: float) -> str:
             return "not looked at yet"
         case WaitingForJobs(jobs=jobs):
             return f"waits for job {', '.join(jobs)}"
+        case Held(by=by, reason=why):
+            return f"held by {by}: {why}"
+        case ArrayLimit():
+            also = "" if reason.running == reason.taken else f", and {reason.taken - reason.running} are next"
+            return f"{reason.running} of at most {reason.maximum} tasks of its array run at a time{also}"
         case NoFit():
             counts = "; ".join(
                 f"{count} {'node' if count == 1 else 'nodes'}: {why}" for why, count in reason.nodes_by_reason

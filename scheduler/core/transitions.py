@@ -18,6 +18,7 @@ from scheduler.core.jobs import (
     Cancelled,
     EndCause,
     Failed,
+    Hold,
     Job,
     JobKind,
     JobSpec,
@@ -50,7 +51,7 @@ class ImpossibleTransition(AssertionError):
 
 def submitted(job_id: str, seq: int, spec: JobSpec, *, submitted_s: float, array_index: int | None = None) -> Job:
     """A new job. One that comes `after` others waits for those, any other to be looked at."""
-    reason: Reason = WaitingForJobs(spec.after) if spec.after else NotConsidered()
+    reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else NotConsidered()
     return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), array_index=array_index)
 
 
@@ -65,10 +66,27 @@ def wait(job: Job, reason: Reason, now_s: float, not_before_s: float = 0.0) -> J
             raise ImpossibleTransition(job, "wait", f"at {now_s}")
 
 
+def hold(job: Job, hold: Hold) -> Job:
+    """It is not to start until it is released; in place of a hold that there was. One that is being stopped waits held
+    if it waits again."""
+    if not isinstance(job.state, Pending | Stopping):
+        raise ImpossibleTransition(job, "be held")
+    return job if job.held == hold else replace(job, held=hold)
+
+
+def release(job: Job) -> Job:
+    """Nobody holds it any more."""
+    if not isinstance(job.state, LIVE_STATES):
+        raise ImpossibleTransition(job, "be released")
+    return job if job.held is None else replace(job, held=None)
+
+
 def place(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     """It gets its devices: a new attempt starts."""
     if not isinstance(job.state, Pending):
         raise ImpossibleTransition(job, "start")
+    if job.held is not None:
+        raise ImpossibleTransition(job, "start", f"it is held by {job.held.by}")
     if not job.spec.workers_min <= len(placements) <= job.spec.workers_max:
         raise ImpossibleTransition(
             job, "start", f"{len(placements)} workers, not {job.spec.workers_min} to {job.spec.workers_max}"
@@ -158,7 +176,8 @@ def restart_replica(job: Job, worker: int, *, place: Placement | None = None) ->
     if place is not None and place.worker != worker:
         raise ImpossibleTransition(job, tried, f"the placement is of worker {place.worker}")
     attempt = job.attempts + 1
-    return replace(_with_run(job, WorkerRun(place or run.placement, attempt)), attempts=attempt)
+    again = WorkerRun(place or run.placement, attempt, replaces=run.replaces)
+    return replace(_with_run(job, again), attempts=attempt)
 
 
 def every_worker_started(job: Job) -> bool:

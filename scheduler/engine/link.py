@@ -109,6 +109,7 @@ class AgentLink:
                 report.notes,
                 hello.pid,
                 heard_before_s,
+                report.shares,
             )
             for report in hello.nodes
         ]

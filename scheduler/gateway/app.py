@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from scheduler.errors import BadInput, Forbidden, NotFound, SuanliError, Unauthenticated, Unavailable
+from scheduler.errors import BadInput, Forbidden, NotFound, SuanliError, Superseded, Unauthenticated, Unavailable
 from scheduler.gateway.asgi import (
     BodyTooLarge,
     CallerGone,
@@ -31,13 +31,14 @@ from scheduler.gateway.asgi import (
     Receive,
     Send,
     bearer,
+    header,
     read_body,
     send_error,
     send_json,
 )
 from scheduler.gateway.dispatch import BODY_LIMIT_BYTES, BodyBudget, Dispatcher
 from scheduler.gateway.routing import MAX_WAITING, Service
-from scheduler.gateway.table import TABLE_LIMIT_BYTES, load_table, save_table, table_from_json
+from scheduler.gateway.table import EPOCH_HEADER, TABLE_LIMIT_BYTES, load_table, save_table, table_from_json
 from scheduler.ports import Clock, Principal, Route
 
 DATA_PREFIX = "/v1/services/"
@@ -92,6 +93,7 @@ class GatewayApp:
         self._dispatcher = Dispatcher(BodyBudget(body_limit_bytes))
         self._installing = asyncio.Lock()
         self._kept: bytes | None = None  # the table as the file holds it
+        self._epoch = 0  # the highest of those that sent tables
         self._table_at_s: float | None = None
         self._problem: str | None = None
         self._started_s = clock.now_s()
@@ -156,7 +158,9 @@ class GatewayApp:
         except (BodyTooLarge, CallerGone, TimeoutError) as error:
             raise BadInput(f"the routing table did not arrive whole within {TABLE_TIMEOUT_S:.0f} s") from error
         async with self._installing:
-            self.install(table_from_json(text))
+            routes = table_from_json(text)
+            self._check_epoch(scope)
+            self.install(routes)
             if self._table_path is not None and text != self._kept:
                 try:
                     await asyncio.to_thread(save_table, self._table_path, text)
@@ -166,6 +170,17 @@ class GatewayApp:
                     self._problem = error.message
                     log.warning("%s", error.message)
         return {"services": len(self._services), "problem": self._problem}
+
+    def _check_epoch(self, scope: Message) -> None:
+        """A service that was replaced, and does not know it yet, must not bring back the table of its time. The epoch
+        is not kept over a restart: whoever speaks first is believed then until a higher one speaks, within seconds."""
+        said = header(scope, EPOCH_HEADER) or "0"
+        if not said.isdecimal() or len(said) > 18:
+            raise BadInput(f"{EPOCH_HEADER} must be a whole number", field=EPOCH_HEADER)
+        epoch = int(said)
+        if epoch < self._epoch:
+            raise Superseded(self._epoch)
+        self._epoch = epoch
 
     # ---- requests to services ------------------------------------------------------------------------------------
 

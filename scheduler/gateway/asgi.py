@@ -46,6 +46,12 @@ def bearer(scope: Message) -> bytes | None:
     return None
 
 
+def header(scope: Message, name: str) -> str | None:
+    """The first of that name."""
+    wanted = name.lower().encode()
+    return next((bytes(value).decode("latin-1") for found, value in scope["headers"] if found == wanted), None)
+
+
 async def send_json(send: Send, status: int, answer: object, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
     body = json.dumps(answer).encode()
     standard = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]

@@ -14,7 +14,8 @@ import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
-from scheduler.gateway.table import table_to_json
+from scheduler.errors import Conflict
+from scheduler.gateway.table import EPOCH_HEADER, table_to_json
 from scheduler.ports import Route
 
 RETRY_S = 0.25
@@ -46,18 +47,19 @@ class HttpGatewayControl:
         self._retry_s = retry_s
         self._refresh_s = refresh_s
         self._changed = threading.Condition()
-        self._newest: bytes | None = None
+        self._newest: tuple[bytes, int] | None = None  # with the epoch that speaks
         self._number = 0  # of the newest table
         self._arrived = 0  # number of the last table that the gateway has
+        self._replaced = False  # the gateway obeys a service of a higher epoch
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="gateway-control", daemon=True)
         self._thread.start()
 
-    def publish(self, routes: Sequence[Route]) -> None:
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
         """Hand the table over and return at once."""
         table = table_to_json(routes)
         with self._changed:
-            self._newest = table
+            self._newest = table, epoch
             self._number += 1
             self._changed.notify_all()
 
@@ -78,15 +80,15 @@ class HttpGatewayControl:
         while True:
             with self._changed:
                 if last_problem is not None and not self._closed:
-                    self._changed.wait(self._retry_s)
+                    self._changed.wait(self._refresh_s if self._replaced else self._retry_s)
                 elif self._arrived == self._number and not self._closed:
                     self._changed.wait(self._refresh_s if self._newest is not None else None)
                 if self._closed:
                     return
-                table, number = self._newest, self._number
-            if table is None:
+                newest, number = self._newest, self._number
+            if newest is None:
                 continue
-            problem = self._put(table)
+            problem = self._put(*newest)
             if problem is None:
                 with self._changed:
                     self._arrived = number
@@ -95,7 +97,7 @@ class HttpGatewayControl:
                 log.warning("gateway %s did not take the routing table: %s; retrying", self._base_url, problem)
             last_problem = problem
 
-    def _put(self, table: bytes) -> str | None:
+    def _put(self, table: bytes, epoch: int) -> str | None:
         """None when it arrived, else what was wrong."""
         connection = (
             http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
@@ -103,10 +105,15 @@ class HttpGatewayControl:
             else http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=self._tls)
         )
         try:
-            headers = {"Authorization": f"Bearer {self._control_token}", "Content-Type": "application/json"}
+            headers = {
+                "Authorization": f"Bearer {self._control_token}",
+                "Content-Type": "application/json",
+                EPOCH_HEADER: str(epoch),
+            }
             connection.request("PUT", self._path, body=table, headers=headers)
             response = connection.getresponse()
             text = response.read(300).decode("utf-8", "replace")
+            self._replaced = response.status == Conflict.http_status
             return None if response.status == 200 else f"HTTP {response.status}: {text}"
         except (OSError, http.client.HTTPException) as error:
             return f"{type(error).__name__}: {error}"

@@ -23,6 +23,7 @@ from scheduler.ports import Replica, Route
 log = logging.getLogger(__name__)
 
 TABLE_LIMIT_BYTES = 16 << 20
+EPOCH_HEADER = "X-Suanli-Epoch"  # of the service that sends the table
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _VISIBLE = re.compile(r"[\x21-\x7e]*")  # what a header can carry
 

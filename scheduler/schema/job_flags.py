@@ -15,6 +15,7 @@ from scheduler.schema.problems import Problems
 
 _WHOLE: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _DECIMAL: Final = re.compile(r"-?(?:\d{1,18})?\.\d{1,18}", re.ASCII)
+_LIMITED: Final = re.compile(r"(?P<count>-?\d{1,9})\s*%\s*(?P<limit>-?\d{1,9})", re.ASCII)
 _RANGE: Final = re.compile(r"(?P<low>-?\d{1,9})\s*(?:-|\.\.|:)\s*(?P<high>-?\d{1,9})", re.ASCII)
 
 
@@ -46,12 +47,15 @@ def mapping_from_flags(
     working_dir: str | None = None,
     array: str | int | None = None,
     after: Sequence[str] = (),
+    after_any: Sequence[str] = (),
     deadline: str | float | None = None,
     within: str | None = None,
     spread: str | None = None,
     one_per: str | None = None,
     apart_from: Sequence[str] = (),
     reservation: str | None = None,
+    schedule: str | None = None,
+    zone: str | None = None,
     labels: Sequence[str] = (),
     device_labels: Sequence[str] = (),
     mig: str | None = None,
@@ -60,9 +64,9 @@ def mapping_from_flags(
 ) -> dict[str, Any]:
     """A job file's mapping with the fields whose flags were given. `command` is argv, `shell` a shell string.
 
-    `workers` and `replicas` are N or MIN-MAX, `env` and labels NAME=VALUE, `after` job ids. With `defaults` (no job
-    file beside the flags) a missing kind is inference for a model or replicas and batch otherwise, and a missing name
-    is taken from the command or model.
+    `workers` and `replicas` are N or MIN-MAX, `array` is N or N%LIMIT, `env` and labels NAME=VALUE, `after` job ids.
+    With `defaults` (no job file beside the flags) a missing kind is inference for a model or replicas and batch
+    otherwise, and a missing name is taken from the command or model.
     """
     problems = Problems(source)
     if command and shell is not None:
@@ -95,14 +99,16 @@ def mapping_from_flags(
         "slo": _given(p99_ms=_number(p99_ms)),
         "env": _variables(env, problems),
         "working_dir": working_dir,
-        "array": _number(array),
+        "array": _array(array),
         "after": list(after) or None,
+        "after_any": list(after_any) or None,
         "deadline": _number(deadline),
         "within": within,
         "spread": spread,
         "one_per": one_per,
         "apart_from": list(apart_from) or None,
         "reservation": reservation,
+        "schedule": _given(cron=schedule, zone=zone),
     }
     problems.raise_if_any()
     job = {field: value for field, value in job.items() if value is not None}
@@ -174,6 +180,15 @@ def _bounds(value: str | int | None) -> Any:
         match = _RANGE.fullmatch(value.strip())
         if match:
             return {"min": int(match["low"]), "max": int(match["high"])}
+    return _number(value)
+
+
+def _array(value: str | int | None) -> Any:
+    """`100`, or `100%5` as {count: 100, limit: 5}."""
+    if isinstance(value, str):
+        match = _LIMITED.fullmatch(value.strip())
+        if match:
+            return {"count": int(match["count"]), "limit": int(match["limit"])}
     return _number(value)
 
 

@@ -14,8 +14,11 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
+from node_agent.execution import rendezvous
+from node_agent.messages import CHECKPOINT_SIGNAL, KILL_WAIT_S
 from scheduler.core.demand import Level
-from scheduler.core.jobs import JobKind, ModelRef
+from scheduler.core.jobs import JobKind, Misfire, ModelRef
+from scheduler.schema.cron import as_cron, as_zone
 from scheduler.schema.fields import (
     ConfigName,
     CpusMilli,
@@ -42,6 +45,9 @@ MAX_ALTERNATIVES: Final = 16
 MAX_DEVICES: Final = 1024
 MAX_GRACE_S: Final = 3600.0
 DEFAULT_GRACE_S: Final = 30.0
+# SIGTERM for programs that save and leave on it; it is sent again at the end of the grace, to go. Not SIGINT: shells
+# and Python catch it before a program has said what it means, and end on it.
+CHECKPOINT_SIGNALS: Final = ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGTERM")
 MAX_ARGUMENTS: Final = 4096
 MAX_ARGUMENT_BYTES: Final = 128 << 10  # Linux refuses a longer single argument (MAX_ARG_STRLEN)
 MAX_APART_FROM: Final = 64
@@ -49,8 +55,8 @@ MAX_ENV: Final = 256
 MAX_ENV_CHARS: Final = 32_768
 
 # Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
-RESERVED_ENV: Final = frozenset({"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "CUDA_DEVICE_ORDER"})
-RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_")
+RESERVED_ENV: Final = rendezvous.OURS | {"CUDA_DEVICE_ORDER"}
+RESERVED_ENV_PREFIXES: Final = ("SUANLI_", "RAY_", "CUDA_MPS_")
 RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
@@ -154,8 +160,18 @@ class Deadline:
     at_s: float | None = None
 
 
+def _as_checkpoint_signal(value: object) -> str:
+    """By its name, with or without SIG, as kill(1) takes it."""
+    name = value.upper() if isinstance(value, str) else ""
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in CHECKPOINT_SIGNALS:
+        words = "a signal that a program can be asked with: one that it may catch, and that means nothing else to it"
+        raise expected(f"{words} ({', '.join(CHECKPOINT_SIGNALS)})")
+    return name
+
+
 def _as_deadline(value: object) -> Deadline:
-    if isinstance(value, str) and _DATE_START.match(value):
+    if is_date(value):
         return Deadline(at_s=as_moment_s(value))
     try:
         return Deadline(after_s=duration()(value))
@@ -180,6 +196,25 @@ def as_bounds(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_WORKERS:
         raise expected(f"a whole number from 1 to {MAX_WORKERS}, or {{min: N, max: N}}")
     return {"min": value, "max": value}
+
+
+def _as_array(value: object) -> object:
+    """A plain count N stands for {count: N}."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_ARRAY:
+        raise expected(f"a whole number from 1 to {MAX_ARRAY}, or {{count: N, limit: HOW MANY AT A TIME}}")
+    return {"count": value}
+
+
+def _as_schedule(value: object) -> object:
+    """A cron expression stands for {cron: ...}."""
+    return value if isinstance(value, Mapping) else {"cron": as_cron(value)}
+
+
+def is_date(value: object) -> bool:
+    """Whether it looks like a moment, not a duration."""
+    return isinstance(value, str) and _DATE_START.match(value) is not None
 
 
 def _as_list(value: object) -> object:
@@ -222,6 +257,23 @@ class ResourcesShape(Shape):
 class CheckpointShape(Shape):
     dir: Text
     grace: Annotated[float, PlainValidator(duration(high_s=MAX_GRACE_S))] = DEFAULT_GRACE_S
+    signal: Annotated[str, PlainValidator(_as_checkpoint_signal)] = CHECKPOINT_SIGNAL
+    kill_wait: Annotated[float, PlainValidator(duration(high_s=MAX_GRACE_S))] = KILL_WAIT_S
+
+
+class ArrayShape(Shape):
+    """`limit`: so many tasks may run at a time."""
+
+    count: Annotated[int, PlainValidator(whole(1, MAX_ARRAY))]
+    limit: Annotated[int | None, PlainValidator(whole(1, MAX_ARRAY))] = None
+
+
+class ScheduleShape(Shape):
+    """`zone`: the site's where it is left out."""
+
+    cron: Annotated[str, PlainValidator(as_cron)]
+    zone: Annotated[str | None, PlainValidator(as_zone)] = None
+    misfire: Annotated[str, PlainValidator(one_of(*(rule.value for rule in Misfire)))] = Misfire.ONCE.value
 
 
 class SloShape(Shape):
@@ -261,11 +313,13 @@ class JobShape(Shape):
         BeforeValidator(_as_env),
     ] = Field(default_factory=dict)
     working_dir: Text | None = None
-    array: Annotated[int, PlainValidator(whole(1, MAX_ARRAY))] = 0
+    array: Annotated[ArrayShape | None, BeforeValidator(_as_array)] = None
     after: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
+    after_any: Annotated[tuple[str, ...], PlainValidator(_as_after)] = ()
     deadline: Annotated[Deadline | None, PlainValidator(_as_deadline)] = None
     within: Near | None = None
     spread: Near | None = None
     one_per: Near | None = None
     apart_from: Annotated[tuple[str, ...], PlainValidator(_as_apart_from)] = ()
     reservation: ConfigName | None = None
+    schedule: Annotated[ScheduleShape | None, BeforeValidator(_as_schedule)] = None

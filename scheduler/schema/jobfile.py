@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from scheduler.core.demand import Constraints, Demand, Labels, Level
-from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
+from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import Forbidden
 from scheduler.ports import Principal
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.job_flags import mapping_from_flags, overlay
-from scheduler.schema.job_models import JobShape, ResourcesShape
+from scheduler.schema.job_models import JobShape, ResourcesShape, ScheduleShape, is_date
 from scheduler.schema.model import Card, SiteConfig
 from scheduler.schema.problems import Problems, nearest, shown, validated
 from scheduler.schema.yaml_source import read_yaml
@@ -114,6 +114,8 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add("model", f"is for kind inference; kind {kind} needs a command")
         if "slo" in data:
             problems.add("slo", f"is for kind inference; leave it out of kind {kind}")
+    if data.get("schedule") is not None:
+        _check_recurring(data, problems)
     for field in ("workers", "replicas"):
         _check_bounds(field, data.get(field), problems)
     for field, demand in _demands(data):
@@ -122,6 +124,17 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
     apart_from = data.get("apart_from")
     if data.get("name") in (apart_from if isinstance(apart_from, list | tuple) else [apart_from]) and apart_from:
         problems.add("apart_from", "names the job itself; to keep its own workers apart write one_per: node")
+
+
+def _check_recurring(data: Mapping[str, Any], problems: Problems) -> None:
+    """What is submitted again and again must make sense each time."""
+    if data.get("kind") == JobKind.INFERENCE:
+        problems.add("schedule", "kind inference has no end and so no next time; leave the schedule out")
+    for field in ("after", "after_any"):
+        if field in data:
+            problems.add(field, "names jobs of one time, and a job with a schedule comes again; leave one of them out")
+    if is_date(data.get("deadline")):
+        problems.add("deadline", 'of a job with a schedule: a duration from each submission is expected ("6h")')
 
 
 def _check_nearness(data: Mapping[str, Any], problems: Problems) -> None:
@@ -304,7 +317,8 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
     checkpoint = None
     if job.checkpoint is not None:
         directory = os.path.normpath(os.path.join(working_dir or "/", job.checkpoint.dir))
-        checkpoint = Checkpoint(directory, job.checkpoint.grace)
+        asked = job.checkpoint
+        checkpoint = Checkpoint(directory, asked.grace, asked.signal, asked.kill_wait)
     return JobSpec(
         name=job.name,
         tenant=tenant,
@@ -322,13 +336,22 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
         slo_p99_ms=None if job.slo is None else job.slo.p99_ms,
         env=tuple(job.env.items()),
         working_dir=working_dir,
-        array_size=job.array,
+        array_size=0 if job.array is None else job.array.count,
+        array_limit=None if job.array is None else job.array.limit,
         after=job.after,
+        after_any=job.after_any,
         deadline_after_s=None if job.deadline is None else job.deadline.after_s,
         deadline_at_s=None if job.deadline is None else job.deadline.at_s,
         constraints=Constraints(_level(job.within), _level(job.spread), _level(job.one_per), job.apart_from),
         reservation=job.reservation,
+        schedule=_recurrence(job.schedule, site),
     )
+
+
+def _recurrence(written: ScheduleShape | None, site: SiteConfig) -> Recurrence | None:
+    if written is None:
+        return None
+    return Recurrence(written.cron, written.zone or site.time_zone, Misfire(written.misfire))
 
 
 def _level(word: str | None) -> Level | None:

@@ -16,6 +16,7 @@ from typing import Final, cast
 from scheduler.core.decisions import Backfill
 from scheduler.errors import BadInput
 from scheduler.schema.catalogue import read_catalogue
+from scheduler.schema.cron import local_zone
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.model import (
     NETWORKS,
@@ -23,6 +24,7 @@ from scheduler.schema.model import (
     Goal,
     HealthCheck,
     Listen,
+    LogSettings,
     PolicySettings,
     PriorityClass,
     RaySettings,
@@ -363,6 +365,7 @@ def _site_config(
         device_sources=local.node.devices,
         simulated_nodes=tuple(simulated_groups(local.simulated_nodes, catalogue)),
         lease_s=local.lease,
+        logs=LogSettings(keep_s=local.logs.keep, cap_bytes=local.logs.cap),
         ray=RaySettings(
             address=local.ray.address,
             port=local.ray.port,
@@ -403,6 +406,7 @@ def _site_config(
         policy=policy_settings(policy),
         node_rack=local.node.rack,
         node_labels=tuple(sorted(local.node.labels.items())),
+        time_zone=local.time_zone or local_zone(),
     )
 
 

@@ -176,6 +176,14 @@ class RaySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings:
+    """How runs' logs are kept: for `keep_s` after their end, and of each at most about `cap_bytes` (0: all)."""
+
+    keep_s: float = 14 * 86_400.0
+    cap_bytes: int = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
 class SiteConfig:
     """Everything `suanli up --config FILE` needs, validated: names refer to things that exist."""
 
@@ -199,3 +207,5 @@ class SiteConfig:
     policy: PolicySettings = PolicySettings()
     node_rack: str | None = None
     node_labels: tuple[tuple[str, str], ...] = ()
+    time_zone: str = "UTC"  # of recurring jobs that name none
+    logs: LogSettings = LogSettings()

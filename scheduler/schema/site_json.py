@@ -13,6 +13,7 @@ from scheduler.schema.model import Card, SiteConfig, TenantShare
 def to_json(site: SiteConfig) -> dict[str, Any]:
     return {
         "name": site.name,
+        "time_zone": site.time_zone,
         "sites": [{"name": s.name, "title_en": s.title_en, "title_zh": s.title_zh} for s in site.sites.values()],
         "goals": [
             {

@@ -7,7 +7,9 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from scheduler.schema.cron import as_zone
 from scheduler.schema.fields import (
+    SIZE_WORDS,
     ConfigName,
     CpusMilli,
     Flag,
@@ -15,6 +17,7 @@ from scheduler.schema.fields import (
     MigProfile,
     SizeBytes,
     Text,
+    as_size_or_zero_bytes,
     duration,
     expected,
     matching,
@@ -23,7 +26,7 @@ from scheduler.schema.fields import (
     thousandths,
     whole,
 )
-from scheduler.schema.model import NETWORKS, PolicySettings
+from scheduler.schema.model import NETWORKS, LogSettings, PolicySettings
 from scheduler.schema.problems import Shape
 
 DEFAULTS: Final = PolicySettings()
@@ -33,6 +36,7 @@ PACKINGS: Final = ("default", "fgd", "best-fit", "dot-product", "gpu-packing", "
 BACKFILLS: Final = ("easy", "conservative", "none")
 MAX_SIMULATED_NODES: Final = 2000
 MAX_DEVICES_MILLI: Final = 1_000_000_000
+LEAST_LOG_CAP_BYTES: Final = 64 << 10
 RAY_LEAST_OBJECT_STORE_BYTES: Final = 75 << 20  # Ray refuses to start with less
 
 Port = Annotated[int, PlainValidator(whole(0, 65535))]
@@ -149,6 +153,18 @@ class SimulatedShape(Shape):
     mig: Annotated[list[MigProfile], BeforeValidator(_as_profiles)] = Field(default_factory=list)
 
 
+def _as_cap_bytes(value: object) -> int:
+    cap = as_size_or_zero_bytes(value)
+    if 0 < cap < LEAST_LOG_CAP_BYTES:
+        raise expected(f"{SIZE_WORDS}; at least {LEAST_LOG_CAP_BYTES >> 10} KiB, or 0 for no cap")
+    return cap
+
+
+class LogsShape(Shape):
+    keep: Annotated[float, PlainValidator(duration(low_s=60.0))] = LogSettings().keep_s
+    cap: Annotated[int, PlainValidator(_as_cap_bytes)] = LogSettings().cap_bytes
+
+
 class LocalShape(Shape):
     """The file that `suanli up --config` names."""
 
@@ -159,8 +175,10 @@ class LocalShape(Shape):
     tls: TlsShape | None = None
     store: Annotated[str | None, PlainValidator(_as_store_url)] = None
     node: NodeShape
+    time_zone: Annotated[str | None, PlainValidator(as_zone)] = None
     lease: Annotated[float, PlainValidator(duration(low_s=5.0, high_s=3600.0))] = 60.0
     ray: RayShape = Field(default_factory=RayShape)
+    logs: LogsShape = Field(default_factory=LogsShape)
     simulated_nodes: Annotated[list[SimulatedShape], BeforeValidator(_as_nodes)] = Field(default_factory=list)
 
 

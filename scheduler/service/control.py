@@ -8,7 +8,6 @@ ended ones from the store.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from node_agent.messages import LogChunk
 from scheduler.core import transitions
 from scheduler.core.decisions import Policy
 from scheduler.core.explain import explain
-from scheduler.core.jobs import Job, JobSpec
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
 from scheduler.ports import (
     Clock,
@@ -24,30 +23,37 @@ from scheduler.ports import (
     Engine,
     GatewayControl,
     Json,
+    NextTime,
     Principal,
     Reservation,
     ReservationRequest,
     Store,
     StoredEvent,
+    no_time,
+    task_ids,
 )
-from scheduler.service import cancelling, fairness, reserving, tenants, views
-from scheduler.service.admission import admit
+from scheduler.service import cancelling, fairness, machine, reserving, tenants, views
+from scheduler.service.admission import Admission
+from scheduler.service.dispatch import RunSettings
+from scheduler.service.job_changes import JobChanges
 from scheduler.service.loop import CAPACITY, ServiceLoop
+from scheduler.service.named_jobs import live_ids, meant_by
 from scheduler.service.outcome import (
     CancelJobsRequested,
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
-    JobsSubmitted,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
-    SupersededBy,
     UnreserveRequested,
 )
 from scheduler.service.places import PLACING
-from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, ended_before, recover
+from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
+from scheduler.service.rights import hide_others, may_change, may_see, must_be_operator
+from scheduler.service.schedule_control import ScheduleControl
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
+from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.why import dry_run_view, why_ended, why_live
 
 log = logging.getLogger(__name__)
@@ -62,7 +68,9 @@ class Service:
 
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
-    `status` is to show. `half_life_s`: after so long, what a tenant used counts half.
+    `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
+    come next. `run_settings`: what nodes are told of every run. `found_at`: where its API is, for services that it
+    replaces and that wait to replace it.
     """
 
     def __init__(
@@ -79,6 +87,9 @@ class Service:
         status_extra: Json,
         max_live_jobs: int = MAX_LIVE_JOBS,
         half_life_s: float = DEFAULT_HALF_LIFE_S,
+        next_time: NextTime = no_time,
+        run_settings: RunSettings | None = None,
+        found_at: str = "",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -91,9 +102,19 @@ class Service:
         self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
+        self._next_time = next_time
+        self._run_settings = run_settings
+        self._found_at = found_at
         self._loop: ServiceLoop | None = None
-        # Between the store's taking a submission and the loop's hearing of it; ids must reach the loop in order.
-        self._submitting = threading.Lock()
+        self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
+        self._schedules = ScheduleControl(clock, lambda: self.loop)
+        self._changes = JobChanges(
+            store,
+            clock,
+            lambda: self.loop,
+            lambda spec, by, held: self._submit([spec], by, held),
+            self._priority_classes,
+        )
 
     @property
     def started(self) -> bool:
@@ -106,11 +127,20 @@ class Service:
             raise Unavailable("the service has not started yet; try again in a moment")
         return self._loop
 
+    @property
+    def superseded_by(self) -> int | None:
+        """The epoch of the service that took over from this one, once this one knows of it. From any thread."""
+        return None if self._loop is None else self._loop.superseded_by
+
+    @property
+    def epoch(self) -> int:
+        return self.loop.state.epoch
+
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self, *, thread: bool = True) -> None:
         """Take over from the store, connect the engine, run. Without `thread` someone else calls `loop.run_once`."""
-        epoch = self._store.next_epoch()
+        epoch = self._store.next_epoch(self._found_at)
         state, first = recover(
             self._store,
             epoch=epoch,
@@ -119,6 +149,9 @@ class Service:
             policy=self._policy,
             now_s=self._clock.now_s(),
             half_life_s=self._half_life_s,
+            most_live_jobs=self._max_live_jobs,
+            next_time=self._next_time,
+            run_settings=self._run_settings,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)
@@ -141,36 +174,28 @@ class Service:
     # -- submitting ------------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
-        _may_change(by)
+        if any(spec.schedule is not None for spec in specs):
+            if len(specs) > 1:
+                raise BadInput("a job with a schedule is submitted by itself, not among others", field="schedule")
+            may_change(by)
+            return {"jobs": [], "schedules": [self._schedules.make(self._accepted(specs[0], by), by)]}
+        jobs = self._submit(specs, by)
+        return {"jobs": [views.submitted_view(job) for job in jobs]}
+
+    def _submit(self, specs: Sequence[JobSpec], by: Principal, held: Hold | None = None) -> Sequence[Job]:
+        may_change(by)
         wanted = [self._accepted(spec, by) for spec in specs]
         if self.loop.backlog() > CAPACITY // 2:
             raise Overloaded("the service is behind with what its nodes report; submit again in some seconds")
-        self.loop.call(lambda state: self._admit(state, wanted, by))
-        with self._submitting:
-            now_s = self._clock.now_s()
-            # Looked up before, as nothing may come between the commit and the loop's hearing of it. What ends
-            # meanwhile the loop remembers itself.
-            ended = ended_before(self._store, (before for spec in wanted for before in spec.after))
-            jobs = self._store_submission(wanted, now_s, by)
-            try:
-                return {"jobs": [views.submitted_view(job, now_s) for job in jobs]}
-            finally:
-                self.loop.post(JobsSubmitted(tuple(jobs), ended), force=True)
-
-    def _store_submission(self, wanted: Sequence[JobSpec], now_s: float, by: Principal) -> Sequence[Job]:
-        try:
-            return self._store.submit(wanted, at_s=now_s, by=by.name)
-        except Superseded as error:
-            self.loop.post(SupersededBy(error.epoch), force=True)
-            raise
+        return self._submissions.submit(Wanted(tuple(wanted), by, held))
 
     def dry_run(self, spec: JobSpec, by: Principal) -> Json:
-        _may_change(by)
+        may_change(by)
         wanted = self._accepted(spec, by)
 
         def ask(state: ServiceState) -> Json:
-            self._admit(state, [wanted], by)
             now_s = self._clock.now_s()
+            Admission(state, max_live_jobs=self._max_live_jobs, now_s=now_s).admit([wanted], by)
             job = replace(pending_job(_unsubmitted(wanted, now_s)), job_id=_DRY_RUN_ID)
             answer = explain(state.cluster, state.queue, state.policy, job, now_s=now_s)
             return dry_run_view(answer, state, now_s)
@@ -182,21 +207,21 @@ class Service:
             raise Forbidden(f"your token is of tenant {by.tenant}; it cannot submit for {spec.tenant}", field="tenant")
         if self._priority_classes.get(spec.priority_class, spec.priority) != spec.priority:
             raise BadInput(f"priority class {spec.priority_class} has another priority here", field="priority_class")
-        if not spec.after:
+        if not spec.waits_for:
             return spec
-        after: list[str] = []
-        for before in spec.after:
-            found = self._store.job(before)
-            array = self._store.job(f"{before}.0") if found is None else None
-            if (named := found or array) is None or not _may_see(named, by):
-                raise BadInput(f"there is no job {before} to run after", field="after")
-            # An array is waited for whole.
-            after += [before] if array is None else [f"{before}.{index}" for index in range(array.spec.array_size)]
-        return replace(spec, after=tuple(dict.fromkeys(after)))
+        after = self._to_wait_for(spec.after, by, "after")
+        return replace(spec, after=after, after_any=self._to_wait_for(spec.after_any, by, "after_any"))
 
-    def _admit(self, state: ServiceState, specs: Sequence[JobSpec], by: Principal) -> None:
-        """In the loop's thread."""
-        admit(state, specs, by, max_live_jobs=self._max_live_jobs, now_s=self._clock.now_s())
+    def _to_wait_for(self, ids: Sequence[str], by: Principal, field: str) -> tuple[str, ...]:
+        """Jobs that there are and that `by` may see; an array is waited for whole."""
+        found: list[str] = []
+        for before in ids:
+            job = self._store.job(before)
+            array = self._store.job(f"{before}.0") if job is None else None
+            if (named := job or array) is None or not may_see(named, by):
+                raise BadInput(f"there is no job {before} to run after", field=field)
+            found += [before] if array is None else task_ids(before, array.spec)
+        return tuple(dict.fromkeys(found))
 
     # -- looking ---------------------------------------------------------------------------------------------------
 
@@ -230,7 +255,7 @@ class Service:
         job = self._find(job_id, by)
         return {
             **self._view(job),
-            "spec": views.spec_view(job),
+            "spec": views.spec_view(job.spec),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
             "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
@@ -281,7 +306,7 @@ class Service:
     # -- changing --------------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json:
-        _may_change(by)
+        may_change(by)
         job = self._find(job_id, by)
         if ended_well(job) is not None:
             raise Conflict(f"job {job.id} has ended already ({views.word(job)}); there is nothing to cancel")
@@ -289,28 +314,39 @@ class Service:
         return self._view(job)
 
     def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
-        _may_change(by)
-        wanted = cancelling.meant_by(self.loop, self._store, ids, lambda job: _may_see(job, by))
-        asked = CancelJobsRequested(tuple(dict.fromkeys(j for each in wanted for j in each.live)), by.name, reason)
+        may_change(by)
+        wanted = meant_by(self.loop, self._store, ids, lambda job: may_see(job, by))
+        asked = CancelJobsRequested(live_ids(wanted), by.name, reason)
         if asked.job_ids:
             self.loop.request(asked)
         return cancelling.answer(wanted, asked.became)
 
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        return self._changes.hold(ids, by, reason)
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        return self._changes.release(ids, by)
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        return self._changes.requeue(ids, by, reason, hold)
+
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
-        _may_change(by)
+        may_change(by)
         job = self._find(job_id, by)
         self.loop.request(ScaleRequested(job.id, replicas, by.name))
         return self._view(job)
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
-        _operator(by, "drain nodes")
-        self.loop.request(DrainRequested(Drain(node, reason, by.name, self._clock.now_s())))
-        return self._node(node)
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
+        must_be_operator(by, "drain nodes")
+        now_s = self._clock.now_s()
+        deadline_s = None if deadline_in_s is None else now_s + deadline_in_s
+        self.loop.request(DrainRequested(Drain(node, reason, by.name, now_s, deadline_s)))
+        return self.node(node, by)
 
     def resume(self, node: str, by: Principal) -> Json:
-        _operator(by, "resume nodes")
+        must_be_operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
-        return self._node(node)
+        return self.node(node, by)
 
     # -- reservations ----------------------------------------------------------------------------------------------
 
@@ -320,7 +356,7 @@ class Service:
         return {"reservations": self.loop.call(lambda state: views.reservation_views(state, now_s, tenant=tenant))}
 
     def reserve(self, wanted: ReservationRequest, by: Principal) -> Json:
-        _operator(by, "reserve nodes")
+        must_be_operator(by, "reserve nodes")
         now_s = self._clock.now_s()
         reserving.check_times(wanted.start_s, wanted.end_s, wanted.every_s, now_s)
         nodes = self.loop.call(lambda state: reserving.chosen_nodes(state, wanted))
@@ -339,7 +375,7 @@ class Service:
         return self.loop.call(lambda state: views.reservation_view(state, made, now_s))
 
     def cancel_reservation(self, name: str, by: Principal) -> Json:
-        _operator(by, "cancel reservations")
+        must_be_operator(by, "cancel reservations")
         now_s = self._clock.now_s()
 
         def ask(state: ServiceState) -> Json | None:
@@ -351,8 +387,25 @@ class Service:
         assert was is not None, name
         return was
 
+    # -- schedules -------------------------------------------------------------------------------------------------
+
+    def schedules(self, by: Principal) -> Json:
+        return self._schedules.all(by)
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        return self._schedules.one(name, by, tenant)
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        return self._schedules.pause(name, by, tenant, reason)
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        return self._schedules.resume(name, by, tenant)
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        return self._schedules.delete(name, by, tenant)
+
     def close_down(self, by: Principal) -> Json:
-        _operator(by, "take the site down")
+        must_be_operator(by, "take the site down")
         self.loop.request(CloseDownRequested(by.name))
         return {"running": self.loop.call(lambda state: sum(bool(workers_of(job)) for job in state.jobs.values()))}
 
@@ -364,8 +417,20 @@ class Service:
         def ask(state: ServiceState) -> Json:
             shown = views.node_views(state, readings, self._clock.now_s())
             if by.role == "tenant":
-                _hide_others(shown, state, by.tenant)
+                hide_others(shown, state, by.tenant)
             return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
+
+        return self.loop.call(ask)
+
+    def node(self, node: str, by: Principal) -> Json:
+        readings = self._engine.readings().get(node, {})
+        now_s = self._clock.now_s()
+
+        def ask(state: ServiceState) -> Json:
+            shown = views.node_view(state, machine.known_node(state, node), readings, now_s)
+            if by.role == "tenant":
+                hide_others([shown], state, by.tenant)
+            return shown
 
         return self.loop.call(ask)
 
@@ -403,10 +468,10 @@ class Service:
                 raise NotFound("there is no job yet")
             job_id = newest[0].id
         job = self.loop.call(lambda state: state.jobs.get(job_id)) or self._store.job(job_id)
-        if job is not None and _may_see(job, by):
+        if job is not None and may_see(job, by):
             return job
         task = self._store.job(f"{job_id}.0") if job is None else None
-        if task is not None and _may_see(task, by):
+        if task is not None and may_see(task, by):
             size = task.spec.array_size
             raise NotFound(f"job {job_id} is an array: name one of its tasks, {job_id}.0 to {job_id}.{size - 1}")
         raise NotFound(f"there is no job {job_id}")
@@ -425,35 +490,6 @@ class Service:
         job = self._store.job(job_id)
         assert job is not None, job_id
         return job, self._store.events_named([job_id], PLACING).get(job_id, ())
-
-    def _node(self, node: str) -> Json:
-        readings = self._engine.readings().get(node, {})
-        now_s = self._clock.now_s()
-        return self.loop.call(lambda state: views.node_view(state, state.nodes[node], readings, now_s))
-
-
-# ---- rights ------------------------------------------------------------------------------------------------------
-
-
-def _may_change(by: Principal) -> None:
-    if by.role == "viewer":
-        raise Forbidden(f"the token {by.name} is a viewer's: it may look and change nothing")
-
-
-def _operator(by: Principal, what: str) -> None:
-    if by.role != "operator":
-        raise Forbidden(f"only operators may {what}; the token {by.name} is a {by.role}'s")
-
-
-def _may_see(job: Job, by: Principal) -> bool:
-    return by.role != "tenant" or job.spec.tenant == by.tenant
-
-
-def _hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
-    """Whose jobs the other devices carry is not a tenant's business; that they are taken is."""
-    for node in nodes:
-        for device in node["devices"]:
-            device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:

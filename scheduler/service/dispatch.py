@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from node_agent.messages import LaunchSpec, Prepare, RunKey, Stop
+from node_agent.messages import CHECKPOINT_SIGNAL, LOG_KEEP_S, LaunchSpec, Prepare, RunKey, Stop
 from scheduler.core.jobs import EndCause, Job, JobKind, WorkerRun
 
 _ATTEMPT_DIR = re.compile(r"/attempt-(\d+)/?$")
@@ -15,7 +17,28 @@ _ATTEMPT_DIR = re.compile(r"/attempt-(\d+)/?$")
 PLAIN_GRACE_S = 10.0
 
 # Why a run is stopped that is asked to save its work first, if it can.
-SAVING_CAUSES = frozenset({EndCause.PREEMPTED, EndCause.RESIZED, EndCause.SITE_DOWN, EndCause.TIME_LIMIT})
+SAVING_CAUSES = frozenset(
+    {
+        EndCause.PREEMPTED,
+        EndCause.RESIZED,
+        EndCause.REQUEUED,
+        EndCause.DRAINED,
+        EndCause.SITE_DOWN,
+        EndCause.TIME_LIMIT,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What the site's configuration says of every run. `unix_users`: by tenant, the account that its processes run as.
+
+    Logs: as in messages.LaunchSpec.
+    """
+
+    unix_users: Mapping[str, str] = field(default_factory=dict)
+    log_cap_bytes: int = 0
+    log_keep_s: float = LOG_KEEP_S
 
 
 def key_of(job: Job, run: WorkerRun) -> RunKey:
@@ -57,7 +80,7 @@ def attempt_of_checkpoint(job: Job) -> int:
     return int(found[1]) if found else job.attempts - 1
 
 
-def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes) -> LaunchSpec:
+def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes, settings: RunSettings) -> LaunchSpec:
     spec = job.spec
     env = list(spec.env)
     if job.array_index is not None:
@@ -83,12 +106,18 @@ def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes
         job_name=spec.name,
         tenant=spec.tenant,
         kind=spec.kind.value,
+        unix_user=settings.unix_users.get(spec.tenant),
+        checkpoint_signal=spec.checkpoint.signal if spec.checkpoint is not None else CHECKPOINT_SIGNAL,
+        log_cap_bytes=settings.log_cap_bytes,
+        log_keep_s=settings.log_keep_s,
     )
 
 
-def prepare(epoch: int, job: Job, run: WorkerRun, workers: int, service_secret: bytes) -> Prepare:
+def prepare(
+    epoch: int, job: Job, run: WorkerRun, workers: int, service_secret: bytes, settings: RunSettings
+) -> Prepare:
     """`release` tells the node to start it as soon as its check passes: nobody else has to be waited for."""
-    spec = launch_spec(job, run, workers, service_secret)
+    spec = launch_spec(job, run, workers, service_secret, settings)
     return Prepare(epoch, key_of(job, run), spec, release=not is_gang(job, workers))
 
 
@@ -96,4 +125,8 @@ def stop(epoch: int, job: Job, run: WorkerRun, cause: EndCause) -> Stop:
     """Some causes leave the time to save; a worker that goes because another failed has nothing consistent to save."""
     save = cause in SAVING_CAUSES and job.spec.checkpoint is not None
     own = cause in SAVING_CAUSES or cause is EndCause.CANCELLED
-    return Stop(epoch, key_of(job, run), save, grace_s(job), (cause if own else EndCause.GANG_PEER).value)
+    told = (cause if own else EndCause.GANG_PEER).value
+    if job.spec.checkpoint is None:
+        return Stop(epoch, key_of(job, run), False, grace_s(job), told)
+    how = job.spec.checkpoint
+    return Stop(epoch, key_of(job, run), save, how.grace_s, told, how.signal, how.kill_wait_s)

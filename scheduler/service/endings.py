@@ -145,10 +145,15 @@ def conclude(
                 state.unseen_ends.pop(job.id, None)
             if cause is EndCause.PREEMPTED:
                 job = replace(job, preemptions=job.preemptions + 1)
-            why = {EndCause.PREEMPTED: f"preempted by job {by}", EndCause.NODE_LOST: f"node {by} was lost"}
-            _requeue(state, out, job, cause, why.get(cause, f"resized, {detail}"), 0.0, now_s)
+            said = {EndCause.PREEMPTED: f"preempted by job {by}", EndCause.NODE_LOST: f"node {by} was lost"}
+            _requeue(state, out, job, cause, said.get(cause, f"resized, {detail}"), 0.0, now_s)
         case EndCause.SITE_DOWN:
             _requeue(state, out, job, cause, "the site was taken down", 0.0, now_s)
+        case EndCause.REQUEUED | EndCause.DRAINED:
+            if had_started(job):
+                state.unseen_ends.pop(job.id, None)
+            why = f"by {by}: {detail}" if cause is EndCause.REQUEUED else detail
+            _requeue(state, out, job, cause, why, 0.0, now_s)
         case EndCause.LEASE_LAPSED | EndCause.UNKNOWN:
             _conclude_unseen(state, out, job, cause, detail or cause.value, now_s)
         case EndCause.GANG_PEER | EndCause.DEPENDENCY_FAILED:

@@ -15,8 +15,8 @@ from typing import assert_never
 from node_agent.messages import Command, Forget, Prepare, Release
 from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord
 from scheduler.errors import SuanliError, Superseded, Unavailable
-from scheduler.ports import Change, Drain, Reservation, Store, Usage
-from scheduler.service.outcome import Outcome, Result, Undrain, Unreserve
+from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Usage
+from scheduler.service.outcome import Firing, Outcome, Result, ScheduleFired, Undrain, Unreserve, Unschedule
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,10 @@ class Billed:
     used: tuple[UsageEntry, ...]
 
 
-Piece = Result | Drain | Undrain | Reservation | Unreserve | Usage | UsageEntry | Change | Billed
+Unfired = (
+    Result | Drain | Undrain | Reservation | Unreserve | Schedule | Unschedule | Usage | UsageEntry | Change | Billed
+)
+Piece = Unfired | Firing
 
 
 @dataclass(slots=True)
@@ -45,9 +48,12 @@ class Keeping:
     """Of these, the ones of which usage records could not be stored."""
     bugs: int = 0
     """How many pieces were set aside."""
+    fired: dict[int, ScheduleFired] = field(default_factory=dict)
+    """What schedules have submitted, by the identity of the Firing, which lives as long as the outcome."""
 
     def keep(self, store: Store) -> None:
-        """The changes go last: all the rest may be written twice without harm, so that a retry may repeat it.
+        """The changes go last: all the rest may be written twice without harm, so that a retry may repeat it. (What a
+        schedule submits the store takes once.)
 
         Together, changes and usage records are one transaction. One by one, a job's first change and its records are:
         where these cannot be stored its later changes are not tried, so that no job ends unbilled.
@@ -55,10 +61,10 @@ class Keeping:
         if self.one_by_one is None:
             out = self.out
             usage = () if out.usage is None else (out.usage,)
-            first: tuple[Piece, ...] = (*out.results, *out.drains, *out.reservations, *usage)
+            first: tuple[Piece, ...] = (*out.results, *out.drains, *out.reservations, *out.schedules, *usage)
             try:
                 for piece in first:
-                    _write(store, piece)
+                    self._write(store, piece)
                 if out.changes or out.usage_records:
                     store.commit(out.changes, out.usage_records)
                 return
@@ -71,12 +77,19 @@ class Keeping:
             piece = self.one_by_one[0]
             try:
                 if not (isinstance(piece, Change) and piece.job.id in self.unbilled):
-                    _write(store, piece)
+                    self._write(store, piece)
             except (Unavailable, Superseded):
                 raise
             except Exception:
                 self._set_aside(piece)
             self.one_by_one.popleft()
+
+    def _write(self, store: Store, piece: Piece) -> None:
+        if not isinstance(piece, Firing):
+            _write(store, piece)
+        elif id(piece) not in self.fired:
+            jobs = store.submit_scheduled(piece.due, piece.next_s, at_s=piece.at_s)
+            self.fired[id(piece)] = ScheduleFired(piece.due.key, piece.due.next_s, tuple(jobs))
 
     def _set_aside(self, piece: Piece) -> None:
         self.bugs += 1
@@ -92,6 +105,8 @@ class Keeping:
                 log.exception("node %s: what was said of its drain is forgotten when the service restarts", node)
             case Reservation(name=name) | Unreserve(name=name):
                 log.exception("reservation %s: what was said of it is forgotten when the service restarts", name)
+            case Schedule(name=name) | Unschedule(name=name) | Firing(due=Schedule(name=name)):
+                log.exception("schedule %s: what was decided of it is forgotten when the service restarts", name)
             case UsageRecord(job_id=job_id) | SeenLate(job_id=job_id):
                 log.exception(
                     "job %s: how long it ran cannot be stored; its node is asked again after a restart", job_id
@@ -131,7 +146,7 @@ def _by_job(out: Outcome) -> list[Piece]:
     return [*pieces, *(entry for entries in used.values() for entry in entries)]
 
 
-def _write(store: Store, piece: Piece) -> None:
+def _write(store: Store, piece: Unfired) -> None:
     match piece:
         case Result():
             store.set_result(piece.job_id, piece.attempt, piece.worker, piece.text)
@@ -143,6 +158,10 @@ def _write(store: Store, piece: Piece) -> None:
             store.set_reservation(piece)
         case Unreserve():
             store.clear_reservation(piece.name)
+        case Schedule():
+            store.set_schedule(piece)
+        case Unschedule():
+            store.clear_schedule(piece.tenant, piece.name)
         case Usage():
             store.set_usage(piece)
         case UsageRecord() | SeenLate():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
@@ -57,6 +57,10 @@ class _SharedInbox(Inbox):
         with self.changed:
             return super().take_asked()
 
+    def put_first(self, events: Sequence[Event]) -> None:
+        with self.changed:
+            super().put_first(events)
+
     def unlooked(self) -> list[Event]:
         with self.changed:
             return super().unlooked()
@@ -76,6 +80,7 @@ class ServiceLoop:
         self._closing = False
         self._thread: threading.Thread | None = None
         self.pass_times = PassTimes()
+        """Of batches in which something was done. For the loop's thread: others ask by `call`."""
 
     # -- from any thread -------------------------------------------------------------------------------------------
 
@@ -90,9 +95,19 @@ class ServiceLoop:
         return self._steps.store_error
 
     @property
+    def superseded_by(self) -> int | None:
+        """The epoch of another service, which took over. From any thread: it is set once and stays."""
+        return self._state.superseded_by
+
+    @property
     def state(self) -> ServiceState:
         """For the thread that runs the loop: without `start`, for whoever calls `run_once`. Others use `call`."""
         return self._state
+
+    @property
+    def has_more(self) -> bool:
+        """The next batch is due at once."""
+        return self._steps.has_more
 
     def post(self, event: Event, *, force: bool = False) -> None:
         """Hand in an event. Blocks while the queue is full, unless `force` is given or the loop itself calls."""

@@ -14,7 +14,17 @@ from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopp
 from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
-from scheduler.service import fairness, fencing, nodes, reserving, scaling, typical_work
+from scheduler.service import (
+    draining,
+    fairness,
+    fencing,
+    holding,
+    nodes,
+    recurring,
+    reserving,
+    scaling,
+    typical_work,
+)
 from scheduler.service.endings import duration_text, stop
 from scheduler.service.outcome import (
     CancelJobsRequested,
@@ -22,20 +32,27 @@ from scheduler.service.outcome import (
     CloseDownRequested,
     DrainRequested,
     Event,
+    HoldRequested,
     JobsSubmitted,
     Outcome,
+    PauseRequested,
+    ReleaseRequested,
+    RequeueRequested,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
+    ScheduleFired,
+    ScheduleRequested,
     SupersededBy,
     Tick,
-    Undrain,
+    UnpauseRequested,
     UnreserveRequested,
+    UnscheduleRequested,
 )
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
 from scheduler.service.runs import on_run_event
-from scheduler.service.state import ServiceState, alive, time_limit_due_s, workers_of
+from scheduler.service.state import NodeStatus, ServiceState, alive, time_limit_due_s, workers_of
 from scheduler.service.timers import Timer
 
 # A time limit that is over is looked at again so often while a node of the job is not heard of.
@@ -60,26 +77,38 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             _cancel(state, out, event, now_s)
         case CancelJobsRequested():
             _cancel_jobs(state, out, event, now_s)
+        case HoldRequested():
+            holding.hold(state, out, event, now_s)
+        case ReleaseRequested():
+            holding.release(state, out, event, now_s)
+        case RequeueRequested():
+            holding.requeue(state, out, event, now_s)
         case ScaleRequested():
             scaling.scale(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):
             for node in reservation.nodes:
-                _known_node(state, node)
+                known_node(state, node)
             reserving.reserve(state, out, reservation, now_s)
         case UnreserveRequested(name=name):
             reserving.unreserve(state, out, name)
+        case ScheduleRequested():
+            recurring.schedule(state, out, event, now_s)
+        case PauseRequested():
+            recurring.pause(state, out, event)
+        case UnpauseRequested():
+            recurring.unpause(state, out, event, now_s)
+        case UnscheduleRequested():
+            recurring.unschedule(state, out, event)
+        case ScheduleFired(jobs=jobs):
+            recurring.fired(state, event)
+            for job in jobs:
+                _submitted(state, out, job, JobsSubmitted(jobs), now_s)
         case DrainRequested(drain=drain):
-            _known_node(state, drain.node)
-            state.drains[drain.node] = drain
-            out.drains.append(drain)
-            state.set_schedulable(drain.node)
+            known_node(state, drain.node)
+            draining.drain(state, out, drain)
         case ResumeRequested(node=node):
-            _known_node(state, node)
-            if node not in state.drains:
-                raise Conflict(f"node {node} is not drained")
-            del state.drains[node]
-            out.drains.append(Undrain(node))
-            state.set_schedulable(node)
+            known_node(state, node)
+            draining.resume(state, out, node)
         case CloseDownRequested(by=by):
             _close_down(state, out, by, now_s)
         case NodeUp():
@@ -120,9 +149,9 @@ def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted
         return  # heard before
     typical_work.saw(state, [job])
     state.keep(job, now_s)
-    ended = {before: state.ended[before] for before in job.spec.after if before in state.ended}
-    ended |= {before: event.ended[before] for before in job.spec.after if before in event.ended}
-    waits_for = [before for before in job.spec.after if before in state.jobs]
+    ended = {before: state.ended[before] for before in job.spec.waits_for if before in state.ended}
+    ended |= {before: event.ended[before] for before in job.spec.waits_for if before in event.ended}
+    waits_for = [before for before in job.spec.waits_for if before in state.jobs]
     for before in waits_for:
         state.dependents.setdefault(before, set()).add(job.id)
     bad = [b for b in job.spec.after if b not in state.jobs and not ended.get(b, False)]
@@ -147,7 +176,7 @@ def _settle_dependents(state: ServiceState, out: Outcome, ended: str, now_s: flo
         if job is None or not isinstance(job.state, Pending) or not isinstance(job.state.reason, WaitingForJobs):
             continue
         rest = tuple(before for before in job.state.reason.jobs if before != ended)
-        if not state.ended.get(ended, False):
+        if ended in job.spec.after and not state.ended.get(ended, False):
             _dependency_failed(state, out, job, ended, now_s)
         elif rest:
             _wait_for_jobs(state, out, job, rest, now_s)
@@ -202,11 +231,13 @@ def _cancel_one(state: ServiceState, out: Outcome, job: Job, by: str, reason: st
     return became
 
 
-def _known_node(state: ServiceState, node: str) -> None:
+def known_node(state: ServiceState, node: str) -> NodeStatus:
+    """Raises NotFound."""
     status = state.nodes.get(node)
     if status is None or status.facts is None:
         names = ", ".join(sorted(state.nodes)[:20]) or "none yet"
         raise NotFound(f"there is no node {node}; nodes: {names}", field="node")
+    return status
 
 
 # ---- time --------------------------------------------------------------------------------------------------------
@@ -232,6 +263,10 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
                 state.keep(job, now_s)
         case "replica" | "reservation":
             pass  # planning looks at what is due
+        case "drain":
+            draining.deadline_over(state, out, timer.subject, now_s)
+        case "schedule":
+            recurring.fire(state, out, timer.subject, now_s)
         case "silence":
             nodes.silence_over(state, out, timer.subject, now_s)
         case "first_contact":

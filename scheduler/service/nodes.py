@@ -13,7 +13,7 @@ from node_agent.messages import Exited, RenewLease, RunKey, RunReport, Stop
 from scheduler.core import transitions
 from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
-from scheduler.service import dispatch, fencing, metering, runs, scaling
+from scheduler.service import dispatch, draining, fencing, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
@@ -31,6 +31,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
     if status.facts != event.facts or name not in state.cluster:
         state.cluster.add_node(event.facts)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
+    status.shares = event.shares
     status.heard(now_s)
     status.lived_s = _not_after(event.heard_s, now_s)
     status.up, status.silent_since_s, status.detail = True, None, ""
@@ -69,6 +70,8 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         out.send(key.node, dispatch.stop(state.epoch, job, run, job.state.cause))
     elif (job.id, key.worker) in state.leaving:
         out.send(key.node, scaling.stop_command(state, job, run))
+    elif serves(job) and draining.must_go(state, run, now_s):
+        out.send(key.node, draining.stop_command(state, job, run))
     elif report.phase in ("prepared", "exited"):
         # Asked again, it answers again: with the port that a gang needs, or with what is wrong with the job.
         _prepare_again(state, out, job, run)
@@ -124,7 +127,7 @@ def _reconcile_unknown(state: ServiceState, out: Outcome, job_id: str, run: Work
 
 def _prepare_again(state: ServiceState, out: Outcome, job: Job, run: WorkerRun) -> None:
     """Harmless where it was heard before: a node starts a key once."""
-    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret)
+    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret, state.run_settings)
     out.send(run.placement.node, command)
 
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from node_agent.messages import Command, RunKey
-from scheduler.core.jobs import Job
+from scheduler.core.jobs import Hold, Job
 from scheduler.core.usage_records import UsageEntry
-from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Usage
+from scheduler.errors import SuanliError
+from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Schedule, Usage
 
 # ---- events ------------------------------------------------------------------------------------------------------
 
@@ -53,6 +54,44 @@ class CancelJobsRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldRequested:
+    """These jobs are not to start until they are released. `became` and `refused` are for who asks: the step puts each
+    job there as it leaves it, or why it is left as it was."""
+
+    job_ids: tuple[str, ...]
+    hold: Hold
+    became: dict[str, Job] = field(default_factory=dict)
+    refused: dict[str, SuanliError] = field(default_factory=dict)
+    kind: Literal["hold_requested"] = "hold_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequested:
+    """`by_operator`: only then is a hold of an operator's released. Otherwise as HoldRequested."""
+
+    job_ids: tuple[str, ...]
+    by: str
+    by_operator: bool
+    became: dict[str, Job] = field(default_factory=dict)
+    refused: dict[str, SuanliError] = field(default_factory=dict)
+    kind: Literal["release_requested"] = "release_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueRequested:
+    """These jobs are to save their work, go, and wait again; with `hold` until they are released. Otherwise as
+    HoldRequested."""
+
+    job_ids: tuple[str, ...]
+    by: str
+    reason: str
+    hold: Hold | None
+    became: dict[str, Job] = field(default_factory=dict)
+    refused: dict[str, SuanliError] = field(default_factory=dict)
+    kind: Literal["requeue_requested"] = "requeue_requested"
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleRequested:
     """A service is to have so many replicas. Raises Conflict or BadInput, see `scaling.scale`."""
 
@@ -74,6 +113,48 @@ class ReserveRequested:
 class UnreserveRequested:
     name: str
     kind: Literal["unreserve_requested"] = "unreserve_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRequested:
+    """A job is to be submitted again and again. `next_s` of the schedule is still to be found. Raises as
+    `recurring.schedule` says."""
+
+    schedule: Schedule
+    kind: Literal["schedule_requested"] = "schedule_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """`key`: tenant and name. Raises NotFound, Forbidden."""
+
+    key: tuple[str, str]
+    hold: Hold
+    kind: Literal["pause_requested"] = "pause_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class UnpauseRequested:
+    key: tuple[str, str]
+    by_operator: bool
+    kind: Literal["unpause_requested"] = "unpause_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class UnscheduleRequested:
+    key: tuple[str, str]
+    by_operator: bool
+    kind: Literal["unschedule_requested"] = "unschedule_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFired:
+    """The store has taken what a schedule submitted for the time `due_s`: the first event after that."""
+
+    key: tuple[str, str]
+    due_s: float | None
+    jobs: tuple[Job, ...]
+    kind: Literal["schedule_fired"] = "schedule_fired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +196,17 @@ Event = (
     JobsSubmitted
     | CancelRequested
     | CancelJobsRequested
+    | HoldRequested
+    | ReleaseRequested
+    | RequeueRequested
     | ScaleRequested
     | ReserveRequested
     | UnreserveRequested
+    | ScheduleRequested
+    | PauseRequested
+    | UnpauseRequested
+    | UnscheduleRequested
+    | ScheduleFired
     | DrainRequested
     | ResumeRequested
     | CloseDownRequested
@@ -151,6 +240,21 @@ class Unreserve:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unschedule:
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """`due` has its time now: its job is to be submitted, and its next time is `next_s`, both or neither."""
+
+    due: Schedule
+    next_s: float | None
+    at_s: float
+
+
 @dataclass(slots=True)
 class Outcome:
     """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change, `usage`
@@ -162,6 +266,7 @@ class Outcome:
     results: list[Result] = field(default_factory=list)
     drains: list[Drain | Undrain] = field(default_factory=list)
     reservations: list[Reservation | Unreserve] = field(default_factory=list)
+    schedules: list[Schedule | Unschedule | Firing] = field(default_factory=list)
     usage: Usage | None = None
     usage_records: list[UsageEntry] = field(default_factory=list)
     routes: tuple[Route, ...] | None = None
@@ -183,4 +288,5 @@ class Outcome:
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
-        return bool(self.changes or self.usage_records or self.results or self.drains or self.reservations)
+        rest = self.results or self.drains or self.reservations or self.schedules
+        return bool(self.changes or self.usage_records or rest)

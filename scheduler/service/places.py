@@ -55,4 +55,5 @@ def _worker(job: Job, event: StoredEvent, worker: str, node: str) -> Json:
         "address": None,
         "exit_code": None,
         "simulated": bool(event.detail.get("simulated", {}).get(worker, guess)),
+        "share_by": None,
     }

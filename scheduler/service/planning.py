@@ -17,6 +17,9 @@ from scheduler.service.state import Asked, ServiceState, workers_of
 # What time alone decides (an elastic job has run long enough to grow, a preempted one long enough to be preempted
 # again) is looked at this often, and estimates are made anew.
 REPLAN_EVERY_S = 30.0
+# Beyond so many starting workers a pass is broken off, and what is left comes in the next batch: the nodes begin with
+# the first of a flood while the rest is planned, and no batch, with its commit, keeps those waiting who ask meanwhile.
+MOST_WORKERS = 128
 # A preemption of a job without a living worker frees its devices at once: then the pass is worth repeating.
 MAX_PASSES = 3
 
@@ -33,14 +36,18 @@ def plan_now(state: ServiceState, out: Outcome, now_s: float) -> None:
         if not state.needs_plan:
             break
         state.needs_plan = False
-        _pass(state, out, now_s)
+        state.plan_goes_on = _pass(state, out, now_s)
+        if state.plan_goes_on:
+            state.needs_plan = True
+            break
     fairness.note_held(state)
 
 
-def _pass(state: ServiceState, out: Outcome, now_s: float) -> None:
+def _pass(state: ServiceState, out: Outcome, now_s: float) -> bool:
+    """Whether it was broken off."""
     asked = dict(state.asked)
     state.planned_s = now_s
-    planned = plan(state.cluster, state.queue, state.policy, now_s=now_s)
+    planned = plan(state.cluster, state.queue, state.policy, now_s=now_s, most_workers=MOST_WORKERS)
     state.reasons, state.expected_start_s = planned.reasons, planned.expected_start_s
     for start in planned.starts:
         if start.job_id in asked:
@@ -48,6 +55,7 @@ def _pass(state: ServiceState, out: Outcome, now_s: float) -> None:
         else:
             _place(state, out, start, now_s)
     _stop(state, out, planned, now_s)
+    return planned.partial
 
 
 def _stop(state: ServiceState, out: Outcome, planned: Plan, now_s: float) -> None:
@@ -70,7 +78,9 @@ def _place(state: ServiceState, out: Outcome, start: Start, now_s: float) -> Non
     runs = workers_of(job)
     state.put(out, job, "placed", now_s, {"attempt": job.attempts, **places_detail(state, job, runs)})
     for run in runs:
-        out.send(run.placement.node, dispatch.prepare(state.epoch, job, run, len(runs), state.secret))
+        out.send(
+            run.placement.node, dispatch.prepare(state.epoch, job, run, len(runs), state.secret, state.run_settings)
+        )
 
 
 def _place_replica(state: ServiceState, out: Outcome, asked: Asked, start: Start, now_s: float) -> None:
@@ -81,4 +91,4 @@ def _place_replica(state: ServiceState, out: Outcome, asked: Asked, start: Start
     if (asked.job_id, asked.worker) in state.restarts:
         replicas.start_again(state, out, job, asked.worker, place, now_s)
     else:
-        scaling.add_replica(state, out, job, place, now_s)
+        scaling.add_replica(state, out, job, place, now_s, replaces=asked.replaces)

@@ -18,9 +18,9 @@ from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
-from scheduler.ports import Drain, Store
-from scheduler.service import fairness, fencing, machine, replicas, typical_work
-from scheduler.service.dispatch import is_gang
+from scheduler.ports import Drain, NextTime, Store, no_time
+from scheduler.service import draining, fairness, fencing, machine, recurring, replicas, typical_work
+from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
 from scheduler.service.state import NodeStatus, Released, ServiceState, UnseenEnds, ended_well, serves, workers_of
@@ -39,22 +39,30 @@ def recover(
     policy: Policy,
     now_s: float,
     half_life_s: float = DEFAULT_HALF_LIFE_S,
+    most_live_jobs: int = 100_000,
+    next_time: NextTime = no_time,
+    run_settings: RunSettings | None = None,
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
+    state.most_live_jobs, state.next_time = most_live_jobs, next_time
+    state.run_settings = run_settings or RunSettings()
+    recurring.take_in(state, store.schedules())
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()
-    waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.after]
+    waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.waits_for]
     heard_below = {job.id for job in waiting}
     recent = store.recent_jobs(tenant=None, states=None, limit=typical_work.LOOKED_BACK_JOBS)
     typical_work.saw(state, (job for job in reversed(recent) if job.id not in heard_below))
     released = {job.id: found for job in jobs if (found := _released(store, job)) is not None}
     out = Outcome()
-    _take_in(state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.after)))
+    _take_in(
+        state, store.drains(), (job for job in jobs if not (isinstance(job.state, Pending) and job.spec.waits_for))
+    )
     state.released |= released
     state.unseen_ends |= _unseen_ends(store, jobs)
-    before = ended_before(store, (before for job in waiting for before in job.spec.after))
+    before = ended_before(store, (before for job in waiting for before in job.spec.waits_for))
     machine.apply(state, out, JobsSubmitted(tuple(waiting), before), now_s)
     for job in list(state.jobs.values()):
         again = _waits_anew(state, job, now_s)
@@ -78,9 +86,13 @@ def ended_before(store: Store, waited_for: Iterable[str]) -> Mapping[str, bool]:
 def _take_in(state: ServiceState, drains: Sequence[Drain], jobs: Iterable[Job]) -> None:
     now_s = state.started_s
     state.drains = {drain.node: drain for drain in drains}
+    for drain in drains:
+        draining.watch(state, drain)
     for job in jobs:
         for run in workers_of(job):  # what an earlier service's clock showed is not to be compared with this one's
             job = transitions.worker_set_right(job, run.placement.worker, heard_s=None)
+        if serves(job):
+            state.leaving |= set(draining.leaving_after_restart(job))
         state.keep(job, now_s)
         for run in workers_of(job):
             node = run.placement.node

@@ -13,7 +13,7 @@ from scheduler.core import transitions
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
-from scheduler.service import dispatch, scaling
+from scheduler.service import dispatch, draining, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
     back_off_s,
@@ -33,13 +33,15 @@ def replica_ended(
 ) -> None:
     """`job` has the replica as EXITED already and is not yet committed so."""
     worker = run.placement.worker
-    if (job.id, worker) in state.leaving or scaling.too_many(state, job) > 0:
+    replaced = scaling.replacement(job, worker) is not None
+    if (job.id, worker) in state.leaving or replaced or scaling.too_many(state, job) > 0:
         scaling.gone(state, out, job, worker, now_s)
+        draining.release_replaced(state, out, job.id, now_s)
         return
     if cause is EndCause.SUCCEEDED:
         cause, sentence = EndCause.EXIT_CODE, f"{sentence}, although a service is to go on until it is cancelled"
     name = replica_name(job.id, worker)
-    if cause is EndCause.NODE_LOST:
+    if cause in (EndCause.NODE_LOST, EndCause.DRAINED):
         wait_s = 0.0
     elif cause in NOT_THE_JOBS_FAULT:
         started = cause is EndCause.LEASE_LAPSED or run.started_s is not None
@@ -97,6 +99,9 @@ def ask_places(state: ServiceState, now_s: float) -> None:
     for job_id in sorted(state.scaled):
         for worker in scaling.missing(state, state.jobs[job_id]):
             _ask(state, wanted, state.jobs[job_id], worker)
+    given = {(asked.job_id, asked.worker) for asked in wanted.values()}
+    for job, worker, number in draining.to_replace(state, given):
+        _ask(state, wanted, job, number, replaces=worker)
     for name in state.asked.keys() - wanted.keys():
         state.queue.withdraw(name)
     for name, asked in wanted.items():
@@ -106,11 +111,11 @@ def ask_places(state: ServiceState, now_s: float) -> None:
     state.asked = wanted
 
 
-def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int) -> None:
+def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int, *, replaces: int | None = None) -> None:
     name = replica_name(job.id, worker)
-    beside = (run.placement.node for run in scaling.staying(state, job) if run.placement.worker != worker)
-    pending = pending_replica(job, worker, beside)
-    wanted[name] = Asked(pending, job.id, worker)
+    others = (run for run in scaling.staying(state, job) if run.placement.worker not in (worker, replaces))
+    pending = pending_replica(job, worker, (run.placement.node for run in others))
+    wanted[name] = Asked(pending, job.id, worker, replaces)
 
 
 def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
@@ -135,7 +140,7 @@ def start_again(
     run = _run(job, worker)
     detail = {"worker": worker, "attempt": run.attempt, **places_detail(state, job, [run])}
     state.put(out, job, "replica_restarted", now_s, detail)
-    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret)
+    command = dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret, state.run_settings)
     out.send(run.placement.node, command)
 
 

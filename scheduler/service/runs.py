@@ -25,7 +25,7 @@ from node_agent.messages import (
 from scheduler.core import transitions
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, Pending, Starting, Stopping, WorkerPhase
 from scheduler.ports import RunEvent
-from scheduler.service import dispatch, fencing, metering, replicas
+from scheduler.service import dispatch, draining, fencing, metering, replicas
 from scheduler.service.endings import stop, worker_ended
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import Released, ServiceState, alive, serves, workers_of
@@ -135,6 +135,7 @@ def ready(state: ServiceState, out: Outcome, key: RunKey, address: str, at_s: fl
         detail = {"worker": key.worker, "attempt": key.attempt, "address": address}
         state.put(out, job, "ready", now_s, detail)
         _take_over(state, out, found[0], job, now_s)
+        draining.release_replaced(state, out, job.id, now_s)
 
 
 def _take_over(state: ServiceState, out: Outcome, before: Job, job: Job, now_s: float) -> None:
@@ -192,6 +193,8 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
     state.prepared.pop(key, None)
     run = transitions.worker_run(job, key.worker) or run
     if serves(job):
+        if said.asked == EndCause.DRAINED.value:
+            cause = EndCause.DRAINED
         replicas.replica_ended(state, out, job, run, cause, sentence, now_s)
     else:
         if (said.asked is None and cause is EndCause.SUCCEEDED) or _failed_in_time(job, said, cause):

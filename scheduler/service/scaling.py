@@ -59,8 +59,18 @@ def _drop_ended(state: ServiceState, out: Outcome, job_id: str, now_s: float) ->
 
 
 def staying(state: ServiceState, job: Job) -> tuple[WorkerRun, ...]:
-    """Its replicas but for those that were told to go for good."""
-    return tuple(run for run in workers_of(job) if (job.id, run.placement.worker) not in state.leaving)
+    """Its replicas but for those that were told to go for good, or have a replacement and will be."""
+    replaced = {run.replaces for run in workers_of(job)}
+    return tuple(
+        run
+        for run in workers_of(job)
+        if (job.id, run.placement.worker) not in state.leaving and run.placement.worker not in replaced
+    )
+
+
+def replacement(job: Job, worker: int) -> WorkerRun | None:
+    """The replica that is to take this one's place, once it is ready."""
+    return next((run for run in workers_of(job) if run.replaces == worker), None)
 
 
 def too_many(state: ServiceState, job: Job) -> int:
@@ -77,14 +87,20 @@ def missing(state: ServiceState, job: Job) -> list[int]:
     return free[: max(0, -too_many(state, job))]
 
 
-def add_replica(state: ServiceState, out: Outcome, job: Job, place: Placement, now_s: float) -> None:
-    """One more, at the place that the planner found."""
+def add_replica(
+    state: ServiceState, out: Outcome, job: Job, place: Placement, now_s: float, *, replaces: int | None = None
+) -> None:
+    """One more, at the place that the planner found; or (`replaces`) one in the place of another that is to go."""
     assert isinstance(job.state, Starting | Running), job
-    run = WorkerRun(place, job.attempts + 1)
+    run = WorkerRun(place, job.attempts + 1, replaces=replaces)
     job = replace(job, state=replace(job.state, workers=(*job.state.workers, run)), attempts=run.attempt)
     detail = {"worker": place.worker, "attempt": run.attempt, **places_detail(state, job, [run])}
+    if replaces is not None:
+        detail["replaces"] = replaces
     state.put(out, job, "replica_added", now_s, detail)
-    out.send(place.node, dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret))
+    out.send(
+        place.node, dispatch.prepare(state.epoch, job, run, len(workers_of(job)), state.secret, state.run_settings)
+    )
 
 
 def release(state: ServiceState, out: Outcome, job: Job, workers: Sequence[int], now_s: float) -> None:
@@ -112,7 +128,13 @@ def gone(state: ServiceState, out: Outcome, job: Job, worker: int, now_s: float)
     state.leaving.discard((job.id, worker))
     state.restarts.pop((job.id, worker), None)
     state.unseen_ends.pop(replica_name(job.id, worker), None)
-    left = tuple(run for run in job.state.workers if run.placement.worker != worker)
+    went = next(run for run in job.state.workers if run.placement.worker == worker)
+    left = tuple(
+        # Where it was itself to replace another, its own replacement does.
+        replace(run, replaces=went.replaces) if run.replaces == worker else run
+        for run in job.state.workers
+        if run.placement.worker != worker
+    )
     job = replace(job, state=replace(job.state, workers=left))
     if isinstance(job.state, Starting) and transitions.every_worker_started(job):
         job = transitions.run(job, now_s)

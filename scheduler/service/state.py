@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
@@ -38,8 +38,9 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Route
-from scheduler.service.dispatch import is_service
+from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
+from scheduler.service.array_windows import ArrayWindows
+from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
 
@@ -66,6 +67,7 @@ class NodeStatus:
     facts: NodeFacts | None = None
     up: bool = False
     notes: tuple[str, ...] = ()
+    shares: Literal["mps", "advisory"] = "advisory"
     agent_pid: int | None = None
     detail: str = ""
     contact_s: float | None = None
@@ -123,6 +125,8 @@ class Asked:
     pending: PendingJob
     job_id: str
     worker: int
+    replaces: int | None = None
+    """The replica whose place it is to take."""
 
 
 @dataclass(slots=True)
@@ -138,15 +142,24 @@ class ServiceState:
     drains: dict[str, Drain] = field(default_factory=dict)
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
+    run_settings: RunSettings = field(default_factory=RunSettings)
+    most_live_jobs: int = 100_000
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
+    """By tenant and name."""
+    next_time: NextTime = no_time
 
     # What the planner is asked about, kept as the jobs change.
     queue: Queue = field(default_factory=Queue)
     parked: dict[str, set[str]] = field(default_factory=dict)
-    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease)."""
+    """By tenant: jobs that wait and are not in the queue (for other jobs, a back-off, a lease, to be released, or for
+    other tasks of their array)."""
+    arrays: ArrayWindows = field(default_factory=ArrayWindows)
     services: set[str] = field(default_factory=set)
     scaled: set[str] = field(default_factory=set)
     """Of these, the ones that were told how many replicas to have."""
     needs_plan: bool = False
+    plan_goes_on: bool = False
+    """The last pass was broken off."""
     planned_s: float = 0.0
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     """The last pass's. It may be made as it is looked into: not to be copied."""
@@ -233,43 +246,56 @@ class ServiceState:
         state = job.state
         if not (isinstance(state, Pending) and state.not_before_s > now_s):
             self.timers.drop("not_before", job.id)
-        queued = parked = False
+        could_start, may_run = False, isinstance(state, ON_NODES)
         match state:
             case Pending(reason=WaitingForJobs()):
-                parked = True
+                pass
             case Pending(not_before_s=not_before_s) if not_before_s > now_s:
                 self.timers.add(Timer(not_before_s, "not_before", job.id))
-                parked = True
+                may_run = isinstance(state.reason, WaitingForLease)
             case Pending():
-                queued = True
+                could_start = job.held is None
             case _:
                 pass
-        self._park(job, parked)
-        if queued:
-            asked = pending_job(job)
-            before = self.queue.pending_job(job.id)
-            if before != asked:
-                self.queue.submit(asked)
-                self.needs_plan = True
-        elif self.queue.pending_job(job.id) is not None:
-            self.queue.withdraw(job.id)
-        if not isinstance(state, ON_NODES):
-            self.queue.end(job.id)
-            self.released.pop(job.id, None)
-            self.began.pop(job.id, None)
-            if self.limits.pop(job.id, None) is not None:
-                self.timers.drop("time_limit", job.id)
+        may, changed = self.arrays.settle(job, could_start=could_start, may_run=may_run)
+        self._wait(job, queued=may)
+        for other in changed:  # tasks of its array, which could start and have got a place to do so, or given it up
+            task = self.jobs[other]
+            self._wait(task, queued=self.arrays.reason(task) is None)
+        if isinstance(state, ON_NODES):
+            self._index_running(job, state)
             return
+        self.queue.end(job.id)
+        self.released.pop(job.id, None)
+        self.began.pop(job.id, None)
+        if self.limits.pop(job.id, None) is not None:
+            self.timers.drop("time_limit", job.id)
+
+    def _index_running(self, job: Job, state: Starting | Running | Stopping) -> None:
         due_s = time_limit_due_s(job)
         if due_s is not None and self.limits.get(job.id) != due_s:
             self.limits[job.id] = due_s
             self.timers.add(Timer(due_s, "time_limit", job.id))
         if state.workers:
-            running = running_job(job, is_leaving=any(leaving == job.id for leaving, _ in self.leaving))
+            leaving = any(of == job.id for of, _ in self.leaving) or any(
+                run.replaces is not None for run in state.workers
+            )
+            running = running_job(job, is_leaving=leaving)
             if self.queue.running_job(job.id) != running:  # most news of a worker changes nothing that is planned with
                 self.queue.run(running)
         else:
             self.queue.end(job.id)  # a service that was scaled to nothing holds nothing
+
+    def _wait(self, job: Job, *, queued: bool) -> None:
+        """In the queue or, where it waits all the same, parked."""
+        self._park(job, isinstance(job.state, Pending) and not queued)
+        if queued:
+            asked = pending_job(job)
+            if self.queue.pending_job(job.id) != asked:
+                self.queue.submit(asked)
+                self.needs_plan = True
+        elif self.queue.pending_job(job.id) is not None:
+            self.queue.withdraw(job.id)
 
     def _park(self, job: Job, parked: bool) -> None:
         there = self.parked.get(job.spec.tenant)
@@ -360,7 +386,8 @@ def pending_job(job: Job) -> PendingJob:
 
 
 def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
-    """`is_leaving`: some of its replicas were told to go. Until they have gone it is asked to give up no others."""
+    """`is_leaving`: some of its replicas were told to go, or will be. Until they have gone it is asked to give up no
+    others."""
     spec, state = job.spec, job.state
     assert isinstance(state, ON_NODES), job
     limit_s = spec.time_limit_s
@@ -394,6 +421,13 @@ def time_limit_due_s(job: Job) -> float | None:
     if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
         return None
     return job.state.since_s + job.spec.time_limit_s
+
+
+def superseded_text(state: ServiceState) -> str:
+    return (
+        f"another service (epoch {state.superseded_by}) has taken over from this one"
+        f" (epoch {state.epoch}); ask that one, and stop this one"
+    )
 
 
 def workers_of(job: Job) -> tuple[WorkerRun, ...]:

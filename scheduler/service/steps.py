@@ -26,8 +26,8 @@ from scheduler.errors import SuanliError, Superseded, Unavailable
 from scheduler.ports import Clock, Engine, GatewayControl, NodeDown, NodeUp, RunEvent, Store
 from scheduler.service import machine
 from scheduler.service.keeping import Keeping
-from scheduler.service.outcome import Event, JobsSubmitted, Outcome, Tick
-from scheduler.service.state import ServiceState
+from scheduler.service.outcome import Event, JobsSubmitted, Outcome, ScheduleFired, Tick
+from scheduler.service.state import ServiceState, superseded_text
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +76,10 @@ class Inbox:
         taken = list(self.asked)
         self.asked.clear()
         return taken
+
+    def put_first(self, events: Sequence[Event]) -> None:
+        """To be looked at before whatever else was handed in."""
+        self.events.extendleft(reversed(events))
 
     def unlooked(self) -> list[Event]:
         """The events, which stay."""
@@ -151,11 +155,19 @@ class ServiceSteps:
         """A batch waits for the store, and events for the batch."""
         return self._unkept is not None
 
+    @property
+    def has_more(self) -> bool:
+        """A plan was broken off, and goes on with the next batch."""
+        state = self.state
+        return state.plan_goes_on and state.superseded_by is None and not state.closing_down
+
     def wait_s(self) -> float:
         """How long until there is something to do even if nothing is handed in; never long."""
         now_s = self._clock.now_s()
         if self._unkept is not None:
             return max(0.0, min(RETRY_S, self._tried_s + RETRY_S - now_s))
+        if self.has_more:
+            return 0.0
         due_s = min(self.state.lease_due_s, self.state.timers.next_due_s() or float("inf"))
         return max(0.0, min(LONGEST_WAIT_S, due_s - now_s))
 
@@ -225,6 +237,8 @@ class ServiceSteps:
             log.warning("the store takes commits again")
             self.store_error = None
         self.bugs += batch.keeping.bugs
+        # Before anything that was submitted later: it may name these jobs.
+        self.inbox.put_first(list(batch.keeping.fired.values()))
         self._act(batch)
         return True
 
@@ -232,7 +246,7 @@ class ServiceSteps:
         out = batch.out
         if out.routes is not None:
             # Before the commands: nothing is sent to a replica any more when it is told to stop.
-            self._guarded("publish routes", lambda: self._gateway.publish(out.routes or ()))
+            self._guarded("publish routes", lambda: self._gateway.publish(out.routes or (), epoch=self.state.epoch))
         unsettled = self._unsettled_nodes() if out.commands else frozenset()
         for node, commands in out.commands.items():
             if node in unsettled:
@@ -335,18 +349,11 @@ class ServiceSteps:
         log.exception("a bug in the service (%s); it goes on. Event: %.2000r", what, event)
 
 
-def superseded_text(state: ServiceState) -> str:
-    return (
-        f"another service (epoch {state.superseded_by}) has taken over from this one"
-        f" (epoch {state.epoch}); ask that one, and stop this one"
-    )
-
-
 def _job_of(event: Event) -> str:
     match event:
         case RunEvent(event=said) if said.key is not None:
             return said.key.job_id
-        case JobsSubmitted(jobs=jobs):
+        case JobsSubmitted(jobs=jobs) | ScheduleFired(jobs=jobs):
             return ", ".join(job.id for job in jobs[:5])
         case NodeUp() | NodeDown():
             return "none (a node)"

@@ -10,14 +10,17 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Literal
 
-TimerKind = Literal["time_limit", "not_before", "replica", "silence", "first_contact", "reservation"]
+TimerKind = Literal[
+    "time_limit", "not_before", "replica", "silence", "first_contact", "reservation", "drain", "schedule"
+]
 
 REBUILD_FROM = 1_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Timer:
-    """`subject` is a job's id, a node's or a reservation's name, by kind; `number` a worker where one is meant."""
+    """`subject` is a job's id, or the name of a node, a reservation or a schedule, by kind; `number` a worker where one
+    is meant."""
 
     due_s: float
     kind: TimerKind = field(compare=False)

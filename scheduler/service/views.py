@@ -10,13 +10,17 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+from scheduler.core.cluster import DeviceUse
 from scheduler.core.decisions import Policy
-from scheduler.core.demand import Constraints
+from scheduler.core.demand import Constraints, NodeFacts
 from scheduler.core.jobs import (
+    LIVE_STATES,
     Cancelled,
     EndCause,
     Failed,
+    Hold,
     Job,
+    JobSpec,
     Pending,
     Running,
     Starting,
@@ -26,10 +30,11 @@ from scheduler.core.jobs import (
     shown,
 )
 from scheduler.core.order import in_order
-from scheduler.core.reasons import BehindReservation, NotConsidered, Reason, Requeued, text
+from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Json, Reservation, StoredEvent
-from scheduler.service import reserving
+from scheduler.ports import Drain, Json, Reservation, StoredEvent
+from scheduler.service import draining, reserving
+from scheduler.service.overuse import SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
 
@@ -50,9 +55,14 @@ def reason_text(reason: Reason, now_s: float, policy: Policy | None = None) -> s
 
 
 def shown_reason(state: ServiceState, job: Job) -> Reason | None:
-    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait."""
+    """The planner's newest word on a job in its queue; else what its state says. None when it does not wait. A hold
+    comes first: whatever else it waits for, it is not considered."""
     if not isinstance(job.state, Pending):
         return None
+    if job.held is not None:
+        return Held(job.held.by, job.held.reason)
+    if (no_place := state.arrays.reason(job)) is not None:
+        return no_place
     if isinstance(job.state.reason, NotConsidered | Requeued) or state.queue.pending_job(job.id) is not None:
         return state.reasons.get(job.id, job.state.reason)
     return job.state.reason
@@ -62,7 +72,7 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     """A live job's view."""
     reason = shown_reason(state, job)
     runs = workers_of(job)
-    workers = [_worker_view(run, state.simulated(job, run.placement)) for run in runs]
+    workers = [_worker_view(state, job, run) for run in runs]
     view = _view(job)
     view["reason"] = None if reason is None else reason_view(reason, now_s, state.policy)
     view["est_start_s"] = state.expected_start_s.get(job.id)
@@ -71,10 +81,11 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     return view
 
 
-def submitted_view(job: Job, now_s: float) -> Json:
+def submitted_view(job: Job) -> Json:
     """A job that was accepted a moment ago."""
     assert isinstance(job.state, Pending), job
-    return {**_view(job), "reason": reason_view(job.state.reason, now_s)}
+    reason = job.state.reason if job.held is None else Held(job.held.by, job.held.reason)
+    return {**_view(job), "reason": reason_view(reason, job.submitted_s)}
 
 
 def word(job: Job) -> str:
@@ -118,14 +129,22 @@ def _view(job: Job) -> Json:
         "cause": cause,
         "detail": detail,
         "array_index": job.array_index,
+        "array_limit": spec.array_limit,
         "after": list(spec.after),
+        "after_any": list(spec.after_any),
         "time_limit_s": spec.time_limit_s,
         "deadline_s": job.deadline_s,
         "constraints": constraints_view(spec.constraints),
         "reservation": spec.reservation,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        # Nobody can release what has ended.
+        "held": hold_json(job.held) if isinstance(job.state, LIVE_STATES) else None,
     }
+
+
+def hold_json(held: Hold | None) -> Json | None:
+    return None if held is None else dataclasses.asdict(held)
 
 
 def constraints_view(constraints: Constraints) -> Json:
@@ -151,7 +170,8 @@ def end_of(job: Job) -> tuple[str | None, str | None, float | None]:
             return None, None, None
 
 
-def _worker_view(run: WorkerRun, simulated: bool) -> Json:
+def _worker_view(state: ServiceState, job: Job, run: WorkerRun) -> Json:
+    node = state.nodes.get(run.placement.node)
     return {
         "worker": run.placement.worker,
         "attempt": run.attempt,
@@ -161,15 +181,16 @@ def _worker_view(run: WorkerRun, simulated: bool) -> Json:
         "phase": run.phase.value,
         "address": run.address,
         "exit_code": run.exit_code,
-        "simulated": simulated,
+        "simulated": state.simulated(job, run.placement),
+        "share_by": node.shares if node is not None and run.placement.share_milli else None,
     }
 
 
-def spec_view(job: Job) -> Json:
+def spec_view(spec: JobSpec) -> Json:
     """The spec as stored, but environment variables by name alone: some hold secrets, and others may look on."""
-    spec = dataclasses.asdict(job.spec)
-    spec["env"] = [name for name, _ in job.spec.env]
-    return spec
+    view = dataclasses.asdict(spec)
+    view["env"] = [name for name, _ in spec.env]
+    return view
 
 
 def event_view(event: StoredEvent) -> Json:
@@ -231,6 +252,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
     if state.strays.get(status.name):
         notes.append(f"{len(state.strays[status.name])} processes of earlier attempts are being stopped")
     use = state.cluster.device_use(status.name)
+    notes += overuse_notes(_shared_devices(state, facts, use), readings, held=status.shares == "mps")
     return {
         "name": facts.name,
         "site": facts.site,
@@ -258,7 +280,8 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
         "memory_bytes": facts.memory_bytes,
         "memory_free_bytes": state.cluster.free_memory_bytes(status.name),
         "notes": notes,
-        "drain": None if drain is None else {"reason": drain.reason, "by": drain.by, "at_s": drain.at_s},
+        "shares": status.shares,
+        "drain": None if drain is None else _drain_view(state, drain),
         "readings": readings,
         "rack": facts.rack,
         "labels": dict(facts.labels),
@@ -268,6 +291,32 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
             if status.name in reservation.nodes
         ],
     }
+
+
+def _drain_view(state: ServiceState, drain: Drain) -> Json:
+    return {
+        "reason": drain.reason,
+        "by": drain.by,
+        "at_s": drain.at_s,
+        "deadline_s": drain.deadline_s,
+        "left": draining.left_view(state, drain.node),
+    }
+
+
+def _shared_devices(state: ServiceState, facts: NodeFacts, use: Sequence[DeviceUse]) -> list[SharedDevice]:
+    """Those that are held in parts alone, by runs that have all begun."""
+    shared = []
+    for device, used in zip(facts.devices, use, strict=True):
+        runs = [
+            run
+            for job_id in used.jobs
+            for run in workers_of(state.jobs[job_id])
+            if run.placement.node == facts.name and device.index in run.placement.devices
+        ]
+        began_s = [run.started_s for run in runs if run.started_s is not None]
+        if began_s and len(began_s) == len(runs) and all(run.placement.share_milli for run in runs):
+            shared.append(SharedDevice(device.index, device.uuid, used.used_milli, len(runs), max(began_s)))
+    return shared
 
 
 def _upcoming(state: ServiceState, now_s: float) -> list[tuple[Reservation, tuple[float, float]]]:

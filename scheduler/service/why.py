@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scheduler.core.explain import Explanation, TenantUse, explain
-from scheduler.core.jobs import EndCause, Job, Pending, Running, shown
+from scheduler.core.jobs import EndCause, Hold, Job, Pending, Running, shown
 from scheduler.core.quotas import is_simulated
-from scheduler.core.reasons import JobLimitReached, QuotaReached, Reason, WaitingForJobs, WaitingForVictims
+from scheduler.core.reasons import (
+    ArrayLimit,
+    BackingOff,
+    JobLimitReached,
+    QuotaReached,
+    Reason,
+    WaitingForJobs,
+    WaitingForLease,
+    WaitingForVictims,
+)
 from scheduler.ports import Json, StoredEvent
 from scheduler.service.endings import duration_text
 from scheduler.service.state import ServiceState, workers_of
@@ -30,6 +39,8 @@ def why_live(state: ServiceState, job: Job, now_s: float) -> Json:
         blocked_by = explanation.blocked_by
     elif isinstance(reason, WaitingForJobs):
         blocked_by = reason.jobs
+    elif isinstance(reason, ArrayLimit):
+        blocked_by = state.arrays.in_the_way(job)[:_MOST_JOBS]
     view = job_view(state, job, now_s)
     if reason is not None:
         view["reason"] = reason_view(reason, now_s, state.policy)
@@ -90,7 +101,14 @@ def _live_lines(
     lines.append(f"  asks for      {workers} worker{'' if workers == 1 else 's'}, each {view['demand']}{allowed}")
     lines.append(f"  class         {job.spec.priority_class} (priority {job.spec.priority})")
     lines += [f"  {word:<13} {said}" for word, said in _wishes(job, now_s, est_start_s)]
-    if isinstance(reason, JobLimitReached | QuotaReached):  # nodes, and who stands there, are not what is in the way
+    if job.held is not None:
+        lines += _held_lines(job, job.held, now_s)
+    elif isinstance(reason, ArrayLimit):
+        more = f" and {reason.taken - len(blocked_by)} more" if reason.taken > len(blocked_by) else ""
+        lines.append(f"  its array     job {', '.join(blocked_by)}{more}")
+        lines += [f"                {line}" for line in _blockers(state, blocked_by, now_s, ends=True)]
+        lines.append("  try           wait for one of them to end, or submit with a higher array.limit")
+    elif isinstance(reason, JobLimitReached | QuotaReached):  # nodes, and who stands there, are not what is in the way
         if explanation is not None and isinstance(reason, QuotaReached):
             lines += _quota_lines(explanation)
         lines += _limit_lines(state, reason, now_s)
@@ -99,6 +117,16 @@ def _live_lines(
     if job.resume_from is not None:
         lines.append(f"  resumes from  {job.resume_from}")
     return lines
+
+
+def _held_lines(job: Job, held: Hold, now_s: float) -> list[str]:
+    """Since when, what it would wait for anyway, and how it goes on."""
+    who = f"the operator {held.by}" if held.by_operator else held.by
+    lines = [f"  held          since {_about(now_s - held.at_s)} ago, by {who}"]
+    if isinstance(job.state, Pending) and isinstance(job.state.reason, WaitingForJobs | WaitingForLease | BackingOff):
+        lines.append(f"  and           {reason_text(job.state.reason, now_s)}")
+    by_whom = " (an operator must)" if held.by_operator else ""
+    return [*lines, f"  try           suanli release {job.id}{by_whom}"]
 
 
 def _placed_lines(state: ServiceState, job: Job, view: Json, head: str, now_s: float) -> list[str]:

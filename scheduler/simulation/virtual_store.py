@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Self
+from typing import Any, Self
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
+from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.errors import Superseded, Unavailable
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, task_ids
 
 Hook = Callable[[str], None]
 
@@ -36,12 +36,14 @@ class Kept:
     poison: set[str] = field(default_factory=set)
     commits: int = 0
     epoch: int = 0
+    leader: str = ""
     numbers: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
     events: list[StoredEvent] = field(default_factory=list)
     results: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
     drains: dict[str, Drain] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
+    schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
     usage: Usage | None = None
     usage_records: dict[tuple[str, int, int], UsageRecord] = field(default_factory=dict)
 
@@ -73,7 +75,8 @@ class VirtualStore:
 
     @property
     def poison(self) -> set[str]:
-        """Jobs of which nothing can be stored, for a reason that is no fault of the store's."""
+        """Jobs (by id, or by name when they are submitted) of which nothing can be stored, for a reason that is no
+        fault of the store's."""
         return self.kept.poison
 
     @property
@@ -91,34 +94,49 @@ class VirtualStore:
         if self.full:
             raise Unavailable("the store cannot take this now: disk is full. Nothing of it was kept. Free some space.")
         if self._epoch is not None and self.kept.epoch > self._epoch and what != "next_epoch":
-            raise Superseded(self.kept.epoch)
+            raise Superseded(self.kept.epoch, self.kept.leader)
         if self.before_write is not None:
             self.before_write(what)
         yield
         if self.after_write is not None:
             self.after_write(what)
 
-    def next_epoch(self) -> int:
+    def next_epoch(self, leader: str = "") -> int:
         with self._write("next_epoch"):
             self.kept.epoch += 1
+            self.kept.leader = leader
             self._epoch = self.kept.epoch
         return self._epoch
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        if not specs:
-            return []
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
+        (jobs,) = self.submit_together([Submission(tuple(specs), by, held)], at_s=at_s)
+        if isinstance(jobs, Exception):
+            raise jobs
+        return jobs
+
+    def submit_together(self, submissions: Sequence[Submission], *, at_s: float) -> Sequence[Sequence[Job] | Exception]:
+        if not any(submission.specs for submission in submissions):
+            return [[] for _ in submissions]
         with self._write("submit"):
-            jobs: list[Job] = []
-            for spec in specs:
-                self.kept.numbers += 1
-                tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
-                for index in tasks:
-                    name = str(self.kept.numbers) if index is None else f"{self.kept.numbers}.{index}"
-                    pending = Pending(NotConsidered(), at_s)
-                    job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=index)
-                    self.kept.jobs[name] = job
-                    self._append(Change(job, "submitted", at_s, {"by": by}))
-                    jobs.append(job)
+            return [self._submit(submission, at_s) for submission in submissions]
+
+    def _submit(self, submission: Submission, at_s: float) -> Sequence[Job] | Exception:
+        bad = [spec for spec in submission.specs if spec.name in self.poison]
+        if bad:
+            return ValueError(f"job {bad[0].name} cannot be encoded")
+        said = {"by": submission.by}
+        return [job for spec in submission.specs for job in self._add(spec, at_s, submission.held, said)]
+
+    def _add(self, spec: JobSpec, at_s: float, held: Hold | None, detail: Mapping[str, Any]) -> list[Job]:
+        self.kept.numbers += 1
+        jobs: list[Job] = []
+        for index, name in enumerate(task_ids(str(self.kept.numbers), spec)):
+            pending = Pending(NotConsidered(), at_s)
+            array_index = index if spec.array_size else None
+            job = Job(name, len(self.kept.jobs) + 1, spec, at_s, pending, array_index=array_index, held=held)
+            self.kept.jobs[name] = job
+            self._append(Change(job, "submitted", at_s, detail))
+            jobs.append(job)
         return jobs
 
     def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
@@ -173,6 +191,39 @@ class VirtualStore:
     def clear_reservation(self, name: str) -> None:
         with self._write("clear_reservation"):
             self.kept.reservations.pop(name, None)
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        with self._write("set_schedule"):
+            before = self.kept.schedules.get(schedule.key)
+            kept = schedule if before is None else before
+            self.kept.schedules[schedule.key] = replace(
+                kept,
+                by=plain_text(kept.by),
+                next_s=schedule.next_s,
+                paused=schedule.paused,
+                skips=schedule.skips,
+                skipped_s=schedule.skipped_s,
+                skipped_why=plain_text(schedule.skipped_why),
+            )
+
+    def clear_schedule(self, tenant: str, name: str) -> None:
+        with self._write("clear_schedule"):
+            self.kept.schedules.pop((tenant, name), None)
+
+    def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
+        spec = due.job_spec()
+        with self._write("submit_scheduled"):
+            now = self.kept.schedules.get(due.key)
+            if now is not None and now.last_s == due.next_s and now.last_job is not None:
+                return [self.kept.jobs[job_id] for job_id in task_ids(now.last_job, spec)]
+            if now is None or now.next_s != due.next_s:
+                return ()
+            jobs = self._add(spec, at_s, None, {"by": f"schedule {due.name}", "due_s": due.next_s})
+            number = str(self.kept.numbers)
+            self.kept.schedules[due.key] = replace(
+                now, next_s=next_s, runs=now.runs + 1, last_job=number, last_s=due.next_s
+            )
+        return jobs
 
     def set_usage(self, usage: Usage) -> None:
         with self._write("set_usage"):
@@ -239,6 +290,9 @@ class VirtualStore:
 
     def reservations(self) -> Sequence[Reservation]:
         return [self.kept.reservations[name] for name in sorted(self.kept.reservations)]
+
+    def schedules(self) -> Sequence[Schedule]:
+        return [self.kept.schedules[key] for key in sorted(self.kept.schedules)]
 
     def usage(self) -> Usage | None:
         return self.kept.usage

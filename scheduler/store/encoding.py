@@ -15,11 +15,13 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from scheduler.core.jobs import JobSpec, JobState
+from scheduler.core.jobs import Hold, JobSpec, JobState
 from scheduler.plain_text import plain_text
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _STATE: TypeAdapter[JobState] = TypeAdapter(Annotated[JobState, Field(discriminator="kind")])
+
+_HOLD: TypeAdapter[Hold] = TypeAdapter(Hold)
 
 
 def _plain(value: Any) -> Any:
@@ -54,6 +56,14 @@ def state_to_text(state: JobState) -> str:
 
 def state_from_text(text: str) -> JobState:
     return _STATE.validate_json(text)
+
+
+def hold_to_text(hold: Hold | None) -> str | None:
+    return None if hold is None else _dump(_HOLD, hold)
+
+
+def hold_from_text(text: str | None) -> Hold | None:
+    return None if text is None else _HOLD.validate_json(text)
 
 
 def detail_to_text(detail: Mapping[str, Any]) -> str:

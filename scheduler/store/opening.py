@@ -14,29 +14,30 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, in
 from sqlalchemy.exc import NoSuchModuleError
 
 from scheduler.errors import BadInput, Conflict, Unavailable
-from scheduler.store import tables
+from scheduler.store import postgres, tables
 
 BUSY_TIMEOUT_S = 5.0
 
 
 def connect(url: URL) -> Engine:
     """An engine for `url`, nothing sent yet. For SQLite the file exists afterwards, readable by its owner alone."""
-    sqlite = url.get_backend_name() == "sqlite"
-    if sqlite:
-        if not url.database or url.database == ":memory:":
-            raise BadInput("a store in memory would keep nothing; write sqlite:////absolute/path.db", field="store_url")
-        _create_private(Path(url.database))
     try:
-        # Read committed is enough elsewhere: every change to a job comes from the one service of the current epoch.
-        engine = create_engine(
-            url, connect_args={"check_same_thread": False} if sqlite else {}, pool_pre_ping=not sqlite
-        )
+        if url.get_backend_name() == "sqlite":
+            if not url.database or url.database == ":memory:":
+                raise BadInput("a store in memory would keep nothing; write sqlite:////absolute/path.db", field="store")
+            _create_private(Path(url.database))
+            engine = create_engine(url, connect_args={"check_same_thread": False})
+            event.listen(engine, "connect", _configure)
+            event.listen(engine, "begin", _begin)
+            return engine
+        if url.get_backend_name() == "postgresql":
+            return postgres.connect(url)
+        return create_engine(url, pool_pre_ping=True)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
-        raise BadInput(f"no driver for {url.drivername} is installed: {error}", field="store_url") from None
-    if sqlite:
-        event.listen(engine, "connect", _configure)
-        event.listen(engine, "begin", _begin)
-    return engine
+        wanted = f"no driver for {url.drivername} is installed: {error}"
+        if url.get_backend_name() == "postgresql":
+            wanted += "; install Suanli with its extra: pip install 'suanli[postgres]'"
+        raise BadInput(wanted, field="store") from None
 
 
 def _create_private(path: Path) -> None:
@@ -69,12 +70,14 @@ def _begin(connection: Connection) -> None:
 def prepare_schema(connection: Connection, shown_url: str) -> None:
     """Create the tables in an empty database, bring older ones up to date; refuse one that a newer Suanli wrote
     (Conflict)."""
+    if connection.dialect.name == "postgresql":
+        postgres.one_at_a_time(connection)  # SQLite's writers take turns anyway
     present: Any = inspect(connection).get_table_names()
     if "meta" not in present:
         if present:
             raise Conflict(
-                f"{shown_url} holds tables that are not Suanli's ({', '.join(sorted(present)[:5])}); point store_url"
-                " at a database of its own"
+                f"{shown_url} holds tables that are not Suanli's ({', '.join(sorted(present)[:5])}); point the"
+                " site's store at a database of its own"
             )
         tables.metadata.create_all(connection)
         connection.execute(
@@ -88,7 +91,7 @@ def prepare_schema(connection: Connection, shown_url: str) -> None:
         raise Conflict(
             f"the store {shown_url} has schema version {found}, and this Suanli knows versions up to"
             f" {tables.SCHEMA_VERSION}: it was written by a newer one. Install that newer Suanli again, or point"
-            " store_url at another store. Nothing was changed."
+            " the site's store elsewhere. Nothing was changed."
         )
     for version in range(found, tables.SCHEMA_VERSION):
         _STEPS[version](connection)
@@ -108,5 +111,23 @@ def _from_2(connection: Connection) -> None:
     tables.metadata.create_all(connection, tables=[tables.usage_records])
 
 
+def _from_3(connection: Connection) -> None:
+    """Writes are counted, a service says where it is found, drains may have a deadline."""
+    growing = "INTEGER" if connection.dialect.name == "sqlite" else "BIGINT"
+    connection.execute(text(f"ALTER TABLE meta ADD COLUMN writes {growing} DEFAULT 0 NOT NULL"))
+    connection.execute(text("ALTER TABLE meta ADD COLUMN leader TEXT"))
+    connection.execute(text("ALTER TABLE drains ADD COLUMN deadline_s FLOAT"))
+
+
+def _from_4(connection: Connection) -> None:
+    """Jobs can be held."""
+    connection.execute(text("ALTER TABLE jobs ADD COLUMN held_json TEXT"))
+
+
+def _from_5(connection: Connection) -> None:
+    """Jobs can be submitted again and again."""
+    tables.metadata.create_all(connection, tables=[tables.schedules])
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1, 2: _from_2}
+_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}

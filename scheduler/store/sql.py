@@ -1,7 +1,8 @@
 """The store on SQLite or PostgreSQL: what it promises is in scheduler.ports.Store, this file keeps the promise.
 
-SQLite runs in WAL mode with synchronous=FULL: a call that returned has reached the disk. Writers in this process take
-turns by a lock, so `busy_timeout` is for other processes (a backup, an operator's shell) alone. Thread-safe.
+SQLite runs in WAL mode with synchronous=FULL, PostgreSQL with synchronous_commit: a call that returned has reached the
+disk. Writers in this process take turns (`writing`), so waiting for locks is for other processes (a backup, an
+operator's shell, another service) alone. Thread-safe.
 
 Epochs protect the store as they protect the nodes: each write looks, within its own transaction, whether a service
 that started later has taken over, and is refused if one has.
@@ -10,26 +11,24 @@ that started later has taken over, and is refused if one has.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Delete, Engine, Table, delete, func, insert, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError
 
-from scheduler.core.jobs import LIVE_STATES, Job, JobSpec, Pending, shown
-from scheduler.core.reasons import NotConsidered
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
-from scheduler.errors import BadInput, Superseded, Unavailable
+from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, StoredEvent, Usage
-from scheduler.store import encoding, tables, usage_rows
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage
+from scheduler.store import job_rows, schedule_rows, submitting, tables, usage_rows
+from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
+from scheduler.store.writing import WRITE, Writer
 
-_WRITE = {"suanli_write": True}
 _IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
 
@@ -44,43 +43,17 @@ def open_store(url: str) -> SqlStore:
         raise BadInput(
             "the store's URL is not one that SQLAlchemy understands; write sqlite:////absolute/path.db"
             " or postgresql://user@host/database",
-            field="store_url",
+            field="store",
         ) from None
     shown_url = parsed.render_as_string(hide_password=True)
     engine = connect(parsed)
     try:
-        with translated(shown_url), engine.execution_options(**_WRITE).begin() as connection:
+        with translated(shown_url), engine.execution_options(**WRITE).begin() as connection:
             prepare_schema(connection, shown_url)
     except BaseException:
         engine.dispose()
         raise
     return SqlStore(engine, shown_url)
-
-
-@contextmanager
-def translated(shown_url: str) -> Iterator[None]:
-    """What a database says when it cannot go on, as Unavailable with what to do. Bugs (bad SQL, broken keys) pass."""
-    try:
-        yield
-    except (IntegrityError, ProgrammingError):
-        raise
-    except (DatabaseError, PoolTimeout) as error:
-        said = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise Unavailable(
-            f"the store {shown_url} cannot take this now: {said}. Nothing of it was kept. {_what_to_do(said)}"
-        ) from error
-
-
-def _what_to_do(said: str) -> str:
-    if "full" in said:
-        return "Free some disk space where the store lies; no restart is needed."
-    if "locked" in said or "busy" in said:
-        return "Another process holds the store; end it (or wait for its backup to finish) and try again."
-    if "not a database" in said or "malformed" in said:
-        return "The file is damaged or is no Suanli store; put a backup in its place, or point store_url elsewhere."
-    if "I/O" in said or "unable to open" in said or "readonly" in said:
-        return "Check the disk, its mount and the permissions of the store's directory, then try again."
-    return "Check that the database runs and can be reached, then try again."
 
 
 class SqlStore:
@@ -90,25 +63,7 @@ class SqlStore:
         self.engine = engine
         self.shown_url = shown_url
         """Without the password: fit for `suanli status`."""
-        self._write_lock = threading.Lock()
-        self._writing = engine.execution_options(**_WRITE)
-        self._epoch: int | None = None  # the one that `next_epoch` gave; without one nothing is checked
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._write_lock, translated(self.shown_url), self._writing.begin() as connection:
-            yield connection
-
-    @contextmanager
-    def _write_of_epoch(self) -> Iterator[Connection]:
-        """A write that only the newest service may make."""
-        with self._write() as connection:
-            if self._epoch is not None:
-                # The row is held until the commit (SQLite: the whole file is), so nobody can take over in between.
-                newest = connection.execute(select(tables.meta.c.epoch).with_for_update(read=True)).scalar_one()
-                if newest > self._epoch:
-                    raise Superseded(newest)
-            yield connection
+        self._writer = Writer(engine, shown_url)
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
@@ -117,70 +72,65 @@ class SqlStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def next_epoch(self) -> int:
-        meta = tables.meta
-        with self._write() as connection:
-            connection.execute(update(meta).values(epoch=meta.c.epoch + 1))
-            epoch = connection.execute(select(meta.c.epoch)).scalar_one()
-        assert isinstance(epoch, int)
-        self._epoch = epoch
-        return epoch
+    def next_epoch(self, leader: str = "") -> int:
+        return self._writer.next_epoch(plain_text(leader))
 
-    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str) -> Sequence[Job]:
-        if not specs:
-            return ()
-        meta = tables.meta
-        numbers, seqs = len(specs), sum(max(1, spec.array_size) for spec in specs)
-        with self._write_of_epoch() as connection:
-            # Updated before it is read: the row is ours until the commit, on PostgreSQL too.
-            connection.execute(
-                update(meta).values(next_number=meta.c.next_number + numbers, next_seq=meta.c.next_seq + seqs)
-            )
-            after = connection.execute(select(meta.c.next_number, meta.c.next_seq)).one()
-            jobs = number_jobs(specs, after.next_number - numbers, after.next_seq - seqs, at_s=at_s)
-            connection.execute(insert(tables.jobs), _new_rows(jobs, by))
-            connection.execute(
-                insert(tables.events),
-                [_event_row(Change(job, "submitted", at_s, {"by": by})) for job in jobs],
-            )
+    def leader(self) -> tuple[int, str]:
+        with self._read() as connection:
+            epoch, leader = connection.execute(select(tables.meta.c.epoch, tables.meta.c.leader)).one()
+        return epoch, leader or ""
+
+    def submit(self, specs: Sequence[JobSpec], *, at_s: float, by: str, held: Hold | None = None) -> Sequence[Job]:
+        (jobs,) = self.submit_together([Submission(tuple(specs), by, held)], at_s=at_s)
+        if isinstance(jobs, Exception):
+            raise jobs
         return jobs
+
+    def submit_together(self, submissions: Sequence[Submission], *, at_s: float) -> Sequence[Sequence[Job] | Exception]:
+        return submitting.submit_together(self._writer, submissions, at_s=at_s)
 
     def commit(self, changes: Sequence[Change], usage_records: Sequence[UsageEntry] = ()) -> None:
         if not changes and not usage_records:
             return
         newest = {change.job.id: change for change in changes}  # a job that changed twice is written once
-        with self._write_of_epoch() as connection:
+        # Before the transaction, which others wait for.
+        changed = [job_rows.changed_row(change) for change in newest.values()]
+        events = [job_rows.event_row(change) for change in changes]
+
+        def write(connection: Connection) -> None:
             if changes:
-                done = connection.execute(_UPDATE_JOB, [_changed_row(change) for change in newest.values()])
+                done = connection.execute(job_rows.UPDATE_JOB, changed)
                 known = done.rowcount in (len(newest), -1)
                 assert known, f"a change names a job that was never submitted: {list(newest)}"
-                connection.execute(insert(tables.events), [_event_row(change) for change in changes])
+                connection.execute(job_rows.INSERT_EVENTS, events)
             if usage_records:
                 usage_rows.write(connection, usage_records)
+
+        self._writer.write(write, same_as=(tuple(changes), tuple(usage_records)))
 
     def set_result(self, job_id: str, attempt: int, worker: int, result: str) -> None:
         row = {"job_id": job_id, "attempt": attempt, "worker": worker}
         table = tables.results
-        with self._write_of_epoch() as connection:
-            connection.execute(
-                delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker)
-            )
-            connection.execute(insert(table), [{**row, "result_json": plain_text(result)}])
+        self._replace(
+            delete(table).where(table.c.job_id == job_id, table.c.attempt == attempt, table.c.worker == worker),
+            table,
+            {**row, "result_json": plain_text(result)},
+        )
 
     def set_drain(self, drain: Drain) -> None:
-        reason, by = plain_text(drain.reason), plain_text(drain.by)
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.drains).where(tables.drains.c.node == drain.node))
-            connection.execute(
-                insert(tables.drains), [{"node": drain.node, "reason": reason, "by": by, "at_s": drain.at_s}]
-            )
+        row = {
+            "node": drain.node,
+            "reason": plain_text(drain.reason),
+            "by": plain_text(drain.by),
+            "at_s": drain.at_s,
+            "deadline_s": drain.deadline_s,
+        }
+        self._replace(delete(tables.drains).where(tables.drains.c.node == drain.node), tables.drains, row)
 
     def clear_drain(self, node: str) -> None:
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.drains).where(tables.drains.c.node == node))
+        self._replace(delete(tables.drains).where(tables.drains.c.node == node), tables.drains)
 
     def set_reservation(self, reservation: Reservation) -> None:
-        table = tables.reservations
         row = {
             "name": reservation.name,
             "nodes_json": json.dumps(reservation.nodes),
@@ -192,27 +142,43 @@ class SqlStore:
             "made_s": reservation.made_s,
             "tenants_json": json.dumps(reservation.tenants),
         }
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(table).where(table.c.name == reservation.name))
-            connection.execute(insert(table), [row])
+        table = tables.reservations
+        self._replace(delete(table).where(table.c.name == reservation.name), table, row)
 
     def clear_reservation(self, name: str) -> None:
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.reservations).where(tables.reservations.c.name == name))
+        table = tables.reservations
+        self._replace(delete(table).where(table.c.name == name), table)
+
+    def set_schedule(self, schedule: Schedule) -> None:
+        self._writer.write(lambda connection: schedule_rows.write(connection, schedule))
+
+    def clear_schedule(self, tenant: str, name: str) -> None:
+        table = tables.schedules
+        self._replace(delete(table).where(table.c.tenant == tenant, table.c.name == name), table)
+
+    def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
+        return submitting.submit_scheduled(self._writer, due, next_s, at_s=at_s)
 
     def set_usage(self, usage: Usage) -> None:
         rows = [{"account": name, "average": value, "at_s": usage.at_s} for name, value in usage.averages.items()]
-        with self._write_of_epoch() as connection:
-            connection.execute(delete(tables.usage))
-            if rows:
-                connection.execute(insert(tables.usage), rows)
+        self._replace(delete(tables.usage), tables.usage, *rows)
+
+    def _replace(self, old: Delete, table: Table, *new: Mapping[str, Any]) -> None:
+        """In one transaction. Written twice it is as written once."""
+
+        def write(connection: Connection) -> None:
+            connection.execute(old)
+            if new:
+                connection.execute(insert(table), list(new))
+
+        self._writer.write(write)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> Job | None:
         with self._read() as connection:
             row = connection.execute(select(tables.jobs).where(tables.jobs.c.id == job_id)).one_or_none()
-        return None if row is None else _job(row)
+        return None if row is None else job_rows.job(row)
 
     def jobs_named(self, job_ids: Sequence[str]) -> Mapping[str, Job]:
         table = tables.jobs
@@ -221,14 +187,14 @@ class SqlStore:
             for first in range(0, len(job_ids), _IDS_AT_ONCE):
                 some = list(job_ids[first : first + _IDS_AT_ONCE])
                 for row in connection.execute(select(table).where(table.c.id.in_(some))):
-                    found[row.id] = _job(row)
+                    found[row.id] = job_rows.job(row)
         return found
 
     def live_jobs(self) -> Sequence[Job]:
         table = tables.jobs
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.live.is_(True)).order_by(table.c.seq)).all()
-        return [_job(row) for row in rows]
+        return [job_rows.job(row) for row in rows]
 
     def recent_jobs(
         self, *, tenant: str | None, states: Sequence[str] | None, limit: int, before_seq: int | None = None
@@ -243,13 +209,13 @@ class SqlStore:
             query = query.where(table.c.seq < before_seq)
         with self._read() as connection:
             rows = connection.execute(query).all()
-        return [_job(row) for row in rows]
+        return [job_rows.job(row) for row in rows]
 
     def job_events(self, job_id: str) -> Sequence[StoredEvent]:
         table = tables.events
         with self._read() as connection:
             rows = connection.execute(select(table).where(table.c.job_id == job_id).order_by(table.c.seq)).all()
-        return [_event(row) for row in rows]
+        return [job_rows.event(row) for row in rows]
 
     def events_named(self, job_ids: Sequence[str], names: Sequence[str]) -> Mapping[str, Sequence[StoredEvent]]:
         table = tables.events
@@ -259,7 +225,7 @@ class SqlStore:
                 some = list(job_ids[first : first + _IDS_AT_ONCE])
                 query = select(table).where(table.c.job_id.in_(some), table.c.event.in_(list(names)))
                 for row in connection.execute(query.order_by(table.c.seq)):
-                    found.setdefault(row.job_id, []).append(_event(row))
+                    found.setdefault(row.job_id, []).append(job_rows.event(row))
         return found
 
     def results(self, job_id: str) -> Mapping[tuple[int, int], str]:
@@ -279,7 +245,7 @@ class SqlStore:
     def drains(self) -> Sequence[Drain]:
         with self._read() as connection:
             rows = connection.execute(select(tables.drains).order_by(tables.drains.c.node)).all()
-        return [Drain(row.node, row.reason, row.by, row.at_s) for row in rows]
+        return [Drain(row.node, row.reason, row.by, row.at_s, row.deadline_s) for row in rows]
 
     def reservations(self) -> Sequence[Reservation]:
         with self._read() as connection:
@@ -299,6 +265,10 @@ class SqlStore:
             for row in rows
         ]
 
+    def schedules(self) -> Sequence[Schedule]:
+        with self._read() as connection:
+            return schedule_rows.read(connection)
+
     def usage(self) -> Usage | None:
         with self._read() as connection:
             rows = connection.execute(select(tables.usage)).all()
@@ -311,122 +281,3 @@ class SqlStore:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-# ---- rows --------------------------------------------------------------------------------------------------------
-
-
-def number_jobs(specs: Sequence[JobSpec], first_number: int, first_seq: int, *, at_s: float) -> list[Job]:
-    """The jobs of one submission, numbered: `N`, or `N.0`..`N.n-1` for an array of n."""
-    jobs: list[Job] = []
-    pending = Pending(NotConsidered(), at_s)
-    for number, spec in enumerate(specs, start=first_number):
-        tasks: Sequence[int | None] = range(spec.array_size) if spec.array_size else (None,)
-        for index in tasks:
-            job_id = str(number) if index is None else f"{number}.{index}"
-            jobs.append(Job(job_id, first_seq + len(jobs), spec, at_s, pending, array_index=index))
-    return jobs
-
-
-_UPDATE_JOB = (
-    update(tables.jobs)
-    .where(tables.jobs.c.id == bindparam("job_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "state",
-                "live",
-                "state_json",
-                "ended_s",
-                "attempts",
-                "failures",
-                "resume_from",
-                "first_started_s",
-                "preemptions",
-                "workers_wanted",
-            )
-        }
-    )
-)
-
-
-def _changed_row(change: Change) -> dict[str, Any]:
-    job = change.job
-    live = isinstance(job.state, LIVE_STATES)
-    return {
-        "job_id": job.id,
-        "state": shown(job.state),
-        "live": live,
-        "state_json": encoding.state_to_text(job.state),
-        "ended_s": None if live else change.at_s,
-        "attempts": job.attempts,
-        "failures": job.failures,
-        "resume_from": None if job.resume_from is None else plain_text(job.resume_from),
-        "first_started_s": job.first_started_s,
-        "preemptions": job.preemptions,
-        "workers_wanted": job.workers_wanted,
-    }
-
-
-def _new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
-    texts: dict[int, str] = {}  # an array's tasks share one spec: encode it once
-    rows: list[dict[str, Any]] = []
-    for job in jobs:
-        if id(job.spec) not in texts:
-            texts[id(job.spec)] = encoding.spec_to_text(job.spec)
-        rows.append(
-            {
-                "id": job.id,
-                "seq": job.seq,
-                "tenant": plain_text(job.spec.tenant),
-                "name": plain_text(job.spec.name),
-                "kind": job.spec.kind.value,
-                "state": shown(job.state),
-                "live": True,
-                "spec_json": texts[id(job.spec)],
-                "state_json": encoding.state_to_text(job.state),
-                "submitted_by": plain_text(by),
-                "submitted_s": job.submitted_s,
-                "attempts": job.attempts,
-                "failures": job.failures,
-                "resume_from": job.resume_from,
-                "array_index": job.array_index,
-                "first_started_s": job.first_started_s,
-                "preemptions": job.preemptions,
-                "workers_wanted": job.workers_wanted,
-            }
-        )
-    return rows
-
-
-def _event_row(change: Change) -> dict[str, Any]:
-    return {
-        "job_id": change.job.id,
-        "at_s": change.at_s,
-        "event": change.event,
-        "state": shown(change.job.state),
-        "detail_json": encoding.detail_to_text(change.detail),
-    }
-
-
-def _event(row: Row[Any]) -> StoredEvent:
-    detail = encoding.detail_from_text(row.detail_json)
-    return StoredEvent(row.seq, row.job_id, row.at_s, row.event, row.state, detail)
-
-
-def _job(row: Row[Any]) -> Job:
-    return Job(
-        id=row.id,
-        seq=row.seq,
-        spec=encoding.spec_from_text(row.spec_json),
-        submitted_s=row.submitted_s,
-        state=encoding.state_from_text(row.state_json),
-        attempts=row.attempts,
-        failures=row.failures,
-        resume_from=row.resume_from,
-        array_index=row.array_index,
-        first_started_s=row.first_started_s,
-        preemptions=row.preemptions,
-        workers_wanted=row.workers_wanted,
-    )

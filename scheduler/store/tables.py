@@ -21,9 +21,9 @@ from sqlalchemy import (
     text,
 )
 
-# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. opening.py brings older stores up to
-# this.
-SCHEMA_VERSION = 3
+# 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: meta.writes, meta.leader,
+# drains.deadline_s. 5: jobs.held_json. 6: schedules. opening.py brings older stores up to this.
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 
@@ -31,6 +31,7 @@ metadata = MetaData()
 _GROWING = BigInteger().with_variant(Integer, "sqlite")
 
 # One row (id 1). `next_number` is the next job's number (an array takes one), `next_seq` the next place in order.
+# `writes` counts the transactions of services (see writing.py), `leader` is where the service of `epoch` is found.
 meta = Table(
     "meta",
     metadata,
@@ -39,6 +40,8 @@ meta = Table(
     Column("epoch", _GROWING, nullable=False),
     Column("next_number", _GROWING, nullable=False),
     Column("next_seq", _GROWING, nullable=False),
+    Column("writes", _GROWING, nullable=False, server_default=text("0")),
+    Column("leader", Text),
 )
 
 jobs = Table(
@@ -63,6 +66,7 @@ jobs = Table(
     Column("first_started_s", Float(53)),
     Column("preemptions", Integer, nullable=False, server_default=text("0")),
     Column("workers_wanted", Integer),
+    Column("held_json", Text),
     Index("jobs_live", "live", "seq"),
     Index("jobs_tenant", "tenant", "seq"),
     Index("jobs_state", "state", "seq"),
@@ -97,6 +101,7 @@ drains = Table(
     Column("reason", Text, nullable=False),
     Column("by", Text, nullable=False),
     Column("at_s", Float(53), nullable=False),
+    Column("deadline_s", Float(53)),
 )
 
 # `nodes_json` and `tenants_json` are lists of names; `every_s` is null for a reservation that does not come again.
@@ -112,6 +117,26 @@ reservations = Table(
     Column("by", Text, nullable=False),
     Column("made_s", Float(53), nullable=False),
     Column("tenants_json", Text, nullable=False),
+)
+
+# Jobs that are submitted again and again (ports.Schedule). `next_s` is null while one is paused.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("spec_json", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("by_operator", Boolean, nullable=False),
+    Column("made_s", Float(53), nullable=False),
+    Column("next_s", Float(53)),
+    Column("paused_json", Text),
+    Column("runs", Integer, nullable=False),
+    Column("last_job", String(64)),
+    Column("last_s", Float(53)),
+    Column("skips", Integer, nullable=False),
+    Column("skipped_s", Float(53)),
+    Column("skipped_why", Text, nullable=False),
 )
 
 # What fair share remembers: all rows are of the same moment, and replaced together.

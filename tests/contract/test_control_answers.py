@@ -15,7 +15,8 @@ from scheduler.cli import nodes as nodes_verb
 from scheduler.cli import queue as queue_verb
 from scheduler.cli.render import plain
 from scheduler.core.demand import Demand
-from scheduler.errors import Conflict, NotFound
+from scheduler.core.jobs import Recurrence
+from scheduler.errors import Conflict, Forbidden, NotFound
 from scheduler.ports import Principal, ServiceControl
 from tests.fakes.fake_control import FakeControl, node_view, worker_view
 from tests.fakes.fake_engine import node_facts
@@ -107,10 +108,58 @@ def test_cancelling_many(side: Side) -> None:
     assert [row["state"] for row in answer["jobs"]] == ["cancelled", None, None, "running"]
 
 
+def test_holding_releasing_and_requeueing(side: Side) -> None:
+    ids = [side.waiting, side.running, "99"]
+    held = checked(models.ChangeJobsAnswer, {"schema": "x"} | side.control.hold_jobs(ids, STUDIO, reason="data"))
+    assert [row["error"] and row["error"]["type"] for row in held["jobs"]] == [None, "conflict", "not_found"]
+    assert (held["changed"], held["failed"], held["jobs"][0]["detail"]) == (1, 2, "held")
+    view = checked(models.JobAnswer, side.control.job(side.waiting, OPERATOR))
+    assert (view["reason"]["text"], view["held"]["by_operator"]) == ("held by li: data", False)
+    released = checked(models.ChangeJobsAnswer, {"schema": "x"} | side.control.release_jobs(ids[:1], OPERATOR))
+    assert (released["changed"], released["jobs"][0]["state"]) == (1, "pending")
+    assert side.control.job(side.waiting, OPERATOR)["held"] is None
+    taken = side.control.requeue_jobs([side.running, side.ended, side.waiting], OPERATOR, reason="fan", hold=False)
+    rows = checked(models.ChangeJobsAnswer, {"schema": "x"} | taken)["jobs"]
+    assert [row["error"] and row["error"]["type"] for row in rows] == [None, None, "conflict"]
+    assert (rows[0]["state"], rows[0]["new"]) == ("preempting", None)
+    assert side.control.job(rows[1]["new"], OPERATOR)["state"] == "pending"
+    assert taken["changed"] == 2
+
+
+def test_schedules(side: Side) -> None:
+    nightly = spec(name="nightly", schedule=Recurrence("0 2 * * *", "Asia/Shanghai"))
+    nightly = replace(nightly, alternatives=(Demand(simulated=True),))
+    made = checked(models.JobsAnswer, side.control.submit([nightly], STUDIO))
+    assert (made["jobs"], made["schedules"][0]["state"]) == ([], "active")
+    with pytest.raises(Conflict, match="has a schedule nightly already"):
+        side.control.submit([nightly], STUDIO)
+    listed = checked(models.SchedulesAnswer, {"schema": "x"} | side.control.schedules(OPERATOR))["schedules"]
+    assert [(view["name"], view["tenant"], view["cron"]) for view in listed] == [("nightly", "studio", "0 2 * * *")]
+    assert side.control.schedules(HOSPITAL) == {"schedules": []}
+    detail = side.control.schedule("nightly", STUDIO, tenant=None)
+    assert len(checked(models.ScheduleDetailAnswer, {"schema": "x"} | detail)["upcoming_s"]) >= 2
+    paused = side.control.pause_schedule("nightly", OPERATOR, tenant="studio", reason="fans")
+    assert checked(models.ScheduleAnswer, {"schema": "x"} | paused)["paused"]["reason"] == "fans"
+    with pytest.raises(Forbidden):
+        side.control.resume_schedule("nightly", STUDIO, tenant=None)
+    resumed = checked(
+        models.ScheduleAnswer, {"schema": "x"} | side.control.resume_schedule("nightly", OPERATOR, tenant=None)
+    )
+    assert (resumed["state"], resumed["paused"]) == ("active", None)
+    checked(models.ScheduleAnswer, {"schema": "x"} | side.control.delete_schedule("nightly", STUDIO, tenant=None))
+    with pytest.raises(NotFound, match="there is no schedule nightly"):
+        side.control.schedule("nightly", OPERATOR, tenant=None)
+
+
 def test_the_site(side: Side) -> None:
     checked(models.NodesAnswer, side.control.nodes(OPERATOR))
     checked(models.StatusAnswer, side.control.status(OPERATOR))
     checked(models.TenantsAnswer, side.control.tenants(OPERATOR))
+    assert checked(models.NodeAnswer, side.control.node("n1", OPERATOR))["drain"] is None
+    with pytest.raises(NotFound):
+        side.control.node("nowhere", OPERATOR)
+    shown = checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan", deadline_in_s=60.0))["drain"]
+    assert shown["deadline_s"] - shown["at_s"] == pytest.approx(60.0)
     assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] in (
         "draining",
         "drained",

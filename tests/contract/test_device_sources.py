@@ -10,6 +10,7 @@ from node_agent.devices.cpu import CpuDevices
 from node_agent.devices.nvml import NvmlDevices
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
 from node_agent.devices.source import DeviceSource, Quality, Quantity, Reading, Unavailable
+from node_agent.devices.visibility import HIDDEN, VENDORS, hidden
 from tests.fakes.fake_nvml import FakeCard, FakeNvml
 
 UNITS = {
@@ -69,7 +70,18 @@ def test_simulated_and_measured_never_mix(source: DeviceSource) -> None:
 
 def test_a_process_can_be_shown_no_device(source: DeviceSource) -> None:
     source.enumerate()
-    assert source.visibility([])["CUDA_VISIBLE_DEVICES"] == ""
+    assert source.visibility([]) == hidden()
+
+
+def test_a_process_is_shown_no_device_of_another_vendor(source: DeviceSource) -> None:
+    """And where it is shown simulated ones or CPU cores, none of anybody's."""
+    shown = source.visibility(source.enumerate())
+    own = VENDORS.get(source.vendor) if not source.enumerate()[0].simulated else None
+    set_here = own.names if own is not None else ()
+    assert {name: shown.get(name) for name in HIDDEN if name not in set_here} == {
+        name: value for name, value in HIDDEN.items() if name not in set_here
+    }
+    assert all(shown[name] for name in set_here)
 
 
 def test_closing_twice_is_closing(source: DeviceSource) -> None:

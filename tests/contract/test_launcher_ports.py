@@ -19,6 +19,7 @@ from typing import Protocol
 
 import pytest
 
+from node_agent.launcher.cgroups import OsControlGroups
 from node_agent.launcher.journal import Journal, Run
 from node_agent.launcher.os_journal import OsJournal
 from node_agent.launcher.os_processes import OsProcesses
@@ -59,7 +60,10 @@ class RealSide:
         self._directory = directory
         self._selector = selectors.DefaultSelector()
         self.said: list[str] = []
-        self.processes = OsProcesses(watch=self._watch, unwatch=self._selector.unregister, say=self.said.append)
+        groups = OsControlGroups([], [], directory / "cgroups", "", self.said.append)
+        self.processes = OsProcesses(
+            groups=groups, watch=self._watch, unwatch=self._selector.unregister, say=self.said.append
+        )
 
     def _watch(self, descriptor: int, ended: Callable[[], None]) -> None:
         self._selector.register(descriptor, selectors.EVENT_READ, ended)

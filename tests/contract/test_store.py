@@ -22,12 +22,15 @@ from scheduler.core.jobs import (
     Checkpoint,
     EndCause,
     Failed,
+    Hold,
     Job,
     JobKind,
     JobSpec,
     JobState,
+    Misfire,
     ModelRef,
     Pending,
+    Recurrence,
     Running,
     Starting,
     Stopping,
@@ -38,6 +41,7 @@ from scheduler.core.jobs import (
 from scheduler.core.reasons import (
     BackingOff,
     BehindReservation,
+    Held,
     JobLimitReached,
     NodesReserved,
     NoFit,
@@ -53,8 +57,9 @@ from scheduler.core.reasons import (
 )
 from scheduler.core.usage_records import SeenLate, UsageRecord
 from scheduler.errors import BadInput, Conflict, Unavailable
-from scheduler.ports import Change, Drain, Reservation, Store, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Submission, Usage
 from scheduler.store.sql import SqlStore, open_store
+from scheduler.store.tables import SCHEMA_VERSION
 from tests.fakes.fake_store import FakeStore
 
 SPEC = JobSpec(
@@ -83,16 +88,26 @@ SERVICE = replace(
 Open = Callable[[], Store]
 
 
-@pytest.fixture(params=["sqlite", "fake"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+@pytest.fixture(params=["sqlite", "postgres", "fake"])
+def open_one(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens the same store each time."""
+    if request.param == "fake":
+        return FakeStore().reopened
+    url = f"sqlite:///{tmp_path / 'home' / 'store.db'}"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").new_database()
+    return lambda: open_store(url)
+
+
+@pytest.fixture
+def reopen(open_one: Open) -> Iterator[Open]:
     """Opens the same store again and again, as a service that restarts does."""
     opened: list[Store] = []
-    fake = FakeStore()
 
     def again() -> Store:
         if opened:
             opened[-1].close()
-        opened.append(open_one(request.param, tmp_path, fake))
+        opened.append(open_one())
         return opened[-1]
 
     yield again
@@ -100,15 +115,10 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         opened[-1].close()
 
 
-def open_one(kind: str, tmp_path: Path, fake: FakeStore) -> Store:
-    return fake.reopened() if kind == "fake" else open_store(f"sqlite:///{tmp_path / 'home' / 'store.db'}")
-
-
-@pytest.fixture(params=["sqlite", "fake"])
-def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Store, Store]]:
+@pytest.fixture
+def two(open_one: Open) -> Iterator[tuple[Store, Store]]:
     """The same store, opened by two services at once."""
-    fake = FakeStore()
-    both = open_one(request.param, tmp_path, fake), open_one(request.param, tmp_path, fake)
+    both = open_one(), open_one()
     yield both
     for store in both:
         store.close()
@@ -164,6 +174,7 @@ REASONS: list[Reason] = [
     BehindReservation("7"),
     WaitingForVictims(("3",)),
     BackingOff(99.5, "exit code 1"),
+    Held("wang", "waits for the data 等数据"),
     QuotaReached("studio", 2_000, 2_500, 1_000, simulated=True),
     JobLimitReached("studio", 3, 3),
     NodesReserved("night", 5.0, 6.5),
@@ -179,6 +190,7 @@ STATES: list[JobState] = [
     Running((RUN, replace(RUN, phase=WorkerPhase.EXITED, exit_code=-9)), 2.0),
     Stopping((RUN,), 3.0, EndCause.PREEMPTED, "7", "why"),
     Stopping((RUN,), 3.0, EndCause.RESIZED, "the planner", "to go on with 4 workers"),
+    Stopping((RUN,), 3.0, EndCause.REQUEUED, "wang", "on a better node"),
     Running((), 4.0),
     Succeeded(4.0),
     Failed(4.0, EndCause.SIGNAL, "worker 0 on n1 was killed by SIGSEGV"),
@@ -199,6 +211,69 @@ def test_every_state_comes_back_as_it_went_in(reopen: Open, state: JobState) -> 
     assert again.job_events("1")[1].detail == {"n": 1, "who": "王"}
     assert again.job("99") is None
     assert again.job_events("99") == []
+
+
+def test_a_hold_comes_back_until_it_is_released(reopen: Open) -> None:
+    hold = Hold("wang", "waits for the data 等数据", 3.5, by_operator=True)
+    (job,) = reopen().submit([SPEC], at_s=1.0, by="x")
+    reopen().commit([Change(replace(job, held=hold), "held", 3.5)])
+    assert reopen().live_jobs() == [replace(job, held=hold)]
+    reopen().commit([Change(job, "hold_released", 4.0)])
+    assert reopen().job(job.id) == job
+    tasks = reopen().submit([replace(SPEC, array_size=2)], at_s=5.0, by="x", held=hold)
+    assert [task.held for task in tasks] == [hold, hold]
+    assert reopen().live_jobs() == [job, *tasks]
+
+
+def scheduled(**given: Any) -> Schedule:
+    spec = replace(SPEC, name="nightly", schedule=Recurrence("0 2 * * *", "Asia/Shanghai", Misfire.SKIP))
+    return replace(Schedule("studio", "nightly", spec, "王", True, 5.0, 100.0), **given)
+
+
+def test_schedules_come_back_and_change_only_in_what_may_change(reopen: Open) -> None:
+    store = reopen()
+    other = scheduled(tenant="hospital")
+    store.set_schedule(scheduled())
+    store.set_schedule(other)
+    assert reopen().schedules() == [other, scheduled()]
+    paused = scheduled(next_s=None, paused=Hold("wang", "新风扇", 6.0), skips=2, skipped_s=90.0, skipped_why="忙")
+    reopen().set_schedule(replace(paused, by="somebody else", runs=9, last_job="9", last_s=1.0))
+    assert reopen().schedules() == [other, paused]
+    reopen().clear_schedule("studio", "nightly")
+    reopen().clear_schedule("studio", "never there")
+    assert reopen().schedules() == [other]
+
+
+def test_a_schedule_submits_once_for_each_time(reopen: Open) -> None:
+    store = reopen()
+    due = scheduled()
+    due = replace(due, spec=replace(due.spec, array_size=2))
+    store.set_schedule(due)
+    jobs = store.submit_scheduled(due, 200.0, at_s=101.0)
+    assert [(job.id, job.spec, job.array_index) for job in jobs] == [
+        ("1.0", due.job_spec(), 0),
+        ("1.1", due.job_spec(), 1),
+    ]
+    assert store.live_jobs() == jobs
+    assert store.job_events("1.0")[0].detail == {"by": "schedule nightly", "due_s": 100.0}
+    after = replace(due, next_s=200.0, runs=1, last_job="1", last_s=100.0)
+    assert store.schedules() == [after]
+    # Asked again, also by who does not know that it was taken, and after what else was written: the same jobs.
+    assert list(store.submit_scheduled(due, 200.0, at_s=150.0)) == list(jobs)
+    store.set_schedule(replace(after, next_s=None, paused=Hold("wang", "r", 6.0)))
+    assert list(reopen().submit_scheduled(due, 200.0, at_s=150.0)) == list(jobs)
+    store = reopen()
+    store.set_schedule(after)
+    assert [job.id for job in store.submit_scheduled(after, None, at_s=201.0)] == ["2.0", "2.1"]
+    (last,) = store.schedules()
+    assert (last.next_s, last.runs, last.last_job, last.last_s) == (None, 2, "2", 200.0)
+
+
+def test_what_is_not_due_or_not_there_submits_nothing(store: Store) -> None:
+    assert list(store.submit_scheduled(scheduled(), 200.0, at_s=1.0)) == []
+    store.set_schedule(scheduled(next_s=300.0))
+    assert list(store.submit_scheduled(scheduled(), 200.0, at_s=1.0)) == []
+    assert (store.live_jobs(), store.schedules()) == ([], [scheduled(next_s=300.0)])
 
 
 def test_events_say_what_happened_in_order(store: Store) -> None:
@@ -342,11 +417,14 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
         lambda store, job: store.clear_drain("n2"),
         lambda store, job: store.set_reservation(NIGHT),
         lambda store, job: store.clear_reservation("other"),
+        lambda store, job: store.set_schedule(scheduled(name="other")),
+        lambda store, job: store.clear_schedule("studio", "other"),
+        lambda store, job: store.submit_scheduled(scheduled(), 200.0, at_s=2.0),
         lambda store, job: store.set_usage(Usage({"studio": 0.5}, 2.0)),
     ],
     ids=[
         *("submit", "commit", "use", "set_result", "set_drain", "clear_drain"),
-        *("set_reservation", "clear_reservation", "set_usage"),
+        *("set_reservation", "clear_reservation", "set_schedule", "clear_schedule", "submit_scheduled", "set_usage"),
     ],
 )
 def test_a_service_that_was_replaced_writes_nothing_any_more(
@@ -356,6 +434,7 @@ def test_a_service_that_was_replaced_writes_nothing_any_more(
     old.next_epoch()
     (job,) = old.submit([SPEC], at_s=1.0, by="x")
     old.set_drain(Drain("n2", "fan", "wang", 1.0))
+    old.set_schedule(scheduled())
     epoch = new.next_epoch()
     with pytest.raises(Conflict, match=rf"another service took over \(epoch {epoch}\)"):
         write(old, job)
@@ -363,7 +442,7 @@ def test_a_service_that_was_replaced_writes_nothing_any_more(
     assert new.job(job.id) == job
     assert new.results(job.id) == {}
     assert [drain.node for drain in new.drains()] == ["n2"]
-    assert (new.reservations(), new.usage()) == ([], None)
+    assert (new.reservations(), new.usage(), new.schedules()) == ([], None, [scheduled()])
     assert old.job(job.id) == job  # it may still look
     write(new, job)
 
@@ -465,6 +544,30 @@ def test_drains_are_kept_until_cleared(reopen: Open) -> None:
     assert [drain.node for drain in reopen().drains()] == ["n1"]
 
 
+def test_submissions_are_kept_together_in_their_order_and_answered_each_alone(reopen: Open) -> None:
+    store = reopen()
+    unwritable = replace(SPEC, tenant=object())  # type: ignore[arg-type]
+    if isinstance(store, FakeStore):
+        store.poison.add("bad")
+    first, bad, second, none = store.submit_together(
+        [
+            Submission((SPEC, replace(SPEC, array_size=2)), "wang"),
+            Submission((SPEC, replace(unwritable, name="bad")), "li"),
+            Submission((replace(SPEC, name="late"),), "li"),
+            Submission((), "li"),
+        ],
+        at_s=1.0,
+    )
+    assert isinstance(bad, Exception)
+    assert not isinstance(first, Exception)
+    assert not isinstance(second, Exception)
+    assert ([job.id for job in first], [job.spec.name for job in second], none) == (["1", "2.0", "2.1"], ["late"], [])
+    live = reopen().live_jobs()
+    assert live == [*first, *second]
+    assert [job.seq for job in live] == sorted({job.seq for job in live})
+    assert [event.detail for event in store.job_events(second[0].id)] == [{"by": "li"}]
+
+
 def test_nothing_submitted_and_nothing_changed_are_no_work(store: Store) -> None:
     assert list(store.submit([], at_s=1.0, by="x")) == []
     store.commit([])
@@ -486,6 +589,7 @@ def limit_pages(store: SqlStore, pages: int) -> None:
     event.listen(store.engine, "connect", limit)
 
 
+@pytest.mark.parametrize("open_one", ["sqlite", "fake"], indirect=True)
 def test_a_full_disk_refuses_and_keeps_nothing_then_goes_on(reopen: Open) -> None:
     store = reopen()
     (job,) = store.submit([SPEC], at_s=1.0, by="x")
@@ -568,17 +672,34 @@ def test_files_are_private_and_settings_are_the_durable_ones(tmp_path: Path) -> 
     store.close()
 
 
+def test_a_submission_that_the_database_refuses_costs_the_others_nothing(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER no BEFORE INSERT ON jobs WHEN NEW.name = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    named = [Submission((replace(SPEC, name=name),), "x") for name in ("one", "bad", "two")]
+    one, bad, two = store.submit_together(named, at_s=1.0)
+    assert isinstance(bad, IntegrityError)
+    assert not isinstance(one, Exception)
+    assert not isinstance(two, Exception)
+    assert store.live_jobs() == [*one, *two]
+    with pytest.raises(IntegrityError):
+        store.submit(named[1].specs, at_s=1.0, by="x")
+    store.close()
+
+
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     open_store(f"sqlite:///{path}").close()
     raw = sqlite3.connect(path)
-    raw.execute("UPDATE meta SET schema_version = 7")
+    raw.execute("UPDATE meta SET schema_version = 17")
     raw.commit()
     raw.close()
-    with pytest.raises(Conflict, match=r"schema version 7.*up to 3.*[Ii]nstall"):
+    with pytest.raises(Conflict, match=rf"schema version 17.*up to {SCHEMA_VERSION}.*[Ii]nstall"):
         open_store(f"sqlite:///{path}")
     raw = sqlite3.connect(path)
-    assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(7, 0)]
+    assert raw.execute("SELECT schema_version, epoch FROM meta").fetchall() == [(17, 0)]
     raw.close()
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
-from scheduler.core.jobs import JobKind, JobSpec
-from scheduler.errors import BadInput, Conflict, NotFound, SuanliError, type_word
+from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest
 from scheduler.service.pass_times import PassTimes
 
@@ -51,7 +51,18 @@ def parse_job(mapping: Mapping[str, Any], principal: Principal) -> JobSpec:
         alternatives=(Demand(),),
         time_limit_s=60.0,
         after=tuple(mapping.get("after", ())),
+        schedule=_recurrence(mapping.get("schedule")),
     )
+
+
+def _recurrence(written: Any) -> Recurrence | None:
+    match written:
+        case None:
+            return None
+        case str():
+            return Recurrence(written, "Asia/Shanghai")
+        case _:
+            return Recurrence(written["cron"], written.get("zone", "UTC"), Misfire(written.get("misfire", "once")))
 
 
 def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = (0,), **more: Any) -> Json:
@@ -65,6 +76,7 @@ def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = 
         "address": None,
         "exit_code": None,
         "simulated": False,
+        "share_by": None,
     } | more
 
 
@@ -93,13 +105,16 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "cause": None,
         "detail": None,
         "array_index": None,
+        "array_limit": None,
         "after": [],
+        "after_any": [],
         "time_limit_s": 60.0,
         "deadline_s": None,
         "constraints": {"within": None, "spread": None, "one_per": None, "apart_from": []},
         "reservation": None,
         "preemptions": 0,
         "workers_wanted": None,
+        "held": None,
     } | more
 
 
@@ -132,11 +147,42 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
         "memory_bytes": 128 * GIB,
         "memory_free_bytes": 100 * GIB,
         "notes": [],
+        "shares": "advisory",
         "drain": None,
         "readings": {},
         "rack": None,
         "labels": {},
         "reservations": [],
+    } | more
+
+
+def drain_left(job: str, doing: str = "running", **more: Any) -> Json:
+    """A job that is still on a drained node."""
+    named = {"job": job, "name": "train", "tenant": "film-studio", "kind": "training", "workers": [0], "doing": doing}
+    return named | more
+
+
+def schedule_view(name: str = "nightly", **more: Any) -> Json:
+    return {
+        "name": name,
+        "tenant": "film-studio",
+        "kind": "batch",
+        "priority_class": "normal",
+        "state": "active",
+        "cron": "0 2 * * *",
+        "zone": "Asia/Shanghai",
+        "misfire": "once",
+        "next_s": 1_800_000_000.0,
+        "paused": None,
+        "runs": 0,
+        "last_job": None,
+        "last_s": None,
+        "last_is_live": False,
+        "skips": 0,
+        "skipped_s": None,
+        "skipped_why": "",
+        "by": "olga",
+        "made_s": 1_700_000_000.0,
     } | more
 
 
@@ -177,11 +223,16 @@ class FakeControl:
         """By job: its usage records."""
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
         self.reserved: dict[str, Json] = {}
+        self.scheduled: dict[tuple[str, str], Json] = {}
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
+        self.cuts: dict[tuple[str, int, int, str], tuple[int, int]] = {}
+        """By log: after how many bytes it was cut, and how many were lost there."""
         self.broken: Exception | None = None  # raised by the next call of `jobs`
         self.waiting = 0
         self.waits_begun = 0
         self.cancels: list[list[str]] = []
+        self.on_look: list[Callable[[Json], None]] = []
+        """What happens to a node's view each time that it alone is looked at, one after the other."""
 
     # -- what tests do to it ---------------------------------------------------------------------------------------
 
@@ -203,7 +254,9 @@ class FakeControl:
     # -- ServiceControl --------------------------------------------------------------------------------------------
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
-        views = []
+        views: list[Json] = []
+        if specs[0].schedule is not None:
+            return {"jobs": views, "schedules": [self._schedule(specs[0], by)]}
         with self._changed:
             for spec in specs:
                 job_id = str(1 + max((int(known.partition(".")[0]) for known in self.views), default=0))
@@ -314,6 +367,64 @@ class FakeControl:
             row |= {} if array else {"state": state, "cause": "cancelled", "detail": detail}
         return row
 
+    def hold_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
+        held = {"by": by.name, "reason": reason, "at_s": time.time(), "by_operator": by.role == "operator"}
+        waits = {"kind": "held", "text": f"held by {by.name}: {reason}", "by": by.name, "reason": reason}
+
+        def hold(view: Json) -> str:
+            if view["state"] != "pending":
+                raise Conflict(f"job {view['id']} is {view['state']}, and a hold keeps only what waits")
+            view |= {"held": held, "reason": waits}
+            return "held"
+
+        return self._change(ids, by, hold)
+
+    def release_jobs(self, ids: Sequence[str], by: Principal) -> Json:
+        def release(view: Json) -> str:
+            if view["held"] is None:
+                raise Conflict(f"job {view['id']} is not held")
+            if view["held"]["by_operator"] and by.role != "operator":
+                raise Forbidden(f"job {view['id']} is held by an operator")
+            view |= {"held": None, "reason": {"kind": "not_considered", "text": "not looked at yet"}}
+            return "released"
+
+        return self._change(ids, by, release)
+
+    def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
+        def requeue(view: Json) -> str:
+            if view["state"] == "pending":
+                raise Conflict(f"job {view['id']} waits already")
+            self.set_state(view["id"], "preempting", cause="requeued", detail=reason)
+            return "asked to save and go, and to wait again" + (" (held)" if hold else "")
+
+        return self._change(ids, by, requeue, anew=True)
+
+    def _change(self, ids: Sequence[str], by: Principal, change: Callable[[Json], str], *, anew: bool = False) -> Json:
+        """Single jobs alone."""
+        rows = []
+        for job_id in dict.fromkeys(ids):
+            row: Json = {"id": job_id, "name": None, "tasks": None, "changed": 0, "left": 0, "ended": 0, "state": None}
+            row |= {"new": None, "detail": None, "error": None}
+            try:
+                view = self._view(job_id, by)
+                row["name"] = view["name"]
+                if view["state"] in ENDED:
+                    row["ended"] = 1
+                    if not anew:
+                        raise Conflict(f"job {job_id} has ended already ({view['state']})")
+                    new = str(1 + max(int(known.partition(".")[0]) for known in self.views))
+                    self.put(job_view(new, name=view["name"], tenant=view["tenant"]))
+                    row |= {"new": new, "detail": f"has ended; it is submitted anew as job {new}"}
+                    continue
+                row |= {"detail": change(view), "changed": 1, "state": view["state"]}
+            except SuanliError as error:
+                row["error"] = {"message": error.message, "field": error.field, "type": type_word(error)}
+            finally:
+                rows.append(row)
+        changed = sum(row["changed"] or bool(row["new"]) for row in rows)
+        failed = sum(row["error"] is not None for row in rows)
+        return {"changed": changed, "failed": failed, "jobs": rows}
+
     def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
         view = self._view(job_id, by)
         if view["kind"] != "inference":
@@ -325,6 +436,57 @@ class FakeControl:
             raise BadInput(f"job {view['id']} may have {bounds} replicas, not {replicas}", field="replicas")
         view["workers_wanted"] = replicas
         return view
+
+    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
+        key = (spec.tenant, spec.name)
+        if key in self.scheduled:
+            raise Conflict(f"tenant {spec.tenant} has a schedule {spec.name} already", field="name")
+        when = spec.schedule
+        assert when is not None
+        self.scheduled[key] = schedule_view(
+            spec.name,
+            tenant=spec.tenant,
+            kind=spec.kind.value,
+            priority_class=spec.priority_class,
+            by=by.name,
+            **{"cron": when.cron, "zone": when.zone, "misfire": when.misfire.value},
+        )
+        return self.scheduled[key]
+
+    def schedules(self, by: Principal) -> Json:
+        return {"schedules": [v for v in self.scheduled.values() if by.role != "tenant" or v["tenant"] == by.tenant]}
+
+    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        next_s = view["next_s"] or 1_800_000_000.0
+        return view | {"spec": {"command": ["true"], "working_dir": "/w"}, "upcoming_s": [next_s, next_s + 86_400.0]}
+
+    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
+        view = self._scheduled(name, by, tenant)
+        held = {"by": by.name, "reason": reason, "at_s": 1_750_000_000.0, "by_operator": by.role == "operator"}
+        view |= {"state": "paused", "paused": held, "next_s": None}
+        return view
+
+    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        if view["paused"] is None:
+            raise Conflict(f"schedule {name} is not paused")
+        if view["paused"]["by_operator"] and by.role != "operator":
+            raise Forbidden(f"schedule {name} is paused by an operator")
+        view |= {"state": "active", "paused": None, "next_s": 1_800_000_000.0}
+        return view
+
+    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._scheduled(name, by, tenant)
+        return self.scheduled.pop((view["tenant"], view["name"]))
+
+    def _scheduled(self, name: str, by: Principal, tenant: str | None) -> Json:
+        found = [v for v in self.schedules(by)["schedules"] if v["name"] == name and tenant in (None, v["tenant"])]
+        if not found:
+            raise NotFound(f"there is no schedule {name}", field="name")
+        if len(found) > 1:
+            raise Conflict(f"several tenants have a schedule {name}: say whose")
+        return found[0]
 
     def reservations(self, by: Principal) -> Json:
         return {"reservations": sorted(self.reserved.values(), key=lambda view: view["start_s"])}
@@ -369,12 +531,24 @@ class FakeControl:
     def nodes(self, by: Principal) -> Json:
         return {"nodes": list(self.node_views.values()), "fragmentation": FRAGMENTATION}
 
-    def drain(self, node: str, by: Principal, *, reason: str) -> Json:
+    def node(self, node: str, by: Principal) -> Json:
+        if self.on_look:
+            self.on_look.pop(0)(self._node(node))
+        return self._node(node)
+
+    def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
         view = self._node(node)
-        busy = any(device["jobs"] for device in view["devices"])
+        left = [drain_left(job) for device in view["devices"] for job in device["jobs"]]
+        now_s = time.time()
         view |= {
-            "state": "draining" if busy else "drained",
-            "drain": {"reason": reason, "by": by.name, "at_s": time.time()},
+            "state": "draining" if left else "drained",
+            "drain": {
+                "reason": reason,
+                "by": by.name,
+                "at_s": now_s,
+                "deadline_s": None if deadline_in_s is None else now_s + deadline_in_s,
+                "left": left,
+            },
         }
         return view
 
@@ -397,9 +571,23 @@ class FakeControl:
         data = self.logs.get((view["id"], wanted, worker, stream))
         if data is None:
             raise NotFound(f"job {view['id']} has no {stream} of worker {worker} in attempt {wanted}")
-        piece = data[offset : offset + limit]
+        cut = self.cuts.get((view["id"], wanted, worker, stream))
         over = view["state"] in ENDED or wanted < view["attempt"]
-        return LogChunk(piece, offset + len(piece), over and offset + len(piece) >= len(data))
+        if cut is not None and offset >= cut[0]:  # what is kept of it stands `lost` bytes further on
+            after, lost = cut
+            skipped = max(0, after + lost - offset)
+            start = max(offset, after + lost) - lost
+            piece = data[start : start + limit]
+            following = start + lost + len(piece)
+            return LogChunk(piece, following, over and following >= len(data) + lost, skipped if piece else 0)
+        piece = data[offset : min(offset + limit, cut[0] if cut else len(data))]
+        return LogChunk(piece, offset + len(piece), over and cut is None and offset + len(piece) >= len(data))
+
+    def cut_log(self, job_id: str, *, after: int, lost: int, rest: bytes) -> None:
+        """Of worker 0's log: `lost` bytes after the first `after` are gone, and `rest` follows them."""
+        name = (job_id, self.views[job_id]["attempt"], 0, "stdout")
+        self.logs[name] = self.logs[name][:after] + rest
+        self.cuts[name] = (after, lost)
 
     def status(self, by: Principal) -> Json:
         counts: dict[str, int] = {}

@@ -83,6 +83,8 @@ class FakeEngine:
         self.service_clock = clock
         self.lived: dict[RunKey, Lived] = {}
         self.nodes = {facts.name: FakeNode(facts) for facts in nodes}
+        self.shown_readings: dict[str, Json] = {}
+        """By node, then device uuid and quantity."""
         self.sent: list[tuple[str, Command]] = []
         self.launched: list[RunKey] = []
         self.masters: dict[RunKey, tuple[str, int]] = {}
@@ -145,7 +147,7 @@ class FakeEngine:
         return LogChunk(data[offset : offset + limit], min(len(data), offset + limit), offset + limit >= len(data))
 
     def readings(self) -> Mapping[str, Json]:
-        return {}
+        return self.shown_readings
 
     def agents(self) -> Sequence[Json]:
         return [{"node": name, "pid": 1, "launcher_pid": 2, "nodes": [name]} for name in self.nodes]
@@ -306,7 +308,7 @@ class FakeEngine:
                 if not self.silent_starts:
                     self.lived[key] = Lived(self.clock.now_s())
                     self._step(key, attempts.Launched(99, self.clock.now_s()))
-            case attempts.Signal(number=signal.SIGUSR1):
+            case attempts.Signal(ask=True):
                 if key.job_id in self.saves:
                     self._step(key, attempts.AckSeen())
             case attempts.Signal(number=number):

@@ -11,7 +11,7 @@ class FakeGateway:
     def __init__(self) -> None:
         self.tables: list[tuple[Route, ...]] = []
 
-    def publish(self, routes: Sequence[Route]) -> None:
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
         self.tables.append(tuple(routes))
 
     def addresses(self, service: str) -> list[str]:

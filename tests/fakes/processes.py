@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -53,8 +54,19 @@ def end_all(mark: str) -> None:
     for _ in range(100):
         pids = list(carrying(mark))
         if not pids:
-            return
+            break
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+    _remove_control_groups(Path(mark))
+
+
+def _remove_control_groups(directory: Path) -> None:
+    """Of launchers that were killed here and have no successor."""
+    for notebook in directory.rglob("*.cgroups"):
+        for parent in map(Path, json.loads(notebook.read_text())):
+            with contextlib.suppress(OSError):
+                for inner in [entry for entry in parent.iterdir() if entry.is_dir()]:
+                    inner.rmdir()
+                parent.rmdir()

@@ -12,7 +12,9 @@ from scheduler.core.decisions import Policy
 from scheduler.core.demand import Demand, NodeFacts
 from scheduler.core.jobs import Checkpoint, Job, JobKind, JobSpec, shown
 from scheduler.ports import Principal
+from scheduler.schema.cron import next_after
 from scheduler.service.control import Service
+from scheduler.service.dispatch import RunSettings
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_engine import FakeEngine, node_facts
 from tests.fakes.fake_gateway import FakeGateway
@@ -58,7 +60,12 @@ def service_spec(**given: Any) -> JobSpec:
 
 class World:
     def __init__(
-        self, *nodes: NodeFacts, max_live_jobs: int = 1_000, policy: Policy | None = None, half_life_s: float = 3_600.0
+        self,
+        *nodes: NodeFacts,
+        max_live_jobs: int = 1_000,
+        policy: Policy | None = None,
+        half_life_s: float = 3_600.0,
+        run_settings: RunSettings | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore()
@@ -67,6 +74,7 @@ class World:
         self.max_live_jobs = max_live_jobs
         self.policy = policy or Policy()
         self.half_life_s = half_life_s
+        self.run_settings = run_settings
         self.service = self._new_service()
         self.run()
 
@@ -83,6 +91,8 @@ class World:
             status_extra={"version": "test"},
             max_live_jobs=self.max_live_jobs,
             half_life_s=self.half_life_s,
+            next_time=next_after,
+            run_settings=self.run_settings,
         )
         service.start(thread=False)
         return service
@@ -93,7 +103,8 @@ class World:
         """Until nothing is left to do at this moment. A service that never comes to rest fails the test."""
         for _ in range(50):
             self.service.loop.run_once()
-            if not self.service.loop.backlog() or self.service.loop.store_error:
+            busy = self.service.loop.backlog() or self.service.loop.has_more
+            if not busy or self.service.loop.store_error:
                 return self
         raise AssertionError(f"the service does not come to rest; last sent: {self.engine.sent[-10:]}")
 

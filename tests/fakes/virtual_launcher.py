@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from node_agent.launcher.journal import Journal
+from node_agent.launcher.ports import Limits
 from node_agent.launcher.records import LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Rejected, Supervisor
 from scheduler.simulation.faults.virtual_journal import VirtualJournal
-from scheduler.simulation.faults.virtual_processes import Behaviour, VirtualProcesses
+from scheduler.simulation.faults.virtual_processes import NO_LIMITS, Behaviour, VirtualProcesses
 from tests.fakes.fake_clock import FakeClock
 
 DAWN_S = 1.7e9  # the time of day at which the node's clock stood at nought
@@ -17,7 +18,7 @@ DAWN_S = 1.7e9  # the time of day at which the node's clock stood at nought
 class VirtualLauncher:
     """`start`, then `launch` and `advance`; `kill` and `start` again for a launcher that died."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = NO_LIMITS) -> None:
         self.clock = FakeClock()
         self.dawn_s = DAWN_S
         """Another one: somebody has set the node's time of day."""
@@ -26,6 +27,7 @@ class VirtualLauncher:
             self.clock.now_s,
             behave=lambda order: self.behaviours.get(order.key, Behaviour()),
             on_signal=self._signalled,
+            limits=limits,
         )
         self.behaviours: dict[str, Behaviour] = {}
         self.signals: list[tuple[float, str, int]] = []

@@ -19,29 +19,29 @@ from scheduler.core.jobs import Job
 from scheduler.core.usage_records import UsageRecord
 from scheduler.errors import Unavailable
 from scheduler.service import endings, fencing, nodes, replicas, runs
-from scheduler.service.control import Service
 from scheduler.service.state import ServiceState
 from scheduler.service.steps import ServiceSteps
+from scheduler.service.submissions import Submissions, Wanted
 from scheduler.simulation import virtual_store
 from scheduler.simulation.faults import agent as simulated_agent
 from scheduler.simulation.faults.chance import story_of
 from scheduler.simulation.faults.world import Run, World
-from scheduler.store.sql import number_jobs
+from scheduler.store.job_rows import number_jobs
 
 Plant = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 def _acknowledges_what_was_refused() -> contextlib.AbstractContextManager[Any]:
     """A submission is answered with ids although the store could not take it."""
-    real = Service._store_submission
+    real = Submissions._perform
 
-    def store(self: Service, wanted: Sequence[Any], now_s: float, by: Any) -> Sequence[Job]:
+    def perform(self: Submissions, group: Sequence[Wanted]) -> Sequence[Sequence[Job] | Exception]:
         try:
-            return real(self, wanted, now_s, by)
+            return real(self, group)
         except Unavailable:
-            return number_jobs(list(wanted), 100_000, 100_000, at_s=now_s)
+            return [number_jobs(wanted.specs, 100_000, 100_000, at_s=self._clock.now_s()) for wanted in group]
 
-    return patch.object(Service, "_store_submission", store)
+    return patch.object(Submissions, "_perform", perform)
 
 
 def _acts_before_the_commit() -> contextlib.AbstractContextManager[Any]:
@@ -181,9 +181,9 @@ PLANTS: Mapping[str, Plant] = {
 
 FOUND_BY: Mapping[str, tuple[int, str]] = {
     "acknowledges_what_was_refused": (7, "acknowledged"),
-    "acts_before_the_commit": (0, "committed_first"),
+    "acts_before_the_commit": (36, "committed_first"),
     "drops_what_could_not_be_kept": (7, "everything_ends"),
-    "no_fence": (3, "one_writer"),
+    "no_fence": (1, "one_writer"),
     "lease_never_lapses": (174, "one_writer"),
     "lost_re_adopt": (0, "nothing_left"),
     "double_count": (1, "bill"),

@@ -5,7 +5,6 @@ does live, and answers the service's calls.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
@@ -277,6 +276,7 @@ class VirtualAgent:
             grace_s=spec.grace_s,
             lease_bound=spec.lease_bound,
             tag=json.dumps([self._machine.report().address, launch.master_port]),
+            cpus_milli=spec.cpus_milli,
         )
 
         def ask(launcher: VirtualLauncher) -> Callable[[], None]:
@@ -305,12 +305,12 @@ class VirtualAgent:
     def _signal(self, request: SignalRun) -> None:
         key, number = request.key, request.number
         program = self._machine.program_of_key(key)
-        if number == signal.SIGUSR1 and program is not None:
+        if request.ask and program is not None:
             program.acknowledged = False  # an acknowledgement from before it was asked for is none
 
         def send(launcher: VirtualLauncher) -> None:
             launcher.supervisor.check_epoch(request.epoch)
-            launcher.supervisor.send_signal(key_text(key), number)
+            launcher.supervisor.send_signal(key_text(key), number, ask=request.ask)
 
         self._ask_launcher(lambda it: self._refusable(key, lambda: send(it)))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from node_agent.launcher.journal import Journal
+from node_agent.launcher.ports import Limits
 from node_agent.launcher.records import LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Supervisor
 from node_agent.messages import DeviceReport, LaunchSpec, NodeReport, RunKey
@@ -119,7 +120,9 @@ class Machine:
         self._programs: dict[int, Program] = {}
         self._ends: Appointment | None = None
         self._booted_s = timeline.now_s - BOOT_S
-        self.processes = VirtualProcesses(self.boot_s, behave=self._behave, on_signal=self._on_signal)
+        self.processes = VirtualProcesses(
+            self.boot_s, behave=self._behave, on_signal=self._on_signal, limits=Limits(memory=True, cpus=True)
+        )
 
     def boot_s(self) -> float:
         return self.timeline.now_s - self._booted_s

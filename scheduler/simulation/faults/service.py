@@ -80,7 +80,7 @@ class _Gateway:
     def __init__(self, point: Callable[[str], None]) -> None:
         self._point = point
 
-    def publish(self, routes: Sequence[Route]) -> None:
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
         self._point("publish routes")
 
 
@@ -179,6 +179,7 @@ class ServiceProcess:
             return
         if not self.dead:
             busy = self.service.loop.backlog() and self.service.loop.store_error is None
+            busy = busy or self.service.loop.has_more
             self._wake(HANDS_IN_S if busy else max(HANDS_IN_S, self._wait_s()))
 
     def _wait_s(self) -> float:

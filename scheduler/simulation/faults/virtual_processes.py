@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from node_agent.launcher.ports import ChildEnd, Process
-from node_agent.launcher.records import LaunchOrder
+from node_agent.launcher.ports import ChildEnd, Limits, Process
+from node_agent.launcher.records import LaunchOrder, control_group_of
 
 INIT = 1
 FIRST_PID = 1000
@@ -37,12 +37,13 @@ class Behaviour:
     """What a process does of itself (`life`; None: it runs until it is ended), and when signalled.
 
     "handled": it has a handler and goes on; "ignored": it goes on without one; "fatal": it dies of it at once, as of
-    every other signal. SIGKILL always ends it at once.
+    every other signal. SIGKILL always ends it at once. `memory_bytes` is what it uses from the first.
     """
 
     life: Exits | None = None
     term: Reaction = "fatal"
     usr1: Reaction = "fatal"
+    memory_bytes: int = 0
 
     def reaction(self, number: int) -> Reaction:
         if number == signal.SIGTERM:
@@ -63,6 +64,7 @@ class VirtualProcess:
     order: LaunchOrder
     behaviour: Behaviour
     memory_bytes: int = 0
+    group: str | None = None
     ends_at_s: float | None = None
     exit_code: int = 0
     end: ChildEnd | None = None
@@ -78,12 +80,70 @@ class VirtualProcess:
             self.ends_at_s, self.exit_code = at_s, exits.code
 
 
+@dataclass(slots=True)
+class VirtualGroup:
+    """A control group: its limit (0: none), and how many processes the kernel has killed because of it."""
+
+    memory_bytes: int
+    kills: int = 0
+
+
+class VirtualGroups:
+    """node_agent.launcher.ports.ControlGroups of virtual processes. `limits` is what the node enforces."""
+
+    def __init__(self, limits: Limits, members: Callable[[str], list[int]], kill: Callable[[int], None]) -> None:
+        self.limits = limits
+        self._members = members
+        self._kill = kill
+        self._groups: dict[str, VirtualGroup] = {}
+
+    def make(self, order: LaunchOrder) -> str | None:
+        """The name of the group that a process of this order is to be in; None: the node has nothing to hold it to."""
+        held_bytes = order.memory_bytes if self.limits.memory else 0
+        if not held_bytes and not (self.limits.cpus and order.cpus_milli):
+            return None
+        name = control_group_of(order.key)
+        self._groups[name] = VirtualGroup(held_bytes)
+        return name
+
+    def get(self, name: str) -> VirtualGroup | None:
+        return self._groups.get(name)
+
+    def power_off(self) -> None:
+        self._groups.clear()
+
+    def holds_memory(self, group: str) -> bool:
+        found = self._groups.get(group)
+        return found is not None and found.memory_bytes > 0
+
+    def memory_kills(self, group: str) -> int:
+        found = self._groups.get(group)
+        return 0 if found is None else found.kills
+
+    def kill(self, group: str) -> None:
+        for pid in self._members(group):
+            self._kill(pid)
+
+    def remove(self, group: str) -> bool:
+        if self._members(group):
+            return False
+        self._groups.pop(group, None)
+        return True
+
+    def names(self) -> list[str]:
+        return list(self._groups)
+
+
+NO_LIMITS = Limits(False, False, "simulated without control groups")
+
+
 class VirtualProcesses:
     """node_agent.launcher.ports.Processes without processes.
 
     `now_s` reads the node's clock since boot. `behave` says how a process that is started will behave, and may raise
     what ports.Processes.start does: then it is not started. `on_signal(pid, number)` is called for each signal that
-    reaches a living process, before it acts; it may call anything here but nothing of the launcher.
+    reaches a living process, before it acts; it may call anything here but nothing of the launcher. `limits` is what
+    the node's kernel enforces.
     """
 
     def __init__(
@@ -92,17 +152,20 @@ class VirtualProcesses:
         *,
         behave: Callable[[LaunchOrder], Behaviour] = lambda order: Behaviour(),
         on_signal: Callable[[int, int], None] = lambda pid, number: None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.behave = behave
         self.on_signal = on_signal
         self._now_s = now_s
         self._boots = 0
+        self.groups = VirtualGroups(limits, self._in_group, lambda pid: self.signal(pid, signal.SIGKILL))
         self._begin()
 
     def _begin(self) -> None:
         self._boots += 1
         self._next_pid = FIRST_PID
         self._kills = 0
+        self.groups.power_off()
         self._table: dict[int, VirtualProcess] = {}
         self._watched: dict[int, Callable[[], None]] = {}
         self._untold: dict[int, Callable[[], None]] = {}
@@ -153,8 +216,25 @@ class VirtualProcesses:
         new = self._new_pid()
         session = new if own_session else parent.session
         behaviour = replace(parent.behaviour, life=None)
-        self._table[new] = VirtualProcess(new, pid, session, self._now_s(), parent.order, behaviour)
+        now_s = self._now_s()
+        self._table[new] = VirtualProcess(new, pid, session, now_s, parent.order, behaviour, group=parent.group)
         return new
+
+    def use(self, pid: int, memory_bytes: int) -> None:
+        """From now on it uses so much. When its group is at its limit the kernel kills the largest process of it."""
+        process = self._table[pid]
+        process.memory_bytes = memory_bytes
+        group = None if process.group is None else self.groups.get(process.group)
+        while group is not None and group.memory_bytes:
+            assert process.group is not None
+            members = [self._table[each] for each in self._in_group(process.group)]
+            if sum(each.memory_bytes for each in members) <= group.memory_bytes:
+                return
+            group.kills += 1
+            self.end(max(members, key=lambda each: each.memory_bytes).pid, signal.SIGKILL, by_signal=True)
+
+    def _in_group(self, group: str) -> list[int]:
+        return [process.pid for process in self.alive() if process.group == group]
 
     def out_of_memory(self, pid: int) -> None:
         """The node has run out of memory, and the kernel chooses this process."""
@@ -207,10 +287,12 @@ class VirtualProcesses:
     def start(self, order: LaunchOrder) -> int:
         behaviour = self.behave(order)
         pid, now_s = self._new_pid(), self._now_s()
-        process = VirtualProcess(pid, self._launcher, pid, now_s, order, behaviour)
+        group = self.groups.make(order)
+        process = VirtualProcess(pid, self._launcher, pid, now_s, order, behaviour, group=group)
         if behaviour.life is not None:
             process.due(behaviour.life, now_s)
         self._table[pid] = process
+        self.use(pid, behaviour.memory_bytes)
         return pid
 
     def find(self, pid: int) -> Process | None:

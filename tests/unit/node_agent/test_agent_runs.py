@@ -238,7 +238,6 @@ def test_from_a_command_to_its_end() -> None:
     runs.feed(run, attempts.ProcessExited(42, "exit", 3, "", 1_020.0), NOW_S)
     assert runs.exited(run, ended) == [], "the end was looked at"
     assert runs.events == [
-        Prepared(run, "addr", 7_000),
         Started(run, 42, 990.0),
         Exited(run, "exit", 3, None, "", 1_020.0, started_s=990.0),
     ]
@@ -359,7 +358,8 @@ def test_a_signal_that_the_launcher_may_not_have_heard_is_sent_again(
     running(runs, run)
     runs.obey(Stop(1, run, checkpoint, 5.0, "preempted"))
     runs.feed(run, attempts.Tick(), NOW_S + later_s)
-    assert runs.agree(1, [KnownRun(run, record(run))], NOW_S + later_s) == [SignalRun(run, expected, 1)]
+    expected_run = SignalRun(run, expected, 1, ask=expected == 10)
+    assert runs.agree(1, [KnownRun(run, record(run))], NOW_S + later_s) == [expected_run]
 
 
 def test_agreeing_never_lowers_the_epoch() -> None:

@@ -28,6 +28,7 @@ from node_agent.attempts import (
     Signal,
     Tick,
     awaits_ack,
+    last_signal,
     next_deadline_s,
     report,
     step,
@@ -58,7 +59,7 @@ SPEC = LaunchSpec(
 ALONE = Prepare(1, KEY, SPEC, release=True)
 OF_GANG = Prepare(1, KEY, SPEC, release=False)
 RELEASE = Release(1, KEY, "10.0.0.1", 29500)
-SAVE = Stop(1, KEY, checkpoint=True, grace_s=10.0, cause="preempted")
+SAVE = Stop(1, KEY, checkpoint=True, grace_s=10.0, cause="preempted", kill_wait_s=2.0)
 PLAIN = Stop(1, KEY, checkpoint=False, grace_s=10.0, cause="cancelled")
 FORGET = Forget(1, KEY)
 PASSED = CheckPassed("10.0.0.2", 4000)
@@ -85,8 +86,8 @@ class Run:
                         self.said.append(emitted.kind)
                         if isinstance(emitted, Exited):
                             self.exits.append(emitted)
-                    case Signal(number=number):
-                        self.said.append(signal.Signals(number).name)
+                    case Signal(number=number, ask=ask):
+                        self.said.append("ask " * ask + signal.Signals(number).name)
                     case Check() | Launch() | Drop():
                         self.said.append(type(output).__name__.lower())
         return self
@@ -105,7 +106,7 @@ LIVE = (ALONE, PASSED, LAUNCHED)
     ("before", "event", "said"),
     [
         ((), ALONE, ["check"]),
-        ((ALONE,), PASSED, ["prepared", "launch"]),
+        ((ALONE,), PASSED, ["launch"]),
         ((OF_GANG,), PASSED, ["prepared"]),
         ((OF_GANG, RELEASE), PASSED, ["prepared", "launch"]),
         ((ALONE,), CheckFailed("command", "x"), ["prepare_failed"]),
@@ -164,28 +165,68 @@ def test_releasing_what_nobody_prepared() -> None:
 
 
 def test_with_a_checkpoint_that_is_acknowledged() -> None:
+    """Its devices are wanted: what is left of the grace is not waited for."""
     run = Run().feed(*LIVE)
-    assert run.since(SAVE, at_s=100.0) == ["SIGUSR1"]
+    assert run.since(SAVE, at_s=100.0) == ["ask SIGUSR1"]
     assert awaits_ack(run.state)
     assert run.since(AckSeen(), at_s=103.0) == ["checkpointed", "SIGTERM"]
-    assert next_deadline_s(run.state) == 112.0  # the grace ends at 110, which is later than 2 s after SIGTERM
-    assert run.since(Tick(), at_s=111.9) == []
-    assert run.since(Tick(), at_s=112.0) == ["SIGKILL"]
+    assert next_deadline_s(run.state) == 105.0
+    assert run.since(Tick(), at_s=104.9) == []
+    assert run.since(Tick(), at_s=105.0) == ["SIGKILL"]
     assert next_deadline_s(run.state) is None
 
 
 def test_with_a_checkpoint_that_never_comes() -> None:
+    """Everything is over at the end of the grace, and the acknowledgement may come after SIGTERM too."""
     run = Run().feed(*LIVE).feed(SAVE, at_s=100.0)
-    assert next_deadline_s(run.state) == 110.0
-    assert run.since(Tick(), at_s=110.0) == ["SIGTERM"]
-    assert run.since(AckSeen(), at_s=110.5) == ["checkpointed"]
-    assert run.since(Tick(), at_s=112.0) == ["SIGKILL"]
+    assert next_deadline_s(run.state) == 108.0
+    assert run.since(Tick(), at_s=108.0) == ["SIGTERM"]
+    assert run.since(AckSeen(), at_s=108.5) == ["checkpointed"]
+    assert run.since(Tick(), at_s=109.9) == []
+    assert run.since(Tick(), at_s=110.0) == ["SIGKILL"]
 
 
-def test_a_late_tick_still_gives_two_seconds_between_term_and_kill() -> None:
+def test_an_acknowledgement_just_before_the_end_does_not_lengthen_the_grace() -> None:
     run = Run().feed(*LIVE).feed(SAVE, at_s=100.0)
-    assert run.since(Tick(), at_s=111.5) == ["SIGTERM"]
-    assert next_deadline_s(run.state) == 113.5
+    assert run.since(AckSeen(), at_s=107.99) == ["checkpointed", "SIGTERM"]
+    assert next_deadline_s(run.state) == 109.99
+
+
+@pytest.mark.parametrize(
+    ("grace_s", "kill_wait_s", "term_s", "kill_s"),
+    [(30.0, 5.0, 125.0, 130.0), (4.0, 5.0, 102.0, 104.0), (10.0, 0.5, 109.5, 110.0), (10.0, 5.0, 105.0, 110.0)],
+)
+def test_sigterm_and_sigkill_have_their_times_within_the_grace(
+    grace_s: float, kill_wait_s: float, term_s: float, kill_s: float
+) -> None:
+    """Half of a short grace at least is for saving."""
+    run = Run().feed(*LIVE).feed(replace(SAVE, grace_s=grace_s, kill_wait_s=kill_wait_s), at_s=100.0)
+    assert next_deadline_s(run.state) == term_s
+    assert run.since(Tick(), at_s=term_s) == ["SIGTERM"]
+    assert next_deadline_s(run.state) == kill_s
+    assert run.since(Tick(), at_s=kill_s) == ["SIGKILL"]
+
+
+@pytest.mark.parametrize("name", ["SIGUSR2", "SIGHUP", "SIGTERM"])
+def test_a_job_is_asked_with_the_signal_of_its_choice(name: str) -> None:
+    run = Run().feed(*LIVE)
+    assert run.since(replace(SAVE, checkpoint_signal=name), at_s=100.0) == [f"ask {name}"]
+    assert last_signal(run.state) == Signal(signal.Signals[name], ask=True)
+    assert run.since(Tick(), at_s=108.0) == ["SIGTERM"]
+    assert last_signal(run.state) == Signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", ["SIGNONE", "Handlers", ""])
+def test_a_name_that_this_machine_does_not_know_asks_with_the_usual_one(name: str) -> None:
+    assert Run().feed(*LIVE).since(replace(SAVE, checkpoint_signal=name)) == ["ask SIGUSR1"]
+
+
+@pytest.mark.parametrize("late_s", [109.8, 111.5, 5000.0])
+def test_a_late_tick_still_gives_a_moment_between_term_and_kill(late_s: float) -> None:
+    """The machine slept, or the agent was restarted."""
+    run = Run().feed(*LIVE).feed(SAVE, at_s=100.0)
+    assert run.since(Tick(), at_s=late_s) == ["SIGTERM"]
+    assert next_deadline_s(run.state) == late_s + 1.0
 
 
 def test_without_a_checkpoint() -> None:
@@ -205,7 +246,7 @@ def test_a_plain_stop_ends_the_wait_for_a_checkpoint() -> None:
 def test_a_stop_during_the_launch_waits_for_its_answer() -> None:
     run = Run().feed(ALONE, PASSED)
     assert run.since(SAVE) == []
-    assert run.since(LAUNCHED) == ["started", "SIGUSR1"]
+    assert run.since(LAUNCHED) == ["started", "ask SIGUSR1"]
     assert run.feed(EXITED).exits[0].asked == "preempted"
 
 

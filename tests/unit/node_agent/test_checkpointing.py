@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,35 @@ def test_the_handler_before_is_put_back() -> None:
     with checkpoints():
         assert signal.getsignal(signal.SIGUSR1) != before
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+@pytest.mark.parametrize("name", ["SIGUSR2", "SIGHUP", "SIGTERM"])
+def test_asked_with_the_signal_that_the_job_s_file_names(
+    under_suanli: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("SUANLI_CHECKPOINT_SIGNAL", name)
+    before = signal.getsignal(signal.Signals[name])
+    with checkpoints() as c:
+        os.kill(os.getpid(), signal.Signals[name])
+        assert c.requested
+        c.save(write("asked"), 2)
+        assert c.should_exit
+    assert signal.getsignal(signal.Signals[name]) == before
+
+
+def test_a_job_that_is_asked_with_sigterm_still_dies_of_it_when_it_has_saved(under_suanli: Path) -> None:
+    program = (
+        "import os, signal, time\n"
+        "from node_agent.checkpointing import checkpoints\n"
+        "with checkpoints() as c:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    c.save(lambda directory: (directory / 'state').touch(), 1)\n"
+        "    print('saved', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(300)\n"
+    )
+    env = os.environ | {"SUANLI_CHECKPOINT_SIGNAL": "SIGTERM"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "saved\n"), done.stderr

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from node_agent import preparing
+from node_agent import housekeeping, preparing
 from node_agent.execution.logs import NoSuchLog
 from node_agent.host import AgentConfig, StaleEpoch, with_directories
 from node_agent.messages import (
@@ -83,7 +83,7 @@ def test_from_prepare_to_exited(place: Path) -> None:
     async def scene(a: Listener) -> None:
         script = 'echo hello; echo {\\"loss\\": 0.5} >$SUANLI_RESULT_FILE; echo why >&2; exit 3'
         exited = await a.run(spec(script))
-        assert [event.kind for event in a.events] == ["prepared", "started", "exited"]
+        assert [event.kind for event in a.events] == ["started", "exited"]
         assert (exited.how, exited.code, exited.asked) == ("exit", 3, None)
         assert exited.result is not None
         assert json.loads(exited.result) == {"loss": 0.5}
@@ -124,7 +124,7 @@ def test_a_path_that_does_not_answer_is_named_and_holds_up_nobody(place: Path, m
 
     def hanging(what: LaunchSpec, *arguments: Any) -> object:
         if what.working_dir == "/shared/data":
-            arguments[-1](Path("/shared/data"))
+            arguments[3](Path("/shared/data"))
             silent.wait()
         return real(what, *arguments)
 
@@ -189,7 +189,7 @@ def test_a_command_that_cannot_be_executed_ends_as_the_jobs_own_fault(place: Pat
         assert (exited.how, exited.code) == ("exit", 126)
         assert exited.detail.startswith("cannot be executed: ")
         assert exited.detail.endswith("give it a #! line or run it by its interpreter")
-        assert [event.kind for event in a.events] == ["prepared", "exited"]
+        assert [event.kind for event in a.events] == ["exited"]
 
     on_agent(place, scene)
 
@@ -318,6 +318,45 @@ def test_preemption_saves_first(place: Path) -> None:
         assert exited.asked == "preempted"
         assert exited.checkpoint_dir == str(place / "ckpt" / "1" / "attempt-1")
         assert (Path(exited.checkpoint_dir) / "latest").exists()
+
+    on_agent(place, scene)
+
+
+@pytest.mark.parametrize("name", ["SIGUSR2", "SIGTERM"])
+def test_preemption_asks_with_the_signal_that_the_job_wants(place: Path, name: str) -> None:
+    async def scene(a: Listener) -> None:
+        (place / "train.py").write_text(TRAINING)
+        changes = {
+            "checkpoint_dir": str(place / "ckpt"),
+            "env": (("PYTHONPATH", str(ROOT)),),
+            "checkpoint_signal": name,
+        }
+        await a.perform([alone(key(), spec(sys.executable, str(place / "train.py"), **changes))])
+        await a.until(Started)
+        await condition((place / "state/runs/1/attempt-1/worker-0/up").exists, "the training loop")
+        await a.perform([Stop(1, key(), True, 10.0, "preempted", checkpoint_signal=name)])
+        exited = await a.until(Exited)
+        assert a.count(Checkpointed, key()) == 1
+        assert exited.checkpoint_dir == str(place / "ckpt" / "1" / "attempt-1")
+
+    on_agent(place, scene)
+
+
+def test_a_run_that_has_saved_and_does_not_go_is_killed_before_its_grace_is_over(place: Path) -> None:
+    """With everything that it has started, wherever that went."""
+
+    async def scene(a: Listener) -> None:
+        saves = "trap 'touch $SUANLI_CHECKPOINT_ACK' USR1; trap '' TERM"
+        leaves = f"(setsid sh -c \"trap '' TERM; echo \\$\\$ >{place}/left; while :; do sleep 0.02; done\" &)"
+        script = f"{saves}; {leaves}; echo x >{place}/up; while :; do sleep 0.02; done"
+        await a.perform([alone(key(), spec(script, checkpoint_dir=str(place / "ckpt")))])
+        await condition(lambda: (place / "up").exists() and number_in(place / "left"))
+        left = number_in(place / "left")
+        await a.perform([Stop(1, key(), True, 600.0, "preempted", kill_wait_s=0.3)])
+        exited = await a.until(Exited)
+        assert (exited.how, exited.code, exited.asked) == ("signal", 9, "preempted")
+        assert a.count(Checkpointed, key()) == 1
+        await condition(lambda: not lives(left))
 
     on_agent(place, scene)
 
@@ -608,3 +647,59 @@ def test_shutdown_leaves_nothing_and_close_leaves_everything(place: Path) -> Non
         assert list((place / "r").iterdir()) == []
 
     play(scene)
+
+
+# ---- logs ------------------------------------------------------------------------------------------------------------
+
+CHATTER = "i=0; while [ $i -lt 4000 ]; do printf '%01023d\\n' $i; i=$((i+1)); done; echo the end >&2; exec sleep 300"
+
+
+def test_a_log_is_capped_while_its_run_goes_on_writing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "CAP_PERIOD_S", 0.05)
+    cap, run = 256 << 10, place / "state" / "runs" / "1" / "attempt-1" / "worker-0"
+
+    def kept() -> int:
+        beside = [each for each in run.iterdir() if "stdout" in each.name]
+        return sum(each.stat().st_blocks * 512 for each in beside)
+
+    async def scene(a: Listener) -> None:
+        await a.perform([alone(key(), spec(CHATTER, log_cap_bytes=cap))])
+        await a.until(Started)
+        await condition(lambda: (run / "stderr").stat().st_size and kept() <= cap + 4096, "the cap")
+        data, offset, skipped = b"", 0, 0
+        while (chunk := await a.host.read_log("1", 1, 0, "stdout", offset, 1 << 20)).data:
+            data, offset, skipped = data + chunk.data, chunk.next_offset, skipped + chunk.skipped
+        assert (offset, len(data) + skipped) == (4000 * 1024, 4000 * 1024)
+        assert skipped > 3 << 20
+        assert data.startswith(b"0" * 1023 + b"\n")
+        assert data.endswith(b"%01023d\n" % 3999)
+
+    on_agent(place, scene)
+
+
+def test_a_run_that_is_over_before_anybody_looked_is_capped_at_its_end(place: Path) -> None:
+    run = place / "state" / "runs" / "1" / "attempt-1" / "worker-0"
+
+    async def scene(a: Listener) -> None:
+        await a.run(spec("head -c 3000000 /dev/zero | tr '\\0' x", log_cap_bytes=256 << 10))
+        await condition(lambda: (run / "stdout").stat().st_blocks * 512 <= 256 << 10)
+
+    on_agent(place, scene)
+
+
+def test_files_of_forgotten_runs_are_removed_and_of_others_not(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "CAP_PERIOD_S", 0.05)
+    monkeypatch.setattr(housekeeping, "RETENTION_PERIOD_S", 0.05)
+    monkeypatch.setattr(housekeeping, "FIRST_RETENTION_S", 0.05)
+    runs = place / "state" / "runs"
+
+    async def scene(a: Listener) -> None:
+        for job in ("1", "2"):
+            await a.run(spec("echo hello", log_keep_s=0.2), key(job))
+        await a.perform([Forget(1, key("1"))])
+        await condition(lambda: not (runs / "1").exists(), "the end of what was kept")
+        assert (await a.host.read_log("2", 1, 0, "stdout", 0, 100)).data == b"hello\n"
+        with pytest.raises(NoSuchLog):
+            await a.host.read_log("1", 1, 0, "stdout", 0, 100)
+
+    on_agent(place, scene)

@@ -52,10 +52,9 @@ def test_units_are_converted() -> None:
 def test_visibility_names_uuids_in_bus_order() -> None:
     source = NvmlDevices(FakeNvml(FakeCard("GPU-a"), FakeCard("GPU-b"), FakeCard("GPU-c")))
     devices = source.enumerate()
-    assert source.visibility([devices[2], devices[0]]) == {
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": "GPU-c,GPU-a",
-    }
+    shown = source.visibility([devices[2], devices[0]])
+    assert (shown["CUDA_DEVICE_ORDER"], shown["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "GPU-c,GPU-a")
+    assert shown["ASCEND_RT_VISIBLE_DEVICES"] == ""
 
 
 def test_a_lost_card_hides_no_other_and_moves_no_index() -> None:

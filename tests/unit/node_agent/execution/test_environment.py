@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from node_agent.devices.source import Device
+from node_agent.execution.accounts import Account
 from node_agent.execution.environment import RunFacts, run_environment
 from node_agent.execution.logs import RunPaths
 from node_agent.messages import LaunchSpec, RunKey
@@ -69,8 +70,20 @@ def test_the_whole_of_it() -> None:
         "RANK": "1",
         "WORLD_SIZE": "2",
         "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "GROUP_RANK": "1",
+        "GROUP_WORLD_SIZE": "2",
+        "ROLE_NAME": "default",
+        "ROLE_RANK": "1",
+        "ROLE_WORLD_SIZE": "2",
         "MASTER_ADDR": "10.0.0.1",
         "MASTER_PORT": "29500",
+        "PET_NNODES": "2",
+        "PET_NODE_RANK": "1",
+        "PET_NPROC_PER_NODE": "1",
+        "PET_MASTER_ADDR": "10.0.0.1",
+        "PET_MASTER_PORT": "29500",
+        "PET_RDZV_ID": "12.3-2",
         "SUANLI_JOB_ID": "12.3",
         "SUANLI_JOB_NAME": "loss-falls",
         "SUANLI_ATTEMPT": "2",
@@ -85,6 +98,7 @@ def test_the_whole_of_it() -> None:
         "SUANLI_RESULT_FILE": "/state/run/result.json",
         "SUANLI_CHECKPOINT_DIR": "/ckpt/12.3/attempt-2",
         "SUANLI_CHECKPOINT_ACK": "/state/run/checkpoint-ack",
+        "SUANLI_CHECKPOINT_SIGNAL": "SIGUSR1",
         "SUANLI_RESUME_FROM": "/ckpt/12.3/attempt-1",
     }
 
@@ -97,7 +111,11 @@ def test_a_replica_is_told_where_to_listen_and_to_say_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["RANK", "WORLD_SIZE", "MASTER_ADDR", "CUDA_VISIBLE_DEVICES", "SUANLI_NODE", "SUANLI_SIMULATED"]
+    "name",
+    [
+        *("RANK", "WORLD_SIZE", "MASTER_ADDR", "GROUP_RANK", "LOCAL_WORLD_SIZE", "PET_NNODES", "PET_NODE_RANK"),
+        *("CUDA_VISIBLE_DEVICES", "SUANLI_NODE", "SUANLI_SIMULATED"),
+    ],
 )
 def test_a_job_cannot_say_who_it_is(name: str) -> None:
     plain = run_environment(SPEC, KEY, FACTS, AGENT)
@@ -109,7 +127,9 @@ def test_what_is_not_a_jobs_to_set_does_not_come_from_it(name: str) -> None:
     assert run_environment(replace(SPEC, env=((name, "mine"),)), KEY, FACTS, AGENT).get(name) != "mine"
 
 
-@pytest.mark.parametrize("name", ["PATH", "HOME", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONUNBUFFERED"])
+@pytest.mark.parametrize(
+    "name", ["PATH", "HOME", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONUNBUFFERED", "PET_NPROC_PER_NODE"]
+)
 def test_a_job_may_set_the_rest(name: str) -> None:
     assert run_environment(replace(SPEC, env=((name, "mine"),)), KEY, FACTS, AGENT)[name] == "mine"
 
@@ -120,3 +140,12 @@ def test_no_device_no_checkpoint() -> None:
     assert (env["SUANLI_DEVICES"], env["SUANLI_DEVICE_MODEL"], env["CUDA_VISIBLE_DEVICES"]) == ("", "", "")
     assert env["OMP_NUM_THREADS"] == "1"
     assert not {"SUANLI_CHECKPOINT_DIR", "SUANLI_CHECKPOINT_ACK", "SUANLI_RESUME_FROM"} & set(env)
+
+
+def test_a_tenant_s_own_user_has_its_own_home_and_the_job_may_choose_another() -> None:
+    facts = replace(FACTS, account=Account("studio", 1001, 1001, (1001,), "/home/studio"))
+    env = run_environment(SPEC, KEY, facts, AGENT)
+    assert (env["HOME"], env["USER"], env["LOGNAME"]) == ("/home/studio", "studio", "studio")
+    own = replace(SPEC, env=(("HOME", "/scratch"),))
+    assert run_environment(own, KEY, facts, AGENT)["HOME"] == "/scratch"
+    assert "USER" not in run_environment(SPEC, KEY, FACTS, AGENT)

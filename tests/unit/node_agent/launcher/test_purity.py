@@ -11,12 +11,12 @@ from tests.fakes.launcher_rig import ROOT
 
 SCRIPT = """
 import os, signal, sys, time
-from node_agent.launcher import journal, lease, memory, ports, records, signals, supervisor
+from node_agent.launcher import ends, journal, lease, memory, ports, records, signals, supervisor
 from scheduler.simulation.faults import virtual_journal, virtual_processes
 from scheduler.simulation.faults.virtual_processes import Behaviour, Exits
 from tests.fakes.virtual_launcher import VirtualLauncher
 
-pure = (journal, lease, memory, ports, records, signals, supervisor, virtual_journal, virtual_processes)
+pure = (ends, journal, lease, memory, ports, records, signals, supervisor, virtual_journal, virtual_processes)
 impure = {"os", "io", "time", "socket", "select", "selectors", "subprocess", "threading", "fcntl", "ctypes", "pathlib"}
 for module in pure:
     held = {getattr(value, "__name__", "") for value in vars(module).values() if type(value) is type(sys)}
@@ -41,14 +41,14 @@ watching = False
 sys.addaudithook(hook)
 watching = True
 
-rig = VirtualLauncher().start()
+rig = VirtualLauncher(ports.Limits(True, True)).start()
 rig.supervisor.check_epoch(1)
 rig.launch("ends", Behaviour(life=Exits(1.0, 3)))
 pid = rig.launch("trains", Behaviour(term="ignored", usr1="handled"), memory_bytes=1 << 30)
 rig.processes.fork(pid)
 rig.launch("serves", lease_bound=False)
 rig.launch("adopted", Behaviour(life=Exits(5.0, 0)))
-assert rig.supervisor.send_signal("trains", signal.SIGUSR1)
+assert rig.supervisor.send_signal("trains", signal.SIGUSR1, ask=True)
 rig.advance(2.0)
 rig.supervisor.forget("ends")
 rig.kill()

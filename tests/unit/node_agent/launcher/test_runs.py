@@ -234,6 +234,31 @@ def test_asking_for_a_checkpoint_kills_nobody_and_waits_for_the_program(rig: Lau
     assert (rig.directory / "saved").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM])
+def test_any_signal_that_a_program_catches_can_ask_it(rig: LauncherRig, number: signal.Signals) -> None:
+    """The shell above it would die of each of them."""
+    program = (
+        "import os, signal, time\n"
+        f"signal.signal({int(number)}, lambda *_: os._exit(0))\n"
+        "open('up', 'w').close()\n"
+        "while True: signal.pause()\n"
+    )
+    (rig.directory / "program.py").write_text(program)
+    rig.start().launch("a", f"{sys.executable} program.py; exit 4")
+    eventually((rig.directory / "up").exists)
+    assert rig.ask("signal", key="a", signal=int(number), ask=True)["delivered"]
+    assert rig.outcome("a") == ("exit", 4)
+
+
+def test_a_signal_that_does_not_ask_goes_to_everybody(rig: LauncherRig) -> None:
+    """SIGUSR1 too, if it is said so: by itself it asks, as it always did."""
+    rig.start().launch("a", "exec sleep 300")
+    assert rig.ask("signal", key="a", signal=int(signal.SIGUSR1))["delivered"]
+    assert rig.table()["a"].exit is None
+    assert rig.ask("signal", key="a", signal=int(signal.SIGUSR1), ask=False)["delivered"]
+    assert rig.outcome("a") == ("signal", 10)
+
+
 # ---- epochs and the lease --------------------------------------------------------------------------------------------
 
 

@@ -295,7 +295,7 @@ def test_the_same_story_is_told_twice_alike() -> None:
 
 def test_a_program_that_does_not_await_the_signal_is_asked_when_it_does(rig: VirtualLauncher) -> None:
     pid = rig.launch("a")
-    assert rig.supervisor.send_signal("a", SIGUSR1)
+    assert rig.supervisor.send_signal("a", SIGUSR1, ask=True)
     rig.advance(0.95)
     assert rig.signals == []
     process = rig.processes.get(pid)

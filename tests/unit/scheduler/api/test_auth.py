@@ -12,6 +12,7 @@ JOB = {"job": {"name": "x"}}
 CALLERS = ("nobody", "stranger", "viewer", "tenant", "other", "operator")
 
 # What each caller gets. "other" is a tenant that does not own job 1.
+NIGHTLY = {"job": {"name": "nightly", "schedule": "0 2 * * *"}}
 NIGHT = {"name": "night", "nodes": ["edge-0"], "start_s": 1e9, "end_s": 2e9, "reason": "bench"}
 
 TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
@@ -24,12 +25,22 @@ TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("GET", "/v1/jobs/1/log?attempt=1", None, (401, 401, 200, 200, 404, 200)),
     ("POST", "/v1/jobs/1/cancel", {"reason": "r"}, (401, 401, 403, 200, 404, 200)),
     ("POST", "/v1/jobs/cancel", {"ids": ["1"]}, (401, 401, 403, 200, 200, 200)),
+    ("POST", "/v1/jobs/hold", {"ids": ["1"], "reason": "r"}, (401, 401, 403, 200, 200, 200)),
+    ("POST", "/v1/jobs/release", {"ids": ["1"]}, (401, 401, 403, 200, 200, 200)),
+    ("POST", "/v1/jobs/requeue", {"ids": ["1"], "reason": "r"}, (401, 401, 403, 200, 200, 200)),
     ("POST", "/v1/jobs/1/scale", {"replicas": 1}, (401, 401, 403, 200, 404, 200)),
+    ("POST", "/v1/jobs", NIGHTLY, (401, 401, 403, 201, 201, 201)),
+    ("GET", "/v1/schedules", None, (401, 401, 200, 200, 200, 200)),
+    ("GET", "/v1/schedules/nightly", None, (401, 401, 404, 200, 200, 200)),
+    ("POST", "/v1/schedules/nightly/pause", {"reason": "r"}, (401, 401, 403, 200, 200, 200)),
+    ("POST", "/v1/schedules/nightly/resume", None, (401, 401, 403, 200, 200, 200)),
+    ("DELETE", "/v1/schedules/nightly", None, (401, 401, 403, 200, 200, 200)),
     ("GET", "/v1/reservations", None, (401, 401, 200, 200, 200, 200)),
     ("GET", "/v1/tenants", None, (401, 401, 200, 200, 200, 200)),
     ("POST", "/v1/reservations", NIGHT, (401, 401, 403, 403, 403, 201)),
     ("DELETE", "/v1/reservations/night", None, (401, 401, 403, 403, 403, 200)),
     ("GET", "/v1/nodes", None, (401, 401, 200, 200, 200, 200)),
+    ("GET", "/v1/nodes/edge-0", None, (401, 401, 200, 200, 200, 200)),
     ("POST", "/v1/nodes/edge-0/drain", {"reason": "r"}, (401, 401, 403, 403, 403, 200)),
     ("POST", "/v1/nodes/edge-0/resume", {}, (401, 401, 403, 403, 403, 200)),
     ("POST", "/v1/close-down", None, (401, 401, 403, 403, 403, 200)),
@@ -72,6 +83,7 @@ def test_the_table_covers_every_route(site: Site) -> None:
             path.partition("?")[0]
             .replace("jobs/1", "jobs/{job_id}")
             .replace("edge-0", "{node}")
+            .replace("s/nightly", "s/{name}")
             .replace("s/night", "s/{name}"),
         )
         for method, path, _, _ in TABLE

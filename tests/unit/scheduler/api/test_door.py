@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from scheduler.api import door
-from scheduler.api.door import MAX_BODY_BYTES, Door
+from scheduler.api.door import MAX_BODY_BYTES, MAX_LARGE_BODIES_BYTES, MAX_SUBMISSION_BYTES, Door
 from tests.fakes.fake_control import OPERATOR
 
 CHUNK = 65536
@@ -18,11 +18,13 @@ CHUNK = 65536
 class Connection:
     """One request whose body never ends, and what came back."""
 
-    def __init__(self, *headers: tuple[bytes, bytes], chunk_delay_s: float = 0.0) -> None:
+    def __init__(
+        self, *headers: tuple[bytes, bytes], chunk_delay_s: float = 0.0, path: str = "/v1/jobs/cancel"
+    ) -> None:
         self.scope: Scope = {
             "type": "http",
             "method": "POST",
-            "path": "/v1/jobs",
+            "path": path,
             "headers": [(b"authorization", b"Bearer t"), *headers],
         }
         self.taken = 0
@@ -63,6 +65,60 @@ def test_a_body_announced_as_too_long_is_not_read_at_all(length: bytes) -> None:
 def test_a_short_announcement_does_not_let_a_long_body_in() -> None:
     connection = Connection((b"content-length", b"10"))
     assert connection.through(unreached) == 413
+
+
+def test_as_many_jobs_as_may_be_submitted_at_once_come_through_the_door_and_no_more() -> None:
+    connection = Connection(path="/v1/jobs")
+    assert connection.through(unreached) == 413
+    assert connection.taken == MAX_SUBMISSION_BYTES + CHUNK
+    assert MAX_SUBMISSION_BYTES / 10_000 > 1_500
+    announced = Connection((b"content-length", str(MAX_SUBMISSION_BYTES + 1).encode()), path="/v1/jobs")
+    assert announced.through(unreached) == 413
+    assert announced.taken == 0
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_large_submissions_are_few_at_a_time(announced: bool) -> None:
+    """Each is held in memory until it is answered; those beyond are told to come again, small ones come in."""
+    statuses: list[int] = []
+    most = MAX_LARGE_BODIES_BYTES // MAX_SUBMISSION_BYTES
+
+    async def play() -> None:
+        answered = asyncio.Event()
+        inside = 0
+
+        async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal inside
+            inside += 1
+            await answered.wait()
+            await send({"type": "http.response.start", "status": 201, "headers": []})
+            await send({"type": "http.response.body"})
+
+        entrance = Door(app, principal_of=lambda token: OPERATOR)
+
+        async def submit(size: int) -> None:
+            length = [(b"content-length", str(size).encode())] if announced else []
+            one = Connection(*length, path="/v1/jobs")
+
+            async def receive() -> Message:
+                await asyncio.sleep(0)
+                return {"type": "http.request", "body": b"x" * size, "more_body": False}
+
+            await entrance(one.scope, receive, one.send)
+            statuses.append(int(one.sent[0]["status"]))
+
+        large = [asyncio.create_task(submit(2 * MAX_BODY_BYTES)) for _ in range(most)]
+        while inside < most:  # noqa: ASYNC110 - each turn of the loop brings one further
+            await asyncio.sleep(0)
+        await submit(2 * MAX_BODY_BYTES)
+        assert statuses == [429]
+        small = asyncio.create_task(submit(10))
+        answered.set()
+        await asyncio.gather(*large, small)
+        await submit(2 * MAX_BODY_BYTES)  # there is room again
+
+    asyncio.run(play())
+    assert statuses == [429, *[201] * (most + 2)]
 
 
 def test_nothing_of_a_strangers_body_is_read() -> None:

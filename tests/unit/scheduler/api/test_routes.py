@@ -157,6 +157,10 @@ def test_several_jobs_are_accepted_together_or_not_at_all(site: Site) -> None:
         ("POST", "/v1/jobs/cancel", b'{"ids": ["7", 8]}', 422, "ids[1]", "string"),
         ("POST", "/v1/jobs/cancel", b'{"ids": [' + b'"7",' * 20_000 + b'"7"]}', 422, "ids", "at most 20000"),
         ("POST", "/v1/jobs/1/cancel", b'{"reason": "' + b"x" * 501 + b'"}', 422, "reason", "500"),
+        ("POST", "/v1/jobs/hold", b'{"ids": ["1"]}', 422, "reason", "required"),
+        ("POST", "/v1/jobs/hold", b'{"ids": ["1"], "reason": ""}', 422, "reason", "at least 1"),
+        ("POST", "/v1/jobs/release", b'{"ids": []}', 422, "ids", "at least 1"),
+        ("POST", "/v1/jobs/requeue", b'{"ids": ["1"], "reason": "r", "hold": "so"}', 422, "hold", "boolean"),
         ("POST", "/v1/nodes/edge-0/drain", b"{}", 422, "reason", "required"),
         ("POST", "/v1/nodes/edge-0/drain", b'{"reason": ""}', 422, "reason", ""),
         ("POST", "/v1/nodes/nowhere/drain", b'{"reason": "r"}', 404, "node", "no node nowhere"),
@@ -215,11 +219,14 @@ def test_a_bug_is_told_by_its_number_and_logged_in_full(site: Site, caplog: pyte
 
 def test_a_body_up_to_the_limit_is_read(site: Site) -> None:
     name = "x" * (MIB - 100)
-    assert post(site, "/v1/jobs", {"job": {"name": name}}).status_code == 201
+    assert post(site, "/v1/jobs/dry-run", {"job": {"name": name}}).status_code == 200
+    jobs = [{"name": f"{index:05}", "command": ["x" * 1_500]} for index in range(10_000)]
+    assert post(site, "/v1/jobs", {"jobs": jobs}).status_code == 201
 
 
 def test_a_body_over_the_limit_is_refused_by_its_length(site: Site) -> None:
-    response = post(site, "/v1/jobs", {"job": {"name": "x" * MIB}})
+    assert post(site, "/v1/jobs/dry-run", {"job": {"name": "x" * MIB}}).status_code == 413
+    response = post(site, "/v1/jobs", {"job": {"name": "x" * 16 * MIB}})
     assert response.status_code == 413
     assert response.json()["error"]["type"] == "too_large"
     assert list(site.control.views) == ["1"]
@@ -300,6 +307,11 @@ def test_a_log_is_read_in_chunks_to_its_end(site: Site) -> None:
     assert first.headers["X-Content-Type-Options"] == "nosniff"
     second = get(site, "/v1/jobs/1/log?offset=2")
     assert (second.content, second.headers["X-Next-Offset"], second.headers["X-End"]) == (b"abc", "5", "0")
+    assert second.headers["X-Skipped"] == "0"
+    site.control.cut_log("1", after=4, lost=1000, rest=b"z")
+    third = get(site, "/v1/jobs/1/log?offset=4")
+    assert (third.content, third.headers["X-Next-Offset"], third.headers["X-Skipped"]) == (b"z", "1005", "1000")
+    site.control.cuts.clear()
     site.control.set_state("1", "succeeded")
     last = get(site, "/v1/jobs/1/log?offset=5")
     assert (last.content, last.headers["X-End"]) == (b"", "1")

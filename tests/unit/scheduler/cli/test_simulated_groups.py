@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from node_agent.launcher.ports import Limits
 from node_agent.nodes import NodeAgent
 from scheduler.cli.site_nodes import own_node, simulated_nodes
 from scheduler.core.demand import NodeFacts
@@ -18,7 +19,7 @@ def facts(**given: object) -> list[NodeFacts]:
     """As the service hears of the nodes of one group of three."""
     group = SimulatedNodes("sim", 3, "edge-cloud", "H100 SXM", "nvidia", 4, 80 * 10**9, 64_000, 1 << 40)
     site = replace(load_site(shipped_config()), simulated_nodes=(replace(group, **given),))  # type: ignore[arg-type]
-    return [node_facts(NodeAgent(config).report()) for config in simulated_nodes(site)]
+    return [node_facts(NodeAgent(config).report(Limits(True, True))) for config in simulated_nodes(site)]
 
 
 def test_nodes_stand_in_their_racks_in_turn() -> None:

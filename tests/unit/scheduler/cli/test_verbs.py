@@ -148,6 +148,16 @@ def test_why_prints_the_services_words(shell: Shell) -> None:
     assert shell.out("why") == "job 1 (a-job) is pending\n  1 node: 0 of 2 devices free\n"
 
 
+def test_a_share_that_nothing_holds_a_job_to_is_shown_as_advisory(shell: Shell) -> None:
+    for job_id, by in (("1", "advisory"), ("2", "mps"), ("3", None)):
+        worker = worker_view(0, "edge-0", [3], share_milli=250, share_by=by)
+        shell.control.put(job_view(job_id, state="running", workers=[worker]))
+    shown = {job_id: shell.out("show", job_id) for job_id in ("1", "2", "3")}
+    assert "3 (0.25 of it, advisory)" in shown["1"]
+    assert "3 (0.25 of it)" in shown["2"]
+    assert "3 (0.25 of it)" in shown["3"]
+
+
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
@@ -178,23 +188,9 @@ def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
     shell.control.node_views["h100-0"] = simulated_node(readings={"h100-0-0": readings})
     text = shell.out("nodes", "h100-0")
     assert "node:    h100-0 (simulated)" in text
-    assert (
-        "power 412.3 watts (simulated); memory used 1 GiB; no clock: not supported by this device" in rows(text)[8][-1]
-    )
+    assert "shares:  advisory: nothing holds a job to its share of a card" in text
+    assert "power 412.3 watts (simulated); memory used 1 GiB; no clock: not supported by this device" in text
     assert shell.run("nodes", "nowhere").exit_code == 4
-
-
-def test_drain_and_resume(shell: Shell) -> None:
-    assert "edge-0 is drained" in shell.out("drain", "edge-0", "--reason", "fan noise")
-    shell.control.node_views["edge-0"]["drain"]["at_s"] -= 150
-    assert rows(shell.out("nodes", "--reasons")) == [
-        ["NODE", "STATE", "REASON", "BY", "SINCE"],
-        ["edge-0", "drained", "fan noise", "olga", "2m"],
-    ]
-    assert rows(shell.out("nodes"))[1][-1] == "drained: fan noise"
-    assert "takes jobs again" in shell.out("resume", "edge-0")
-    assert shell.run("resume", "edge-0").exit_code == 5
-    assert shell.run("drain", "edge-0").exit_code == 2  # no reason given
 
 
 def test_reservations_are_made_listed_and_cancelled(shell: Shell) -> None:
@@ -407,6 +403,61 @@ def test_submit_and_wait(shell: Shell, monkeypatch: pytest.MonkeyPatch, state: s
     assert result.stdout.endswith(f"job 2 (x): {state}\n")
 
 
+# ---- schedules ---------------------------------------------------------------------------------------------------
+
+NIGHTLY = ("submit", "--name", "nightly", "--schedule", "0 2 * * *", *FLAGS[2:5], "true")
+
+
+def test_a_recurring_job_is_scheduled_listed_shown_paused_and_deleted(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    said = shell.out(*NIGHTLY)
+    assert said == "scheduled nightly: 0 2 * * * in UTC; next 2027-01-15 16:00:00, this machine's time\n"
+    header, row = rows(shell.out("schedules"))
+    assert header == ["NAME", "TENANT", "STATE", "CRON", "ZONE", "NEXT", "LAST", "RUNS", "LEFT-OUT", "NOTE"]
+    assert row == [*("nightly", "site", "active", "0 2 * * *", "UTC", "2027-01-15 16:00:00", "-", "0", "-", "-")]
+    view = shell.control.scheduled["site", "nightly"]
+    view |= {"runs": 2, "last_job": "7", "last_s": 1_799_913_600.0, "last_is_live": True}
+    view |= {"skips": 1, "skipped_s": 1_799_913_600.0, "skipped_why": "job 7, the last one, had not ended"}
+    assert "job 7 (live)" in shell.out("schedules", "list")
+    shown = shell.out("schedules", "show", "nightly")
+    for line in (
+        r"times: +0 2 \* \* \* in UTC; a missed time is made up for, once\n",
+        r"last run: +job 7 for 2027-01-14 16:00:00 \(live\)\n",
+        r"last of these: +2027-01-14 16:00:00 left out: job 7, the last one, had not ended\n",
+        r"next: +2027-01-15 16:00:00\n +2027-01-16 16:00:00\n",
+        r"command: +true\n",
+    ):
+        assert re.search(line, shown), shown
+    assert shell.out("schedules", "pause", "nightly", "--reason", "new fans") == (
+        "schedule nightly of tenant site is paused\n"
+    )
+    assert "paused since 2025-06-15 23:06:40 by olga: new fans" in shell.out("schedules")
+    assert "if resumed:" in shell.out("schedules", "show", "site/nightly")
+    assert shell.out("schedules", "resume", "site/nightly") == (
+        "schedule nightly of tenant site is resumed; next 2027-01-15 16:00:00\n"
+    )
+    assert shell.run("schedules", "resume", "nightly").exit_code == 5
+    assert shell.run("schedules", "show", "other/nightly").exit_code == 4
+    assert shell.run("schedules", "pause", "nightly").exit_code == 2
+    assert shell.run("schedules", "pause", "nightly", "--reason", "r", who="viewer").exit_code == 3
+    assert shell.out("schedules", "delete", "nightly") == (
+        "schedule nightly of tenant site is deleted\n  job 7, its last one, goes on (`suanli cancel 7` ends it)\n"
+    )
+    assert shell.run("schedules", "delete", "nightly").exit_code == 4
+    assert len(shell.out("schedules").splitlines()) == 1
+
+
+def test_a_recurring_job_is_not_waited_for(shell: Shell) -> None:
+    refused = shell.run("submit", "--wait", *NIGHTLY[1:])
+    assert (refused.exit_code, "leave out --wait" in refused.stderr) == (2, True)
+    assert shell.out("submit", "-q", *NIGHTLY[1:]) == "nightly\n"
+    again = shell.run(*NIGHTLY)
+    assert (again.exit_code, again.stderr) == (5, "suanli: tenant site has a schedule nightly already\n")
+
+
 # ---- wait, cancel ------------------------------------------------------------------------------------------------
 
 
@@ -470,6 +521,32 @@ def test_cancel_as_json_is_the_whole_answer(shell: Shell) -> None:
     ]
 
 
+def test_hold_release_and_requeue(shell: Shell) -> None:
+    assert shell.out("hold", "1", "--reason", "no data yet") == "job 1 (a-job): held\n"
+    assert "held by olga: no data yet" in shell.out("queue")
+    assert re.search(r"held: +since .* by the operator olga: no data yet\n", shell.out("show", "1"))
+    refused = shell.run("release", "1", who="tenant")
+    assert (refused.exit_code, refused.stderr) == (3, "suanli: job 1 is held by an operator\n")
+    assert shell.out("release", "last") == "job 1 (a-job): released\n"
+    again = shell.run("release", "1", "99")
+    assert (again.exit_code, again.stderr) == (5, "suanli: job 1 is not held\nsuanli: there is no job 99\n")
+    shell.control.set_state("1", "running")
+    assert shell.run("hold", "1", "--reason", "r").exit_code == 5
+    assert shell.out("requeue", "1", "--hold", "--reason", "r") == (
+        "job 1 (a-job): asked to save and go, and to wait again (held)\n"
+    )
+    assert shell.run("hold", "1").exit_code == shell.run("requeue", "1").exit_code == 2  # why?
+    assert shell.run("hold", "1", "--reason", "r", who="viewer").exit_code == 3
+
+
+def test_requeueing_what_has_ended_says_the_new_id(shell: Shell) -> None:
+    shell.out("submit", *FLAGS)
+    shell.control.set_state("2", "failed")
+    told = json.loads(shell.out("requeue", "2", "--reason", "r", "-o", "json"))
+    assert (told["schema"], told["jobs"][0]["new"]) == ("suanli/requeue/1", "3")
+    assert shell.out("requeue", "2", "--reason", "r").endswith("has ended; it is submitted anew as job 4\n")
+
+
 def test_a_listing_that_is_cut_says_so_in_its_last_line(shell: Shell) -> None:
     for number in range(2, 6):
         shell.control.put(job_view(str(number)))
@@ -513,10 +590,47 @@ def test_logs_of_several_workers_carry_their_rank(shell: Shell) -> None:
     shell.control.put(view)
     shell.control.write_log("1", b"zero\nmore\n", worker=0)
     shell.control.write_log("1", b"one", worker=1)
-    assert shell.out("logs", "1") == "[0] zero\n[0] more\n[1] one\n"
+    assert shell.out("logs", "1") == "[0] zero\n[1] one\n[0] more\n"
     assert shell.out("logs", "1", "--worker", "1") == "one"
     answer = json.loads(shell.out("logs", "1", "-o", "json"))
     assert [(part["worker"], part["text"]) for part in answer["logs"]] == [(0, "zero\nmore\n"), (1, "one")]
+
+
+def test_long_logs_of_several_workers_are_merged_line_by_line_and_whole(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over many chunks of what the API gives at a time, with lines longer than one."""
+    from scheduler.cli import client, logs
+
+    monkeypatch.setattr(client, "LOG_CHUNK_BYTES", 100)
+    monkeypatch.setattr(logs, "LINES_AT_ONCE", 7)
+    gang = [worker_view(rank, devices=(rank,)) for rank in range(3)]
+    shell.control.put(job_view("1", state="running", reason=None, attempt=1, workers_max=3, workers=gang))
+    written = [[f"step {number} of {rank} " + "x" * (number % 5 * 60) for number in range(40)] for rank in range(3)]
+    for rank, lines in enumerate(written):
+        shell.control.write_log("1", ("\n".join(lines[: 40 - rank]) + "\n").encode(), worker=rank)
+    shown = shell.out("logs", "1").splitlines()
+    assert shown[:6] == [f"[{rank}] {written[rank][number]}" for number in range(2) for rank in range(3)]
+    for rank, lines in enumerate(written):
+        assert [line[4:] for line in shown if line.startswith(f"[{rank}] ")] == lines[: 40 - rank]
+    assert len(shown) == 40 + 39 + 38
+
+
+def test_what_of_a_log_was_not_kept_is_said_where_it_stood(shell: Shell) -> None:
+    gang = [worker_view(0), worker_view(1, devices=(1,))]
+    shell.control.put(job_view("1", state="running", reason=None, attempt=1, workers_max=2, workers=gang))
+    shell.control.write_log("1", b"begun\nhalf a li", worker=0)
+    shell.control.write_log("1", b"fine\n", worker=1)
+    shell.control.cut_log("1", after=15, lost=3 * 2**20, rest=b"ne\nend\n")
+    assert shell.out("logs", "1", "--worker", "0") == ("begun\nhalf a li\n[3 MiB of this log were not kept]\nne\nend\n")
+    assert shell.out("logs", "1").splitlines() == [
+        "[0] begun",
+        "[1] fine",
+        "[0] half a li",
+        "[0] [3 MiB of this log were not kept]",
+        "[0] ne",
+        "[0] end",
+    ]
 
 
 def test_an_earlier_attempt_has_its_own_log(shell: Shell) -> None:
@@ -659,6 +773,8 @@ def test_a_tenant_sees_itself_among_the_tenants(shell: Shell) -> None:
         (["submit", "-o", "json", *FLAGS], "suanli/jobs/1", "jobs"),
         (["drain", "edge-0", "--reason", "r"], "suanli/drain/1", "state"),
         (["cancel", "1"], "suanli/cancel/1", "jobs"),
+        (["hold", "1", "--reason", "r"], "suanli/hold/1", "jobs"),
+        (["schedules"], "suanli/schedules/1", "schedules"),
         (["token", "list"], "suanli/tokens/1", "tokens"),
         (["token", "create", "t", "--tenant", "hospital"], "suanli/token/1", "token"),
     ],

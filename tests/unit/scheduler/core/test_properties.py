@@ -209,6 +209,24 @@ def test_everything_that_can_start_has_started(table: ClusterTable) -> None:
         assert isinstance(first.reasons[start.job_id], BehindReservation), first.reasons[start.job_id]
 
 
+@PROPERTY
+@given(tables(), st.integers(1, 6))
+def test_a_pass_that_is_broken_off_begins_as_the_whole_one(table: ClusterTable, most_workers: int) -> None:
+    whole = table.plan()
+    part = plan(table.state, table.kept, table.settings, now_s=table.now_s, most_workers=most_workers)
+    starting = [len(start.placements) for start in part.starts]
+    assert part.starts == whole.starts[: len(part.starts)]
+    assert part.preemptions == whole.preemptions[: len(part.preemptions)]
+    if part.partial:
+        assert sum(starting[:-1]) < most_workers <= sum(starting)
+        assert not part.resizes
+        # What a job lacks is counted in the end, when more has started: the kind of reason is the same.
+        for job_id, reason in part.reasons.items():
+            assert type(reason) is type(whole.reasons[job_id])
+    else:
+        assert said(part) == said(whole)
+
+
 # ---- from plan to plan -------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from scheduler.core.jobs import (
     Cancelled,
     EndCause,
     Failed,
+    Hold,
     Job,
     JobKind,
     JobSpec,
@@ -243,3 +244,29 @@ def test_one_replica_is_restarted_alone() -> None:
     job = move.restart_replica(move.worker_exited(job, 1, None), 1, place=elsewhere)
     assert isinstance(job.state, Running)
     assert (job.state.workers[1].placement, job.state.workers[1].attempt) == (elsewhere, 3)
+
+
+# ---- holds -------------------------------------------------------------------------------------------------------
+
+
+def test_a_hold_stands_beside_what_a_job_waits_for_and_keeps_it_from_starting() -> None:
+    hold = Hold("wang", "no data yet", 2.0)
+    held = move.hold(pending(), hold)
+    assert (held.held, held.state) == (hold, pending().state)
+    assert move.hold(held, hold) is held
+    assert move.wait(held, WaitingForJobs(("3",)), 3.0).held == hold
+    with pytest.raises(ImpossibleTransition, match="held by wang"):
+        move.place(held, placements(), 4.0)
+    assert move.release(held) == pending()
+    assert move.release(pending()) == pending()
+
+
+def test_what_is_being_stopped_waits_held_and_what_runs_or_has_ended_is_not_held() -> None:
+    hold = Hold("wang", "no data yet", 2.0)
+    assert move.requeue(move.hold(stopping(), hold), Requeued("by wang"), 5.0).held == hold
+    ended = move.cancel(pending(), "wang", "", 5.0)
+    for job in (starting(), running(), ended):
+        with pytest.raises(ImpossibleTransition, match="be held"):
+            move.hold(job, hold)
+    with pytest.raises(ImpossibleTransition, match="be released"):
+        move.release(ended)

@@ -18,7 +18,7 @@ import pytest
 from scheduler.errors import Unavailable
 from scheduler.gateway.app import create_gateway_app
 from scheduler.gateway.run import gateway_server
-from scheduler.gateway.table import table_to_json
+from scheduler.gateway.table import EPOCH_HEADER, table_to_json
 from scheduler.ports import Principal, Replica, Route
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_replica import FakeReplica, Request, echo
@@ -92,8 +92,9 @@ class Gateway:
         response = connection.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
-    def put(self, *routes: Route, token: str = CONTROL) -> Answer:
-        return self.ask("/-/routes", method="PUT", token=token, body=table_to_json(routes))
+    def put(self, *routes: Route, token: str = CONTROL, epoch: int | str = 0) -> Answer:
+        headers = {EPOCH_HEADER: str(epoch)}
+        return self.ask("/-/routes", method="PUT", token=token, body=table_to_json(routes), headers=headers)
 
     def hang_up(self) -> None:
         for connection in self.open:

@@ -34,12 +34,14 @@ from scheduler.schema.yaml_source import parse_yaml
             {"name": "n", "kind": "training", "workers": {"min": 2, "max": 4}, "resources": {"count": 2, "cpus": 0.5}},
         ),
         (
-            {"name": "n", "kind": "batch", "env": ["A=1", "B=x=y"], "after": ["7", "8.1"], "memory": "2GiB"},
+            {"name": "n", "kind": "batch", "env": ["A=1", "B=x=y"], "after": ["7", "8.1"], "memory": "2GiB"}
+            | {"after_any": ["9"]},
             {
                 "name": "n",
                 "kind": "batch",
                 "env": {"A": "1", "B": "x=y"},
                 "after": ["7", "8.1"],
+                "after_any": ["9"],
                 "resources": {"memory": "2GiB"},
             },
         ),
@@ -52,6 +54,14 @@ from scheduler.schema.yaml_source import parse_yaml
                 "resources": {"simulated": True},
                 "array": 3,
             },
+        ),
+        (
+            {"name": "n", "kind": "batch", "array": "1000%50"},
+            {"name": "n", "kind": "batch", "array": {"count": 1000, "limit": 50}},
+        ),
+        (
+            {"name": "n", "kind": "batch", "schedule": "0 2 * * *", "zone": "UTC"},
+            {"name": "n", "kind": "batch", "schedule": {"cron": "0 2 * * *", "zone": "UTC"}},
         ),
         (
             {"name": "n", "kind": "batch", "deadline": "6h", "within": "rack", "spread": "node", "one_per": "island"}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.demand import Constraints, Demand, Level
-from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, ModelRef
+from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, Misfire, ModelRef, Recurrence
 from scheduler.errors import BadInput, Forbidden
 from scheduler.ports import Principal
 from scheduler.schema.job_models import JobShape, ResourcesShape
@@ -72,8 +72,9 @@ retries: 3
 checkpoint: {dir: ckpt/../out, grace: 45s}
 env: {LR: 0.001, STEPS: 60, NAME: a b}
 working_dir: /srv/train/.
-array: 10
+array: {count: 10, limit: 3}
 after: [7, "8.2", 7]
+after_any: 9
 slo: null
 """,
         site,
@@ -101,7 +102,9 @@ slo: null
         env=(("LR", "0.001"), ("STEPS", "60"), ("NAME", "a b")),
         working_dir="/srv/train",
         array_size=10,
+        array_limit=3,
         after=("7", "8.2"),
+        after_any=("9",),
     )
 
 
@@ -157,7 +160,9 @@ def test_a_service_needs_no_time_limit_and_counts_replicas(site: SiteConfig, ope
     assert (spec.workers_min, spec.workers_max, spec.time_limit_s, spec.slo_p99_ms) == (2, 4, None, 200.0)
 
 
-@pytest.mark.parametrize("name", ["training", "inference", "batch", "benchmark", "array", "alternatives"])
+@pytest.mark.parametrize(
+    "name", ["training", "inference", "batch", "benchmark", "array", "alternatives", "nightly-benchmark"]
+)
 def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteConfig, film: Principal) -> None:
     path = repository / "configs" / "jobs" / f"{name}.yaml"
     data, lines = job_from_file(path)
@@ -168,6 +173,14 @@ def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteCo
     # The same job as JSON, as it travels to the API, is the same spec.
     travelled = json.loads(json.dumps(resolve_paths(data, repository)))
     assert job_from_mapping(travelled, source="job", lines=None, site=site, principal=drones) == spec
+
+
+def test_a_schedule_in_short_and_at_length(site: SiteConfig, operator: Principal) -> None:
+    short = parse(GOOD + 'schedule: "0  2 * * *"\n', site, operator)
+    assert short.schedule == Recurrence("0 2 * * *", site.time_zone, Misfire.ONCE)
+    long = parse(GOOD + 'schedule: {cron: "0 2 * * 1-5", zone: Asia/Shanghai, misfire: skip}\n', site, operator)
+    assert long.schedule == Recurrence("0 2 * * 1-5", "Asia/Shanghai", Misfire.SKIP)
+    assert parse(GOOD, site, operator).schedule is None
 
 
 # ---- bad ones ----------------------------------------------------------------------------------------------------
@@ -248,6 +261,38 @@ BAD: list[tuple[str, str, list[str]]] = [
     ),
     ("replicas of a batch job", GOOD + "replicas: 2\n", ["job.yaml:5: replicas: kind batch counts workers"]),
     ("workers of a service", SERVICE + "workers: 2\n", ["job.yaml:5: workers: kind inference counts replicas"]),
+    ("no cron", GOOD + "schedule: nightly\n", ["job.yaml:5: schedule: expected a cron expression of five fields"]),
+    (
+        "a bad hour",
+        GOOD + 'schedule: {cron: "0 25 * * *"}\n',
+        ["job.yaml:5: schedule.cron: expected a cron expression", "(bad hour); got '0 25 * * *'"],
+    ),
+    (
+        "a zone that is none",
+        GOOD + 'schedule: {cron: "0 2 * * *", zone: Asia/Shanghia}\n',
+        ["schedule.zone: expected the name of a time zone", "did you mean Asia/Shanghai"],
+    ),
+    (
+        "a misfire rule that is none",
+        GOOD + 'schedule: {cron: "0 2 * * *", misfire: later}\n',
+        ["schedule.misfire: expected one of once, skip; got 'later'"],
+    ),
+    ("a schedule without times", GOOD + "schedule: {zone: UTC}\n", ["job.yaml:5: schedule.cron: required"]),
+    (
+        "a recurring job after others",
+        GOOD + 'schedule: "0 2 * * *"\nafter: [7]\n',
+        ["job.yaml:6: after: names jobs of one time"],
+    ),
+    (
+        "a recurring job until a date",
+        GOOD + 'schedule: "0 2 * * *"\ndeadline: "2026-12-01T02:00+08:00"\n',
+        ["job.yaml:6: deadline: of a job with a schedule: a duration"],
+    ),
+    (
+        "a recurring service",
+        SERVICE + 'schedule: "0 2 * * *"\n',
+        ["job.yaml:5: schedule: kind inference has no end and so no next time"],
+    ),
     ("array of a service", SERVICE + "array: 2\n", ["job.yaml:5: array: kind inference cannot be an array"]),
     ("slo of a batch job", GOOD + "slo: {p99_ms: 5}\n", ["job.yaml:5: slo: is for kind inference"]),
     ("slo of zero", SERVICE + "slo: {p99_ms: 0}\n", ["job.yaml:5: slo.p99_ms: expected milliseconds", "got 0"]),
@@ -371,6 +416,22 @@ BAD: list[tuple[str, str, list[str]]] = [
     ),
     ("checkpoint as text", GOOD + "checkpoint: /c\n", ["job.yaml:5: checkpoint: expected a mapping", "got '/c'"]),
     (
+        "a signal that cannot be caught",
+        GOOD + "checkpoint: {dir: /c, signal: SIGKILL}\n",
+        ["checkpoint.signal: expected a signal that a program can be asked with", "SIGUSR1, SIGUSR2", "got 'SIGKILL'"],
+    ),
+    (
+        "a signal that means something else",
+        GOOD + "checkpoint: {dir: /c, signal: SIGCHLD}\n",
+        ["checkpoint.signal: expected a signal that a program can be asked with", "got 'SIGCHLD'"],
+    ),
+    ("a signal's number", GOOD + "checkpoint: {dir: /c, signal: 10}\n", ["checkpoint.signal: expected", "got 10"]),
+    (
+        "no time to go",
+        GOOD + "checkpoint: {dir: /c, kill_wait: 0s}\n",
+        ["checkpoint.kill_wait: expected a duration", "above 0"],
+    ),
+    (
         "grace too long",
         GOOD + "checkpoint: {dir: /c, grace: 2h}\n",
         ["checkpoint.grace: expected a duration", "to 3600 s"],
@@ -408,6 +469,13 @@ BAD: list[tuple[str, str, list[str]]] = [
         ["env.ASCEND_RT_VISIBLE_DEVICES: expected variables"],
     ),
     ("array of zero", GOOD + "array: 0\n", ["job.yaml:5: array: expected a whole number from 1 to 10000", "got 0"]),
+    (
+        "array with a bad limit",
+        GOOD + "array: {count: 10, limit: 0}\n",
+        ["job.yaml:5: array.limit: expected a whole number from 1 to 10000; got 0"],
+    ),
+    ("array without a count", GOOD + "array: {limit: 2}\n", ["job.yaml:5: array.count: required, and not given"]),
+    ("array of another kind", GOOD + "array: 10%2\n", ["1 to 10000, or {count: N, limit: HOW MANY AT A TIME}"]),
     ("array too long", GOOD + "array: 10001\n", ["job.yaml:5: array: expected a whole number from 1 to 10000"]),
     (
         "after a number that is no id",
@@ -564,7 +632,9 @@ SCALARS = st.one_of(
         ["any", "none", "H100 SXM", "training", "inference", "1m", "2GiB", "a.py:A", "normal", "/d", "\ud800"]
     ),
 )
-FIELDS = st.sampled_from([*JobShape.model_fields, *ResourcesShape.model_fields, "dir", "grace", "p99_ms", "min", "max"])
+FIELDS = st.sampled_from(
+    [*JobShape.model_fields, *ResourcesShape.model_fields, "dir", "grace", "signal", "p99_ms", "min", "max"]
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
@@ -608,3 +678,19 @@ def test_data_nested_without_end_is_refused(site: SiteConfig, operator: Principa
         data = {"resources": [data]}
     with pytest.raises(BadInput, match="nested more than"):
         job_from_mapping(data, source="job", lines=None, site=site, principal=operator)
+
+
+@pytest.mark.parametrize(
+    ("written", "signal", "kill_wait_s"),
+    [
+        ("", "SIGUSR1", 5.0),
+        (", signal: SIGUSR2", "SIGUSR2", 5.0),
+        (", signal: usr2, kill_wait: 0.5s", "SIGUSR2", 0.5),
+        (", signal: TERM, kill_wait: 1m", "SIGTERM", 60.0),
+    ],
+)
+def test_a_job_says_how_it_is_asked_to_save(
+    written: str, signal: str, kill_wait_s: float, site: SiteConfig, operator: Principal
+) -> None:
+    spec = parse(GOOD + f"checkpoint: {{dir: /c{written}}}\n", site, operator)
+    assert spec.checkpoint == Checkpoint("/c", 30.0, signal, kill_wait_s)

@@ -26,6 +26,7 @@ from scheduler.schema.site_models import PACKINGS
 def test_the_shipped_site(site: SiteConfig) -> None:
     assert (site.api, site.gateway) == (Listen("127.0.0.1", 7411), Listen("127.0.0.1", 7412))
     assert (site.node_site, site.device_sources, site.lease_s) == ("dongyang-subnode", ("nvml", "cpu"), 60.0)
+    assert (site.logs.keep_s, site.logs.cap_bytes) == (14 * 86_400.0, 64 << 20)
     assert site.simulated_nodes == (
         SimulatedNodes(
             *("sim-h100", 4, "dongyang-subnode", "H100 SXM", "nvidia", 8, 80 * 10**9, 128_000, 1 << 40),
@@ -333,6 +334,9 @@ BAD: list[tuple[str, str, str, list[str]]] = [
         ["film-studio.limits.queued_jobs: expected a whole number from 1 to 1000000; got 0"],
     ),
     ("local", "lease: 60s", "lease: 1s", ["lease: expected a duration", "from 5 s to 3600 s; got '1s'"]),
+    ("local", "keep: 14d", "keep: 5s", ["logs.keep: expected a duration", "got '5s'"]),
+    ("local", "cap: 64MiB", "cap: 1KiB", ["logs.cap: expected", "at least 64 KiB, or 0 for no cap", "got '1KiB'"]),
+    ("local", "cap: 64MiB", "caps: 64MiB", ["logs.caps: unknown field", "cap?"]),
     ("local", "100MB\n", "1MB\n", ["ray.object_store_memory: expected at least 75MiB"]),
     (
         "local",

@@ -19,8 +19,8 @@ Make = Callable[..., World]
 VIEW_FIELDS = {
     *("id", "seq", "name", "tenant", "kind", "priority_class", "state", "reason", "est_start_s", "submitted_s"),
     *("started_s", "ended_s", "attempt", "failures", "workers_min", "workers_max", "demand", "workers", "simulated"),
-    *("resume_from", "cause", "detail", "array_index", "after", "time_limit_s"),
-    *("deadline_s", "constraints", "reservation", "preemptions", "workers_wanted"),
+    *("resume_from", "cause", "detail", "array_index", "array_limit", "after", "after_any", "time_limit_s"),
+    *("deadline_s", "constraints", "reservation", "preemptions", "workers_wanted", "held"),
 }
 
 
@@ -34,6 +34,9 @@ VIEW_FIELDS = {
         (lambda s, job: s.dry_run(spec(), VIEWER), Forbidden),
         (lambda s, job: s.cancel(job, VIEWER, reason=""), Forbidden),
         (lambda s, job: s.cancel_jobs([job], VIEWER, reason=""), Forbidden),
+        (lambda s, job: s.hold_jobs([job], VIEWER, reason="x"), Forbidden),
+        (lambda s, job: s.release_jobs([job], VIEWER), Forbidden),
+        (lambda s, job: s.requeue_jobs([job], VIEWER, reason="x", hold=False), Forbidden),
         (lambda s, job: s.drain("n1", VIEWER, reason="x"), Forbidden),
         (lambda s, job: s.drain("n1", STUDIO, reason="x"), Forbidden),
         (lambda s, job: s.resume("n1", STUDIO), Forbidden),
@@ -249,7 +252,7 @@ def test_a_submission_that_is_stored_is_heard_of_whatever_goes_wrong_afterwards(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("scheduler.service.views.submitted_view", lambda job, now_s: 1 / 0)
+        patched.setattr("scheduler.service.views.submitted_view", lambda job: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             world.service.submit([spec()], OPERATOR)
     assert world.run().words("1") == "running"

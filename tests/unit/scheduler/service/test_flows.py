@@ -484,6 +484,7 @@ def test_running_shows_where_and_since_when(world: World) -> None:
             "address": None,
             "exit_code": None,
             "simulated": False,
+            "share_by": None,
         }
     ]
     assert view["started_s"] == world.clock.now_s()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from node_agent.messages import Forget, Prepare, RenewLease
-from scheduler.core.decisions import Policy
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import Conflict, SuanliError, Unavailable
 from scheduler.ports import Change, NodeDown
@@ -19,11 +17,10 @@ from scheduler.service.keeping import Keeping
 from scheduler.service.loop import CAPACITY
 from scheduler.service.outcome import Outcome
 from scheduler.store.sql import open_store
-from tests.fakes.fake_clock import FakeClock
-from tests.fakes.fake_engine import FakeEngine, node_facts
-from tests.fakes.fake_gateway import FakeGateway
+from tests.fakes.fake_engine import node_facts
 from tests.fakes.fake_store import FakeStore
-from tests.fakes.service_world import OPERATOR, SECRET, World, spec
+from tests.fakes.live_service import Live
+from tests.fakes.service_world import OPERATOR, World, spec
 
 Make = Callable[..., World]
 
@@ -241,40 +238,9 @@ def test_an_engine_that_raises_is_a_bug_and_not_the_end(caplog: pytest.LogCaptur
 # ---- threads -----------------------------------------------------------------------------------------------------
 
 
-class Live:
-    """A service in a thread on a real store."""
-
-    def __init__(self, url: str) -> None:
-        self.clock = FakeClock()
-        self.engine = FakeEngine(self.clock, node_facts("n1", 8))
-        self.store = open_store(url)
-        self.service = Service(
-            self.store,
-            self.engine,
-            FakeGateway(),
-            self.clock,
-            policy=Policy(),
-            priority_classes={"normal": 40},
-            lease_s=60.0,
-            secret=SECRET,
-            status_extra={},
-        )
-        self.service.start()
-
-    def until(self, job: str, state: str) -> None:
-        deadline = time.monotonic() + 20
-        while self.service.job(job, OPERATOR)["state"] != state:
-            assert time.monotonic() < deadline, f"job {job} did not become {state}"
-            threading.Event().wait(0.005)
-
-    def close(self) -> None:
-        self.service.close()
-        self.store.close()
-
-
 @pytest.fixture
 def live(tmp_path: object) -> Iterator[Live]:
-    live = Live(f"sqlite:///{tmp_path}/store.db")
+    live = Live(open_store(f"sqlite:///{tmp_path}/store.db"))
     yield live
     live.close()
     assert live.service.loop.bugs == 0
@@ -348,7 +314,7 @@ def test_a_full_queue_holds_up_who_reports_and_nobody_else(live: Live) -> None:
 
 
 def test_a_closed_service_answers_that_it_is_stopping(tmp_path: object) -> None:
-    live = Live(f"sqlite:///{tmp_path}/store.db")
+    live = Live(open_store(f"sqlite:///{tmp_path}/store.db"))
     live.close()
     with pytest.raises(Unavailable, match="stopping"):
         live.service.nodes(OPERATOR)

@@ -17,7 +17,7 @@ from tests.fakes.service_world import OPERATOR, World, spec
 Make = Callable[..., World]
 
 ROOM = Path(scheduler.service.__file__).parent
-MAY_KNOW_THREADS = {"loop.py", "control.py"}
+MAY_KNOW_THREADS = {"loop.py", "together.py"}
 REAL = {"threading", "concurrent", "time", "asyncio", "queue", "multiprocessing", "sched"}
 
 
@@ -38,7 +38,7 @@ def imported(path: Path) -> set[str]:
 def test_threads_and_real_time_stay_at_the_doors() -> None:
     found = {path.name: sorted(imported(path) & REAL) for path in sorted(ROOM.glob("*.py"))}
     assert {name for name, names in found.items() if names} == MAY_KNOW_THREADS
-    assert found["control.py"] == ["threading"]
+    assert found["together.py"] == ["threading"]
 
 
 @pytest.mark.parametrize("where", ["commit", "send", "ack", "publish"])

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from scheduler.core.demand import UNCONSTRAINED, Demand
-from scheduler.core.jobs import Running, Succeeded
+from scheduler.core.jobs import Hold, Running, Succeeded
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, Usage
 from scheduler.store import opening
 from scheduler.store.sql import SqlStore, open_store
 from scheduler.store.tables import SCHEMA_VERSION
@@ -91,7 +91,23 @@ def test_what_version_2_had_is_still_in_it_and_its_gang_is_billed_when_it_ends(t
         assert store.usage_records_between(0.0, 10.0) == [record]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+def test_what_version_3_had_is_still_in_it_and_its_jobs_can_be_held(tmp_path: Path) -> None:
+    hold = Hold("wang", "no data yet", 5.0, by_operator=True)
+    path = left_by(3, tmp_path)
+    with opened(path) as store:
+        runs, task, other = store.live_jobs()
+        assert isinstance(runs.state, Running)
+        assert [(job.id, job.held) for job in (runs, task, other)] == [("1", None), ("2.0", None), ("2.1", None)]
+        assert (store.drains(), len(store.usage_records("1"))) == ([Drain("n2", "fan", "wang", 3.0)], 1)
+        store.commit([Change(replace(task, held=hold), "held", 5.0)])
+        assert store.schedules() == []
+        store.set_schedule(Schedule("studio", "nightly", runs.spec, "li", False, 1.0, 9.0))
+    with opened(path) as store:
+        assert [schedule.spec for schedule in store.schedules()] == [runs.spec]
+        assert [job.held for job in store.live_jobs()] == [None, hold, None]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_it_is_then_as_one_that_was_made_new(version: int, tmp_path: Path) -> None:
     old = left_by(version, tmp_path)
     with opened(old), opened(tmp_path / "new" / "store.db"):

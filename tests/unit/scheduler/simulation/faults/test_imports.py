@@ -33,7 +33,7 @@ for name, module in sys.modules.items():
                 held_by.setdefault(value.__name__, set()).add(name)
 # The two doors for other threads, of which a service that runs without a thread opens none; and seeded chance.
 assert held_by == {
-    "threading": {"scheduler.service.control", "scheduler.service.loop"},
+    "threading": {"scheduler.service.loop", "scheduler.service.together"},
     "time": {"scheduler.service.loop"},
     "random": {"scheduler.simulation.faults.network"},
 }, held_by
