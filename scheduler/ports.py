@@ -134,6 +134,15 @@ def task_ids(number: str, spec: JobSpec) -> list[str]:
     return [f"{number}.{index}" for index in range(spec.array_size)] if spec.array_size else [number]
 
 
+@dataclass(frozen=True, slots=True)
+class WriteFigures:
+    """Transactions since the store was opened, and how long they took: from the wish to write to durability."""
+
+    count: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
+
+
 class Store(Protocol):
     """Durable when a call returns. Raises scheduler.errors.Unavailable when it cannot be (disk full, locked, gone):
     then nothing of that call was kept, or it counts as if nothing was: a commit that was kept although its answer was
@@ -241,6 +250,10 @@ class Store(Protocol):
 
     def set_usage(self, usage: Usage) -> None:
         """In place of what was kept before."""
+        ...
+
+    def writes(self) -> Mapping[str, WriteFigures]:
+        """Of the service's own writes ("commits"), and of submissions ("submissions"). A simulated one has none."""
         ...
 
     def close(self) -> None: ...

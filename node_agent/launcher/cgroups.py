@@ -49,6 +49,8 @@ class OsControlGroups:
     def __init__(self, trees: Sequence[_Tree], earlier: Sequence[Path], notebook: Path, why: str, say: Say) -> None:
         self._trees = tuple(trees)
         self._parents = tuple(dict.fromkeys([*(tree.parent for tree in trees), *earlier]))
+        self._names = tuple(map(str, self._parents))  # paths are put together for each run: as text, which is quicker
+        self._held: set[str] = set()  # groups that have been given a limit of memory
         self._notebook = notebook
         self._say = say
         has = {controller for tree in trees for controller in tree.controllers}
@@ -98,8 +100,9 @@ class OsControlGroups:
         limited = [tree for tree in self._trees if any(asked[controller] for controller in tree.controllers)]
         try:
             for tree in limited:
-                _make(tree.parent / group)
-                _enter(tree, tree.parent / group)
+                directory = f"{tree.parent}/{group}"
+                _make(directory)
+                _enter(tree, directory)
         except OSError as error:
             self._say(f"a run goes without limits of the kernel's: {error}")
             self._go_back(limited)
@@ -120,21 +123,23 @@ class OsControlGroups:
         for controller in tree.controllers:
             if asked[controller]:
                 try:
-                    _limit(tree.parent / group, tree.version, controller, asked[controller])
+                    _limit(f"{tree.parent}/{group}", tree.version, controller, asked[controller])
+                    if controller == "memory":
+                        self._held.add(group)
                 except OSError as error:
                     self._say(f"a run's limit of {controller} could not be set: {error}")
 
     def _go_back(self, trees: Sequence[_Tree]) -> None:
         for tree in trees:
             try:
-                _enter(tree, tree.own)
+                _enter(tree, str(tree.own))
             except OSError as error:  # somebody has just removed it, for nobody was in it
                 self._say(f"{tree.own} cannot be entered again: {error}")
-                _make(tree.parent / HOME)
-                _enter(tree, tree.parent / HOME)
+                _make(f"{tree.parent}/{HOME}")
+                _enter(tree, f"{tree.parent}/{HOME}")
 
     def holds_memory(self, group: str) -> bool:
-        return any(_limits_memory(directory) for directory in self._directories(group))
+        return group in self._held or any(_limits_memory(directory) for directory in self._directories(group))
 
     def memory_kills(self, group: str) -> int:
         """How many of its processes the kernel has killed because it was at its limit."""
@@ -152,7 +157,17 @@ class OsControlGroups:
 
     def remove(self, group: str) -> bool:
         """False while something in it has not ended yet."""
-        return all(_remove(directory) for directory in self._directories(group))
+        gone = True
+        for parent in self._names:
+            try:
+                _unmake(f"{parent}/{group}")
+            except FileNotFoundError:
+                pass  # it had no group in this tree
+            except OSError:
+                gone = _remove(Path(parent, group)) and gone
+        if gone:
+            self._held.discard(group)
+        return gone
 
     def names(self) -> list[str]:
         """Of all groups that are there, those of an earlier launcher among them."""
@@ -185,24 +200,24 @@ def _prepared(place: Place, name: str) -> _Tree:
     # Others live beside: where nobody has given this part of the tree to us, nothing of it is switched.
     if place.version == 2 and (_delegated(place.directory) or place.directory.parent == place.directory):
         _switch_on(place.directory, place.controllers)
-    _make(parent)
+    _make(str(parent))
     try:
         if place.version == 2:
             _switch_on(parent, place.controllers)
-        _make(parent / PROBE)
+        _make(f"{parent}/{PROBE}")
         try:
             works: list[Controller] = []
             trouble: OSError | None = None
             for controller in place.controllers:
                 try:
-                    _limit(parent / PROBE, place.version, controller, PROBE_VALUES[controller])
+                    _limit(f"{parent}/{PROBE}", place.version, controller, PROBE_VALUES[controller])
                     works.append(controller)
                 except OSError as error:
                     trouble = error
             if not works:
                 raise trouble or OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
         finally:
-            _unmake(parent / PROBE)
+            _unmake(f"{parent}/{PROBE}")
         return _Tree(parent, place.own, place.version, tuple(works))
     except OSError:
         _remove(parent)
@@ -221,7 +236,7 @@ def _switch_on(directory: Path, controllers: Sequence[Controller]) -> None:
     """Each by itself: what cannot be had is found missing when a limit is set."""
     for controller in controllers:
         with contextlib.suppress(OSError):
-            _write(directory / "cgroup.subtree_control", f"+{controller}")
+            _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
 
 
 def _noted(notebook: Path) -> list[Path]:
@@ -243,42 +258,42 @@ def _note(notebook: Path, parents: Sequence[Path]) -> None:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def _make(directory: Path) -> None:
+def _make(directory: str) -> None:
     """The kernel puts its files into it."""
-    directory.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory)
 
 
-def _unmake(directory: Path) -> None:
+def _unmake(directory: str) -> None:
     """And takes them away with it, where nothing lives in it."""
-    directory.rmdir()
+    os.rmdir(directory)
 
 
-def _enter(tree: _Tree, directory: Path) -> None:
+def _enter(tree: _Tree, directory: str) -> None:
     """With the one thread that this process has: version 1 can move it without stopping the forks of the machine."""
-    _write(directory / ("tasks" if tree.version == 1 else "cgroup.procs"), 0)
+    _write(f"{directory}/{'tasks' if tree.version == 1 else 'cgroup.procs'}", 0)
 
 
-def _limit(directory: Path, version: int, controller: Controller, value: int) -> None:
+def _limit(directory: str, version: int, controller: Controller, value: int) -> None:
     """`value`: bytes of memory, or thousandths of a CPU. In peaks a run may use what it left in the period before."""
     quota_us = max(LEAST_QUOTA_US, value * PERIOD_US // MILLI)
     match controller, version:
         case "memory", 2:
-            _write(directory / "memory.swap.max", 0, optional=True)
-            _write(directory / "memory.oom.group", 1, optional=True)
-            _write(directory / "memory.max", value)
+            _write(f"{directory}/memory.swap.max", 0, optional=True)
+            _write(f"{directory}/memory.oom.group", 1, optional=True)
+            _write(f"{directory}/memory.max", value)
         case "memory", _:
-            _write(directory / "memory.limit_in_bytes", value)
-            _write(directory / "memory.memsw.limit_in_bytes", value, optional=True)
+            _write(f"{directory}/memory.limit_in_bytes", value)
+            _write(f"{directory}/memory.memsw.limit_in_bytes", value, optional=True)
         case "cpu", 2:
-            _write(directory / "cpu.max", f"{quota_us} {PERIOD_US}")
-            _write(directory / "cpu.max.burst", quota_us, optional=True)
+            _write(f"{directory}/cpu.max", f"{quota_us} {PERIOD_US}")
+            _write(f"{directory}/cpu.max.burst", quota_us, optional=True)
         case _:
-            _write(directory / "cpu.cfs_period_us", PERIOD_US)
-            _write(directory / "cpu.cfs_quota_us", quota_us)
-            _write(directory / "cpu.cfs_burst_us", quota_us, optional=True)
+            _write(f"{directory}/cpu.cfs_quota_us", quota_us)  # the period is PERIOD_US without a word
+            _write(f"{directory}/cpu.cfs_burst_us", quota_us, optional=True)
 
 
-def _write(path: Path, value: int | str, *, optional: bool = False) -> None:
+def _write(path: str, value: int | str, *, optional: bool = False) -> None:
     """O_CREAT is not among the flags: a file that the kernel does not offer must not be made, nor can it be."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -320,7 +335,7 @@ def _members(directory: Path) -> list[int]:
 def _remove(directory: Path) -> bool:
     """Whether it is gone. A run that may make groups itself may have left some in it."""
     try:
-        _unmake(directory)
+        _unmake(str(directory))
     except FileNotFoundError:
         return True
     except OSError:
@@ -328,7 +343,7 @@ def _remove(directory: Path) -> bool:
         if not inner or not all(_remove(each) for each in inner):
             return False
         try:
-            _unmake(directory)
+            _unmake(str(directory))
         except OSError:
             return False
     return True

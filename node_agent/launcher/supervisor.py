@@ -332,8 +332,11 @@ class Supervisor:
 
     def _leave(self, group: str) -> None:
         """Of a run that has ended: whatever is in it goes, and then the group itself."""
-        self._groups.kill(group)
-        if self._groups.remove(group):
+        gone = self._groups.remove(group)  # mostly nothing is left in it
+        if not gone:
+            self._groups.kill(group)
+            gone = self._groups.remove(group)
+        if gone:
             self._leaving.discard(group)
         else:
             self._leaving.add(group)

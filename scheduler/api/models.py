@@ -575,6 +575,7 @@ class PassTimesView(Shape):
     """How long the service's batches took, from the first look at what was handed in to the last command sent."""
 
     count: int = Field(description="batches since the service was started in which something was done")
+    total_s: float
     last_s: float | None
     p50_s: float | None = Field(description="of the last few thousand")
     p99_s: float | None = Field(description="of the last few thousand")
@@ -590,6 +591,39 @@ class LoopView(Shape):
     pass_s: PassTimesView
 
 
+class WriteFiguresView(Shape):
+    """Transactions since the service was started, from the wish to write to durability."""
+
+    count: int
+    total_s: float
+    longest_s: float
+
+
+class HistogramView(Shape):
+    """`buckets`: [upper bound in seconds, how many were no longer]; the last is without a bound."""
+
+    count: int
+    total_s: float
+    buckets: list[tuple[float | None, int]]
+
+
+class DispatchView(Shape):
+    """Since the service was started. `starting_s`: from the committed decision to start a job to the news that every
+    worker runs; `waited_s`: from submission to the first start."""
+
+    commands: int = Field(description="sent to nodes, renewals of leases left out")
+    started: int
+    requeued: int
+    ended: dict[str, int]
+    starting_s: HistogramView
+    waited_s: HistogramView
+
+
+class DeviceCountsView(Shape):
+    total: int
+    used_milli: int
+
+
 class StatusAnswer(Answer):
     version: str
     service_pid: int
@@ -599,6 +633,10 @@ class StatusAnswer(Answer):
     epoch: int
     agents: list[AgentView]
     jobs: dict[str, int] = Field(description="live jobs by state")
+    nodes: dict[str, int] = Field(description="nodes by state")
+    devices: dict[Literal["real", "simulated"], DeviceCountsView] = Field(description="on nodes that answer")
+    dispatch: DispatchView
+    writes: dict[Literal["commits", "submissions"], WriteFiguresView]
     fragmentation: FragmentationView
     store: str
     loop: LoopView

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
+from node_agent import exporter
 from scheduler.api.answers import answer, encoded
 from scheduler.api.context import Caller, Context, NodeName, Operator, Overseer, bearer
-from scheduler.api.job_routes import ENDED, STATES
+from scheduler.api.metrics import prometheus_text
 from scheduler.api.models import (
     CloseDownAnswer,
     ConfigAnswer,
@@ -23,6 +22,7 @@ from scheduler.api.models import (
 
 router = APIRouter(dependencies=[Depends(bearer)])
 open_router = APIRouter()
+PROMETHEUS = "text/plain; version=0.0.4"
 
 
 @open_router.get("/v1/health", response_model=HealthAnswer, tags=["service"])
@@ -88,24 +88,20 @@ async def config(_by: Caller, context: Context) -> Response:
 @router.get("/metrics", response_class=Response, tags=["service"])
 async def metrics(by: Overseer, context: Context) -> Response:
     """Counts for Prometheus, in its text format."""
-    facts = await context.rooms.commands.call(lambda: context.control.status(by))
-    text = prometheus_text(facts["jobs"], version=context.version)
-    return Response(text, media_type="text/plain; version=0.0.4")
+
+    def work() -> str:
+        return prometheus_text(context.control.status(by), context.control.tenants(by)["tenants"])
+
+    return Response(await context.rooms.commands.call(work), media_type=PROMETHEUS)
 
 
-def prometheus_text(jobs_by_state: Mapping[str, int], *, version: str) -> str:
-    """Every live state has a line, also at 0: a series that comes and goes cannot be alerted on."""
-    counts = dict.fromkeys((state for state in STATES if state not in ENDED), 0) | dict(jobs_by_state)
-    lines = [
-        "# HELP suanli_jobs Jobs that have not ended, by state.",
-        "# TYPE suanli_jobs gauge",
-        *(f'suanli_jobs{{state="{_label(state)}"}} {count}' for state, count in counts.items()),
-        "# HELP suanli_build_info The running version.",
-        "# TYPE suanli_build_info gauge",
-        f'suanli_build_info{{version="{_label(version)}"}} 1',
-    ]
-    return "\n".join(lines) + "\n"
+@router.get("/metrics/devices", response_class=Response, tags=["service"])
+async def device_metrics(by: Overseer, context: Context) -> Response:
+    """The last readings of all devices for Prometheus. Apart from /metrics, as there may be very many."""
 
+    def work() -> str:
+        nodes = context.control.nodes(by)["nodes"]
+        models = {device["uuid"]: device["model"] for node in nodes for device in node["devices"]}
+        return exporter.render({node["name"]: node["readings"] for node in nodes}, models)
 
-def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return Response(await context.rooms.commands.call(work), media_type=PROMETHEUS)

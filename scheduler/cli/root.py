@@ -33,6 +33,8 @@ class Verb:
 VERBS: Mapping[str, Verb] = {
     "up": Verb("up:up", "Start the service, Ray and this machine's node."),
     "standby": Verb("standby:standby", "Stand by for another machine's service, and take over."),
+    "stay": Verb("stay:stay", "As up, staying in the foreground: for systemd."),
+    "gateway": Verb("gateway:gateway", "Run one more gateway, near its users."),
     "down": Verb("down:down", "Stop all of it and leave nothing behind."),
     "submit": Verb("submit:submit", "Submit a job from a file or from flags."),
     "queue": Verb("queue:queue", "List jobs, and why the waiting ones wait."),

@@ -53,7 +53,7 @@ def serve(home: Home, started: Started) -> None:
     from scheduler.cli.leading import Door, end_on_sigterm, lead, may_lead, start_over
     from scheduler.engine.driver import RayDriver
     from scheduler.engine.ray_engine import RayEngine
-    from scheduler.gateway.control import HttpGatewayControl
+    from scheduler.gateway.control import EveryGateway, HttpGatewayControl
     from scheduler.ports import Principal
     from scheduler.schema.cron import next_after
     from scheduler.schema.jobfile import job_from_mapping
@@ -84,8 +84,12 @@ def serve(home: Home, started: Started) -> None:
         lease_s=site.lease_s,
         clock=clock,
     )
-    gateway = HttpGatewayControl(
-        started.gateway, home.secret("gateway_control"), ca_file=Path(started.ca_file) if started.ca_file else None
+    ca_file = Path(started.ca_file) if started.ca_file else None
+    gateway = EveryGateway(
+        [
+            HttpGatewayControl(url, home.secret("gateway_control"), ca_file=ca_file)
+            for url in (started.gateway, *site.more_gateways)
+        ]
     )
     service = Service(
         store,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -87,7 +88,12 @@ def check(home: Home, site: SiteConfig) -> None:
             " file of both",
             field="node.name",
         )
-    for name in COPIED:
+    check_copies(home, COPIED)
+
+
+def check_copies(home: Home, names: Sequence[str]) -> None:
+    """What was to be copied from the home of the running service."""
+    for name in names:
         path = home.path / name
         if not path.is_file():
             raise BadInput(f"{path} is missing: copy {name} from the home of the running service", field=name)

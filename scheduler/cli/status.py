@@ -27,6 +27,39 @@ def stranded(fragmentation: Mapping[str, Any]) -> str:
     return ", ".join(told) or "nothing is idle"
 
 
+def passes_text(passes: Mapping[str, Any]) -> str:
+    """`last 0.8 ms, 99% within 12 ms, longest 81 ms, of 5120`."""
+    if not passes["count"]:
+        return "none yet"
+    last, p99, longest = (words.milliseconds(passes[name]) for name in ("last_s", "p99_s", "longest_s"))
+    return f"last {last}, 99% within {p99}, longest {longest}, of {passes['count']}"
+
+
+def commits_text(writes: Mapping[str, Any]) -> str:
+    """`412 in 1.2 ms each, longest 30 ms; 88 of submissions in 3 ms each, longest 21 ms`."""
+    told = []
+    for of, figures in writes.items():
+        if figures["count"]:
+            mean = words.milliseconds(figures["total_s"] / figures["count"])
+            which = "" if of == "commits" else f" of {of}"
+            told.append(f"{figures['count']}{which} in {mean} each, longest {words.milliseconds(figures['longest_s'])}")
+    return "; ".join(told)
+
+
+def dispatch_text(dispatch: Mapping[str, Any]) -> str:
+    """`104 started, 5.1 ms on average from decision to news; 2 requeued`."""
+    if not dispatch["started"]:
+        return "nothing has started yet"
+    timed = dispatch["starting_s"]
+    mean = (
+        ""
+        if not timed["count"]
+        else f", {words.milliseconds(timed['total_s'] / timed['count'])} on average from decision to news"
+    )
+    requeued = f"; {dispatch['requeued']} requeued" if dispatch["requeued"] else ""
+    return f"{dispatch['started']} started{mean}{requeued}"
+
+
 @click.command()
 @output_option
 def status(output: str) -> None:
@@ -46,6 +79,9 @@ def status(output: str) -> None:
             ("store", answer["store"]),
             ("jobs", counts or "none waits or runs"),
             ("stranded", stranded(answer["fragmentation"])),
+            ("passes", passes_text(answer["loop"]["pass_s"])),
+            ("commits", commits_text(answer["writes"])),
+            ("dispatch", dispatch_text(answer["dispatch"])),
             ("cannot keep", answer["loop"]["store_error"]),
             ("bugs met", f"{answer['loop']['bugs']}: see the service's log" if answer["loop"]["bugs"] else ""),
         ]

@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600}h"
 
 
+def milliseconds(seconds: float) -> str:
+    """`0.81 ms`, `12 ms`, `1.2 s`: two digits."""
+    return f"{seconds:.2g} s" if seconds >= 1 else f"{float(f'{seconds * 1000:.2g}'):g} ms"
+
+
 def moment(at_s: float | None) -> str:
     """Local time to the second, or nothing."""
     return "" if at_s is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_s))

@@ -41,22 +41,29 @@ def changes_for(planning: Pass, job: PendingJob) -> tuple[Change, ...]:
         return ()
     free = planning.open_to(job)
     shape = planning.queue.waiting.kind_of(job.job_id).shape
-    where = planning.where(planning.found_of(shape))
-    closed = planning.closed_to(job.alternatives)
-    if closed is not None:
-        excluded = where.get("excluded")
-        where = {**where, "excluded": closed if excluded is None else closed | excluded}
+    open_to_all = planning.where(planning.found_of(shape))
+    where = _without_closed(planning, open_to_all, job.alternatives)
     if fits(planning.plain, free, job.alternatives, job.workers_min, **where):
         return ()
     found: list[Change] = []
-    for change in _all(planning, job, free, where):
+    for change in _all(planning, job, free, where, open_to_all):
         found.append(change)
         if len(found) == _MOST_CHANGES:
             break
     return tuple(found)
 
 
-def _all(planning: Pass, job: PendingJob, free: FreeColumns, where: Where) -> Iterator[Change]:
+def _without_closed(planning: Pass, where: Where, alternatives: tuple[Demand, ...]) -> Where:
+    """Without backfill a pool of which a job ahead keeps a part is closed as a whole to those behind it."""
+    closed, pool = planning.closed_to(alternatives), planning.pools.nodes_of(alternatives)
+    if closed is None or not bool((closed & pool).any()):
+        return where
+    excluded = where.get("excluded")
+    return {**where, "excluded": pool if excluded is None else pool | excluded}
+
+
+def _all(planning: Pass, job: PendingJob, free: FreeColumns, where: Where, open_to_all: Where) -> Iterator[Change]:
+    """`where`: for the job as it is; `open_to_all`: the same before what is closed to its demand is left out."""
     pools = planning.plain
     placeable = how_many(pools, free, job.alternatives, job.workers_min, **where)
     if placeable:
@@ -64,7 +71,7 @@ def _all(planning: Pass, job: PendingJob, free: FreeColumns, where: Where) -> It
     models = 0
     for change, alternatives in _other_demands(planning, job):
         if (change.kind != "device" or models < _MOST_MODELS) and fits(
-            pools, free, alternatives, job.workers_min, **where
+            pools, free, alternatives, job.workers_min, **_without_closed(planning, open_to_all, alternatives)
         ):
             models += change.kind == "device"
             yield change

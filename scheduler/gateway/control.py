@@ -24,6 +24,23 @@ TIMEOUT_S = 5.0
 log = logging.getLogger(__name__)
 
 
+class EveryGateway:
+    """ports.GatewayControl for several: each is sent every table, and none waits for another."""
+
+    def __init__(self, controls: Sequence[HttpGatewayControl]) -> None:
+        self._controls = tuple(controls)
+
+    def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
+        for control in self._controls:
+            control.publish(routes, epoch=epoch)
+
+    def close(self) -> None:
+        for control in self._controls:
+            control.tell_to_end()
+        for control in self._controls:
+            control.close()
+
+
 class HttpGatewayControl:
     """ports.GatewayControl over HTTP. `base_url` as in client.json; `ca_file` for a gateway with TLS of our own CA."""
 
@@ -68,11 +85,15 @@ class HttpGatewayControl:
         with self._changed:
             return self._changed.wait_for(lambda: self._arrived == self._number, timeout_s)
 
-    def close(self) -> None:
-        """End the thread; a table that has not arrived stays unsent."""
+    def tell_to_end(self) -> None:
+        """A table that has not arrived stays unsent."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the thread."""
+        self.tell_to_end()
         self._thread.join(TIMEOUT_S + 1.0)
 
     def _run(self) -> None:

@@ -358,6 +358,7 @@ def _site_config(
         path=path,
         api=Listen(local.api.host, local.api.port),
         gateway=Listen(local.gateway.host, local.gateway.port),
+        more_gateways=local.gateway.also,
         tls=None if local.tls is None else Tls(path.parent / local.tls.cert, path.parent / local.tls.key),
         store_url=local.store,
         node_name=local.node.name,

@@ -208,4 +208,5 @@ class SiteConfig:
     node_rack: str | None = None
     node_labels: tuple[tuple[str, str], ...] = ()
     time_zone: str = "UTC"  # of recurring jobs that name none
+    more_gateways: tuple[str, ...] = ()  # URLs of those elsewhere that are sent the routing table too
     logs: LogSettings = LogSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
@@ -101,6 +102,21 @@ class ListenShape(Shape):
     port: Port
 
 
+def _as_gateways(value: object) -> tuple[str, ...]:
+    words = "a list of other gateways' URLs such as [https://10.0.2.1:7412], 100 at most"
+    if not isinstance(value, list) or len(value) > 100 or not all(isinstance(item, str) for item in value):
+        raise expected(words)
+    for item in value:
+        where = urlsplit(item)
+        if where.scheme not in ("http", "https") or not where.hostname or where.path.strip("/"):
+            raise expected(words)
+    return tuple(item.rstrip("/") for item in value)
+
+
+class GatewayShape(ListenShape):
+    also: Annotated[tuple[str, ...], PlainValidator(_as_gateways)] = ()
+
+
 class TlsShape(Shape):
     cert: Text
     key: Text
@@ -171,7 +187,7 @@ class LocalShape(Shape):
     name: ConfigName
     include: IncludeShape
     api: ListenShape
-    gateway: ListenShape
+    gateway: GatewayShape
     tls: TlsShape | None = None
     store: Annotated[str | None, PlainValidator(_as_store_url)] = None
     node: NodeShape

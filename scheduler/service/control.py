@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from node_agent.messages import LogChunk
 from scheduler.core import transitions
@@ -443,12 +443,20 @@ class Service:
 
         def ask(state: ServiceState) -> Json:
             fragmentation = views.fragmentation_view(state)
-            return {"epoch": state.epoch, "jobs": views.counts(state), "fragmentation": fragmentation}
+            return {
+                "epoch": state.epoch,
+                "jobs": views.counts(state),
+                "nodes": views.node_counts(state),
+                "devices": views.device_counts(state),
+                "fragmentation": fragmentation,
+                "dispatch": loop.tallies.figures(),
+            }
 
         return {
             **self._status_extra,
             **loop.call(ask),
             "agents": list(self._engine.agents()),
+            "writes": {of: asdict(figures) for of, figures in self._store.writes().items()},
             "loop": {
                 "bugs": loop.bugs,
                 "store_error": loop.store_error,

@@ -21,6 +21,7 @@ from scheduler.service.outcome import Event, Outcome
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.state import ServiceState
 from scheduler.service.steps import RETRY_S, Inbox, Question, Request, ServiceSteps
+from scheduler.service.tallies import Tallies
 
 T = TypeVar("T")
 
@@ -93,6 +94,11 @@ class ServiceLoop:
     def store_error(self) -> str | None:
         """Why nothing can be committed now."""
         return self._steps.store_error
+
+    @property
+    def tallies(self) -> Tallies:
+        """For the loop's thread: others ask by `call`."""
+        return self._steps.tallies
 
     @property
     def superseded_by(self) -> int | None:

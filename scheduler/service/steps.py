@@ -28,6 +28,7 @@ from scheduler.service import machine
 from scheduler.service.keeping import Keeping
 from scheduler.service.outcome import Event, JobsSubmitted, Outcome, ScheduleFired, Tick
 from scheduler.service.state import ServiceState, superseded_text
+from scheduler.service.tallies import Tallies
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class ServiceSteps:
         self.retry_s = retry_s
         self.bugs = 0
         """Unexpected exceptions and what had to be set aside so far; each is in the log with its event or job."""
+        self.tallies = Tallies()
         self.store_error: str | None = None
         """Why nothing can be committed now."""
         self._store = store
@@ -239,6 +241,7 @@ class ServiceSteps:
         self.bugs += batch.keeping.bugs
         # Before anything that was submitted later: it may name these jobs.
         self.inbox.put_first(list(batch.keeping.fired.values()))
+        self.tallies.committed(batch.out.changes)
         self._act(batch)
         return True
 
@@ -254,6 +257,7 @@ class ServiceSteps:
             commands = [command for command in commands if self._may_be_sent(batch, node, command)]
             if not commands:
                 continue
+            self.tallies.commands += sum(not isinstance(command, RenewLease) for command in commands)
             self._guarded(f"send to node {node}", lambda n=node, c=commands: self._engine.send(n, c))  # type: ignore[misc]
         for agent, seq in out.acks.items():
             self._guarded(f"acknowledge to {agent}", lambda a=agent, s=seq: self._engine.ack(a, s))  # type: ignore[misc]

@@ -240,12 +240,38 @@ def node_views(state: ServiceState, readings: Mapping[str, Json], now_s: float) 
     return [node_view(state, status, readings.get(status.name, {}), now_s) for status in known]
 
 
+def node_counts(state: ServiceState) -> dict[str, int]:
+    """Nodes by state, each state named."""
+    found = dict.fromkeys(("ready", "draining", "drained", "down"), 0)
+    for status in state.nodes.values():
+        if status.facts is not None:
+            found[_node_word(state, status)] += 1
+    return found
+
+
+def device_counts(state: ServiceState) -> Json:
+    """Of nodes that answer: how many devices there are, and how much of them is held. Real and simulated apart."""
+    found = {kind: {"total": 0, "used_milli": 0} for kind in ("real", "simulated")}
+    for status in state.nodes.values():
+        if status.facts is not None and status.up:
+            of = found["simulated" if status.facts.simulated else "real"]
+            of["total"] += len(status.facts.devices)
+            of["used_milli"] += state.cluster.used_milli(status.name)
+    return found
+
+
+def _node_word(state: ServiceState, status: NodeStatus) -> str:
+    if not status.up:
+        return "down"
+    if status.name not in state.drains:
+        return "ready"
+    return "draining" if state.cluster.jobs_on(status.name) or state.strays.get(status.name) else "drained"
+
+
 def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: float) -> Json:
     facts = status.facts
     assert facts is not None, status
     drain = state.drains.get(status.name)
-    busy = bool(state.cluster.jobs_on(status.name)) or bool(state.strays.get(status.name))
-    word = "down" if not status.up else "ready" if drain is None else "draining" if busy else "drained"
     notes = list(status.notes)
     if not status.up and status.detail:
         notes.append(status.detail)
@@ -256,7 +282,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
     return {
         "name": facts.name,
         "site": facts.site,
-        "state": word,
+        "state": _node_word(state, status),
         "simulated": facts.simulated,
         "address": facts.address,
         "devices": [

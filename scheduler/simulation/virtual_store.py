@@ -23,7 +23,7 @@ from scheduler.core.reasons import NotConsidered
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.errors import Superseded, Unavailable
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, task_ids
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, WriteFigures, task_ids
 
 Hook = Callable[[str], None]
 
@@ -296,6 +296,9 @@ class VirtualStore:
 
     def usage(self) -> Usage | None:
         return self.kept.usage
+
+    def writes(self) -> Mapping[str, WriteFigures]:
+        return {"commits": WriteFigures(), "submissions": WriteFigures()}
 
     def close(self) -> None:
         pass

@@ -23,7 +23,7 @@ from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage
+from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, WriteFigures
 from scheduler.store import job_rows, schedule_rows, submitting, tables, usage_rows
 from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
@@ -278,6 +278,9 @@ class SqlStore:
         """How many state changes are kept, for measurements of the store itself."""
         with self._read() as connection:
             return int(connection.execute(select(func.count()).select_from(tables.events)).scalar_one())
+
+    def writes(self) -> Mapping[str, WriteFigures]:
+        return self._writer.figures()
 
     def close(self) -> None:
         self.engine.dispose()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,6 +21,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, delete, select, update
 
 from scheduler.errors import Superseded, Unavailable
+from scheduler.ports import WriteFigures
 from scheduler.store import tables
 from scheduler.store.failures import first_line, translated
 
@@ -95,6 +96,7 @@ class Writer:
         self._may_be_in_doubt = engine.dialect.name != "sqlite"  # a file has no connection that could break
         self._turns = Turns()
         self._epoch: int | None = None
+        self._figures = {"commits": WriteFigures(), "submissions": WriteFigures()}
         self._doubt: Doubt | None = None
         self._kept_unheard: list[object] = []
         """Commits that were kept and whose caller was told that they were not: it tries again."""
@@ -116,6 +118,7 @@ class Writer:
         `same_as`: by this the same write is known when it is tried again after InDoubt. If it had been kept the first
         time, None is returned and `body` is not called.
         """
+        began_s = time.perf_counter()
         with self._turns.turn(behind=behind), translated(self._shown_url), self._engine.connect() as connection:
             transaction = connection.begin()
             try:
@@ -137,7 +140,17 @@ class Writer:
             if again:
                 self._kept_unheard.remove(same_as)
             del self._taken_back[: len(taken_back)]
+            self._took("submissions" if behind else "commits", time.perf_counter() - began_s)
             return done
+
+    def _took(self, what: str, seconds: float) -> None:
+        """Called in turn."""
+        before = self._figures[what]
+        longest_s = max(before.longest_s, seconds)
+        self._figures[what] = WriteFigures(before.count + 1, before.total_s + seconds, longest_s)
+
+    def figures(self) -> Mapping[str, WriteFigures]:
+        return dict(self._figures)
 
     def _enter(self, connection: Connection) -> int:
         """The number of this write. Settles what was in doubt: whoever wrote before has ended, as the row is ours."""

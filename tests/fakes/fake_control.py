@@ -9,14 +9,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
-from scheduler.ports import Json, Principal, ReservationRequest
+from scheduler.ports import Json, Principal, ReservationRequest, WriteFigures
 from scheduler.service.pass_times import PassTimes
+from scheduler.service.tallies import Tallies
 
 ENDED = ("succeeded", "failed", "cancelled")
 GIB = 1024**3
@@ -604,6 +606,10 @@ class FakeControl:
             "epoch": 5,
             "agents": [{"node": "edge-0", "pid": 11, "launcher_pid": 12, "nodes": ["edge-0"]}],
             "jobs": counts,
+            "nodes": {"ready": 1, "draining": 0, "drained": 0, "down": 0},
+            "devices": {"real": {"total": 8, "used_milli": 2_500}, "simulated": {"total": 0, "used_milli": 0}},
+            "dispatch": Tallies().figures(),
+            "writes": {of: asdict(WriteFigures()) for of in ("commits", "submissions")},
             "fragmentation": FRAGMENTATION,
             "store": "sqlite:///store.db",
             "loop": {"bugs": 0, "store_error": None, "backlog": 0, "pass_s": PassTimes().figures()},

@@ -62,6 +62,8 @@ def test_the_wheel_carries_code_and_configuration_but_no_tests(wheel: Path) -> N
         assert needed in names
     for needed in ("configs/local.yaml", "configs/hardware_catalogue.csv", "configs/jobs/training.yaml"):
         assert needed in names
+    for needed in ("systemd/suanli.service", "grafana/suanli.json", "prometheus/alerts.yaml"):
+        assert f"configs/{needed}" in names
     assert any(name.startswith("benchmarks/capacity/templates/") for name in names)
     assert not [name for name in names if name.startswith("tests/")]
 

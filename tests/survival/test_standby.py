@@ -24,6 +24,7 @@ from scheduler.store.sql import open_store
 from scheduler.tokens import issue
 from tests.fakes.postgres import PostgresServer
 from tests.fakes.processes import eventually
+from tests.survival.conftest import Figures
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TAKES_OVER_WITHIN_S = 10.0
@@ -142,7 +143,9 @@ def test_a_standby_refuses_everything_and_names_the_leader(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("number", TIMES)
-def test_a_leader_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(pair: Pair, number: int) -> None:
+def test_a_leader_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
+    pair: Pair, number: int, figures: Figures
+) -> None:
     pair.started()
     acknowledged = []
     for n in range(20):
@@ -150,7 +153,9 @@ def test_a_leader_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(pa
         assert answer is not None
         acknowledged.append(answer[1]["jobs"][0]["name"])
     pair.first.signal(signal.SIGKILL)
+    began_s = time.monotonic()
     eventually(pair.second.leads, "the standby leads", within_s=TAKES_OVER_WITHIN_S)
+    figures.saw("from the leader's SIGKILL to the standby's first answer", time.monotonic() - began_s)
     status = pair.second.answer()
     assert status is not None
     assert status[1]["epoch"] == 2
@@ -165,12 +170,16 @@ def test_a_leader_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(pa
 
 
 @pytest.mark.parametrize("number", TIMES)
-def test_a_leader_that_is_stopped_is_replaced_and_refused_when_it_goes_on(pair: Pair, number: int) -> None:
+def test_a_leader_that_is_stopped_is_replaced_and_refused_when_it_goes_on(
+    pair: Pair, number: int, figures: Figures
+) -> None:
     """Its process lives and its connections are open: only its silence tells. When it goes on, it believes it leads."""
     pair.started()
     assert pair.first.submit("before") is not None
     pair.first.signal(signal.SIGSTOP)
+    began_s = time.monotonic()
     eventually(pair.second.leads, "the standby leads", within_s=TAKES_OVER_WITHIN_S)
+    figures.saw("from the leader's SIGSTOP to the standby's first answer", time.monotonic() - began_s)
     assert pair.second.submit("meanwhile") is not None
     pair.first.signal(signal.SIGCONT)
     answer = pair.first.submit("too late")  # None: it has closed its door already

@@ -122,7 +122,8 @@ def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("cgroup.subtree_control", "cgroup.procs"):
         (root / name).write_text("")
 
-    def make(directory: Path) -> None:
+    def make(path: str) -> None:
+        directory = Path(path)
         if directory.exists():
             return
         directory.mkdir()
@@ -185,8 +186,8 @@ def test_a_controller_that_is_not_to_be_had_is_not_claimed(drawn: Path, tmp_path
 
 
 def test_a_place_that_may_not_be_written_is_said(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def denied(directory: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(directory))
+    def denied(directory: str) -> None:
+        raise PermissionError(13, "Permission denied", directory)
 
     monkeypatch.setattr(cgroups, "_make", denied)
     groups = OsControlGroups.find("suanli-x", tmp_path / "cgroups", [].append, proc=tmp_path / "proc")
@@ -200,8 +201,8 @@ def test_where_a_group_cannot_be_made_just_now_the_run_goes_without(
     said: list[str] = []
     groups = OsControlGroups.find("suanli-x", tmp_path / "cgroups", said.append, proc=tmp_path / "proc")
 
-    def full(directory: Path) -> None:
-        raise OSError(28, "No space left on device", str(directory))
+    def full(directory: str) -> None:
+        raise OSError(28, "No space left on device", directory)
 
     monkeypatch.setattr(cgroups, "_make", full)
     with groups.entered("run-1", 1 << 30, 1000):

@@ -47,6 +47,7 @@ TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("GET", "/v1/status", None, (401, 401, 200, 403, 403, 200)),
     ("GET", "/v1/config", None, (401, 401, 200, 200, 200, 200)),
     ("GET", "/metrics", None, (401, 401, 200, 403, 403, 200)),
+    ("GET", "/metrics/devices", None, (401, 401, 200, 403, 403, 200)),
     ("GET", "/v1/health", None, (200, 200, 200, 200, 200, 200)),
     ("GET", "/docs", None, (200, 200, 200, 200, 200, 200)),
     ("GET", "/openapi.json", None, (200, 200, 200, 200, 200, 200)),

@@ -342,6 +342,20 @@ def test_metrics_count_jobs_in_every_state(site: Site) -> None:
     assert response.text.endswith("\n")
 
 
+def test_readings_of_devices_are_metrics_of_their_own(site: Site) -> None:
+    reading = {"value": 412.25, "unit": "watts", "at_s": 1.0, "quality": "simulated"}
+    missing = {"unavailable": "not supported"}
+    node = site.control.node_views["edge-0"]
+    uuid = node["devices"][0]["uuid"]
+    node["readings"] = {uuid: {"power_watts": reading, "clock_mhz": missing}}
+    text = get(site, "/metrics/devices").text
+    model = node["devices"][0]["model"]
+    assert text == (
+        "# TYPE suanli_device_power_watts gauge\n"
+        f'suanli_device_power_watts{{node="edge-0",device="{uuid}",model="{model}",simulated="true"}} 412.25\n'
+    )
+
+
 def test_the_docs_page_lists_every_operation_and_loads_nothing(site: Site) -> None:
     response = site.http.get("/docs")
     document = site.http.get("/openapi.json").json()

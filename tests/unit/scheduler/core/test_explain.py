@@ -231,3 +231,13 @@ def test_a_task_deep_in_an_array_is_expected_behind_the_tasks_before_it() -> Non
     assert {i: at_s for i, at_s in expected.items() if i < 60} == {0: start, 1: start, 2: start + 50, 11: start + 250}
     assert expected[60] == start + 30 * 50
     assert expected[79] is None  # too many to go through
+
+
+def test_without_backfill_nothing_smaller_helps_behind_a_job_that_waits_for_a_part_of_the_pool() -> None:
+    """It was told that it would start with one device, which is free, and did not."""
+    table = cluster(1, 3, prefix="a", site="south").nodes(1, 1, prefix="g", site="north").policy(backfill="none")
+    table.run("r1", "a0", 3).submit("j1", devices=1, site="south").submit("j2", devices=2)
+    table.plan()
+    assert table.explain("j2").changes == ()
+    table.submit("j3", devices=1)
+    assert table.plan().starts == ()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from scheduler.gateway.control import HttpGatewayControl
+from scheduler.gateway.control import EveryGateway, HttpGatewayControl
 from tests.fakes.fake_replica import FakeReplica, Request
 from tests.unit.scheduler.gateway.conftest import CONTROL, StartGateway, route
 from tests.unit.scheduler.gateway.test_app import closed_address
@@ -94,6 +94,22 @@ def test_a_service_that_was_replaced_steers_the_gateway_no_more(
     assert len([line for line in caplog.messages if "another service took over (epoch 5)" in line]) == 1
     assert gateway.put(epoch="x").status == 422
     assert gateway.put(epoch=5).status == 200
+
+
+def test_several_gateways_are_each_sent_the_table_and_none_waits_for_another(start_gateway: StartGateway) -> None:
+    first, second = start_gateway(), start_gateway()
+    steering = [
+        HttpGatewayControl(f"http://{address}", CONTROL, retry_s=0.02)
+        for address in (f"127.0.0.1:{first.port}", closed_address(), f"127.0.0.1:{second.port}")
+    ]
+    every = EveryGateway(steering)
+    every.publish([route("127.0.0.1:1")], epoch=3)
+    assert steering[0].wait_arrived(10)
+    assert steering[2].wait_arrived(10)
+    assert not steering[1].wait_arrived(0)
+    assert [len(gateway.service()["replicas"]) for gateway in (first, second)] == [1, 1]
+    every.close()
+    assert not any(one._thread.is_alive() for one in steering)
 
 
 def test_a_url_without_sense() -> None:
