@@ -34,6 +34,8 @@ from scheduler.backoff import Backoff
 
 GCS, RAYLET = "gcs_server", "raylet"
 NODE_ID = "--node_id="
+STEADY_S = 5.0
+"""A process that lived for so long was up. (A raylet ends itself whenever the head had given it up, after each cut.)"""
 QUICK_DEATHS = 6
 """So many deaths of one process in a row, each soon after its start, and starting it alone is taken not to help."""
 RAY_NODE_ID = "ray_node_id"
@@ -96,7 +98,8 @@ class Keeper:
         """Until something dies that cannot be started again alone: why Ray is dead."""
         self._note_node(raylet)
         beside = {child.pid for child in left_behind} - {raylet.pid}
-        parts = {part.pid: _Part(part, environment_of(part.pid), Backoff()) for part in (raylet, gcs) if part}
+        kept = [part for part in (raylet, gcs) if part]
+        parts = {part.pid: _Part(part, environment_of(part.pid), Backoff(steady_s=STEADY_S)) for part in kept}
         while True:
             pid, status = os.waitpid(-1, 0)
             part = parts.pop(pid, None)

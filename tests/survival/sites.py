@@ -51,7 +51,8 @@ class Site(Instance):
         self.marks.mkdir(mode=0o777)
         self.store_disk = _small_disk(directory / "disk")
         store = (self.store_disk or directory / "home") / "store.db"
-        super().__init__(directory, lease=f"{LEASE_S:g}s", store=f"sqlite:///{store}")
+        ray = {"address": _own_address(), "port": 0, "object_store_memory": "100MB", "network": "lan"}
+        super().__init__(directory, lease=f"{LEASE_S:g}s", store=f"sqlite:///{store}", ray=ray)
         self.store_file = store
         self._clock = _own_clock(directory)
 
@@ -263,9 +264,8 @@ class FarMachine:
             self.cable.plug_in()
         started = self.site.home.started()
         assert started is not None
-        port = started.ray_address.rpartition(":")[2]
         self._process = self._instance.popen(
-            *("node", "join", f"{_own_address()}:{port}", "--site", "edge-cloud", "--name", FAR),
+            *("node", "join", started.ray_address, "--site", "edge-cloud", "--name", FAR),
             *("--ray-token", str(self.site.home.secret_file("ray_token"))),
             prefix=self.cable.prefix if self.cable else (),
         )

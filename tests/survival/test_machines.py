@@ -4,7 +4,9 @@ leaves in good order. Where this does not run as root there is no cable to pull,
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -182,6 +184,56 @@ def _power_is_lost(site: Site, far: FarMachine, figures: Figures, *, at_once: bo
     assert (ended["state"], ended["attempt"], ended["failures"]) == ("succeeded", 2, 0), ended
     assert int(site.ends(job_id)[-1].text) >= 10  # it went on from its checkpoint
     site.can_start_jobs(resources=ON_FAR)
+
+
+MEETS = """
+import os, pathlib, socket, sys, time
+rank, where = int(os.environ["RANK"]), (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if rank == 0:
+    with socket.create_server(("", where[1])) as door:
+        peer, _ = door.accept()
+else:
+    until_s = time.monotonic() + 20
+    while True:
+        try:
+            peer = socket.create_connection(where, timeout=5)
+            break
+        except OSError:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+peer.sendall(os.environ["SUANLI_NODE"].encode())
+print(rank, "met", peer.recv(100).decode(), flush=True)
+name = "-".join(["met", os.environ["SUANLI_JOB_ID"], str(rank), os.environ["SUANLI_ATTEMPT"], str(os.getpid())])
+pathlib.Path(sys.argv[1], name).touch()
+if os.environ["SUANLI_ATTEMPT"] == "1":
+    peer.recv(1)  # until the other one ends
+    sys.exit(1)
+"""
+
+
+def test_a_gang_over_two_machines_meets_and_ends_together_when_a_worker_of_it_is_killed(
+    site: Site, far: FarMachine, times: int
+) -> None:
+    for _ in range(times):
+        _gang_over_two_machines(site)
+
+
+def _gang_over_two_machines(site: Site) -> None:
+    gang = {"kind": "training", "workers": 2, "one_per": "node", "retries": 1, "resources": ANY}
+    (job_id,) = site.post(site.spec(**gang, command=[sys.executable, "-c", MEETS, str(site.marks)]))
+
+    def met(attempt: int) -> list[int]:
+        names = [path.name.split("-") for path in site.marks.glob(f"met-{job_id}-*")]
+        return [int(pid) for _, _, _, tried, pid in sorted(names) if int(tried) == attempt]
+
+    first = eventually(lambda: len(met(1)) == 2 and met(1), within_s=40, what="the two meet")
+    nodes = {run["node"] for run in site.job(job_id)["workers"]}
+    assert nodes == {HERE, FAR}
+    os.kill(first[1], signal.SIGKILL)
+    eventually(lambda: len(met(2)) == 2, within_s=40, what="they meet again")
+    assert not alive(first)
+    ended = site.ended(job_id)
+    assert (ended["state"], ended["attempt"], ended["failures"]) == ("succeeded", 2, 1), ended
 
 
 @pytest.mark.nightly
