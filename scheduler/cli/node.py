@@ -38,6 +38,7 @@ from scheduler.errors import BadInput, Unavailable
 
 KEEPER = "keeper.json"
 LOOK_EVERY_S = 2.0
+HEAD_WITHIN_S = 10.0
 TELL_WITHIN_S = 15.0
 
 
@@ -86,16 +87,26 @@ def join(
             "home and `chmod 600` it)",
             field="--ray-token",
         )
-    try:
-        socket.create_connection((host, port), timeout=5).close()
-    except OSError as error:
-        raise Unavailable(
-            f"no Ray head answers at {head} ({error}); take the address from `suanli status` on the head"
-        ) from None
+    _wait_for(host, port)
     home = Home(Home.from_environment().path / "nodes" / name)
     with home.locked(), _termination_is_interruption():
         arguments = [f"--address={head}", *ray_arguments(home.runtime_dir / "r", object_store_mb * 1_000_000, told)]
         _stay(home, head, arguments, ray_token, f"{name} joins {head} at site {site}")
+
+
+def _wait_for(host: str, port: int) -> None:
+    """A machine that was just switched on may need seconds to find its way. Raises Unavailable."""
+    deadline = time.monotonic() + HEAD_WITHIN_S
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"no Ray head answers at {host}:{port} ({error}); take the address from `suanli status` on the head"
+                ) from None
+            time.sleep(0.2)
 
 
 def _own_labels(rack: str | None, labels: Sequence[str]) -> dict[str, str]:

@@ -37,7 +37,7 @@ NODE_ID = "--node_id="
 STEADY_S = 5.0
 """A process that lived for so long was up. (A raylet ends itself whenever the head had given it up, after each cut.)"""
 QUICK_DEATHS = 6
-"""So many deaths of one process in a row, each soon after its start, and starting it alone is taken not to help."""
+"""So often in a row it ended by itself, each time soon after its start, and starting it alone is taken not to help."""
 RAY_NODE_ID = "ray_node_id"
 """The file in the temporary directory that names the raylet's node."""
 LAST_CLUSTER = "ray_current_cluster"
@@ -64,6 +64,8 @@ class _Part:
     child: Child
     environment: Mapping[str, str]
     backoff: Backoff
+    killed: Backoff = field(default_factory=lambda: Backoff(longest_s=1.0))
+    """Of deaths from outside, which say nothing of whether it can live."""
     started_s: float = field(default_factory=time.monotonic)
 
 
@@ -106,7 +108,8 @@ class Keeper:
             if part is None:
                 continue  # a child of Ray's that is of no use to us (its client server), or one that it left
             name, how = part.child.program, f"pid {pid}, {in_words(status)}"
-            pause_s = part.backoff.after_death(time.monotonic() - part.started_s)
+            outside = is_from_outside(status)
+            pause_s = (part.killed if outside else part.backoff).after_death(time.monotonic() - part.started_s)
             if name == GCS and self._gcs_dir is None:
                 return f"the GCS died ({how}) and keeps no state that it could start from"
             if part.backoff.quick_deaths >= QUICK_DEATHS:
@@ -126,7 +129,7 @@ class Keeper:
             if name == RAYLET:
                 self._note_node(child)
             beside.add(child.pid)
-            parts[child.pid] = _Part(child, part.environment, part.backoff)
+            parts[child.pid] = _Part(child, part.environment, part.backoff, part.killed)
 
     def _set_aside(self, why: str) -> None:
         assert self._gcs_dir is not None
@@ -169,6 +172,11 @@ def in_words(status: int) -> str:
             return f"killed by {signal.Signals(number).name}"
         return f"killed by signal {number}"
     return f"exit code {os.waitstatus_to_exitcode(status)}"
+
+
+def is_from_outside(status: int) -> bool:
+    """Somebody (an operator, the kernel for want of memory) ended it: it did not end by itself."""
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGKILL, signal.SIGTERM)
 
 
 def become_reaper() -> None:

@@ -89,6 +89,18 @@ def test_a_killed_gcs_is_started_again_as_it_was_and_the_raylet_lives_on(home: P
     assert kept.process.poll() is None
 
 
+def test_a_gcs_that_is_killed_again_and_again_is_started_each_time_and_keeps_its_state(home: Path) -> None:
+    """It was once taken for one that cannot start, and the cluster was given up."""
+    kept = Kept(home)
+    kept.node()
+    gcs = kept.pid(keeper.GCS)
+    for _ in range(keeper.QUICK_DEATHS + 2):
+        os.kill(gcs, signal.SIGKILL)
+        gcs = kept.pid(keeper.GCS, but=gcs)
+    assert kept.process.poll() is None
+    assert kept.gcs_dir.exists()
+
+
 def test_a_killed_raylet_comes_back_as_another_node_without_its_old_workers(home: Path) -> None:
     kept = Kept(home)
     raylet, gcs = kept.pid(keeper.RAYLET), kept.pid(keeper.GCS)
