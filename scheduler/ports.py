@@ -432,7 +432,7 @@ class ReservationRequest:
 
 
 class ServiceControl(Protocol):
-    """What the API asks of the service. Thread-safe; each answer is ready to be JSON, documented in api/models.py.
+    """What the API asks of the service. Thread-safe; each answer is ready to be JSON, documented in scheduler/api.
 
     All raise scheduler.errors.SuanliError. `job_id` may be `last`: the newest job that the principal may see.
     Tenants see and touch only their own jobs (others' are NotFound); operators and viewers see all.

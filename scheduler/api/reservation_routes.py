@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from scheduler.api.answers import answer, encoded
 from scheduler.api.context import Caller, Context, Operator, bearer
-from scheduler.api.models import ReservationAnswer, ReservationsAnswer, ReserveRequest
+from scheduler.api.site_models import ReservationAnswer, ReservationsAnswer, ReserveRequest
 from scheduler.errors import NotFound
 from scheduler.ports import ReservationRequest
 

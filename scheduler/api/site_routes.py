@@ -9,7 +9,7 @@ from node_agent import exporter
 from scheduler.api.answers import answer, encoded
 from scheduler.api.context import Caller, Context, NodeName, Operator, Overseer, bearer
 from scheduler.api.metrics import prometheus_text
-from scheduler.api.models import (
+from scheduler.api.site_models import (
     CloseDownAnswer,
     ConfigAnswer,
     DrainRequest,

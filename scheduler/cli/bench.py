@@ -218,14 +218,10 @@ def simulator(context: click.Context, seed: int, quick: bool, output: str) -> No
         about = answer.provenance
         click.echo(safe(f"the simulator on {about['cpu']}, one thread, seed {about['seed']}, {about['label']}"))
         click.echo("cluster and jobs are invented; no device was measured")
-        table = Table(
-            [Column("CASE"), Column("VALUE", right=True), Column("UNIT"), Column("MUST"), Column("OK", styled=True)]
-        )
+        table = _case_table()
         for case, bound in BOUNDS.items():
             if case in answer.values:
-                ok = answer.ok(case)
-                word = None if ok is None else "ok" if ok else "bad"
-                table.add(case, f"{answer.values[case]:,.4g}", bound.unit, _demanded(bound, bound.must), word)
+                table.add(*_case(case, answer.values[case], bound, answer.ok(case)))
         show_table(table)
     if answer.partial:
         hint("interrupted: only the cases that were done are shown")
@@ -283,31 +279,11 @@ def _show_dispatch(answer: DispatchAnswer) -> None:
     loads = f"load {about['load_1m']:g} before and {about['load_1m_after']:g} after"
     click.echo(safe(f"dispatch on node {about['node']}: {about['cpu']}, {about['cores']} cores, {loads}"))
     click.echo("the jobs do nothing; no device was measured")
-    table = Table(
-        [
-            Column("CASE"),
-            Column("VALUE", right=True),
-            Column("UNIT"),
-            Column("MUST", right=True),
-            Column("OK", styled=True),
-            Column("AIM", right=True, shed=1),
-            Column("MEASURES", shed=1),
-            Column("WHAT", shed=2),
-        ]
-    )
+    table = _case_table(Column("MEASURES", shed=1), Column("WHAT", shed=2))
     for case, demand in DEMANDS.items():
         if case in answer.values:
-            ok, bound = answer.ok(case), demand.bound
-            table.add(
-                case,
-                f"{answer.values[case]:,.4g}",
-                bound.unit,
-                _demanded(bound, bound.must),
-                None if ok is None else "ok" if ok else "bad",
-                _demanded(bound, bound.aim),
-                demand.measures,
-                demand.about,
-            )
+            shown = _case(case, answer.values[case], demand.bound, answer.ok(case))
+            table.add(*shown, demand.measures, demand.about)
     show_table(table)
     if answer.peers:
         numbers = (Column("START P50 MS", right=True), Column("TASKS/S", right=True))
@@ -339,33 +315,28 @@ def _show_planner(answer: PlannerAnswer) -> None:
     about = answer.provenance
     click.echo(safe(f"the planner on {about['cpu']}, one thread, seed {about['seed']}, {about['label']}"))
     click.echo("clusters and jobs are synthetic; no device was measured")
-    table = Table(
-        [
-            Column("CASE"),
-            Column("VALUE", right=True),
-            Column("UNIT"),
-            Column("MUST", right=True),
-            Column("OK", styled=True),
-            Column("AIM", right=True, shed=1),
-            Column("REACHED", shed=1),
-            Column("REPEATS", right=True, shed=2),
-        ]
-    )
+    table = _case_table(Column("REACHED", shed=1), Column("REPEATS", right=True, shed=2))
     for figure in answer.figures:
-        bound = figure.bound
-        table.add(
-            figure.case,
-            f"{figure.value:,.4g}" if figure.value < 1000 else f"{figure.value:,.0f}",
-            bound.unit,
-            _demanded(bound, bound.must),
-            None if figure.ok is None else "ok" if figure.ok else "bad",
-            _demanded(bound, bound.aim),
-            None if figure.reaches_aim is None else "yes" if figure.reaches_aim else "no",
-            figure.repeats,
-        )
+        reached = None if figure.reaches_aim is None else "yes" if figure.reaches_aim else "no"
+        table.add(*_case(figure.case, figure.value, figure.bound, figure.ok), reached, figure.repeats)
     show_table(table)
     if answer.partial:
         click.echo("partial: interrupted before all cases were done")
+
+
+# ---- what they share ---------------------------------------------------------------------------------------------
+
+
+def _case_table(*more: Column) -> Table:
+    numbers = (Column("VALUE", right=True), Column("UNIT"), Column("MUST", right=True), Column("OK", styled=True))
+    return Table([Column("CASE"), *numbers, Column("AIM", right=True, shed=1), *more])
+
+
+def _case(case: str, value: float, bound: Bound, ok: bool | None) -> tuple[str | None, ...]:
+    """A row's beginning, as `_case_table` has its columns."""
+    shown = f"{value:,.4g}" if value < 1000 else f"{value:,.0f}"
+    word = None if ok is None else "ok" if ok else "bad"
+    return case, shown, bound.unit, _demanded(bound, bound.must), word, _demanded(bound, bound.aim)
 
 
 def _demanded(bound: Bound, value: float | None) -> str | None:

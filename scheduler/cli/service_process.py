@@ -23,8 +23,11 @@ from scheduler.errors import SuanliError
 if TYPE_CHECKING:
     from scheduler.cli.instance import Started
     from scheduler.engine.joining import LocalNodes
+    from scheduler.ports import Clock, Engine, GatewayControl
     from scheduler.schema.model import SiteConfig
+    from scheduler.service.control import Service
     from scheduler.service.dispatch import RunSettings
+    from scheduler.store.sql import SqlStore
 
 
 @click.command()
@@ -55,12 +58,9 @@ def serve(home: Home, started: Started) -> None:
     from scheduler.engine.ray_engine import RayEngine
     from scheduler.gateway.control import EveryGateway, HttpGatewayControl
     from scheduler.ports import Principal
-    from scheduler.schema.cron import next_after
     from scheduler.schema.jobfile import job_from_mapping
     from scheduler.schema.load import load_site
-    from scheduler.schema.policy import planner_policy
     from scheduler.schema.site_json import to_json
-    from scheduler.service.control import Service
     from scheduler.store.leadership import Leadership, lock_of
     from scheduler.store.sql import open_store
     from scheduler.tokens import TokenTable
@@ -91,28 +91,7 @@ def serve(home: Home, started: Started) -> None:
             for url in (started.gateway, *site.more_gateways)
         ]
     )
-    service = Service(
-        store,
-        engine,
-        gateway,
-        clock,
-        policy=planner_policy(site),
-        half_life_s=site.policy.fair_share_half_life_s,
-        run_settings=run_settings(site),
-        found_at=door.url,
-        priority_classes={name: c.priority for name, c in site.priority_classes.items()},
-        next_time=next_after,
-        lease_s=site.lease_s,
-        secret=bytes.fromhex(home.secret("service_secret")),
-        status_extra={
-            "version": __version__,
-            "service_pid": os.getpid(),
-            "api": started.api,
-            "gateway": started.gateway,
-            "ray_address": started.ray_address,
-            "store": store.shown_url,
-        },
-    )
+    service = _service(home, started, site, store, engine, gateway, clock, found_at=door.url)
 
     def parse_job(data: object, principal: Principal) -> object:
         return job_from_mapping(data, source="job", lines=None, site=site, principal=principal)
@@ -127,6 +106,46 @@ def serve(home: Home, started: Started) -> None:
         store.close()
     if replaced:
         start_over()
+
+
+def _service(
+    home: Home,
+    started: Started,
+    site: SiteConfig,
+    store: SqlStore,
+    engine: Engine,
+    gateway: GatewayControl,
+    clock: Clock,
+    *,
+    found_at: str,
+) -> Service:
+    from scheduler import __version__
+    from scheduler.schema.cron import next_after
+    from scheduler.schema.policy import planner_policy
+    from scheduler.service.control import Service
+
+    return Service(
+        store,
+        engine,
+        gateway,
+        clock,
+        policy=planner_policy(site),
+        half_life_s=site.policy.fair_share_half_life_s,
+        run_settings=run_settings(site),
+        found_at=found_at,
+        priority_classes={name: c.priority for name, c in site.priority_classes.items()},
+        next_time=next_after,
+        lease_s=site.lease_s,
+        secret=bytes.fromhex(home.secret("service_secret")),
+        status_extra={
+            "version": __version__,
+            "service_pid": os.getpid(),
+            "api": started.api,
+            "gateway": started.gateway,
+            "ray_address": started.ray_address,
+            "store": store.shown_url,
+        },
+    )
 
 
 def reachable(url: str) -> str:

@@ -1,4 +1,4 @@
-"""What the API shows, as JSON-able dictionaries: job views, nodes, reasons. Shapes are documented in api/models.py.
+"""What the API shows, as JSON-able dictionaries: job views, nodes, reasons. Shapes are documented in scheduler/api.
 
 Pure: a function takes the state (or a job and events from the store) and answers. Called by the thread that owns the
 state, except `ended_view`, which needs none of it.

@@ -1,5 +1,5 @@
 """What the service answers, and what the fake that stands for it in tests of the API and the CLI answers: one shape,
-the one that api/models.py documents, and one that the CLI can show."""
+the one that the API's models document, and one that the CLI can show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.api import models
+from scheduler.api import models, site_models
 from scheduler.cli import nodes as nodes_verb
 from scheduler.cli import queue as queue_verb
 from scheduler.cli.render import plain
@@ -152,19 +152,18 @@ def test_schedules(side: Side) -> None:
 
 
 def test_the_site(side: Side) -> None:
-    checked(models.NodesAnswer, side.control.nodes(OPERATOR))
-    checked(models.StatusAnswer, side.control.status(OPERATOR))
-    checked(models.TenantsAnswer, side.control.tenants(OPERATOR))
-    assert checked(models.NodeAnswer, side.control.node("n1", OPERATOR))["drain"] is None
+    checked(site_models.NodesAnswer, side.control.nodes(OPERATOR))
+    checked(site_models.StatusAnswer, side.control.status(OPERATOR))
+    checked(site_models.TenantsAnswer, side.control.tenants(OPERATOR))
+    assert checked(site_models.NodeAnswer, side.control.node("n1", OPERATOR))["drain"] is None
     with pytest.raises(NotFound):
         side.control.node("nowhere", OPERATOR)
-    shown = checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan", deadline_in_s=60.0))["drain"]
+    drained = side.control.drain("n1", OPERATOR, reason="fan", deadline_in_s=60.0)
+    shown = checked(site_models.NodeAnswer, drained)["drain"]
     assert shown["deadline_s"] - shown["at_s"] == pytest.approx(60.0)
-    assert checked(models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))["state"] in (
-        "draining",
-        "drained",
-    )
-    assert checked(models.NodeAnswer, side.control.resume("n1", OPERATOR))["state"] == "ready"
+    again = checked(site_models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))
+    assert again["state"] in ("draining", "drained")
+    assert checked(site_models.NodeAnswer, side.control.resume("n1", OPERATOR))["state"] == "ready"
 
 
 def test_others_jobs_are_not_there(side: Side) -> None:

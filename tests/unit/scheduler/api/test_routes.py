@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scheduler.api import job_routes, models
+from scheduler.api import job_routes, models, site_models
 from scheduler.errors import Conflict, Overloaded, Unavailable
 from tests.fakes.api_site import Site
 from tests.fakes.fake_control import job_view, worker_view
@@ -42,12 +42,12 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
         ("/v1/jobs/last", models.JobAnswer, "suanli/job/1"),
         ("/v1/jobs/1/why", models.WhyAnswer, "suanli/why/1"),
         ("/v1/jobs/1/wait?timeout_s=0", models.JobViewAnswer, "suanli/wait/1"),
-        ("/v1/reservations", models.ReservationsAnswer, "suanli/reservations/1"),
-        ("/v1/nodes", models.NodesAnswer, "suanli/nodes/1"),
-        ("/v1/tenants", models.TenantsAnswer, "suanli/tenants/1"),
-        ("/v1/status", models.StatusAnswer, "suanli/status/1"),
-        ("/v1/config", models.ConfigAnswer, "suanli/config/1"),
-        ("/v1/health", models.HealthAnswer, "suanli/health/1"),
+        ("/v1/reservations", site_models.ReservationsAnswer, "suanli/reservations/1"),
+        ("/v1/nodes", site_models.NodesAnswer, "suanli/nodes/1"),
+        ("/v1/tenants", site_models.TenantsAnswer, "suanli/tenants/1"),
+        ("/v1/status", site_models.StatusAnswer, "suanli/status/1"),
+        ("/v1/config", site_models.ConfigAnswer, "suanli/config/1"),
+        ("/v1/health", site_models.HealthAnswer, "suanli/health/1"),
     ],
 )
 def test_answers_have_the_documented_shape(site: Site, path: str, model: Any, schema: str) -> None:
@@ -65,7 +65,7 @@ def test_a_reservation_is_made_listed_and_taken_back(site: Site) -> None:
     made = post(site, "/v1/reservations", NIGHT | {"every_s": 86_400, "tenants": ["film-studio", "film-studio"]})
     assert made.json()["tenants"] == ["film-studio"]
     assert (made.status_code, made.json()["schema"]) == (201, "suanli/reservation/1")
-    models.ReservationAnswer.model_validate(made.json())
+    site_models.ReservationAnswer.model_validate(made.json())
     (listed,) = get(site, "/v1/reservations").json()["reservations"]
     assert (listed["name"], listed["nodes"], listed["every_s"], listed["by"]) == ("night", ["edge-0"], 86_400, "olga")
     assert post(site, "/v1/reservations", NIGHT).status_code == 409

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from scheduler.api.models import TenantsAnswer
+from scheduler.api.site_models import TenantsAnswer
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.demand import Demand
 from scheduler.ports import Json
