@@ -57,7 +57,10 @@ class Kept:
     def pids(self, program: str) -> list[int]:
         found = []
         for pid in processes_of_session(self.process.pid):
-            words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended since the session was listed
             if words[0] == str(self.home / program):
                 found.append(pid)
         return found
