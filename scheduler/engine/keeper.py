@@ -125,7 +125,7 @@ class Keeper:
                     path.unlink(missing_ok=True)
                 argv = as_new_node(argv)
             time.sleep(pause_s)
-            child = Child(subprocess.Popen(argv, env=part.environment, stdin=subprocess.DEVNULL).pid, argv)
+            child = Child(_start(argv, part.environment), argv)
             if name == RAYLET:
                 self._note_node(child)
             beside.add(child.pid)
@@ -141,6 +141,14 @@ class Keeper:
 
     def _note_node(self, raylet: Child) -> None:
         (self._temp_dir / RAY_NODE_ID).write_text(node_id_of(raylet.argv))
+
+
+def _start(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    process = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL)
+    # We reap children by pid. Without a return code Popen would reap this one itself where it has died by the time that
+    # the object goes, or when the next one is started, and its death would never be heard of.
+    process.returncode = 0
+    return process.pid
 
 
 def node_id_of(argv: Sequence[str]) -> str:
