@@ -1,7 +1,8 @@
 """How does a routing table travel, and how is it remembered? ports.Route as JSON, parsed strictly, kept in a 0600 file.
 
-{"routes": [{"service", "tenant", "priority", "slo_p99_ms", "secret",
-             "replicas": [{"job_id", "worker", "attempt", "address", "simulated"}]}]}
+{"routes": [{"service", "tenant", "priority", "slo_p99_ms", "secret", "version", "weight", "hosts",
+             "tenant_rate_per_s", "wakes",
+             "replicas": [{"job_id", "worker", "attempt", "address", "simulated", "node", "site", "unix_path"}]}]}
 """
 
 from __future__ import annotations
@@ -83,6 +84,10 @@ def _route(value: object, at: str) -> Route:
     if not _VISIBLE.fullmatch(secret):
         raise BadInput("a replica secret may hold visible ASCII characters only", field=f"{at}secret")
     replicas = _get(value, "replicas", list, at)
+    rate = _get(value, "tenant_rate_per_s", (int, float, type(None)), at)
+    hosts = _get(value, "hosts", list, at)
+    if not all(isinstance(host, str) for host in hosts):
+        raise BadInput("hosts are text", field=f"{at}hosts")
     return Route(
         service=_get(value, "service", str, at),
         tenant=_get(value, "tenant", str, at),
@@ -90,6 +95,11 @@ def _route(value: object, at: str) -> Route:
         slo_p99_ms=None if slo is None else float(slo),
         replicas=tuple(_usable(replicas, at)),
         secret=secret,
+        version=_get(value, "version", int, at),
+        weight=_get(value, "weight", int, at),
+        hosts=tuple(hosts),
+        tenant_rate_per_s=None if rate is None else float(rate),
+        wakes=_get(value, "wakes", bool, at),
     )
 
 
@@ -116,6 +126,9 @@ def _replica(value: object, at: str) -> Replica:
         attempt=_get(value, "attempt", int, at),
         address=address,
         simulated=_get(value, "simulated", bool, at),
+        node=_get(value, "node", str, at),
+        site=_get(value, "site", str, at),
+        unix_path=_get(value, "unix_path", (str, type(None)), at),
     )
 
 

@@ -15,7 +15,15 @@ def routes(state: ServiceState) -> tuple[Route, ...]:
 
 def _route(state: ServiceState, job: Job) -> Route:
     replicas = tuple(
-        Replica(job.id, run.placement.worker, run.attempt, run.address, state.simulated(job, run.placement))
+        Replica(
+            job.id,
+            run.placement.worker,
+            run.attempt,
+            run.address,
+            state.simulated(job, run.placement),
+            node=run.placement.node,
+            site=state.cluster.facts(run.placement.node).site if run.placement.node in state.cluster else "",
+        )
         for run in (workers_of(job) if serves(job) else ())
         if run.phase is WorkerPhase.READY
         and run.address is not None
