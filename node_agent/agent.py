@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +18,16 @@ import ray
 from node_agent.host import AgentConfig, AgentHost, with_directories
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 
+# Ray's threads, and those that ask slow file systems, hold the interpreter up to this long (by default 5 ms) while a
+# start waits for it.
+SWITCH_S = 0.0005
+
 
 class AgentService:
     """What the actor does, without Ray's wrapping. The host starts with the first call, inside the actor's own loop."""
 
     def __init__(self, config: AgentConfig) -> None:
+        sys.setswitchinterval(SWITCH_S)
         self._config = with_directories(config, os.environ)
         self._host: AgentHost | None = None
         self._starting = asyncio.Lock()

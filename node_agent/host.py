@@ -43,6 +43,7 @@ from node_agent.execution.logs import PASSABLE, paths_of, read_chunk, run_paths
 from node_agent.execution.order import RunContext, key_from_text, key_text
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.housekeeping import Housekeeping
+from node_agent.lane import LaneServer
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
@@ -58,6 +59,7 @@ WATCH_S = 0.05
 CONNECT_TIMEOUT_S = 20.0
 SHUTDOWN_TIMEOUT_S = 8.0
 SETTLE_S = 2.0
+
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class AgentHost:
         self._launcher = LauncherConnection(
             self._launcher_paths, self._state_dir, config.lease_s, self._agree, self._on_exit
         )
+        self._lane = LaneServer(self.take, self.events)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
@@ -115,6 +118,7 @@ class AgentHost:
             for config in self._config.nodes:
                 self._nodes[config.name] = await asyncio.to_thread(NodeAgent, config)
             await self._launcher.open()
+            await self._lane.open(self._config.nodes[0].address)
             self._tidying = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
             self._tidying.add_done_callback(_tell_failure)
         except BaseException:
@@ -138,6 +142,7 @@ class AgentHost:
 
     async def close(self) -> None:
         """Let go of everything; launcher and runs live on."""
+        self._lane.close()
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
@@ -182,10 +187,15 @@ class AgentHost:
             last_seq=self._log.last_seq,
             session=session,
             clock_s=boottime_s(),
+            lane=self._lane.offer,
         )
 
     async def perform(self, session: int, number: int, commands: Sequence[Command]) -> None:
-        """Take the commands, in order. What comes of them is told by events; this only waits for none of it."""
+        """As `take`, for a caller that awaits."""
+        self.take(session, number, commands)
+
+    def take(self, session: int, number: int, commands: Sequence[Command]) -> None:
+        """Take the commands, in order. What comes of them is told by events; this waits for none of it."""
         self._do_all(self._runs.take(session, number, commands, self._now_s()))
 
     async def events(self, after_seq: int, timeout_s: float) -> EventBatch:

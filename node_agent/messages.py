@@ -305,6 +305,15 @@ class RunReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """Where an agent takes commands and polls beside Ray's calls, and the key that both show (see node_agent.lane)."""
+
+    host: str
+    port: int
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class AgentHello:
     """An agent's answer to a service that (re)connects. One agent process may stand for several (simulated) nodes.
 
@@ -320,6 +329,7 @@ class AgentHello:
     last_seq: int
     session: int = 0
     clock_s: float = 0.0
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from scheduler.store.sql import SqlStore
 
 
+SWITCH_S = 0.0005
+
+
 @click.command()
 @click.option("--home", "home_path", type=click.Path(path_type=Path), required=True)
 def main(home_path: Path) -> None:
@@ -66,6 +69,9 @@ def serve(home: Home, started: Started) -> None:
     from scheduler.tokens import TokenTable
 
     end_on_sigterm()
+    # The loop's thread gives up the interpreter at every statement of a commit, and whoever then answers a request
+    # keeps it for up to this long: by default 5 ms, half of what a job's whole start may take.
+    sys.setswitchinterval(SWITCH_S)
     site = load_site(Path(started.config))
     store = open_store(site.store_url or f"sqlite:///{home.path / 'store.db'}")
     where = urlsplit(started.api)

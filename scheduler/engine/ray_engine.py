@@ -26,6 +26,7 @@ from node_agent.execution.logs import NoSuchLog
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from scheduler.engine.driver import NAMESPACE, RayDriver
 from scheduler.engine.joining import LocalNodes, agents_of, is_ours
+from scheduler.engine.lane import LaneBroken, LaneClient, open_lane
 from scheduler.engine.link import AGENT_RETURN_S, AgentLink, poll_s
 from scheduler.errors import NotFound, Unavailable
 from scheduler.ports import Clock, EngineEvent, Json, NodeDown
@@ -55,6 +56,7 @@ class _Agent:
     config: AgentConfig
     link: AgentLink
     handle: Any = None
+    lane: LaneClient | None = None
     acked_event: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
 
@@ -101,6 +103,9 @@ class RayEngine:
             with self._lock:
                 handle, batch = agent.handle, agent.link.commands(commands, self._clock.now_s())
                 if handle is not None and batch is not None:
+                    lane = agent.lane
+                    if lane is not None and lane.send(batch.session, batch.number, batch.commands):
+                        return
                     reference = handle.perform.remote(batch.session, batch.number, batch.commands)
         if agent is None or reference is None:
             # Nothing is lost: the node's return is announced by NodeUp, and the service reconciles from its runs.
@@ -210,9 +215,8 @@ class RayEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with self._lock:
-            for agent in self._agents.values():
-                agent.handle = None
+        for agent in self._agents.values():
+            self._lose_ways(agent)
         await _in_thread(self._driver.disconnect)
 
     async def _follow_membership(self) -> None:
@@ -253,7 +257,7 @@ class RayEngine:
             self._lost[name] = _Lost(lost, self._clock.now_s())
             if lost.task is not None:
                 lost.task.cancel()
-            lost.handle = None
+            self._lose_ways(lost)
             self._tell_lost(lost, "its Ray node is dead or was taken away")
 
     async def _ask_who_left(self) -> None:
@@ -289,8 +293,8 @@ class RayEngine:
                 detail = OTHER_VERSION if _is_of_another_version(error) else said
                 first_line = next(iter(str(error).splitlines()), "")[:200]
                 log.warning("agent %s: %s: %s; %s", agent.name, type(error).__name__, first_line, detail)
+                self._lose_ways(agent)
                 with self._lock:
-                    agent.handle = None
                     told = agent.link.on_failure(self._clock.now_s(), detail)
                 self._lose(agent, told)
                 await asyncio.sleep(0.2)
@@ -306,9 +310,45 @@ class RayEngine:
         with self._lock:
             agent.handle = handle
             told = agent.link.on_hello(hello, self._clock.now_s())
+        await self._open_lane(agent, hello)
         for node in agent.link.nodes:
             self._by_node[node] = agent
         self._tell(told)
+
+    async def _open_lane(self, agent: _Agent, hello: AgentHello) -> None:
+        """To be there before the first command is decided. Where it cannot be had, Ray carries everything."""
+        lane = agent.lane
+        if lane is not None and lane.is_open and lane.offer == hello.lane:
+            return
+        self._close_lane(agent)
+        if hello.lane is None:
+            return
+        try:
+            agent.lane = await open_lane(hello.lane)
+        except LaneBroken as error:
+            where = f"{hello.lane.host}:{hello.lane.port}"
+            log.warning("agent %s: no connection to %s (%s); Ray carries its commands", agent.name, where, error)
+
+    def _close_lane(self, agent: _Agent) -> None:
+        lane, agent.lane = agent.lane, None
+        if lane is not None:
+            lane.close()
+
+    def _lose_ways(self, agent: _Agent) -> None:
+        """To an agent that does not answer, or whose Ray is away."""
+        with self._lock:
+            agent.handle = None
+        self._close_lane(agent)
+
+    async def _poll(self, agent: _Agent, after_seq: int, wait_s: float) -> EventBatch:
+        lane = agent.lane
+        if lane is not None and lane.is_open:
+            try:
+                return await asyncio.wait_for(lane.events(after_seq, wait_s), wait_s + POLL_LATE_S)
+            except LaneBroken:
+                self._close_lane(agent)
+        batch: EventBatch = await asyncio.wait_for(agent.handle.events.remote(after_seq, wait_s), wait_s + POLL_LATE_S)
+        return batch
 
     def _find_or_start(self, agent: _Agent) -> Any:
         name = f"agent:{agent.name}"
@@ -331,8 +371,7 @@ class RayEngine:
         while True:
             with self._lock:
                 after_seq = agent.link.poll(self._clock.now_s())
-            asked = agent.handle.events.remote(after_seq, wait_s)
-            batch: EventBatch = await asyncio.wait_for(asked, wait_s + POLL_LATE_S)
+            batch = await self._poll(agent, after_seq, wait_s)
             with self._lock:
                 told, greet_again = agent.link.on_batch(batch, self._clock.now_s())
             self._tell(told)

@@ -12,6 +12,7 @@ from scheduler.core.reasons import NotConsidered
 from scheduler.plain_text import plain_text
 from scheduler.ports import Change, StoredEvent
 from scheduler.store import encoding, tables
+from scheduler.store.straight import Straight
 
 _IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
 
@@ -30,28 +31,46 @@ def number_jobs(
     return jobs
 
 
-INSERT_EVENTS = insert(tables.events)
-UPDATE_JOB = (
+_CHANGING = (
+    "state",
+    "live",
+    "state_json",
+    "ended_s",
+    "attempts",
+    "failures",
+    "resume_from",
+    "first_started_s",
+    "preemptions",
+    "workers_wanted",
+    "held_json",
+)
+_NEW = (
+    "id",
+    "seq",
+    "tenant",
+    "name",
+    "kind",
+    "state",
+    "live",
+    "spec_json",
+    "state_json",
+    "submitted_by",
+    "submitted_s",
+    "attempts",
+    "failures",
+    "resume_from",
+    "array_index",
+    "first_started_s",
+    "preemptions",
+    "workers_wanted",
+    "held_json",
+)
+INSERT_JOBS = Straight(insert(tables.jobs), _NEW)
+INSERT_EVENTS = Straight(insert(tables.events), ("job_id", "at_s", "event", "state", "detail_json"))
+UPDATE_JOB = Straight(
     update(tables.jobs)
     .where(tables.jobs.c.id == bindparam("job_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "state",
-                "live",
-                "state_json",
-                "ended_s",
-                "attempts",
-                "failures",
-                "resume_from",
-                "first_started_s",
-                "preemptions",
-                "workers_wanted",
-                "held_json",
-            )
-        }
-    )
+    .values({name: bindparam(name) for name in _CHANGING})
 )
 
 

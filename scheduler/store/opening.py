@@ -15,6 +15,7 @@ from sqlalchemy.exc import NoSuchModuleError
 
 from scheduler.errors import BadInput, Conflict, Unavailable
 from scheduler.store import postgres, tables
+from scheduler.store.straight import sqlite_cursor
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -64,7 +65,9 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     """Writers take the lock at once: a reader that turns writer half-way would fail as soon as another wrote."""
     write = connection.get_execution_options().get("suanli_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    said = "BEGIN IMMEDIATE" if write else "BEGIN"
+    with sqlite_cursor(connection, said, ()) as cursor:
+        cursor.execute(said)
 
 
 def prepare_schema(connection: Connection, shown_url: str) -> None:

@@ -99,10 +99,9 @@ class SqlStore:
 
         def write(connection: Connection) -> None:
             if changes:
-                done = connection.execute(job_rows.UPDATE_JOB, changed)
-                known = done.rowcount in (len(newest), -1)
+                known = job_rows.UPDATE_JOB.many(connection, changed) in (len(newest), -1)
                 assert known, f"a change names a job that was never submitted: {list(newest)}"
-                connection.execute(job_rows.INSERT_EVENTS, events)
+                job_rows.INSERT_EVENTS.many(connection, events)
             if usage_records:
                 usage_rows.write(connection, usage_records)
 

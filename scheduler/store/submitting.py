@@ -10,18 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Integer, bindparam, insert, update
+from sqlalchemy import Connection, Integer, bindparam, update
 
 from scheduler.core.jobs import Job
 from scheduler.errors import Superseded, Unavailable
 from scheduler.ports import Change, Schedule, Submission, task_ids
 from scheduler.store import job_rows, schedule_rows, tables
+from scheduler.store.straight import Straight
 from scheduler.store.writing import InDoubt, Writer
 
 FOUND_OUT_WITHIN_S = 5.0
 # Made once: to build a statement takes longer than to carry it out.
-_INSERT_JOBS = insert(tables.jobs)
-_COUNT = (
+_COUNT = Straight(
     update(tables.meta)
     .values(
         next_number=tables.meta.c.next_number + bindparam("numbers", type_=Integer),
@@ -119,7 +119,7 @@ def _insert(
     numbers = sum(len(one.submission.specs) for one in ready)
     seqs = sum(len(one.rows) for one in ready)
     # Updated before it is read: the row is ours until the commit.
-    next_number, next_seq = connection.execute(_COUNT, {"numbers": numbers, "seqs": seqs}).one()
+    next_number, next_seq = _COUNT.one(connection, {"numbers": numbers, "seqs": seqs})
     number, seq = next_number - numbers, next_seq - seqs
     events: list[dict[str, Any]] = []
     for one in ready:
@@ -129,5 +129,5 @@ def _insert(
             row["id"], row["seq"] = job.id, job.seq
         said = {"by": one.submission.by, **(more or {})}
         events += [job_rows.event_row(Change(job, "submitted", at_s, said)) for job in one.jobs]
-    connection.execute(_INSERT_JOBS, [row for one in ready for row in one.rows])
-    connection.execute(job_rows.INSERT_EVENTS, events)
+    job_rows.INSERT_JOBS.many(connection, [row for one in ready for row in one.rows])
+    job_rows.INSERT_EVENTS.many(connection, events)

@@ -11,14 +11,20 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.plain_text import plain_text
+from scheduler.store.straight import Straight
 from scheduler.store.tables import usage_records as table
 
 _IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
-_DELETE = delete(table).where(
-    table.c.job_id == bindparam("of_job"),
-    table.c.attempt == bindparam("of_attempt"),
-    table.c.worker == bindparam("of_worker"),
+_DELETE = Straight(
+    delete(table).where(
+        table.c.job_id == bindparam("of_job"),
+        table.c.attempt == bindparam("of_attempt"),
+        table.c.worker == bindparam("of_worker"),
+    )
 )
+_INSERT = Straight(insert(table), tuple(column.name for column in table.columns))
+_OF_JOBS = select(table).where(table.c.job_id.in_(bindparam("jobs", expanding=True)))
+_OF_ATTEMPTS = _OF_JOBS.where(table.c.attempt.in_(bindparam("attempts", expanding=True)))
 
 
 def write(connection: Connection, entries: Sequence[UsageEntry]) -> None:
@@ -36,9 +42,9 @@ def write(connection: Connection, entries: Sequence[UsageEntry]) -> None:
         if (job_id, attempt, worker) in known
     ]
     if replaced:
-        connection.execute(_DELETE, replaced)
+        _DELETE.many(connection, replaced)
     if changed:
-        connection.execute(insert(table), [_row(after[key]) for key in changed])
+        _INSERT.many(connection, [_row(after[key]) for key in changed])
 
 
 def _known(connection: Connection, entries: Sequence[UsageEntry]) -> dict[tuple[str, int, int], UsageRecord]:
@@ -47,10 +53,11 @@ def _known(connection: Connection, entries: Sequence[UsageEntry]) -> dict[tuple[
     attempts = sorted({entry.attempt for entry in entries})
     found: dict[tuple[str, int, int], UsageRecord] = {}
     for first in range(0, len(job_ids), _IDS_AT_ONCE):
-        query = select(table).where(table.c.job_id.in_(job_ids[first : first + _IDS_AT_ONCE]))
+        asked: dict[str, Any] = {"jobs": job_ids[first : first + _IDS_AT_ONCE]}
+        query = _OF_JOBS
         if len(attempts) <= _IDS_AT_ONCE:
-            query = query.where(table.c.attempt.in_(attempts))
-        for row in connection.execute(query):
+            query, asked["attempts"] = _OF_ATTEMPTS, attempts
+        for row in connection.execute(query, asked):
             record = _record(row)
             found[record.key] = record
     return found

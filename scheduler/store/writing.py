@@ -24,6 +24,7 @@ from scheduler.errors import Superseded, Unavailable
 from scheduler.ports import WriteFigures
 from scheduler.store import tables
 from scheduler.store.failures import first_line, translated
+from scheduler.store.straight import Straight
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ WRITE = {"suanli_write": True}
 _TRY_AGAIN_S = 0.2
 _IDS_AT_ONCE = 500
 # Made once: to build a statement takes longer than to carry it out.
-_ENTER = (
+_ENTER = Straight(
     update(tables.meta)
     .values(writes=tables.meta.c.writes + 1)
     .returning(tables.meta.c.writes, tables.meta.c.epoch, tables.meta.c.leader)
@@ -154,7 +155,7 @@ class Writer:
 
     def _enter(self, connection: Connection) -> int:
         """The number of this write. Settles what was in doubt: whoever wrote before has ended, as the row is ours."""
-        number, newest, leader = connection.execute(_ENTER).one()
+        number, newest, leader = _ENTER.one(connection, {})
         if self._epoch is not None and newest > self._epoch:
             raise Superseded(newest, leader)
         doubt, self._doubt = self._doubt, None

@@ -1,0 +1,106 @@
+"""Commands and polls take the agent's own connection while it holds, and Ray's calls when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from node_agent.config import AgentConfig
+from node_agent.lane import LaneServer
+from node_agent.messages import AgentHello, Command, EventBatch, NodeReport, RenewLease
+from node_agent.nodes import NodeConfig
+from scheduler.engine.driver import RayDriver
+from scheduler.engine.joining import LocalNodes
+from scheduler.engine.link import AgentLink
+from scheduler.engine.ray_engine import RayEngine, _Agent
+from tests.fakes.fake_clock import FakeClock
+
+NODE = NodeConfig("n1", "site", "addr")
+RENEW = RenewLease(1, 60.0, 5.0)
+EMPTY = EventBatch("i", (), 1, 0, 5.0)
+
+
+class Host:
+    """What is behind both ways."""
+
+    def __init__(self) -> None:
+        self.by_lane: list[Sequence[Command]] = []
+        self.by_ray: list[Sequence[Command]] = []
+        self.heard = asyncio.Event()
+
+    def take(self, _session: int, _number: int, commands: Sequence[Command]) -> None:
+        self.by_lane.append(commands)
+        self.heard.set()
+
+    async def events(self, _after_seq: int, _wait_s: float) -> EventBatch:
+        return EMPTY
+
+
+class RaysMethod:
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def remote(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+
+class RaysHandle:
+    def __init__(self, host: Host) -> None:
+        self.perform = RaysMethod(lambda _session, _number, commands: self._perform(commands))
+        self.events = RaysMethod(host.events)
+        self._host = host
+
+    def _perform(self, commands: Sequence[Command]) -> Any:
+        self._host.by_ray.append(commands)
+        return asyncio.sleep(0)
+
+
+class Met(RayEngine):
+    """Has greeted its one agent."""
+
+    def _watch(self, _agent: _Agent, reference: Any) -> None:
+        reference.close()
+
+
+def hello(server: LaneServer) -> AgentHello:
+    report = NodeReport("n1", "site", "addr", (), 1000, 1 << 30, simulated=False)
+    return AgentHello("i", 1, 2, (report,), (), 0, session=1, clock_s=5.0, lane=server.offer)
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_what_is_sent_arrives_whatever_way_there_is(offered: bool) -> None:
+    async def run() -> None:
+        host = Host()
+        server = LaneServer(host.take, host.events)
+        if offered:
+            await server.open("127.0.0.1")
+        engine = Met(driver=RayDriver("host:1"), nodes=LocalNodes(NODE, ()), lease_s=60.0, clock=FakeClock())
+        engine._loop.close()
+        engine._loop = asyncio.get_running_loop()
+        agent = _Agent("n1", "ray-1", AgentConfig("n1", (NODE,), "", "", 60.0), AgentLink("n1"), RaysHandle(host))
+        engine._by_node["n1"] = agent
+        agent.link.greet(0.0)
+        agent.link.on_hello(hello(server), 0.0)
+        await engine._open_lane(agent, hello(server))
+        assert (agent.lane is not None) == offered
+
+        await asyncio.to_thread(engine.send, "n1", [RENEW])
+        if offered:
+            await asyncio.wait_for(host.heard.wait(), 10.0)
+        assert (len(host.by_lane), len(host.by_ray)) == ((1, 0) if offered else (0, 1))
+        assert await engine._poll(agent, 0, 1.0) == EMPTY
+
+        kept = agent.lane
+        await engine._open_lane(agent, hello(server))
+        assert agent.lane is kept, "a greeting keeps a connection that holds"
+
+        server.close()
+        assert await engine._poll(agent, 0, 1.0) == EMPTY
+        await asyncio.to_thread(engine.send, "n1", [RENEW])
+        assert len(host.by_ray) == (1 if offered else 2)
+        assert agent.lane is None
+
+    asyncio.run(run())
