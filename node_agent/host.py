@@ -349,7 +349,11 @@ class AgentHost:
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)
-        if context is not None and context.log_cap_bytes:
+        if (
+            context is not None
+            and context.log_cap_bytes
+            and self._housekeeping.may_be_over(paths.directory, context.log_cap_bytes)
+        ):
             await asyncio.to_thread(self._housekeeping.cap, {paths.directory: context.log_cap_bytes})
 
     def _capped(self) -> dict[Path, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ParamSpec
 
-from node_agent.execution.capping import cap_log
+from node_agent.execution.capping import cap_log, may_be_over
 from node_agent.execution.logs import RunPaths
 from node_agent.execution.retention import Known, remove_old
 
@@ -53,6 +53,12 @@ class Housekeeping:
             paths = RunPaths(directory)
             given += sum(cap_log(path, cap_bytes) for path in (paths.stdout, paths.stderr))
         return given
+
+    @staticmethod
+    def may_be_over(directory: Path, cap_bytes: int) -> bool:
+        """Whether a run's logs are worth the thread that caps them. It waits for no file system but the agent's own."""
+        paths = RunPaths(directory)
+        return any(may_be_over(path, cap_bytes) for path in (paths.stdout, paths.stderr))
 
     async def _survive(self, work: Callable[Arguments, int], *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
         try:

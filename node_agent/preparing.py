@@ -18,7 +18,7 @@ from node_agent.execution.accounts import Account, NoSuchAccount, find_account, 
 from node_agent.execution.checks import Fault, LookingAt, Startable, check
 from node_agent.execution.environment import RunFacts, checkpoint_dir
 from node_agent.execution.logs import paths_of
-from node_agent.execution.mps import agents_daemon, share_variables
+from node_agent.execution.mps import VENDOR, agents_daemon, share_variables
 from node_agent.execution.order import RunContext, launch_order
 from node_agent.execution.ports import free_port
 from node_agent.execution.retention import note_keep
@@ -114,7 +114,7 @@ class Preparing:
         facts = RunFacts(
             devices=prepared.devices,
             visibility=node.visibility(prepared.devices),
-            share=share_variables(launch.spec.share_milli, prepared.devices, agents_daemon()),
+            share=_share(launch.spec.share_milli, prepared.devices),
             simulated=node.simulated,
             paths=paths_of(self._state_dir, key),
             master_addr=launch.master_addr,
@@ -125,6 +125,13 @@ class Preparing:
             account=prepared.what.account,
         )
         return launch_order(launch, key, prepared.what, context, facts, os.environ)
+
+
+def _share(share_milli: int, devices: tuple[Device, ...]) -> dict[str, str]:
+    """The daemon is looked for only where it would hold this run."""
+    if not share_milli or all(device.vendor != VENDOR for device in devices):
+        return {}
+    return share_variables(share_milli, devices, agents_daemon())
 
 
 def _account(spec: LaunchSpec) -> Account | None:

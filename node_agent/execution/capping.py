@@ -46,6 +46,14 @@ def cap_log(path: Path, cap_bytes: int) -> int:
         os.close(descriptor)
 
 
+def may_be_over(path: Path, cap_bytes: int) -> bool:
+    """Whether `cap_log` has something to look at: a glance, for the many runs that write little."""
+    try:
+        return os.lstat(path).st_blocks * STAT_BLOCK_BYTES > cap_bytes or os.path.lexists(older_part(path))
+    except OSError:
+        return False
+
+
 def _used_bytes(path: Path, found: os.stat_result) -> int:
     """On the disk, with the older part."""
     used = found.st_blocks * STAT_BLOCK_BYTES

@@ -59,13 +59,21 @@ class RunPaths:
 
     def make(self, account: Account | None = None) -> None:
         """For the account that the run goes as; None: for us. Another user's way there may be walked, and not seen."""
+        if account is None:
+            for directory in (*reversed(self.directory.parents[:DIRECTORIES_ABOVE]), self.directory):
+                _make_own(directory)
+            return
         for directory in reversed(self.directory.parents[:DIRECTORIES_ABOVE]):
-            directory.mkdir(mode=0o700 if account is None else PASSABLE, parents=True, exist_ok=True)
-            if account is not None:
-                directory.chmod(PASSABLE)
+            directory.mkdir(mode=PASSABLE, parents=True, exist_ok=True)
+            directory.chmod(PASSABLE)
         self.directory.mkdir(mode=0o700, exist_ok=True)
-        if account is not None:
-            os.chown(self.directory, account.uid, account.gid)
+        os.chown(self.directory, account.uid, account.gid)
+
+
+def _make_own(directory: Path) -> None:
+    """As Path.mkdir does for what is there already, without an exception for each: a run's way there mostly is."""
+    if not os.path.isdir(directory):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def run_paths(state_dir: Path, job_id: str, attempt: int, worker: int) -> RunPaths:
