@@ -49,9 +49,10 @@ def cap_log(path: Path, cap_bytes: int) -> int:
 def may_be_over(path: Path, cap_bytes: int) -> bool:
     """Whether `cap_log` has something to look at: a glance, for the many runs that write little."""
     try:
-        return os.lstat(path).st_blocks * STAT_BLOCK_BYTES > cap_bytes or os.path.lexists(older_part(path))
+        used = os.lstat(path).st_blocks * STAT_BLOCK_BYTES
     except OSError:
         return False
+    return used > cap_bytes or (used > 0 and os.path.lexists(older_part(path)))
 
 
 def _used_bytes(path: Path, found: os.stat_result) -> int:

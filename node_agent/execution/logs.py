@@ -6,6 +6,7 @@ ids come from the network, so an id that could leave that tree is refused.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -76,6 +77,7 @@ def _make_own(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+@functools.lru_cache(maxsize=4096)  # a run's paths are asked for at each of its steps
 def run_paths(state_dir: Path, job_id: str, attempt: int, worker: int) -> RunPaths:
     """Raises NoSuchLog for an id or number that names no directory of ours."""
     if not JOB_ID.fullmatch(job_id) or attempt < 0 or worker < 0:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from node_agent.execution.environment import INHERITED
 from node_agent.launcher.paths import LauncherPaths
 from node_agent.launcher.ports import Limits
@@ -107,13 +109,13 @@ class LauncherClient:
         number = next(self._numbers)
         answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._waiting[number] = answer
-        self._writer.write(json.dumps({"id": number, "op": op, **fields}, separators=(",", ":")).encode() + b"\n")
+        self._writer.write(_line({"id": number, "op": op, **fields}))
         return await answer
 
     async def _listen(self) -> None:
         try:
             while line := await self._reader.readline():
-                self._on_message(json.loads(line))
+                self._on_message(_read(line))
         except (OSError, ValueError):
             pass  # broken off, or not our launcher's language: both end the connection
         finally:
@@ -148,6 +150,21 @@ class LauncherClient:
         self._listening.cancel()
         await asyncio.gather(self._listening, return_exceptions=True)
         self._end()
+
+
+def _line(message: Json) -> bytes:
+    try:
+        return msgspec.json.encode(message) + b"\n"
+    except UnicodeEncodeError:  # a path or a variable that is no UTF-8: JSON can say it, msgspec does not
+        return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def _read(line: bytes) -> Any:
+    """Raises ValueError for what is no JSON."""
+    try:
+        return msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return json.loads(line)
 
 
 def _nothing() -> None:
