@@ -100,9 +100,16 @@ DEMANDS: Mapping[str, Demand] = {
     ),
     # a node dies
     "node_death_stop_s": Demand(
-        Bound("s", 1, 0.1), "gateway", "node-death", "from its end to the last request sent that felt it"
+        Bound("s", 1, 0.1),
+        "gateway",
+        "node-death",
+        "from the end of its processes to the last request sent that failed or took over 100 ms",
     ),
     "node_death_failed": Demand(Bound("requests"), "count", "node-death", "not answered with 200, sent at any time"),
+    "node_silent_stop_s": Demand(
+        Bound("s"), "gateway", "node-death", "the same, where its processes stop and its connections stay open"
+    ),
+    "node_silent_failed": Demand(Bound("requests"), "count", "node-death", "not answered with 200 within 5 s"),
     # others die
     "kill_replica_failed": Demand(Bound("requests", 0), "count", "kills", "failed, but for those in flight on it"),
     "kill_agent_failed": Demand(Bound("requests", 0), "count", "kills", "failed, of all"),

@@ -17,21 +17,21 @@ from benchmarks.system.serving.bench import MODELS, ONE, Bench, in_words
 from benchmarks.system.serving.site import NODE, Asking, Service, until
 from benchmarks.workloads.http_load import Record
 from benchmarks.workloads.http_mix import Mix, RequestClass, mix_running
-from scheduler.errors import SuanliError
+from scheduler.errors import SuanliError, Unavailable
 
 PER_S = 60.0
 QUIET_S = 2.0  # before a kill
 AFTER_S = 4.0  # at least, after it
+SILENT_S = 12.0  # at least, after a node fell silent
 FELT_MS = 100.0  # a request that took longer than this after a node's end had been sent to it
 
 SCALE_REPEATS = 3
-STEP_CLIENTS = 2
-STEP_WITHIN_S = 30.0
+STEP_WITHIN_S = 15.0
 STEP_PER_S = 150.0
 
 
 def kills(bench: Bench) -> None:
-    service = _two_replicas(bench, "bench-kills")
+    service, _ = _two_replicas(bench, "bench-kills")
     try:
         for what, kill in (
             ("replica", lambda: _kill(service.wait_until_it_answers(ONE, replicas=2).pop())),
@@ -39,7 +39,8 @@ def kills(bench: Bench) -> None:
             ("service", lambda: _kill(bench.site.service_pid())),
         ):
             bench.progress(f"the {what} is killed", 0.0)
-            kill_s, records, told = _load_around(bench, service, kill)
+            after_s = max(AFTER_S, bench.plan.duration_s)
+            kill_s, records, told = _load_around(bench, service, kill, after_s)
             allowed = what == "replica"
             bench.measured.values[f"kill_{what}_failed"] = float(sum(_failed(records, kill_s, allowed)))
             in_flight = sum(failed(each) for each in records) - sum(_failed(records, kill_s, allowed))
@@ -51,21 +52,41 @@ def kills(bench: Bench) -> None:
 
 
 def node_death(bench: Bench) -> None:
-    """Two replicas on two nodes; every process of one node is killed at once."""
+    """Two replicas on two nodes, and one node is gone at once: its processes are killed, which breaks its connections,
+    or they are stopped where they are, which nobody is told by any connection, as when the power fails."""
+    _node_goes(bench, "node_death", signal.SIGKILL, max(AFTER_S, bench.plan.duration_s))
+    _node_goes(bench, "node_silent", signal.SIGSTOP, max(SILENT_S, bench.plan.duration_s))
+
+
+def _node_goes(bench: Bench, case: str, number: int, after_s: float) -> None:
     bench.progress("a second node joins", 0.0)
-    bench.site.join_second()
-    service = _two_replicas(bench, "bench-node-death", one_per="node")
+    name = f"bench-{case.replace('_', '-')}"
+    bench.site.join_second(name)
+    went: set[int] = set()
+
+    def go() -> float:
+        at_s, pids = bench.site.signal_second(number)
+        went.update(pids)
+        return at_s
+
     try:
-        bench.progress("a node dies", 0.5)
-        kill_s, records, told = _load_around(bench, service, bench.site.kill_second)
+        service, replicas = _two_replicas(bench, name, one_per="node")
+        try:
+            bench.progress("a node dies", 0.5)
+            kill_s, records, told = _load_around(bench, service, go, after_s)
+        finally:
+            bench.site.end_second()
+            with contextlib.suppress(SuanliError):  # the lost replica's end is told when its node's lease is over
+                service.cancel(wait=False)
     finally:
-        with contextlib.suppress(SuanliError):  # the lost replica's end is not told before its node's lease is over
-            service.cancel()
+        bench.site.end_second()
+    if len(went & replicas) != 1:
+        raise Unavailable(f"{len(went & replicas)} replicas ran on the node that died; one was meant to")
     felt = [each for each in records if each.sent_s is not None and each.sent_s >= kill_s and _felt(each)]
     stop_s = max((each.sent_s - kill_s for each in felt if each.sent_s is not None), default=0.0)
-    bench.measured.values["node_death_stop_s"] = round(stop_s, 4)
-    bench.measured.values["node_death_failed"] = float(sum(failed(each) for each in records))
-    bench.measured.details["node-death"] = told | {"felt_it": len(felt), "felt_is_over_ms": FELT_MS}
+    bench.measured.values[f"{case}_stop_s"] = round(stop_s, 4)
+    bench.measured.values[f"{case}_failed"] = float(sum(failed(each) for each in records))
+    bench.measured.details[case] = told | {"felt_it": len(felt), "felt_is_over_ms": FELT_MS}
 
 
 def scale(bench: Bench) -> None:
@@ -150,22 +171,20 @@ def _until_alone(service: Service) -> None:
 # ---- a steady load around an event ---------------------------------------------------------------------------------
 
 
-def _two_replicas(bench: Bench, name: str, **fields: object) -> Service:
-    """A quarter of a core each: they sleep. Without retries the first death would end the service."""
+def _two_replicas(bench: Bench, name: str, **fields: object) -> tuple[Service, set[int]]:
+    """With their pids. A quarter of a core each: they sleep. Without retries the first death would end the service."""
     told = {"replicas": 2, "retries": 20, "resources": {"cpus": 0.25}, **fields}
     service = bench.site.serve(name, MODELS / "ten_ms.py", "TenMilliseconds", **told)
-    service.wait_until_it_answers(ONE, replicas=2)
-    return service
+    return service, service.wait_until_it_answers(ONE, replicas=2)
 
 
 def _load_around(
-    bench: Bench, service: Service, kill: Callable[[], float]
+    bench: Bench, service: Service, kill: Callable[[], float], after_s: float
 ) -> tuple[float, tuple[Record, ...], dict[str, object]]:
     """When it was killed, all requests, and the load in words."""
     call = service.call(ONE)
     steady = RequestClass("steady", call.url, call.body, PER_S, 8, call.headers)
-    duration_s = QUIET_S + max(AFTER_S, bench.plan.duration_s)
-    mix = Mix((steady,), duration_s, bench.site.token, bench.plan.seed, keep_records=True)
+    mix = Mix((steady,), QUIET_S + after_s, bench.site.token, bench.plan.seed, keep_records=True)
     with mix_running(mix) as running:
         time.sleep(QUIET_S)  # load before the event; nothing is waited for
         kill_s = kill()

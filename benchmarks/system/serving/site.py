@@ -19,7 +19,7 @@ import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,7 +30,6 @@ from benchmarks.system.serving.generators import Call
 from scheduler.errors import SuanliError, Unavailable
 
 NODE = "bench"
-SECOND = "bench-second"
 UP_WITHIN_S = 120.0
 READY_WITHIN_S = 60.0
 MARK = "SUANLI_BENCH_MARK"
@@ -107,8 +106,8 @@ class Site:
     client: Client
     ray_address: str
     second: subprocess.Popen[bytes] | None = None
+    second_name: str = ""
     second_mark: str = ""
-    _services: list[str] = field(default_factory=list)
 
     # -- services --------------------------------------------------------------------------------------------------
 
@@ -124,12 +123,12 @@ class Site:
             **fields,
         }
         job_id = str(self.client.post("/v1/jobs", {"job": job})["jobs"][0]["id"])
-        self._services.append(job_id)
         return Service(self, job_id, name)
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, *, wait: bool = True) -> None:
         self.client.post("/v1/jobs/cancel", {"ids": [job_id]})
-        self._services.remove(job_id)
+        if not wait:
+            return
         until(
             lambda: self.client.get(f"/v1/jobs/{job_id}")["state"] in ("succeeded", "failed", "cancelled"),
             within_s=READY_WITHIN_S,
@@ -147,7 +146,7 @@ class Site:
 
     def whole(self) -> bool:
         """The service answers, and all its nodes are ready."""
-        wanted = {NODE, SECOND} if self.second is not None else {NODE}
+        wanted = {NODE, self.second_name} if self.second is not None else {NODE}
         try:
             nodes = self.client.get("/v1/nodes")["nodes"]
         except SuanliError:
@@ -156,45 +155,39 @@ class Site:
 
     # -- a second node ---------------------------------------------------------------------------------------------
 
-    def join_second(self) -> None:
+    def join_second(self, name: str) -> None:
         """This machine under another name, with directories and a Ray node of its own."""
         token = self.home / "secrets" / "ray_token"
-        self.second_mark = uuid.uuid4().hex
-        environment = environment_of(self.directory / "second") | {MARK: self.second_mark}
-        argv = ["node", "join", self.ray_address, "--site", "edge-cloud", "--name", SECOND, "--ray-token", str(token)]
-        log = self.directory / "second.log"
-        with open(log, "wb") as output:
+        self.second_name, self.second_mark = name, uuid.uuid4().hex
+        environment = environment_of(self.directory / name) | {MARK: self.second_mark}
+        argv = ["node", "join", self.ray_address, "--site", "edge-cloud", "--name", name, "--ray-token", str(token)]
+        with open(self.directory / f"{name}.log", "wb") as output:
             self.second = subprocess.Popen(
                 suanli(*argv), env=environment, cwd=CHECKOUT, stdout=output, stderr=output, start_new_session=True
             )
         until(self.whole, within_s=READY_WITHIN_S, what="the second node is ready")
 
-    def kill_second(self) -> float:
-        """SIGKILL for everything of it at once; when, on the monotonic clock."""
+    def signal_second(self, number: int) -> tuple[float, set[int]]:
+        """To everything of it at once: when, on the monotonic clock, and to which processes."""
         pids = marked_and_below(MARK, self.second_mark)
         at_s = time.monotonic()
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert self.second is not None
+                os.kill(pid, number)
+        return at_s, set(pids)
+
+    def end_second(self) -> None:
+        """Nothing of it is left. Nobody is told."""
+        if self.second is None:
+            return
+        self.signal_second(signal.SIGKILL)
         self.second.wait()
         self.second = None
-        return at_s
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        if self.second is not None:
-            self.second.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.second.wait(timeout=30)
-        if self.second_mark:
-            for pid in marked_and_below(MARK, self.second_mark):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        if self.second is not None:
-            self.second.wait()
-            self.second = None
+        self.end_second()
         _run("down", home=self.home)
 
 
@@ -242,8 +235,8 @@ class Service:
     def scale(self, replicas: int) -> None:
         self.site.client.post(f"/v1/jobs/{self.job_id}/scale", {"replicas": replicas})
 
-    def cancel(self) -> None:
-        self.site.cancel(self.job_id)
+    def cancel(self, *, wait: bool = True) -> None:
+        self.site.cancel(self.job_id, wait=wait)
 
 
 @contextlib.contextmanager
