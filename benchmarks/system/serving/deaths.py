@@ -17,7 +17,7 @@ from benchmarks.system.serving.bench import MODELS, ONE, Bench, in_words
 from benchmarks.system.serving.site import NODE, Asking, Service, until
 from benchmarks.workloads.http_load import Record
 from benchmarks.workloads.http_mix import Mix, RequestClass, mix_running
-from scheduler.errors import SuanliError, Unavailable
+from scheduler.errors import BadInput, SuanliError, Unavailable
 
 PER_S = 60.0
 QUIET_S = 2.0  # before a kill
@@ -26,7 +26,7 @@ SILENT_S = 12.0  # at least, after a node fell silent
 FELT_MS = 100.0  # a request that took longer than this after a node's end had been sent to it
 
 SCALE_REPEATS = 3
-STEP_WITHIN_S = 15.0
+STEP_WITHIN_S = 20.0
 STEP_PER_S = 150.0
 
 
@@ -90,21 +90,27 @@ def _node_goes(bench: Bench, case: str, number: int, after_s: float) -> None:
 
 
 def scale(bench: Bench) -> None:
-    service = bench.site.serve(
-        "bench-scale",
-        MODELS / "ten_ms.py",
-        "TenMilliseconds",
-        replicas={"min": 1, "max": 2},
-        slo={"p99_ms": 100.0},
-        resources={"cpus": 0.25},
-    )
+    service = _scaled(bench, "bench-scale")
     try:
         took = [_scale_once(bench, service, number) for number in range(SCALE_REPEATS)]
-        bench.measured.values["scale_command_to_new_replica_s"] = round(max(took), 3)
-        bench.measured.details["scale"] = {"each_s": [round(each, 3) for each in took]}
+    finally:
+        service.cancel()
+    bench.measured.values["scale_command_to_new_replica_s"] = round(max(took), 3)
+    bench.measured.details["scale"] = {"each_s": [round(each, 3) for each in took]}
+    try:
+        service = _scaled(bench, "bench-step", autoscale=True)
+    except BadInput as error:
+        bench.measured.missing["load_step_to_new_replica_s"] = f"services are not scaled by their load: {error}"
+        return
+    try:
         _load_step(bench, service)
     finally:
         service.cancel()
+
+
+def _scaled(bench: Bench, name: str, **fields: object) -> Service:
+    told = {"replicas": {"min": 1, "max": 2}, "slo": {"p99_ms": 100.0}, "resources": {"cpus": 0.25}, **fields}
+    return bench.site.serve(name, MODELS / "ten_ms.py", "TenMilliseconds", **told)
 
 
 def _scale_once(bench: Bench, service: Service, number: int) -> float:
@@ -119,7 +125,7 @@ def _scale_once(bench: Bench, service: Service, number: int) -> float:
 
 
 def _load_step(bench: Bench, service: Service) -> None:
-    """From idle to one and a half times what one replica can do. A service that no autoscaler looks after is named."""
+    """From idle to one and a half times what one replica can do."""
     bench.progress("a step in load", 0.0)
     (before,) = service.wait_until_it_answers(ONE, replicas=1, pids=True)
     call = service.call(ONE)

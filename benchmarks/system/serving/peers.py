@@ -91,7 +91,7 @@ def _answering(child: subprocess.Popen[bytes], port: int, peer: Peer, model: str
     def answers() -> bool:
         if child.poll() is not None:
             raise Unavailable(f"it ended while starting: {_last_words(log)}")
-        own = [int(told.read_text().rpartition(":")[2])] if told.exists() else []
+        own = [int(told.read_text().split("\n")[0].rpartition(":")[2])] if told.exists() else []
         for one in own or (port + peer.port_offset,):
             caller = Asking(Call(f"http://127.0.0.1:{one}{peer.path}", body_of(model)))
             answer = caller.ask()

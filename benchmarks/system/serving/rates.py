@@ -6,18 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from benchmarks.system.serving.answer import ClosedLoop, PeerFigures, rate_case
 from benchmarks.system.serving.bench import EXAMPLES, Bench
+from benchmarks.system.serving.bench import MODELS as OWN
 from benchmarks.system.serving.generators import Call
 from benchmarks.system.serving.peers import MODELS, PEERS, body_of, installed, peer_serving, version_of
 from benchmarks.workloads.http_mix import GeneratorFailed
-from scheduler.errors import BadInput, SuanliError
-
-UNBATCHED: dict[str, Any] = {"batching": {"max_size": 1}}
-"""What a job file says for batches of one. Where it is not known yet, the replica that always computes alone stands in
-(see `_unbatched_p50_ms`)."""
+from scheduler.errors import SuanliError
 
 
 def noop(bench: Bench) -> None:
@@ -48,15 +44,8 @@ def _through_the_gateway(bench: Bench, model: str) -> None:
 
 
 def _unbatched_p50_ms(bench: Bench) -> float | None:
-    """One caller's p50 with batches of one; None where the job file cannot say that."""
-    module, name = MODELS["mlp"]
-    try:
-        service = bench.site.serve(
-            "bench-mlp-alone", EXAMPLES / f"{module}.py", name, resources={"cpus": 1}, **UNBATCHED
-        )
-    except BadInput as error:
-        bench.measured.missing["mlp_1_client_against_unbatched"] = f"a job cannot ask for batches of one: {error}"
-        return None
+    """One caller's p50 with batches of one."""
+    service = bench.site.serve("bench-mlp-alone", OWN / "mlp_alone.py", "MlpAlone", resources={"cpus": 1})
     try:
         call = service.call(body_of("mlp"))
         service.wait_until_it_answers(call.body)
