@@ -92,6 +92,7 @@ def _node_goes(bench: Bench, case: str, number: int, after_s: float) -> None:
 def scale(bench: Bench) -> None:
     service = _scaled(bench, "bench-scale")
     try:
+        _start_with_one(service)
         took = [_scale_once(bench, service, number) for number in range(SCALE_REPEATS)]
     finally:
         service.cancel()
@@ -103,6 +104,8 @@ def scale(bench: Bench) -> None:
         bench.measured.missing["load_step_to_new_replica_s"] = f"services are not scaled by their load: {error}"
         return
     try:
+        service.wait_until_it_answers(ONE)
+        _until_alone(service)
         _load_step(bench, service)
     finally:
         service.cancel()
@@ -111,6 +114,13 @@ def scale(bench: Bench) -> None:
 def _scaled(bench: Bench, name: str, **fields: object) -> Service:
     told = {"replicas": {"min": 1, "max": 2}, "slo": {"p99_ms": 100.0}, "resources": {"cpus": 0.25}, **fields}
     return bench.site.serve(name, MODELS / "ten_ms.py", "TenMilliseconds", **told)
+
+
+def _start_with_one(service: Service) -> None:
+    """Where there is room a service may begin with more than its least."""
+    service.wait_until_it_answers(ONE)
+    service.scale(1)
+    _until_alone(service)
 
 
 def _scale_once(bench: Bench, service: Service, number: int) -> float:
