@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from benchmarks.workloads.http_answer import parse_answer, says_when_to_come_back
+
 RECONNECT_S = 0.02
 SWEEP_S = 0.1
 SELECT_CLIENTS = 500
@@ -33,7 +35,8 @@ SELECT_CLIENTS = 500
 @dataclass(frozen=True, slots=True)
 class LoadResult:
     """`ok` are answers of status 200; the rest of `sent` are in `errors`, by status ("503") or "connect", "broken",
-    "timeout". Latencies in milliseconds are those of the ok answers, None when there are none."""
+    "timeout". Latencies in milliseconds are those of the ok answers, None when there are none. `explicit`: how many of
+    the rest were refused in so many words, by a status and Retry-After."""
 
     sent: int
     ok: int
@@ -45,6 +48,22 @@ class LoadResult:
     elapsed_s: float
     requests_per_s: float
     generator: str
+    explicit: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request, times on this machine's monotonic clock. `outcome` "ok", a status ("503"), "connect", "broken" or
+    "timeout". `sent_s` None: it never left."""
+
+    due_s: float
+    sent_s: float | None
+    done_s: float
+    outcome: str
+
+    @property
+    def latency_s(self) -> float:
+        return self.done_s - self.due_s
 
 
 def quantile(ordered: list[float], q: float) -> float | None:
@@ -71,13 +90,37 @@ def run_load(
 
     `on_progress` is told now and then how many requests are done. Raises ValueError for a URL or numbers without sense.
     """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or parts.hostname is None:
-        raise ValueError(f"{url!r} must be http://HOST:PORT/PATH or https://HOST:PORT/PATH")
     if (requests is None) == (duration_s is None):
         raise ValueError("give either requests or duration_s")
     if clients < 1 or (rate_per_s is not None and rate_per_s <= 0):
         raise ValueError("clients must be at least 1 and rate_per_s above 0")
+    due = Due(requests, duration_s, rate_per_s, random.Random(seed))
+    load = Load(target_of(url, token, body, headers, ca_file), due, timeout_s, on_progress=on_progress)
+    with asyncio.Runner(loop_factory=exact_loop if clients <= SELECT_CLIENTS else None) as runner:
+        return runner.run(load.run(clients))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a request goes, and its octets."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    message: bytes
+
+
+def target_of(
+    url: str,
+    token: str | None,
+    body: bytes,
+    headers: tuple[tuple[str, str], ...] = (),
+    ca_file: Path | None = None,
+) -> Target:
+    """Raises ValueError for a URL without sense."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or parts.hostname is None:
+        raise ValueError(f"{url!r} must be http://HOST:PORT/PATH or https://HOST:PORT/PATH")
     tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
     port = parts.port or (443 if tls else 80)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -88,20 +131,17 @@ def run_load(
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers]
     message = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-    due = _Due(requests, duration_s, rate_per_s, random.Random(seed))
-    load = _Load(parts.hostname, port, tls, message, due, timeout_s, on_progress)
-    with asyncio.Runner(loop_factory=_exact_loop if clients <= SELECT_CLIENTS else None) as runner:
-        return runner.run(load.run(clients))
+    return Target(parts.hostname, port, tls, message)
 
 
-def _exact_loop() -> asyncio.AbstractEventLoop:
+def exact_loop() -> asyncio.AbstractEventLoop:
     """A loop whose timers are exact to microseconds: epoll's are rounded up to milliseconds, which open-loop requests
     would leave too late by and be charged for. select() takes file descriptors below 1,024 only."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 @dataclass(slots=True)
-class _Due:
+class Due:
     """When requests are due. All of one run come from one seeded generator, so a run can be repeated."""
 
     requests: int | None
@@ -132,22 +172,28 @@ class _Due:
             self._next_s += self.rng.expovariate(self.rate_per_s)
 
 
-class _Load:
+class Load:
+    """One stream of requests. Open loop: connections are made as they are needed, up to `most_clients`, so that the
+    generator itself is no queue."""
+
     def __init__(
         self,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None,
-        message: bytes,
-        due: _Due,
+        target: Target,
+        due: Due,
         timeout_s: float,
-        on_progress: Callable[[int], None] | None,
+        *,
+        most_clients: int = 0,
+        on_progress: Callable[[int], None] | None = None,
+        on_record: Callable[[Record], None] | None = None,
     ) -> None:
-        self.message = message
-        self._where = (host, port, tls)
+        self.message = target.message
+        self._target = target
         self._due = due
         self._timeout_s = timeout_s
+        self._most_clients = most_clients
         self._on_progress = on_progress
+        self._on_record = on_record
+        self._explicit = 0
         self._latencies_s = array.array("d")
         self._errors: dict[str, int] = {}
         self._done = 0
@@ -194,8 +240,10 @@ class _Load:
             self._due.take()
             if self._idle:
                 self._idle.pop().send(due_s)
-            else:
-                self._waiting.append(due_s)
+                continue
+            self._waiting.append(due_s)
+            if len(self._clients) + len(self._connecting) < self._most_clients:
+                self._start_reconnecting()
 
     def _feed(self, client: _Client) -> None:
         """Give a connection that is free its next request, or let it rest."""
@@ -209,34 +257,43 @@ class _Load:
         else:
             self._idle.append(client)
 
-    def answered(self, client: _Client, due_s: float, status: int, keeps: bool) -> None:
-        self._last_answer_s = time.perf_counter()
+    def answered(self, client: _Client, due_s: float, sent_s: float, status: int, keeps: bool, explicit: bool) -> None:
+        self._last_answer_s = now_s = time.perf_counter()
         self._done += 1
         if status == 200:
-            self._latencies_s.append(self._last_answer_s - due_s)
+            self._latencies_s.append(now_s - due_s)
         else:
             self._errors[str(status)] = self._errors.get(str(status), 0) + 1
+            self._explicit += explicit
+        if self._on_record is not None:
+            self._on_record(Record(due_s, sent_s, now_s, "ok" if status == 200 else str(status)))
         if keeps:
             self._feed(client)
         else:
             client.close()
 
-    def failed(self, what: str) -> None:
+    def failed(self, what: str, due_s: float, sent_s: float | None = None) -> None:
         self._done += 1
         self._errors[what] = self._errors.get(what, 0) + 1
+        if self._on_record is not None:
+            self._on_record(Record(due_s, sent_s, time.perf_counter(), what))
 
     def lost(self, client: _Client) -> None:
         self._clients.discard(client)
         if client in self._idle:
             self._idle.remove(client)
         if not self._over():
-            task = asyncio.get_running_loop().create_task(self._reconnect())
-            self._connecting.add(task)
-            task.add_done_callback(self._connecting.discard)
+            self._start_reconnecting()
+
+    def _start_reconnecting(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._reconnect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     async def _connect(self) -> None:
-        host, port, tls = self._where
-        _, client = await asyncio.get_running_loop().create_connection(lambda: _Client(self), host, port, ssl=tls)
+        at = self._target
+        loop = asyncio.get_running_loop()
+        _, client = await loop.create_connection(lambda: _Client(self), at.host, at.port, ssl=at.tls)
         self._clients.add(client)
         self._idle.append(client)
 
@@ -247,11 +304,10 @@ class _Load:
                 await self._connect()
             except OSError:
                 if self._waiting:
-                    self._waiting.popleft()
-                    self.failed("connect")
-                elif self._due.rate_per_s is None and self._due.next_s(time.perf_counter()) is not None:
+                    self.failed("connect", self._waiting.popleft())
+                elif self._due.rate_per_s is None and self._due.next_s(now_s := time.perf_counter()) is not None:
                     self._due.take()
-                    self.failed("connect")
+                    self.failed("connect", now_s)
                 await asyncio.sleep(RECONNECT_S)
             else:
                 self._feed(self._idle[-1])
@@ -263,8 +319,7 @@ class _Load:
             if client.sent_s is not None and now_s - client.sent_s > self._timeout_s:
                 client.give_up()
         while self._waiting and now_s - self._waiting[0] > self._timeout_s:
-            self._waiting.popleft()
-            self.failed("timeout")
+            self.failed("timeout", self._waiting.popleft())
         if self._on_progress is not None:
             self._on_progress(self._done)
 
@@ -289,13 +344,14 @@ class _Load:
             elapsed_s=elapsed_s,
             requests_per_s=len(ordered) / elapsed_s,
             generator=f"suanli http_load ({loop_kind}, one Python process)",
+            explicit=self._explicit,
         )
 
 
 class _Client(asyncio.Protocol):
     """One connection, one request at a time. Reads answers with Content-Length, chunked, or ended by the close."""
 
-    def __init__(self, load: _Load) -> None:
+    def __init__(self, load: Load) -> None:
         self.sent_s: float | None = None
         self._load = load
         self._due_s = 0.0
@@ -326,39 +382,13 @@ class _Client(asyncio.Protocol):
         self._buffer += data
         answer = parse_answer(self._buffer)
         if answer is not None:
-            self.sent_s = None
-            self._load.answered(self, self._due_s, *answer)
+            status, keeps = answer
+            sent_s, self.sent_s = self.sent_s, None
+            explicit = status >= 400 and says_when_to_come_back(self._buffer)
+            self._load.answered(self, self._due_s, sent_s, status, keeps, explicit)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.sent_s is not None:
-            self.sent_s = None
-            self._load.failed("timeout" if self._given_up else "broken")
+            sent_s, self.sent_s = self.sent_s, None
+            self._load.failed("timeout" if self._given_up else "broken", self._due_s, sent_s)
         self._load.lost(self)
-
-
-def parse_answer(buffer: bytes) -> tuple[int, bool] | None:
-    """(status, whether the connection stays open) of a complete answer; None while some of it is missing."""
-    end = buffer.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    status = int(buffer[9:12])
-    headers = buffer[:end].lower()
-    keeps = b"\r\nconnection: close" not in headers
-    start = end + 4
-    if b"\r\ntransfer-encoding: chunked" in headers:
-        return (status, keeps) if _chunks_complete(buffer, start) else None
-    at = headers.find(b"\r\ncontent-length:")
-    if at < 0:
-        return (status, keeps) if status in (204, 304) else None
-    line_end = headers.find(b"\r\n", at + 2)
-    length = int(headers[at + 17 : line_end if line_end >= 0 else end])
-    return (status, keeps) if len(buffer) >= start + length else None
-
-
-def _chunks_complete(buffer: bytes, position: int) -> bool:
-    while (line_end := buffer.find(b"\r\n", position)) >= 0:
-        size = int(buffer[position:line_end].split(b";", 1)[0], 16)
-        position = line_end + 2 + size + 2
-        if size == 0:
-            return len(buffer) >= position
-    return False

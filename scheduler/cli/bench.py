@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scheduler.cli.bench_serving import serving
 from scheduler.cli.client import Client, home_path
 from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
@@ -32,6 +33,9 @@ EXIT_INTERRUPTED = 130
 @click.group()
 def bench() -> None:
     """Measure what the devices really deliver, and what the planner costs."""
+
+
+bench.add_command(serving)
 
 
 @bench.command("run")

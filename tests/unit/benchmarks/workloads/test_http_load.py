@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.workloads.http_load import parse_answer, quantile, run_load
+from benchmarks.workloads.http_answer import parse_answer
+from benchmarks.workloads.http_load import quantile, run_load
 from tests.fakes.fake_replica import FakeReplica, Request
 
 
