@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from node_agent.serving import bodies
 from node_agent.serving.batching import Failed, Outcome
@@ -41,8 +41,7 @@ def pieces_of(answer: object, media_type: str, stream: bool) -> tuple[str, bytes
     iterated over is a stream. Raises bodies.BadOutputs.
     """
     if isinstance(answer, Iterator):
-        pieces: Iterator[object] = answer
-        return pieces
+        return cast("Iterator[object]", answer)
     match answer:
         case bytes() | bytearray() | memoryview():
             return media_type, bytes(answer)
