@@ -21,6 +21,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from node_agent.execution import rendezvous
 from node_agent.launcher.ports import Say
 from node_agent.launcher.records import LaunchOrder
 
@@ -35,8 +36,6 @@ BEGIN_AFTER_S = 1.5  # a start that follows at once should not have to share its
 TAKE_UP_S = 0.25
 RETRY_AFTER_S = 60.0
 UNUSED_FOR_S = 1800.0  # then it has been kept in vain
-# What tells runs from one another, and is read when a device is opened, not when a library is imported.
-OWN = frozenset(("MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +56,10 @@ class Kind:
 
 
 def _of_one_run(name: str) -> bool:
+    """What tells runs from one another is read when a device is opened or a group formed, not at an import."""
     if name == INSTANCE:
         return False
-    return name in OWN or name.startswith(("SUANLI_", "CUDA_MPS_")) or name.endswith("_VISIBLE_DEVICES")
+    return name in rendezvous.NAMES or name.startswith(("SUANLI_", "CUDA_MPS_")) or name.endswith("_VISIBLE_DEVICES")
 
 
 @dataclass(slots=True)

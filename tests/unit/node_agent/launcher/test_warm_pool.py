@@ -161,7 +161,7 @@ def test_which_orders_are_of_a_kind(rig: LauncherRig) -> None:
     def kind(**changes: str) -> Kind | None:
         return Kind.of(rig.order("k", *argv, env=tuple((env | changes).items())))
 
-    assert kind() == kind(SUANLI_ATTEMPT="2", CUDA_VISIBLE_DEVICES="3", RANK="1", SUANLI_REPLICA_SECRET="x")
+    assert kind() == kind(SUANLI_ATTEMPT="2", CUDA_VISIBLE_DEVICES="3", PET_RDZV_ID="7-1", SUANLI_REPLICA_SECRET="x")
     assert kind() != kind(A="2")
     assert kind() != kind(OMP_NUM_THREADS="4")
     assert kind() != kind(SUANLI_INSTANCE="other")
