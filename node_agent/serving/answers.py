@@ -51,7 +51,7 @@ def pieces_of(answer: object, media_type: str, stream: bool) -> tuple[str, bytes
             return "text/plain; charset=utf-8", answer.encode()
         case _:
             if stream and hasattr(answer, "__iter__") and not isinstance(answer, dict):
-                return iter(answer)
+                return cast("Iterator[object]", iter(answer))
             return bodies.JSON, bodies.write_json(answer)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, PlainValidator
@@ -39,22 +39,30 @@ def _as_probe(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+def _seconds(low_s: float, high_s: float) -> Callable[[object], float]:
+    """As a duration, or in milliseconds: "5ms"."""
+    in_words = duration(low_s=low_s, high_s=high_s)
+
+    def check(value: object) -> float:
+        match = _MILLISECONDS.fullmatch(value) if isinstance(value, str) else None
+        return in_words(value if match is None else float(match[1]) / 1e3)
+
+    return check
+
+
 def _as_wait_s(value: object) -> float:
-    """As a duration, or in milliseconds: "5ms"; 0 for none."""
-    match = _MILLISECONDS.fullmatch(value) if isinstance(value, str) else None
-    if match is not None:
-        value = float(match[1]) / 1e3
-    if not isinstance(value, bool) and value == 0:
+    """0 for none."""
+    if not isinstance(value, bool) and value in (0, "0", "0ms", "0s"):
         return 0.0
-    return duration(high_s=MAX_WAIT_S)(value)
+    return _seconds(0.0, MAX_WAIT_S)(value)
 
 
 class ReadinessShape(Shape):
     """Ready once a GET of `path` answers with `status`; without a path, once something listens on the port."""
 
     path: Annotated[str | None, PlainValidator(_as_path)] = None
-    interval: Annotated[float, PlainValidator(duration(low_s=0.05, high_s=MAX_PROBE_S))] = 1.0
-    timeout: Annotated[float, PlainValidator(duration(low_s=0.05, high_s=MAX_PROBE_S))] = READY_TIMEOUT_S
+    interval: Annotated[float, PlainValidator(_seconds(0.05, MAX_PROBE_S))] = 1.0
+    timeout: Annotated[float, PlainValidator(_seconds(0.05, MAX_PROBE_S))] = READY_TIMEOUT_S
     status: Annotated[int, PlainValidator(whole(100, 599))] = 200
 
 
@@ -62,8 +70,8 @@ class LivenessShape(Shape):
     """Ended, and started again, after `failures` bad answers in a row. Of a model: after one turn of over `timeout`."""
 
     path: Annotated[str | None, PlainValidator(_as_path)] = None
-    interval: Annotated[float, PlainValidator(duration(low_s=0.05, high_s=MAX_PROBE_S))] = ALIVE_INTERVAL_S
-    timeout: Annotated[float | None, PlainValidator(duration(low_s=0.05, high_s=MAX_PROBE_S))] = None
+    interval: Annotated[float, PlainValidator(_seconds(0.05, MAX_PROBE_S))] = ALIVE_INTERVAL_S
+    timeout: Annotated[float | None, PlainValidator(_seconds(0.05, MAX_PROBE_S))] = None
     status: Annotated[int, PlainValidator(whole(100, 599))] = 200
     failures: Annotated[int, PlainValidator(whole(1, MAX_FAILURES))] = 3
 
