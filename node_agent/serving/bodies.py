@@ -40,7 +40,7 @@ DTYPES = frozenset(
 MAX_AXES = 32
 
 
-class BadBody(Exception):
+class BadBody(ValueError):
     """The caller's fault; the message says what was expected."""
 
 

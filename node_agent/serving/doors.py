@@ -9,9 +9,10 @@
 
 Errors are {"error": {"message": ...}}: 400 a body that is not what was asked for, 403 without the gateway's secret,
 404, 405, 408, 413 a body over the limit, 500 the model failed (one line, never a stack trace), 503 too many waiting or
-stopping, 504 the request's deadline (X-Suanli-Timeout-Ms) passed while it waited. Every answer but a stream carries
-`X-Suanli-Resend: safe`: predict may be asked twice (batches are retried call by call), so the gateway may send a
-request again to another replica when this one dies before it answers.
+stopping, 504 the request's deadline (X-Suanli-Timeout-Ms) passed while it waited.
+
+What a model with nothing but predict answers carries `X-Suanli-Resend: safe`: predict may be asked twice (batches are
+retried call by call), so the gateway may send a request again to another replica when this one dies before it answers.
 """
 
 from __future__ import annotations

@@ -35,16 +35,20 @@ class ModelUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a method other than predict is given. `json()` raises ValueError, whose text the caller reads."""
+    """What a method other than predict is given. `json()` raises bodies.BadBody, a ValueError: left alone, it becomes
+    an answer of 400."""
 
     path: str
     body: bytes
     content_type: str
 
     def json(self) -> Any:
-        from node_agent.serving.bodies import parse_json
+        from node_agent.serving.bodies import BadBody, parse_json
 
-        return parse_json(self.body)
+        try:
+            return parse_json(self.body)
+        except ValueError as error:
+            raise BadBody(f"the body is not JSON: {one_line(error)}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,11 @@ class LoadedModel:
     answers: str = OCTETS
     batching: Mapping[str, float] = field(default_factory=dict)
     load_s: float = 0.0
+
+    @property
+    def resend_safe(self) -> bool:
+        """Whether every request may be made twice. Of predict it is asked, of methods of the model's own not known."""
+        return self.raw is None and self.stream is None and not self.routes
 
 
 def find_class(path: Path, class_name: str) -> type:

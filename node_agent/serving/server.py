@@ -40,6 +40,7 @@ OVERSTAYED_S = 0.05  # then the main thread takes the sockets back
 LOOK_S = 0.05
 SWEEP_S = 1.0
 ACCEPTED_A_TURN = 64
+ACCEPT_PAUSE_S = 0.01
 EXIT_STUCK = 1
 
 
@@ -80,6 +81,7 @@ class ReplicaServer:
         self._short_turns = 0
         self._stopping_since_s: float | None = None
         self._ended = False
+        self._swept_s = 0.0
         self._signals, self._tells = socket.socketpair()
         for listener in listeners:
             listener.setblocking(False)
@@ -243,7 +245,7 @@ class ReplicaServer:
     def _step(self, stream: Stream) -> None:
         """One piece of a stream, or its end."""
         caller: Connection = stream.caller  # type: ignore[assignment]
-        piece, error = None, ""
+        piece, error, status = None, "", 500
         try:
             if caller.closed:
                 close = getattr(stream.pieces, "close", None)
@@ -252,15 +254,17 @@ class ReplicaServer:
             else:
                 piece = next(stream.pieces, None)
                 said = None if piece is None else piece_of(piece)
+        except bodies.BadBody as raised:
+            error, status = str(raised), 400
         except BaseException as raised:  # a tenant's code may raise anything
-            error = one_line(raised)
+            error = f"the model failed: {one_line(raised)}"
         with self._lock:
             if caller.closed or error or piece is None:
                 self._line.streams.remove(stream)
             if caller.closed:
                 return
             if error and not caller.streaming:
-                self._refuse(caller, Refused(500, f"the model failed: {error}"))
+                self._refuse(caller, Refused(status, error))
                 return
             if not caller.streaming:
                 self._counts.answered(200)
@@ -271,7 +275,7 @@ class ReplicaServer:
                 caller.send_piece(said[1])
                 return
             if error and stream.media_type == EVENTS:
-                caller.send_piece(error_event(f"the model failed: {error}"))
+                caller.send_piece(error_event(error))
             caller.end_stream(whole=not error)
             self._next(caller)
 
@@ -295,8 +299,10 @@ class ReplicaServer:
                         os.eventfd_read(self._kick)
                 elif descriptor == self._signals.fileno():
                     self._on_signal()
-            if not events or self._stopping_since_s is not None:
-                self._sweep(time.monotonic())
+            now_s = time.monotonic()
+            if now_s - self._swept_s > SWEEP_S or self._stopping_since_s is not None:
+                self._swept_s = now_s
+                self._sweep(now_s)
             if self._model_sleeps and (self._line.waiting or self._line.streams or self._ended):
                 self._model_sleeps = False
                 self._model_wakes.release()
@@ -306,12 +312,15 @@ class ReplicaServer:
         for _ in range(ACCEPTED_A_TURN):
             try:
                 sock, _ = listener.accept()
-            except OSError:  # nobody any more, or no descriptor left: the next turn tries again
+            except BlockingIOError:  # nobody any more
+                return
+            except OSError:  # no descriptor left, perhaps: it is told of again at once, and must not keep a core busy
+                time.sleep(ACCEPT_PAUSE_S)
                 return
             sock.setblocking(False)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections[sock.fileno()] = Connection(sock, self._poll, self._budget)
+            self._connections[sock.fileno()] = Connection(sock, self._poll, self._budget, self._model.resend_safe)
 
     def _on_connection(self, connection: Connection, event: int) -> None:
         if event & select.EPOLLOUT:

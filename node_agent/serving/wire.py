@@ -36,6 +36,7 @@ REASONS = {
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
 }
+RESEND = b"x-suanli-resend: safe\r\n"
 RETRY = b"retry-after: 1\r\n"
 CLOSE = b"connection: close\r\n"
 
@@ -104,9 +105,10 @@ class HttpRequest:
 
 
 class Connection:
-    """`current` is the request that is being answered; `requests` those that wait behind it."""
+    """`current` is the request that is being answered; `requests` those that wait behind it. `resend_safe`: whoever
+    asks may ask again elsewhere when it is not answered."""
 
-    def __init__(self, sock: socket.socket, poll: select.epoll, budget: BodyBudget) -> None:
+    def __init__(self, sock: socket.socket, poll: select.epoll, budget: BodyBudget, resend_safe: bool) -> None:
         self.sock = sock
         self.descriptor = sock.fileno()
         self.current: HttpRequest | None = None
@@ -114,6 +116,7 @@ class Connection:
         self.closed = False
         self.streaming = False
         self.reading_since_s: float | None = None  # time.monotonic() of the first byte of a request that is not whole
+        self._resend = RESEND if resend_safe else b""
         self._poll = poll
         self._budget = budget
         self._parser = httptools.HttpRequestParser(self)
@@ -267,11 +270,12 @@ class Connection:
         request = self.current
         assert request is not None
         close = close or not request.keep_alive or self._deaf
-        head = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nx-suanli-resend: safe\r\n%b%b\r\n" % (
+        head = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b%b\r\n" % (
             status,
             REASONS.get(status, b"Answer"),
             media_type.encode("latin-1"),
             len(body),
+            self._resend,
             RETRY if status == 503 else b"",
             CLOSE if close else b"",
         )
