@@ -167,11 +167,3 @@ class Line:
             if stream.caller.closed or stream.ready():
                 return stream
         return None
-
-    def empty(self) -> list[Caller]:
-        """Let everybody go; those who had not begun are answered with."""
-        callers = [piece.call.caller for piece in self._pieces] + [task.caller for task in self._tasks]
-        self._pieces.clear()
-        self._tasks.clear()
-        self.inputs = 0
-        return list(dict.fromkeys(callers))
