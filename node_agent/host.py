@@ -412,10 +412,11 @@ class AgentHost:
     def _end_run(self, key: RunKey, reason: str) -> None:
         """A replica that does not become ready, or does not answer any more."""
         details = self._details.get(key)
-        if details is None or details.ended_for:
+        if details is None:
             return
-        log.warning("%s is ended: %s", key, reason)
-        details.ended_for = reason
+        if not details.ended_for:
+            log.warning("%s is ended: %s", key, reason)
+            details.ended_for = reason
         self._spawn(self._signal(SignalRun(key, signal.SIGKILL, self._runs.epoch)))
 
 

@@ -109,8 +109,11 @@ class RunWatch:
                 notices.changed.clear()
                 told = True
                 for key in watched:
-                    told = notices.watch(paths_of(self._state_dir, key).directory) and told
+                    directory = paths_of(self._state_dir, key).directory
+                    told = notices.watch(directory) and told
                     self._look_once(key)
+                    if not self._awaits_file(key):
+                        notices.unwatch(directory)
                 try:
                     await asyncio.wait_for(notices.changed.wait(), TOLD_WATCH_S if told else WATCH_S)
                 except TimeoutError:
