@@ -20,6 +20,7 @@ BATCH_OF_SLO = 0.4
 BACKOFF = 0.9  # Clipper's: "a small multiplicative backoff, reducing the maximum batch size by 10%"
 WAIT_OF_SLO = 0.1
 WAIT_OF_BATCH = 0.5  # company is worth waiting for as long as the batch that it joins is worth, and no longer
+LEAST_WAIT_S = 0.0002  # shorter ones cost more than they bring, and a poll counts in milliseconds
 MEMORY = 0.25  # weight of the newest batch in what is remembered of those before
 
 Predict = Callable[[list[object]], object]
@@ -73,7 +74,8 @@ class BatchLaw:
         longest_s = min(self.settings.max_wait_s, self.batch_s * WAIT_OF_BATCH)
         if self.settings.slo_s is not None:
             longest_s = min(longest_s, self.settings.slo_s * WAIT_OF_SLO)
-        return max(0.0, longest_s - waited_s)
+        left_s = longest_s - waited_s
+        return left_s if left_s >= LEAST_WAIT_S else 0.0
 
 
 class PredictFailed(Exception):
