@@ -18,6 +18,7 @@ import ctypes
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ MARK = "SUANLI_RESULT_FILE"
 COERCED = "LC_CTYPE"
 ORDER_BYTES = 1 << 22
 PRELOADED = ("numpy", "torch", "scipy", "pandas", "PIL", "cv2", "onnxruntime", "transformers", "sklearn")
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 READY = b"ready\n"
 
 
@@ -61,12 +63,20 @@ def write_mark(entry: str, stat: str) -> None:
     ctypes.memmove(start + at, data + b"\0" * (length - len(data)), length)
 
 
+def die_with_parent(number: int) -> None:
+    """Have this signal sent to us when the launcher ends, however deep in an import we are; 0: none. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
 def become(order: dict[str, object], logs: list[int], launcher: socket.socket) -> list[str]:
     """Take on what the order says, and tell the launcher. The arguments of the replica."""
     argv, env, cwd = order["argv"], order["env"], order["cwd"]
     assert isinstance(argv, list)
     assert isinstance(env, dict)
     assert isinstance(cwd, str)
+    die_with_parent(0)  # a run outlives its launcher
     os.chdir(cwd)
     if sys.path and sys.path[0] == os.sep:  # the directory that this was started in, which python -m puts first
         sys.path[0] = os.getcwd()
@@ -88,6 +98,7 @@ def become(order: dict[str, object], logs: list[int], launcher: socket.socket) -
 
 
 def main() -> int:
+    die_with_parent(signal.SIGKILL)
     model = Path(sys.argv[sys.argv.index("--model") + 1])
     from node_agent.serving.replica import main as serve
 
