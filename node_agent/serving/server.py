@@ -128,9 +128,7 @@ class ReplicaServer:
             return max(0.01, min(SWEEP_S, self._stopping_since_s + self._settings.linger_s - now_s))
         if self._turn is not None or self._line.waiting or self._line.streams:
             return min(SWEEP_S, self._settings.stuck_s / 4)
-        if any(each.reading_since_s is not None for each in self._connections.values()):
-            return SWEEP_S
-        return None
+        return SWEEP_S if self._connections else None
 
     def _end_if_stuck(self) -> None:
         with self._lock:
