@@ -107,6 +107,7 @@ class WarmPool:
                 if self._hand_over(found.line, order, logs):
                     found.line.close()
                     return found.pid
+                self._say(f"a warm interpreter did not take its order up within {TAKE_UP_S:g} s")
             finally:
                 for log in logs:
                     os.close(log)
@@ -122,7 +123,8 @@ class WarmPool:
         data = json.dumps(said, separators=(",", ":")).encode() + b"\n"
         line.settimeout(TAKE_UP_S)
         sent = socket.send_fds(line, [data], list(logs))
-        line.sendall(data[sent:])
+        if sent < len(data):  # and not of nothing: who has all of it may have closed its end by now
+            line.sendall(data[sent:])
         return _says(line, b"ready\n", TAKE_UP_S)
 
     # ---- beforehand ------------------------------------------------------------------------------------------------
