@@ -64,8 +64,8 @@ class OsProcesses:
         return list(procfs.processes())
 
     def children(self) -> list[int]:
-        own = procfs.own_children()
-        return own if self._pool is None else [pid for pid in own if pid not in self._pool.pids]
+        waiting = frozenset[int]() if self._pool is None else self._pool.pids
+        return [pid for pid in procfs.own_children() if pid not in waiting]
 
     def has_in_environment(self, pid: int, entry: str) -> bool:
         return procfs.has_in_environment(pid, entry)

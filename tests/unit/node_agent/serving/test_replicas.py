@@ -319,3 +319,39 @@ def test_a_stopping_replica_lets_streams_and_calls_end(tmp_path: Path) -> None:
         answer = slow.result()
         assert (answer.json, answer.headers["connection"]) == ({"outputs": ["slowslow"]}, "close")
         assert one.process.wait(10) == 0
+
+
+MOODY = """
+import time
+
+class Model:
+    routes = {"/count": "count"}
+    def predict(self, batch):
+        if 13 in batch:
+            time.sleep(0.08)  # now and then so long that the main thread takes the sockets back
+        elif 7 in batch:
+            time.sleep(0.002)
+        return batch
+    def count(self, request):
+        yield from range(request.json())
+"""
+
+
+def test_nothing_is_lost_however_often_the_sockets_change_hands(tmp_path: Path) -> None:
+    def ask(one: ModelServer, seed: int) -> int:
+        connection = one.connection()
+        for number in range(150):
+            value = (seed * 31 + number * 7) % 97
+            if value == 50:
+                told = one.ask("/count", b"3", over=connection).body.decode()
+                assert told == "data: 0\n\ndata: 1\n\ndata: 2\n\n"
+                continue
+            body = json.dumps({"inputs": [value]}).encode()
+            assert one.ask(body=body, over=connection).json == {"outputs": [value]}
+        connection.close()
+        return 150
+
+    with serving(tmp_path, MOODY) as one, ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(lambda seed: ask(one, seed), range(6))) == 900
+        one.process.terminate()
+        assert one.process.wait(10) == 0
