@@ -97,6 +97,7 @@ class AckSeen:
 @dataclass(frozen=True, slots=True)
 class ReadySeen:
     address: str
+    unix_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ def step(event: Input, state: RunState | None, now_s: float) -> Step:
             return _ack_seen(state, now_s)
         case ReadySeen():
             if isinstance(state, Live) and state.ready is None:
-                ready = Ready(state.key, event.address, now_s)
+                ready = Ready(state.key, event.address, now_s, event.unix_path)
                 return replace(state, ready=ready), (Emit(ready),)
             return state, ()
         case Tick():
@@ -480,8 +481,9 @@ def report(state: RunState) -> RunReport:
                 phase = "stopping"
             elif state.ready is not None:
                 phase = "ready"
-            address = state.ready.address if state.ready else None
-            return RunReport(state.key, phase, state.started.pid, address, None, state.started.at_s)
+            address, unix_path = (state.ready.address, state.ready.unix_path) if state.ready else (None, None)
+            began_s = state.started.at_s
+            return RunReport(state.key, phase, state.started.pid, address, None, began_s, unix_path=unix_path)
         case Ended():
             return RunReport(state.key, "exited", state.pid, None, state.exited, state.exited.started_s)
         case _:

@@ -53,9 +53,8 @@ from node_agent.nodes import NodeAgent, NodeConfig, readings_json
 from node_agent.outcome import exit_facts
 from node_agent.preparing import Preparation, Preparing
 from node_agent.regular_files import is_regular
-from node_agent.watching import ready_address
+from node_agent.run_watch import RunWatch, tell_failure
 
-WATCH_S = 0.05
 CONNECT_TIMEOUT_S = 20.0
 SHUTDOWN_TIMEOUT_S = 8.0
 SETTLE_S = 2.0
@@ -70,14 +69,14 @@ __all__ = ["AgentConfig", "AgentHost", "NodeConfig", "SimulatedSpec", "StaleEpoc
 @dataclass(slots=True)
 class Details:
     """What is known of a run beside its state: what was found out for its launch, and its timer. `lives`: when last
-    looked at. `complaint` is about its ready file.
+    looked at. `ended_for`: why this agent has ended it by itself, if it has.
     """
 
     context: RunContext | None = None
     prepared: Preparation | None = None
     timer: asyncio.TimerHandle | None = None
     lives: bool = False
-    complaint: str = ""
+    ended_for: str = ""
 
 
 class AgentHost:
@@ -103,7 +102,7 @@ class AgentHost:
         )
         self._lane = LaneServer(self.take, self.events)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watching: asyncio.Task[None] | None = None
+        self._watch = RunWatch(self._state_dir, self._runs.states, self._context_of, self._feed, self._end_run)
         self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
         self._tidying: asyncio.Task[None] | None = None
 
@@ -120,7 +119,7 @@ class AgentHost:
             await self._launcher.open()
             await self._lane.open(self._config.nodes[0].address)
             self._tidying = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
-            self._tidying.add_done_callback(_tell_failure)
+            self._tidying.add_done_callback(tell_failure)
         except BaseException:
             await self.close()
             raise
@@ -146,9 +145,9 @@ class AgentHost:
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
-        for task in (self._watching, self._tidying):
-            if task is not None:
-                task.cancel()
+        await self._watch.close()
+        if self._tidying is not None:
+            self._tidying.cancel()
         for details in self._details.values():
             if details.timer is not None:
                 details.timer.cancel()
@@ -273,9 +272,7 @@ class AgentHost:
             self._mark_busy(key.node)
         if isinstance(state, attempts.Ended):
             self._preparing.take_ports_back(key)
-        if self._needs_watch(key, details) and self._watching is None:
-            self._watching = asyncio.create_task(self._watch(), name="watch for ready and acknowledged runs")
-            self._watching.add_done_callback(_tell_failure)
+        self._watch.after_step(key)
 
     def _drop(self, key: RunKey) -> None:
         details = self._details.pop(key, None)
@@ -285,13 +282,14 @@ class AgentHost:
                 details.timer = None
             if details.lives:
                 self._mark_busy(key.node)
+        self._watch.drop(key)
         self._preparing.take_ports_back(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_tell_failure)
+        task.add_done_callback(tell_failure)
 
     def _mark_busy(self, name: str) -> None:
         node = self._nodes.get(name)
@@ -348,6 +346,9 @@ class AgentHost:
         facts = await exit_facts(record, paths, saved_in, self._slow, unix_user)
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
+        if details is not None and details.ended_for:  # by us, so nobody else is to be blamed
+            detail = f"{details.ended_for}. {facts.detail}".strip()
+            facts = replace(facts, asked=False, detail=detail)
         self._feed(key, facts)
         if (
             context is not None
@@ -416,42 +417,21 @@ class AgentHost:
             known.append(KnownRun(key, record, *((context.address, context.master_port) if context else ())))
         self._do_all(self._runs.agree(table.epoch, known, self._now_s()), *(each.key for each in known))
 
-    # ---- watching for files and ports ------------------------------------------------------------------------------
+    # ---- watching --------------------------------------------------------------------------------------------------
 
-    def _needs_watch(self, key: RunKey, details: Details) -> bool:
-        state = self._runs.states.get(key)
-        if attempts.awaits_ack(state):
-            return True
-        serves = details.context is not None and details.context.serves
-        return serves and isinstance(state, attempts.Live) and state.ready is None
+    def _context_of(self, key: RunKey) -> RunContext | None:
+        details = self._details.get(key)
+        return None if details is None else details.context
 
-    async def _watch(self) -> None:
-        """Looks 20 times a second, and only while a run is expected to become ready or to acknowledge."""
-        try:
-            while watched := [(key, each) for key, each in self._details.items() if self._needs_watch(key, each)]:
-                await asyncio.gather(*(self._look_once(key, details) for key, details in watched))
-                await asyncio.sleep(WATCH_S)
-        finally:
-            self._watching = None
-
-    async def _look_once(self, key: RunKey, details: Details) -> None:
-        paths = paths_of(self._state_dir, key)
-        if attempts.awaits_ack(self._runs.states.get(key)):
-            if is_regular(paths.checkpoint_ack):
-                self._feed(key, attempts.AckSeen())
-        elif details.context is not None:
-            address, complaint = await ready_address(details.context, paths)
-            if complaint and complaint != details.complaint:
-                log.warning("%s is not ready: %s", key, complaint)
-            details.complaint = complaint
-            if address is not None and self._details.get(key) is details:
-                self._feed(key, attempts.ReadySeen(address))
-
-
-def _tell_failure(task: asyncio.Task[None]) -> None:
-    """A task of the agent's that fails is a bug, and must not fail in silence."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s failed", task.get_name(), exc_info=error)
+    def _end_run(self, key: RunKey, reason: str) -> None:
+        """A replica that does not become ready, or does not answer any more."""
+        details = self._details.get(key)
+        if details is None:
+            return
+        if not details.ended_for:
+            log.warning("%s is ended: %s", key, reason)
+            details.ended_for = reason
+        self._spawn(self._signal(SignalRun(key, signal.SIGKILL, self._runs.epoch)))
 
 
 async def _end_process(pid: int, ticks: int) -> None:

@@ -34,6 +34,35 @@ class RunKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """How a replica is asked whether it is well: GET `path` (None: a connection alone), every `interval_s`; the good
+    answer is `status`. Ready: it must be so within `timeout_s` of its start. Alive: each answer must come within
+    `timeout_s`, and after `failures` bad ones in a row the replica is ended.
+    """
+
+    path: str | None = None
+    interval_s: float = 1.0
+    timeout_s: float = 600.0
+    status: int = 200
+    failures: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ServingSpec:
+    """What a replica is, beyond any other run. `port` None: one that the node chooses. `batch_*` and `slo_ms` are for
+    node_agent.serving; None: its own defaults, or the model's. `liveness` of a model: its `timeout_s` is the longest
+    that one turn of the model may take.
+    """
+
+    port: int | None = None
+    readiness: ProbeSpec | None = None
+    liveness: ProbeSpec | None = None
+    batch_max: int | None = None
+    batch_wait_s: float | None = None
+    slo_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """Everything a node needs to start one worker.
 
@@ -69,6 +98,7 @@ class LaunchSpec:
     checkpoint_signal: str = CHECKPOINT_SIGNAL
     log_cap_bytes: int = 0
     log_keep_s: float = LOG_KEEP_S
+    serving: ServingSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +203,12 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A replica answers at `address` (host:port)."""
+    """A replica answers at `address` (host:port), and on the socket `unix_path` of its node where it says so."""
 
     key: RunKey
     address: str
     at_s: float
+    unix_path: str | None = None
     kind: Literal["ready"] = "ready"
 
 
@@ -302,6 +333,7 @@ class RunReport:
     exited: Exited | None
     started_s: float | None = None
     ran_s: float | None = None
+    unix_path: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from node_agent.execution.environment import RunFacts, checkpoint_dir
 from node_agent.execution.logs import paths_of
 from node_agent.execution.mps import VENDOR, agents_daemon, share_variables
 from node_agent.execution.order import RunContext, launch_order
-from node_agent.execution.ports import free_port
+from node_agent.execution.ports import free_port, port_is_free
 from node_agent.execution.retention import note_keep
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.client import PACKAGE_ROOT
@@ -62,7 +62,13 @@ class Preparing:
             found = await self._look(key, spec)
             if isinstance(found, Fault):
                 return CheckFailed(found.field, found.detail)
-            ports = self._promise_ports(key, node.config.address, 2 if spec.serves else 1)
+            fixed = None if spec.serving is None else spec.serving.port
+            if fixed is not None and not self._is_free(node.config.address, fixed):
+                said = f"port {fixed} of node {key.node} is in use; leave port out and listen on SUANLI_PORT, or keep"
+                return CheckFailed(NODES_FAULT, f"{said} replicas apart by one_per: node")
+            ports = self._promise_ports(key, node.config.address, 2 if spec.serves and fixed is None else 1)
+            if fixed is not None:
+                ports = self._promised_ports[key] = (ports[0], fixed)
             return Preparation(found, _context(key, spec, node.config.address, ports, found.account), devices)
         except (OSError, LookupError, ValueError) as error:  # ValueError: a path that no file system can hold
             return CheckFailed(NODES_FAULT, f"node {key.node} cannot prepare it: {error}")
@@ -103,6 +109,10 @@ class Preparing:
             ports += (free_port(address, frozenset(taken | set(ports))),)
         self._promised_ports[key] = ports
         return ports
+
+    def _is_free(self, address: str, port: int) -> bool:
+        promised = any(port in ports for ports in self._promised_ports.values())
+        return not promised and port_is_free(address, port)
 
     def take_ports_back(self, key: RunKey) -> None:
         self._promised_ports.pop(key, None)
@@ -153,4 +163,6 @@ def _context(
         devices=spec.device_indices,
         unix_user=None if account is None else account.name,
         log_cap_bytes=spec.log_cap_bytes,
+        readiness=None if spec.serving is None else spec.serving.readiness,
+        liveness=None if spec.serving is None or spec.argv is None else spec.serving.liveness,
     )

@@ -98,6 +98,20 @@ def _identity(spec: LaunchSpec, key: RunKey, facts: RunFacts) -> dict[str, str]:
     }
 
 
+def _serving(spec: LaunchSpec) -> dict[str, str]:
+    """The job file's word on batches and on how long the model may take, for node_agent.serving."""
+    said = spec.serving
+    if said is None or spec.argv is not None:
+        return {}
+    numbers = {
+        "SUANLI_BATCH_MAX": said.batch_max,
+        "SUANLI_BATCH_WAIT_S": said.batch_wait_s,
+        "SUANLI_SLO_MS": said.slo_ms,
+        "SUANLI_STUCK_S": None if said.liveness is None else said.liveness.timeout_s,
+    }
+    return {name: f"{value:g}" for name, value in numbers.items() if value is not None}
+
+
 def _files(spec: LaunchSpec, key: RunKey, facts: RunFacts) -> dict[str, str]:
     files = {"SUANLI_RESULT_FILE": str(facts.paths.result)}
     directory = checkpoint_dir(spec, key)
@@ -110,6 +124,8 @@ def _files(spec: LaunchSpec, key: RunKey, facts: RunFacts) -> dict[str, str]:
     if spec.serves:
         files["SUANLI_READY_FILE"] = str(facts.paths.ready)
         files["SUANLI_BIND_HOST"] = facts.address
+        files["SUANLI_UNIX_SOCKET"] = str(facts.paths.unix_socket)
+        files.update(_serving(spec))
     if facts.port is not None:
         files["SUANLI_PORT"] = str(facts.port)
     return files

@@ -58,6 +58,10 @@ class RunPaths:
     def ready(self) -> Path:
         return self.directory / "ready"
 
+    @property
+    def unix_socket(self) -> Path:
+        return self.directory / "socket"
+
     def make(self, account: Account | None = None) -> None:
         """For the account that the run goes as; None: for us. Another user's way there may be walked, and not seen."""
         if account is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from node_agent.attempts import Launch
 from node_agent.execution.checks import Startable
 from node_agent.execution.environment import RunFacts, run_environment
 from node_agent.launcher.records import LaunchOrder, UserIds
-from node_agent.messages import RunKey
+from node_agent.messages import ProbeSpec, RunKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class RunContext:
     """What an agent must know of a run while it lives; a later agent finds it in the launcher's `tag`.
 
     `port` is the run's SUANLI_PORT and `checkpoint_dir` its attempt's own, if it has them. `unix_user` is whom it goes
-    as, where it is not the agent's user.
+    as, where it is not the agent's user. `readiness` and `liveness` are of a command that serves by itself.
     """
 
     address: str
@@ -31,20 +31,26 @@ class RunContext:
     devices: tuple[int, ...]
     unix_user: str | None = None
     log_cap_bytes: int = 0
+    readiness: ProbeSpec | None = None
+    liveness: ProbeSpec | None = None
 
     def to_tag(self) -> str:
-        return json.dumps({name: getattr(self, name) for name in _CONTEXT_FIELDS}, separators=(",", ":"))
+        said = {name: getattr(self, name) for name in _CONTEXT_FIELDS}
+        said.update((name, asdict(said[name])) for name in _PROBES if said[name] is not None)
+        return json.dumps(said, separators=(",", ":"))
 
     @staticmethod
     def from_tag(tag: str) -> RunContext:
         """Raises ValueError for a tag of another version."""
         try:
             data = json.loads(tag)
-            return RunContext(**{**data, "devices": tuple(data["devices"])})
+            probes = {name: ProbeSpec(**data[name]) for name in _PROBES if data.get(name) is not None}
+            return RunContext(**{**data, **probes, "devices": tuple(data["devices"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"a run's tag is of another version: {error}") from error
 
 
+_PROBES = ("readiness", "liveness")
 _CONTEXT_FIELDS = tuple(each.name for each in fields(RunContext))
 
 

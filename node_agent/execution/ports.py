@@ -1,7 +1,8 @@
-"""Which TCP port is free on this node right now?"""
+"""Which TCP port is free on this node right now, and is this one?"""
 
 from __future__ import annotations
 
+import errno
 import socket
 
 
@@ -24,3 +25,17 @@ def free_port(address: str, taken: frozenset[int] = frozenset()) -> int:
     finally:
         for probe in held:
             probe.close()
+
+
+def port_is_free(address: str, port: int) -> bool:
+    """Whether a run could listen on it at this moment. Raises OSError when `address` is not this machine's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port that was just left is free
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        return True

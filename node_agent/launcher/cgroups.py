@@ -118,6 +118,21 @@ class OsControlGroups:
         for tree in limited:
             self._limit(tree, group, asked)
 
+    def place(self, pid: int, group: str, memory_bytes: int, cpus_milli: int) -> None:
+        """Put a process that lives already into it, with all its threads, and set its limits. What it holds by now
+        still counts where it was (cgroup-v2.rst, "Memory Ownership")."""
+        asked: dict[Controller, int] = {"memory": memory_bytes, "cpu": cpus_milli}
+        for tree in self._trees:
+            if not any(asked[controller] for controller in tree.controllers):
+                continue
+            try:
+                _make(f"{tree.parent}/{group}")
+                _write(f"{tree.parent}/{group}/cgroup.procs", pid)
+            except OSError as error:
+                self._say(f"a run goes without limits of the kernel's: {error}")
+                continue
+            self._limit(tree, group, asked)
+
     def _limit(self, tree: _Tree, group: str, asked: Mapping[Controller, int]) -> None:
         """What cannot be set is said, and seen by `holds_memory`: then somebody counts."""
         for controller in tree.controllers:

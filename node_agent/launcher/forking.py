@@ -43,10 +43,20 @@ IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 def fork(order: LaunchOrder) -> int:
     """The pid of the new process, which leads a session of its own. Raises CannotExecute, or OSError or ValueError."""
     with contextlib.ExitStack() as files:
-        outputs = [_open_log(path, order.user) for path in (order.stdout, order.stderr)]
+        outputs = open_logs(order)
         for output in outputs:
             files.callback(os.close, output)
         return _spawn(order, outputs) if order.user is None else _fork(order, order.user, outputs)
+
+
+def open_logs(order: LaunchOrder) -> tuple[int, int]:
+    """Descriptors of the run's stdout and stderr. Raises OSError."""
+    stdout = _open_log(order.stdout, order.user)
+    try:
+        return stdout, _open_log(order.stderr, order.user)
+    except BaseException:
+        os.close(stdout)
+        raise
 
 
 def _spawn(order: LaunchOrder, outputs: Sequence[int]) -> int:

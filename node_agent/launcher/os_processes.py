@@ -9,15 +9,17 @@ from typing import Literal
 
 from node_agent.launcher import procfs
 from node_agent.launcher.cgroups import OsControlGroups
-from node_agent.launcher.forking import fork
+from node_agent.launcher.forking import fork, open_logs
 from node_agent.launcher.ports import ChildEnd, Process, Say
 from node_agent.launcher.records import LaunchOrder, control_group_of
+from node_agent.launcher.warm_pool import WarmPool
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 class OsProcesses:
-    """`watch` and `unwatch` are told of descriptors that become readable when an adopted process ends."""
+    """`watch` and `unwatch` are told of descriptors that become readable when an adopted process ends. `pool`: where
+    given, a served model is started in an interpreter of it that fits."""
 
     def __init__(
         self,
@@ -26,8 +28,10 @@ class OsProcesses:
         watch: Callable[[int, Callable[[], None]], None],
         unwatch: Callable[[int], None],
         say: Say,
+        pool: WarmPool | None = None,
     ) -> None:
         self.groups = groups
+        self._pool = pool
         self._watch = watch
         self._unwatch = unwatch
         self._say = say
@@ -41,6 +45,13 @@ class OsProcesses:
 
     def start(self, order: LaunchOrder) -> int:
         group = control_group_of(order.key)
+
+        def arrange(pid: int) -> tuple[int, int]:
+            self.groups.place(pid, group, order.memory_bytes, order.cpus_milli)
+            return open_logs(order)
+
+        if self._pool is not None and (warm := self._pool.take(order, arrange)) is not None:
+            return warm
         with self.groups.entered(group, order.memory_bytes, order.cpus_milli):
             return fork(order)
 
@@ -53,7 +64,8 @@ class OsProcesses:
         return list(procfs.processes())
 
     def children(self) -> list[int]:
-        return procfs.own_children()
+        waiting = frozenset[int]() if self._pool is None else self._pool.pids
+        return [pid for pid in procfs.own_children() if pid not in waiting]
 
     def has_in_environment(self, pid: int, entry: str) -> bool:
         return procfs.has_in_environment(pid, entry)
@@ -107,6 +119,8 @@ class OsProcesses:
 
     def reap(self, pid: int) -> None:
         os.waitpid(pid, 0)
+        if self._pool is not None:
+            self._pool.ended(pid)
 
     def watch(self, pid: int, ended: Callable[[], None]) -> bool:
         try:

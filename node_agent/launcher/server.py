@@ -31,6 +31,7 @@ from node_agent.launcher.os_processes import OsProcesses
 from node_agent.launcher.procfs import boot_id
 from node_agent.launcher.records import BadRecord, Json, LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Rejected, Supervisor
+from node_agent.launcher.warm_pool import WarmPool
 
 REQUESTS_A_TURN = 16
 LINE_BYTES = 4 << 20
@@ -83,9 +84,10 @@ class Server:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
         self._groups = OsControlGroups.find(_group_name(listener), journal_path.with_suffix(".cgroups"), _say)
+        self._pool = WarmPool(boottime_s, _say)
         self._supervisor = Supervisor(
             Journal(OsJournal(journal_path), boot_id=boot_id(), say=_say),
-            OsProcesses(groups=self._groups, watch=self._watch, unwatch=self._unwatch, say=_say),
+            OsProcesses(groups=self._groups, watch=self._watch, unwatch=self._unwatch, say=_say, pool=self._pool),
             lease_s=lease_s,
             boot_s=boottime_s,
             now_s=SteadyClock().now_s,
@@ -104,6 +106,7 @@ class Server:
                 self._survive(self._supervisor.reap)
             self._survive(self._serve)
             self._survive(self._supervisor.on_time)
+            self._survive(self._pool.on_time)
             self._flush()
         self._survive(self._kill_leftovers)
         self._survive(self._groups.close)
@@ -133,7 +136,8 @@ class Server:
     def _timeout_s(self) -> float | None:
         if self._reap_again or any(connection.requests for connection in self._connections.values()):
             return 0.0
-        deadlines = [at for at in (self._supervisor.next_deadline(), self._close_by) if at is not None]
+        times = (self._supervisor.next_deadline(), self._pool.next_deadline(), self._close_by)
+        deadlines = [at for at in times if at is not None]
         return max(0.0, min(deadlines) - boottime_s()) if deadlines else None
 
     def _on_signal(self, mask: int) -> None:
@@ -143,6 +147,7 @@ class Server:
             return
         if numbers & {signal.SIGTERM, signal.SIGINT} and self._close_by is None:
             self._close_by = boottime_s() + CLOSING_LIMIT_S
+            self._pool.close()
             self._supervisor.close_down(CLOSING_GRACE_S)
         self._supervisor.reap()
 

@@ -1,36 +1,85 @@
-"""How do requests become batches, and what does each get back when a batch goes wrong?
+"""How do requests become batches, and what does each get back when a batch goes wrong? Pure.
 
-Two halves. The pure one: `take_batch` says which waiting calls run together, `run_batch` runs them and settles each
-call by itself. The other, `Batcher`, feeds them from an event loop to the one thread in which a model computes.
+`BatchLaw` says how many inputs may run together and whether an idle model should wait a moment for company;
+`take_batch` which waiting calls those are; `run_batch` runs them and settles each call by itself.
 
-The rule: an idle model starts at once with whatever is there; while it computes, calls collect, and the next batch
-takes as many as fit. No timer, so a lone request never waits for company.
+The rule without configuration: an idle model starts at once with whatever is there; while it computes, calls collect.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 MAX_BATCH = 32
 MAX_WAITING = 1024
 
+# A call that comes as a batch starts waits for that one and then for its own: two batches, and a fifth of the SLO is
+# left for the way there and back.
+BATCH_OF_SLO = 0.4
+BACKOFF = 0.9  # Clipper's: "a small multiplicative backoff, reducing the maximum batch size by 10%"
+WAIT_OF_SLO = 0.1
+WAIT_OF_BATCH = 0.5  # company is worth waiting for as long as the batch that it joins is worth, and no longer
+LEAST_WAIT_S = 0.0002  # shorter ones cost more than they bring, and a poll counts in milliseconds
+MEMORY = 0.25  # weight of the newest batch in what is remembered of those before
+
 Predict = Callable[[list[object]], object]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """`max_wait_s`: so long a call may be held back for company; 0: never. `slo_s` None: no latency is promised."""
+
+    max_batch: int = MAX_BATCH
+    max_wait_s: float = 0.0
+    slo_s: float | None = None
+
+
+class BatchLaw:
+    """How large may the next batch be, and is it to start now? Told what happened; never looks at a clock.
+
+    Size. With an SLO the largest batch is found by additive increase and multiplicative decrease: one more input after
+    each full batch that stayed within its part of the SLO, a tenth less after one that did not. From Crankshaw et al.,
+    "Clipper: A Low-Latency Online Prediction Serving System", NSDI 2017, section 4.3.1. Without an SLO it is
+    `max_batch`.
+
+    Time. An idle model starts at once, unless `max_wait_s` allows it to wait and company is expected: as many inputs as
+    were lately in the house together (running and waiting, an exponentially weighted mean), and those are not yet here.
+    Callers who wait for their answers before they ask again come back in a burst just after a batch; without the wait
+    the first of them would run alone and the others wait for it. A lone caller is never held back: what was lately in
+    the house together was one. Clipper's batch delay (section 4.3.2) waits always, which costs a lone caller all of it.
+    """
+
+    def __init__(self, settings: BatchSettings) -> None:
+        self.settings = settings
+        self.limit = settings.max_batch if settings.slo_s is None else 1
+        self.together = 1.0
+        self.batch_s = 0.0
+
+    def finished(self, size: int, seconds: float, waiting: int) -> None:
+        """A batch of `size` inputs took `seconds`; `waiting` inputs had collected when it ended."""
+        self.together += MEMORY * (size + waiting - self.together)
+        self.batch_s += MEMORY * (seconds - self.batch_s) if self.batch_s else seconds
+        if self.settings.slo_s is None:
+            return
+        if seconds > self.settings.slo_s * BATCH_OF_SLO:
+            self.limit = max(1, int(min(self.limit, size) * BACKOFF))
+        elif size >= self.limit and self.limit < self.settings.max_batch:
+            self.limit += 1
+
+    def hold_s(self, waiting: int, waited_s: float) -> float:
+        """How much longer an idle model should wait when `waiting` inputs are there, the oldest for `waited_s`."""
+        if not self.settings.max_wait_s or waiting >= min(self.limit, round(self.together)):
+            return 0.0
+        longest_s = min(self.settings.max_wait_s, self.batch_s * WAIT_OF_BATCH)
+        if self.settings.slo_s is not None:
+            longest_s = min(longest_s, self.settings.slo_s * WAIT_OF_SLO)
+        left_s = longest_s - waited_s
+        return left_s if left_s >= LEAST_WAIT_S else 0.0
 
 
 class PredictFailed(Exception):
     """The model raised, or answered with something other than one output an input. The message is one line."""
-
-
-class TooManyWaiting(Exception):
-    """The queue in front of the model is full: the caller is to come back later."""
-
-
-class Stopped(Exception):
-    """The replica is going and takes no new calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +95,7 @@ class Failed:
 Outcome = Answered | Failed
 
 
-def take_batch(sizes: Sequence[int], max_batch: int) -> int:
+def take_batch(sizes: Iterable[int], max_batch: int) -> int:
     """How many calls from the front, of `sizes` inputs each, go together: as many as fit, at least one."""
     total = taken = 0
     for size in sizes:
@@ -62,9 +111,11 @@ def run_batch(predict: Predict, calls: Sequence[Sequence[object]]) -> list[Outco
 
     So `predict` must give the same answer whether it is asked once or twice: a model that counts its calls is wrong.
     """
+    if len(calls) == 1:
+        return [_predict(predict, list(calls[0]))]
     joined = _predict(predict, [one for call in calls for one in call])
     if isinstance(joined, Failed):
-        return [joined] if len(calls) == 1 else [_predict(predict, list(call)) for call in calls]
+        return [_predict(predict, list(call)) for call in calls]
     outcomes: list[Outcome] = []
     start = 0
     for call in calls:
@@ -74,15 +125,16 @@ def run_batch(predict: Predict, calls: Sequence[Sequence[object]]) -> list[Outco
 
 
 def _predict(predict: Predict, inputs: list[object]) -> Outcome:
+    count = len(inputs)
     try:
-        answer = predict(list(inputs))
+        answer = predict(inputs)
         if isinstance(answer, str | bytes | dict) or not isinstance(answer, Iterable):
             return Failed(f"predict answered a {type(answer).__name__}; it must answer a list, one output an input")
-        outputs: list[object] = list(answer)  # an array or a tensor gives its rows
+        outputs: list[object] = answer if type(answer) is list else list(answer)  # an array or a tensor gives its rows
     except BaseException as error:  # a tenant's code may raise anything, SystemExit too; the replica goes on
         return Failed(one_line(error))
-    if len(outputs) != len(inputs):
-        return Failed(f"predict answered {len(outputs)} outputs for {len(inputs)} inputs; it must answer one for each")
+    if len(outputs) != count:
+        return Failed(f"predict answered {len(outputs)} outputs for {count} inputs; it must answer one for each")
     return Answered(outputs)
 
 
@@ -91,104 +143,3 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     text = str(error).strip().split("\n", 1)[0]
     name = type(error).__name__
     return f"{name}: {text}"[:limit] if text else name
-
-
-@dataclass(slots=True)
-class _Call:
-    inputs: Sequence[object]
-    outcome: asyncio.Future[Outcome]
-
-
-@dataclass(slots=True)
-class BatchCounts:
-    """Since the replica started. `largest_batch` and `inputs` count inputs."""
-
-    batches: int = 0
-    inputs: int = 0
-    failed_calls: int = 0
-    largest_batch: int = 0
-
-
-class Batcher:
-    """Serves `call()` from an event loop with a `predict` that runs in `thread` (of one worker), a batch at a time."""
-
-    def __init__(
-        self,
-        predict: Predict,
-        thread: ThreadPoolExecutor,
-        *,
-        max_batch: int = MAX_BATCH,
-        max_waiting: int = MAX_WAITING,
-    ) -> None:
-        self.counts = BatchCounts()
-        self._predict = predict
-        self._max_batch = max_batch
-        self._max_waiting = max_waiting
-        self._waiting: deque[_Call] = deque()
-        self._thread = thread
-        self._busy: asyncio.Future[list[Outcome]] | None = None
-        self._running: list[_Call] = []
-        self._stopped = False
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    async def call(self, inputs: Sequence[object]) -> list[object]:
-        """One output an input, in order. Raises PredictFailed, TooManyWaiting or Stopped.
-
-        More inputs than a batch holds run as several batches, and fail together.
-        """
-        if self._stopped:
-            raise Stopped
-        pieces = [inputs[start : start + self._max_batch] for start in range(0, len(inputs), self._max_batch)]
-        if len(self._waiting) + len(pieces) > self._max_waiting:
-            raise TooManyWaiting
-        loop = asyncio.get_running_loop()
-        calls = [_Call(piece, loop.create_future()) for piece in pieces]
-        self._waiting.extend(calls)
-        if self._busy is None:
-            self._start(loop)
-        try:
-            outcomes = [await call.outcome for call in calls]
-        finally:
-            for call in calls:
-                call.outcome.cancel()  # does nothing to those that are done; the others' caller has gone
-        outputs: list[object] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Failed):
-                self.counts.failed_calls += 1
-                raise PredictFailed(outcome.message)
-            outputs.extend(outcome.outputs)
-        return outputs
-
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        if any(call.outcome.done() for call in self._waiting):  # their callers have gone
-            self._waiting = deque(call for call in self._waiting if not call.outcome.done())
-        if not self._waiting:
-            return
-        taken = take_batch([len(call.inputs) for call in self._waiting], self._max_batch)
-        self._running = [self._waiting.popleft() for _ in range(taken)]
-        batch = [call.inputs for call in self._running]
-        self._busy = loop.run_in_executor(self._thread, run_batch, self._predict, batch)
-        self._busy.add_done_callback(self._finish)
-
-    def _finish(self, done: asyncio.Future[list[Outcome]]) -> None:
-        self._busy = None
-        calls, self._running = self._running, []
-        outcomes = done.result()
-        size = sum(len(call.inputs) for call in calls)
-        self.counts.batches += 1
-        self.counts.inputs += size
-        self.counts.largest_batch = max(self.counts.largest_batch, size)
-        for call, outcome in zip(calls, outcomes, strict=True):
-            if not call.outcome.done():
-                call.outcome.set_result(outcome)
-        self._start(done.get_loop())
-
-    async def stop(self) -> None:
-        """Take no more calls, answer those that are here, end the thread."""
-        self._stopped = True
-        while self._busy is not None:
-            await asyncio.wait([self._busy])
-        self._thread.shutdown(wait=True)

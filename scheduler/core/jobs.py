@@ -59,6 +59,30 @@ class Recurrence:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """How a node asks a replica whether it is well. `path` None: a connection is enough. `timeout_s`: within this it is
+    to be ready, or to answer; `failures`: so many bad answers in a row end it (liveness alone)."""
+
+    path: str | None
+    interval_s: float
+    timeout_s: float
+    status: int = 200
+    failures: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a replica is: the `port` that it listens on (None: the node chooses one), how it is asked whether it is
+    well, and how the requests of a model become batches. None: as the node, or the model, has it."""
+
+    port: int | None = None
+    readiness: Probe | None = None
+    liveness: Probe | None = None
+    batch_max: int | None = None
+    batch_wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
 
@@ -97,6 +121,7 @@ class JobSpec:
     constraints: Constraints = UNCONSTRAINED
     reservation: str | None = None
     schedule: Recurrence | None = None
+    serving: Serving | None = None
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -167,6 +192,7 @@ class WorkerRun:
     exit_code: int | None = None  # negative: the signal's number; None: not ended, or unknown
     start_heard_s: float | None = None  # when the service heard that it had started, by its own clock
     replaces: int | None = None  # the replica that is to go when this one is ready: its node is drained
+    unix_path: str | None = None  # a socket on its node on which it answers too, of a replica that is ready
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,13 +140,15 @@ def worker_set_right(job: Job, worker: int, *, heard_s: float | None) -> Job:
     return _with_run(job, replace(run, start_heard_s=heard_s))
 
 
-def worker_ready(job: Job, worker: int, address: str, at_s: float, *, heard_s: float | None = None) -> Job:
-    """A replica answers at `address` (host:port). Times as in `worker_started`."""
+def worker_ready(
+    job: Job, worker: int, address: str, at_s: float, *, heard_s: float | None = None, unix_path: str | None = None
+) -> Job:
+    """A replica answers at `address` (host:port), and at `unix_path` on its node. Times as in `worker_started`."""
 
     def ready(run: WorkerRun) -> WorkerRun:
         if run.started_s is None:
             run = replace(run, started_s=at_s, start_heard_s=heard_s)
-        return replace(run, address=address)
+        return replace(run, address=address, unix_path=unix_path)
 
     return _advance(job, worker, WorkerPhase.READY, "have a replica ready", ready)
 
@@ -158,7 +160,7 @@ def worker_exited(job: Job, worker: int, exit_code: int | None) -> Job:
         worker,
         WorkerPhase.EXITED,
         "have a worker exit",
-        lambda run: replace(run, exit_code=exit_code, address=None),
+        lambda run: replace(run, exit_code=exit_code, address=None, unix_path=None),
     )
 
 

@@ -38,6 +38,7 @@ from scheduler.schema.fields import (
     whole,
 )
 from scheduler.schema.problems import Shape
+from scheduler.schema.serving_models import BatchingShape, LivenessField, PortField, ReadinessField
 
 MAX_WORKERS: Final = 100_000
 MAX_ARRAY: Final = 10_000
@@ -308,6 +309,10 @@ class JobShape(Shape):
     retries: Annotated[int, PlainValidator(whole(0, 100))] = 0
     checkpoint: CheckpointShape | None = None
     slo: SloShape | None = None
+    port: PortField = None
+    readiness: ReadinessField = None
+    liveness: LivenessField = None
+    batching: BatchingShape | None = None
     env: Annotated[
         dict[Annotated[str, PlainValidator(_as_env_name)], Annotated[str, PlainValidator(_as_env_value)]],
         BeforeValidator(_as_env),

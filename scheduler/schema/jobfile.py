@@ -17,6 +17,7 @@ from scheduler.core.demand import Constraints, Demand, Labels, Level
 from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import Forbidden
 from scheduler.ports import Principal
+from scheduler.schema import serving_models
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.job_flags import mapping_from_flags, overlay
 from scheduler.schema.job_models import JobShape, ResourcesShape, ScheduleShape, is_date
@@ -103,6 +104,7 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add("array", "kind inference cannot be an array; use replicas")
         if "deadline" in data:
             problems.add("deadline", "kind inference has no end to reach; leave it out")
+        serving_models.check_serving(data, problems)
     elif isinstance(kind, str) and kind in set(JobKind):
         if "time_limit" not in data:
             problems.add(
@@ -114,6 +116,9 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add("model", f"is for kind inference; kind {kind} needs a command")
         if "slo" in data:
             problems.add("slo", f"is for kind inference; leave it out of kind {kind}")
+        for field in serving_models.FIELDS:
+            if field in data:
+                problems.add(field, f"is for kind inference; leave it out of kind {kind}")
     if data.get("schedule") is not None:
         _check_recurring(data, problems)
     for field in ("workers", "replicas"):
@@ -345,6 +350,9 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
         constraints=Constraints(_level(job.within), _level(job.spread), _level(job.one_per), job.apart_from),
         reservation=job.reservation,
         schedule=_recurrence(job.schedule, site),
+        serving=serving_models.serving_of(
+            job.port, job.readiness, job.liveness, job.batching, model=job.model is not None
+        ),
     )
 
 

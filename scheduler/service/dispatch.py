@@ -8,8 +8,17 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from node_agent.messages import CHECKPOINT_SIGNAL, LOG_KEEP_S, LaunchSpec, Prepare, RunKey, Stop
-from scheduler.core.jobs import EndCause, Job, JobKind, WorkerRun
+from node_agent.messages import (
+    CHECKPOINT_SIGNAL,
+    LOG_KEEP_S,
+    LaunchSpec,
+    Prepare,
+    ProbeSpec,
+    RunKey,
+    ServingSpec,
+    Stop,
+)
+from scheduler.core.jobs import EndCause, Job, JobKind, JobSpec, Probe, Serving, WorkerRun
 
 _ATTEMPT_DIR = re.compile(r"/attempt-(\d+)/?$")
 
@@ -110,7 +119,24 @@ def launch_spec(job: Job, run: WorkerRun, world_size: int, service_secret: bytes
         checkpoint_signal=spec.checkpoint.signal if spec.checkpoint is not None else CHECKPOINT_SIGNAL,
         log_cap_bytes=settings.log_cap_bytes,
         log_keep_s=settings.log_keep_s,
+        serving=serving_spec(spec) if is_service(job) else None,
     )
+
+
+def serving_spec(spec: JobSpec) -> ServingSpec:
+    said = spec.serving or Serving()
+    return ServingSpec(
+        port=said.port,
+        readiness=_probe(said.readiness),
+        liveness=_probe(said.liveness),
+        batch_max=said.batch_max,
+        batch_wait_s=said.batch_wait_s,
+        slo_ms=spec.slo_p99_ms,
+    )
+
+
+def _probe(said: Probe | None) -> ProbeSpec | None:
+    return None if said is None else ProbeSpec(said.path, said.interval_s, said.timeout_s, said.status, said.failures)
 
 
 def prepare(

@@ -78,7 +78,7 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
     else:
         runs.started(state, out, key, now_s if report.started_s is None else report.started_s, now_s)
         if report.phase == "ready" and report.address is not None:
-            runs.ready(state, out, key, report.address, now_s, now_s)
+            runs.ready(state, out, key, report.address, now_s, now_s, report.unix_path)
         if report.ran_s is not None:
             _set_right(state, job.id, key.worker, now_s - report.ran_s, now_s)
 

@@ -23,6 +23,7 @@ def _route(state: ServiceState, job: Job) -> Route:
             state.simulated(job, run.placement),
             node=run.placement.node,
             site=state.cluster.facts(run.placement.node).site if run.placement.node in state.cluster else "",
+            unix_path=run.unix_path,
         )
         for run in (workers_of(job) if serves(job) else ())
         if run.phase is WorkerPhase.READY

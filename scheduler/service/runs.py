@@ -46,7 +46,7 @@ def on_run_event(state: ServiceState, out: Outcome, event: RunEvent, now_s: floa
         case Started():
             started(state, out, said.key, said.at_s, now_s)
         case Ready():
-            ready(state, out, said.key, said.address, said.at_s, now_s)
+            ready(state, out, said.key, said.address, said.at_s, now_s, said.unix_path)
         case Checkpointed():
             _checkpointed(state, out, said, now_s)
         case Exited():
@@ -126,11 +126,19 @@ def started(state: ServiceState, out: Outcome, key: RunKey, at_s: float, now_s: 
         _take_over(state, out, found[0], job, now_s)
 
 
-def ready(state: ServiceState, out: Outcome, key: RunKey, address: str, at_s: float, now_s: float) -> None:
+def ready(
+    state: ServiceState,
+    out: Outcome,
+    key: RunKey,
+    address: str,
+    at_s: float,
+    now_s: float,
+    unix_path: str | None = None,
+) -> None:
     found = state.find_run(key)
     if found is None:
         return
-    job = transitions.worker_ready(found[0], key.worker, address, at_s, heard_s=now_s)
+    job = transitions.worker_ready(found[0], key.worker, address, at_s, heard_s=now_s, unix_path=unix_path)
     if job is not found[0]:
         detail = {"worker": key.worker, "attempt": key.attempt, "address": address}
         state.put(out, job, "ready", now_s, detail)

@@ -1,22 +1,18 @@
-"""What runs together, what each call gets, and that nobody waits for company."""
+"""What runs together, what each call gets, how large a batch may be, and that nobody waits for company in vain."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node_agent.serving.batching import (
+    BATCH_OF_SLO,
     Answered,
-    Batcher,
+    BatchLaw,
+    BatchSettings,
     Failed,
     Outcome,
-    PredictFailed,
-    Stopped,
-    TooManyWaiting,
     run_batch,
     take_batch,
 )
@@ -73,105 +69,87 @@ def test_only_the_guilty_call_fails(calls: list[list[object]], outcomes: list[Ou
     assert run_batch(double, calls) == outcomes
 
 
-class Gated:
-    """A model that waits in predict until it is let go, and notes its batches."""
+# ---- the law ---------------------------------------------------------------------------------------------------------
 
-    def __init__(self) -> None:
-        self.batches: list[list[object]] = []
-        self.entered = threading.Event()
-        self.gate = threading.Event()
-
-    def __call__(self, batch: list[object]) -> object:
-        self.batches.append(batch)
-        self.entered.set()
-        assert self.gate.wait(10)
-        return double(batch)
+SECONDS = st.floats(1e-6, 2.0)
+SETTINGS = st.builds(
+    BatchSettings,
+    max_batch=st.integers(1, 64),
+    max_wait_s=st.floats(0.0, 0.1),
+    slo_s=st.none() | st.floats(0.001, 10.0),
+)
+HISTORY = st.lists(st.tuples(st.integers(1, 64), SECONDS, st.integers(0, 200)), max_size=60)
 
 
-def one_thread() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1)
+def after(settings: BatchSettings, history: list[tuple[int, float, int]]) -> BatchLaw:
+    law = BatchLaw(settings)
+    for size, seconds, waiting in history:
+        law.finished(min(size, law.limit), seconds, waiting)
+    return law
 
 
-def in_a_loop(test: Callable[[Gated], Awaitable[None]]) -> Callable[[], None]:
-    def run() -> None:
-        model = Gated()
-        try:
-            asyncio.run(asyncio.wait_for(test(model), 10))
-        finally:
-            model.gate.set()
-
-    run.__name__ = test.__name__
-    return run
+@given(SETTINGS, HISTORY)
+def test_the_limit_stays_between_one_and_what_the_tenant_allows(
+    settings: BatchSettings, history: list[tuple[int, float, int]]
+) -> None:
+    assert 1 <= after(settings, history).limit <= settings.max_batch
 
 
-async def busy(batcher: Batcher, model: Gated) -> asyncio.Task[list[object]]:
-    task = asyncio.create_task(batcher.call([0]))
-    assert await asyncio.to_thread(model.entered.wait, 5)
-    return task
+@given(SETTINGS, HISTORY, st.integers(1, 300), SECONDS)
+def test_nobody_is_held_back_longer_than_was_allowed(
+    settings: BatchSettings, history: list[tuple[int, float, int]], waiting: int, waited_s: float
+) -> None:
+    law = after(settings, history)
+    held_s = law.hold_s(waiting, waited_s)
+    assert 0.0 <= held_s <= max(0.0, settings.max_wait_s - waited_s)
+    if waiting >= law.limit:
+        assert held_s == 0.0
 
 
-@in_a_loop
-async def test_an_idle_model_starts_at_once_and_then_calls_collect(model: Gated) -> None:
-    batcher = Batcher(model, one_thread())
-    first = await busy(batcher, model)
-    assert model.batches == [[0]]
-    later = [asyncio.create_task(batcher.call([n])) for n in range(1, 40)]
-    await asyncio.sleep(0)
-    model.gate.set()
-    assert [await task for task in (first, *later)] == [[2 * n] for n in range(40)]
-    assert [len(batch) for batch in model.batches] == [1, 32, 7]
-    assert (batcher.counts.batches, batcher.counts.inputs, batcher.counts.largest_batch) == (3, 40, 32)
-    await batcher.stop()
+@given(SETTINGS, HISTORY)
+def test_a_lone_caller_is_never_held_back_once_it_is_known_to_be_alone(
+    settings: BatchSettings, history: list[tuple[int, float, int]]
+) -> None:
+    law = BatchLaw(settings)
+    assert law.hold_s(1, 0.0) == 0.0  # nobody knows yet, and it starts at once
+    for size, seconds, waiting in history:
+        law.finished(min(size, law.limit), seconds, waiting)
+    for _ in range(30):
+        law.finished(1, 0.001, 0)
+    assert law.hold_s(1, 0.0) == 0.0
 
 
-@in_a_loop
-async def test_a_call_larger_than_a_batch_runs_in_pieces(model: Gated) -> None:
-    model.gate.set()
-    batcher = Batcher(model, one_thread())
-    assert await batcher.call(list(range(70))) == [2 * n for n in range(70)]
-    assert [len(batch) for batch in model.batches] == [32, 32, 6]
-    with pytest.raises(PredictFailed, match="boom happened"):
-        await batcher.call([*range(40), "boom"])
-    assert await batcher.call([1]) == [2]
-    await batcher.stop()
+@given(st.integers(2, 64), st.floats(0.01, 1.0))
+def test_the_limit_finds_what_the_slo_allows(most: int, slo_s: float) -> None:
+    """A model that takes a millisecond an input: the limit comes to within a tenth of what fits."""
+    law = BatchLaw(BatchSettings(max_batch=most, slo_s=slo_s))
+    fits = min(most, max(1, int(slo_s * BATCH_OF_SLO / 0.001)))
+    for _ in range(300):
+        law.finished(law.limit, 0.001 * law.limit, 100)
+    assert int(fits * 0.9) - 1 <= law.limit <= fits + 1
 
 
-@in_a_loop
-async def test_a_full_queue_refuses(model: Gated) -> None:
-    batcher = Batcher(model, one_thread(), max_waiting=2)
-    first = await busy(batcher, model)
-    waiting = [asyncio.create_task(batcher.call([n])) for n in (1, 2)]
-    await asyncio.sleep(0)
-    with pytest.raises(TooManyWaiting):
-        await batcher.call([3])
-    model.gate.set()
-    await asyncio.gather(first, *waiting)
-    await batcher.stop()
+def test_company_that_is_expected_is_waited_for() -> None:
+    law = BatchLaw(BatchSettings(max_wait_s=0.005))
+    for _ in range(20):
+        law.finished(16, 0.004, 0)
+    assert law.hold_s(1, 0.0) == pytest.approx(0.002)  # no longer than half a batch
+    assert law.hold_s(1, 0.0015) == pytest.approx(0.0005)
+    assert law.hold_s(16, 0.0) == 0.0  # all are here
+    for _ in range(20):
+        law.finished(16, 0.1, 0)
+    assert law.hold_s(1, 0.0) == 0.005  # the tenant's word
 
 
-@in_a_loop
-async def test_whose_caller_has_gone_is_not_computed(model: Gated) -> None:
-    batcher = Batcher(model, one_thread())
-    first = await busy(batcher, model)
-    gone, kept = (asyncio.create_task(batcher.call([n])) for n in (1, 2))
-    await asyncio.sleep(0)
-    gone.cancel()
-    await asyncio.sleep(0)
-    model.gate.set()
-    assert (await first, await kept) == ([0], [4])
-    assert model.batches == [[0], [2]]
-    await batcher.stop()
-
-
-@in_a_loop
-async def test_stop_answers_those_who_are_here_and_takes_no_more(model: Gated) -> None:
-    batcher = Batcher(model, one_thread())
-    calls = [await busy(batcher, model), asyncio.create_task(batcher.call([1]))]
-    await asyncio.sleep(0)
-    stopping = asyncio.create_task(batcher.stop())
-    await asyncio.sleep(0)
-    with pytest.raises(Stopped):
-        await batcher.call([2])
-    model.gate.set()
-    await stopping
-    assert [await call for call in calls] == [[0], [2]]
+def test_a_full_batch_within_its_part_of_the_slo_makes_room_for_one_more_and_a_late_one_for_a_tenth_less() -> None:
+    law = BatchLaw(BatchSettings(max_batch=32, slo_s=0.1))
+    assert law.limit == 1
+    law.finished(1, 0.001, 5)
+    assert law.limit == 2
+    law.finished(1, 0.001, 0)  # it was not full: it shows nothing
+    assert law.limit == 2
+    for _ in range(40):
+        law.finished(law.limit, 0.001, 5)
+    assert law.limit == 32
+    law.finished(32, 0.05, 5)
+    assert law.limit == 28

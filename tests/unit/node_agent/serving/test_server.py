@@ -115,7 +115,7 @@ def test_predict(replica: Replica) -> None:
     assert replica.predict(1, 2.5, "ab") == (200, {"outputs": [2, 5.0, "abab"]})
     assert replica.predict() == (200, {"outputs": []})
     assert replica.predict("row") == (200, {"outputs": [[1, 2]]})
-    assert replica.predict("threads") == (200, {"outputs": [["predict_0"]]})
+    assert replica.predict("threads") == (200, {"outputs": [["predict"]]})
 
 
 @pytest.mark.parametrize(

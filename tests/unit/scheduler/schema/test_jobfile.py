@@ -161,7 +161,8 @@ def test_a_service_needs_no_time_limit_and_counts_replicas(site: SiteConfig, ope
 
 
 @pytest.mark.parametrize(
-    "name", ["training", "inference", "batch", "benchmark", "array", "alternatives", "nightly-benchmark"]
+    "name",
+    ["training", "inference", "batch", "benchmark", "array", "alternatives", "nightly-benchmark", "openai-style"],
 )
 def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteConfig, film: Principal) -> None:
     path = repository / "configs" / "jobs" / f"{name}.yaml"
