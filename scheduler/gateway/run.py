@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from scheduler.gateway.app import GatewayApp
+from scheduler.gateway.fast import protocol_for
 
 
 class GatewayServer(uvicorn.Server):
@@ -40,7 +41,7 @@ def gateway_server(
         uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
+            http=protocol_for(app.fast),
             ws="none",
             lifespan="on",
             access_log=False,
