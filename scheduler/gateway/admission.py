@@ -10,8 +10,8 @@ Pure: time comes as an argument, a request is whatever has the fields of `Waitin
   takes the usual time and twice the usual deviation (both as in Jacobson, "Congestion avoidance and control", 1988).
 - One whose time has become too short meanwhile is dropped before it costs a replica anything.
 - The queue is bounded: a full one lets its last go in favour of one of a higher priority.
-- Requests below the version's own priority leave a part of the slots free (`share`), so that an urgent request finds
-  one at once and waits for no more than what is being computed.
+- However many slots of a replica are held by requests below the version's own priority, a few of that priority are
+  sent to it at once (`headroom`): an urgent request waits for no more than what is being computed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from collections.abc import Iterator
 from math import exp
 from typing import Generic, Protocol, TypeVar
 
-HEADROOM = 8  # one slot in so many is kept from lower classes
+HEADROOM = 4  # for every so many slots one more is there for the top class
+SLACK = 0.04
+LONGEST_SLACK_S = 0.01
 WEIGHT = 0.1
 RATE_WINDOW_S = 2.0
 MOST_PRIORITIES = 32
-MARGIN_S = 0.001  # what the way to the caller takes
 BUSIEST = 0.95  # rho is held below 1: something of a lower class gets through in the end
 
 
@@ -83,16 +84,22 @@ class ArrivalRates:
         )
 
 
-def share(slots: int, *, lower_class: bool) -> int:
-    """How many of a replica's `slots` a request may find taken and still have one. A single slot is everybody's."""
-    return slots - slots // HEADROOM if lower_class and slots >= 4 else slots
+def headroom(slots: int) -> int:
+    """How many of the top class a replica with `slots` takes besides what others hold of it. None where there are few:
+    with one slot the next to go is the most urgent in any case."""
+    return slots // HEADROOM if slots >= 4 else 0
+
+
+def slack_s(timeout_s: float) -> float:
+    """How much before a deadline the gateway means to have answered: the way back, and clocks that wait their turn."""
+    return min(LONGEST_SLACK_S, SLACK * timeout_s)
 
 
 class AdmissionQueue(Generic[W]):
     """What waits, in order. `rate_per_s` arguments: answers a second of all replicas together, None if unknown."""
 
     def __init__(self, *, max_waiting: int) -> None:
-        self.service_time = ServiceTime()
+        self._times = (ServiceTime(), ServiceTime())
         self.arrivals = ArrivalRates()
         self._max_waiting = max_waiting
         self._queue: list[tuple[tuple[int, float, int], W]] = []
@@ -104,6 +111,15 @@ class AdmissionQueue(Generic[W]):
     def __iter__(self) -> Iterator[W]:
         return (one for _, one in self._queue)
 
+    def answered(self, taken_s: float, *, lower_class: bool) -> None:
+        """A replica took so long. The top class is counted apart: replicas may serve it first."""
+        self._times[lower_class].add(taken_s)
+
+    def likely_s(self, *, lower_class: bool) -> float:
+        """What a replica takes for a request of that class, most times. 0 while nothing is known."""
+        own = self._times[lower_class]
+        return own.likely_s if own.mean_s else self._times[not lower_class].likely_s
+
     def predicted_wait_s(self, priority: int, due_s: float, rate_per_s: float | None, now_s: float) -> float:
         """How long a request that comes now would wait for its slot, all being taken. 0 while nothing is known."""
         if not rate_per_s:
@@ -112,9 +128,9 @@ class AdmissionQueue(Generic[W]):
         rho = min(BUSIEST, self.arrivals.above(priority, now_s) / rate_per_s)
         return (ahead + 1) / rate_per_s / (1.0 - rho)
 
-    def in_time(self, wait_s: float, due_s: float, now_s: float) -> bool:
+    def in_time(self, wait_s: float, due_s: float, now_s: float, *, lower_class: bool) -> bool:
         """Whether a request that gets its slot in `wait_s` is likely answered when it is due."""
-        return now_s + wait_s + self.service_time.likely_s + MARGIN_S <= due_s
+        return now_s + wait_s + self.likely_s(lower_class=lower_class) <= due_s
 
     def push(self, request: W) -> W | None:
         """Put it in. Answers with who has to leave because the queue is full: `request` itself, or one behind it of a
@@ -143,15 +159,15 @@ class AdmissionQueue(Generic[W]):
             return True
         return False
 
-    def drop_hopeless(self, now_s: float) -> list[W]:
+    def drop_hopeless(self, now_s: float, top_priority: int) -> list[W]:
         """Takes out, and answers with, those that could not be answered in time even if they were sent now. Only the
         front of each priority is looked at: behind it are later due times."""
         dropped: list[W] = []
-        needs_s = self.service_time.mean_s
+        top_s, lower_s = self.likely_s(lower_class=False), self.likely_s(lower_class=True)
         at = 0
         while at < len(self._queue):
             order, request = self._queue[at]
-            if now_s + needs_s > request.due_s:
+            if now_s + (lower_s if request.priority < top_priority else top_s) > request.due_s:
                 dropped.append(request)
                 del self._queue[at]
             else:  # on to the next priority

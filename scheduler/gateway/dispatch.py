@@ -111,7 +111,7 @@ class Dispatcher:
         try:
             async with asyncio.timeout_at(turn.until_s) as timer:
                 body = await read_body(receive, self.budget.each_bytes)
-                head = asked.forwarded
+                head = asked.head_for(turn.priority)
                 if has_length(asked.method, len(body)):
                     head += b"content-length: %d\r\n" % len(body)
                 stage = "queue"

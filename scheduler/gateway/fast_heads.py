@@ -53,12 +53,17 @@ class FastHead:
         self.host = host
         self.path = path
         self.timeout_s = asked.timeout_s or DEFAULT_TIMEOUT_S
-        self.forwarded = asked.forwarded
-        if has_length(asked.method, length):
-            self.forwarded += b"content-length: %d\r\n" % length
+        self.forwarded = b""
         self.fresh_until_s = 0.0
         self.priority = 0
         self.service: Service
+
+    def turn_to(self, priority: int) -> None:
+        if priority != self.priority or not self.forwarded:
+            self.priority = priority
+            self.forwarded = self.asked.head_for(priority)
+            if has_length(self.asked.method, self.length):
+                self.forwarded += b"content-length: %d\r\n" % self.length
 
 
 class _Reader:
@@ -99,7 +104,7 @@ class FastHeads:
         except SuanliError:
             self._known.pop(text, None)
             return None
-        head.priority = head.asked.priority_at(head.service)
+        head.turn_to(head.asked.priority_at(head.service))
         head.fresh_until_s = now_s + FRESH_S
         if len(text) <= REMEMBERED_BYTES:
             if len(self._known) >= REMEMBERED:

@@ -5,10 +5,11 @@ second. R(n) is kept for every n that was seen (exponentially weighted), and the
 smallest n with nearly (`KNEE`) the best rate. That is one for a replica that takes requests in turn, for there a second
 one only waits; a batch for one that batches; many for one that computes nothing.
 
-What is left or right of where it stands is found out by trying, while requests wait: twice as many for a while, or half
-as many, kept where that is better (the multiplicative probing of limits by gradient; Netflix, concurrency-limits,
-2018). Trials that bring nothing become rarer. At first, while nothing is known, each step takes one round only (slow
-start, Jacobson 1988).
+Only powers of two are stood on: batches are of such sizes, and a batch and a bit is worse than either. What is left or
+right of where it stands is found out by trying, while requests wait: twice as many for a while, or half as many, kept
+where that is better (the multiplicative probing of limits by gradient; Netflix, concurrency-limits, 2018). Trials that
+bring nothing become rarer. At first, while nothing is known, each step takes one round only (slow start, Jacobson
+1988).
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ class InFlightLimit:
         if self.limit < self._ceiling and self._rate(self.limit) * KNEE > self._rate(before):
             self._settled = self.limit = min(self._ceiling, 2 * self.limit)
             return
-        best = max(self._rate(held) for held in range(1, self._ceiling + 1))
-        self._settled = next(held for held in range(1, self._ceiling + 1) if self._rate(held) >= KNEE * best)
+        levels = [1 << power for power in range(self.limit.bit_length())]
+        best = max(self._rate(level) for level in levels)
+        self._settled = next(level for level in levels if self._rate(level) >= KNEE * best)
         self.limit = self._settled
         self._starts = False
         self._until_trial = self._pause = FIRST_PAUSE

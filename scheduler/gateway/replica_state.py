@@ -21,8 +21,9 @@ UNKNOWN_S = 1e-3  # what is believed of a replica that has not answered yet
 class ReplicaState:
     """Times are time.monotonic()'s. `out` says why it gets nothing where another could have it, None: it may be asked.
 
-    `resend_safe`: it has said that a request may be sent again elsewhere when it dies before answering. `progress_s`:
-    when it last answered, or was first given something after it had nothing.
+    `outstanding`: requests that it has; `lower` of them are below the version's priority. `resend_safe`: it has
+    said that a request may be sent again elsewhere when it dies before answering. `progress_s`: when it last
+    answered, or was first given something after it had nothing.
     """
 
     __slots__ = (
@@ -31,6 +32,7 @@ class ReplicaState:
         "answer_tail",
         "identity",
         "limit",
+        "lower",
         "out",
         "outstanding",
         "pool",
@@ -49,6 +51,7 @@ class ReplicaState:
         self.pool = pool
         self.limit = InFlightLimit()
         self.outstanding = 0
+        self.lower = 0
         self.out: str | None = None
         self.resend_safe = False
         self.probing = False

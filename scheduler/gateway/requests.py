@@ -97,6 +97,10 @@ class Asked:
     resend_safe: bool
     forwarded: bytes
 
+    def head_for(self, priority: int) -> bytes:
+        """`forwarded`, and the priority that counts: a replica with more than one batch of requests may go by it."""
+        return b"%bx-suanli-priority: %d\r\n" % (self.forwarded, priority)
+
     def priority_at(self, service: Service) -> int:
         return service.priority if self.priority is None else min(service.priority, self.priority)
 

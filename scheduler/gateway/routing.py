@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from scheduler.gateway.admission import AdmissionQueue, share
+from scheduler.gateway.admission import AdmissionQueue, headroom, slack_s
 from scheduler.gateway.rates import TokenBucket
 from scheduler.gateway.replica_state import ReplicaState, identity_of
 from scheduler.gateway.tallies import ClassCounts, Tally
@@ -22,6 +22,7 @@ from scheduler.gateway.upstream import ConnectionPool
 from scheduler.ports import Route
 
 MAX_WAITING = 1024
+PRESSED_S = 0.5  # for so long after a request was turned away more would have been sent if they might
 RATE_KEPT_S = 0.005  # for so long the sum of the replicas' rates is not summed up anew
 
 
@@ -43,8 +44,8 @@ class Hopeless(Exception):
 
 class Ticket:
     """A request as the queue sees it. `until_s`: its deadline; `due_s`: when its answer is wanted, which is the
-    deadline where the caller named one (`deadline_named`), else what the version's SLO asks. `held`: what its replica
-    held when it was given to it, itself included."""
+    deadline where the caller named one (`deadline_named`), else what the version's SLO asks, less some slack. `held`:
+    what its replica held when it was given to it, itself included; `lower_class`: below the version's own priority."""
 
     __slots__ = (
         "arrived_s",
@@ -52,6 +53,7 @@ class Ticket:
         "deadline_named",
         "due_s",
         "held",
+        "lower_class",
         "order",
         "priority",
         "queued_s",
@@ -68,6 +70,7 @@ class Ticket:
         self.deadline_named = deadline_named
         self.order = (0, 0.0, 0)
         self.held = 0
+        self.lower_class = False
         self.queued_s = 0.0
         self.sent_s = 0.0
         self.wakes = False
@@ -127,6 +130,7 @@ class Version:
         self._far: list[ReplicaState] = []
         self._rate_per_s: float | None = None
         self._rate_at_s = -1.0
+        self._refused_at_s = -PRESSED_S  # when one was last turned away for want of room
 
     @property
     def in_flight(self) -> int:
@@ -195,10 +199,13 @@ class Version:
             ticket.wakes = True
             self._at.attention()
         else:
+            wanted_s = ticket.until_s - ticket.arrived_s
             if self.slo_s is not None and not ticket.deadline_named:
-                ticket.due_s = min(ticket.until_s, ticket.arrived_s + self.slo_s)
+                wanted_s = min(wanted_s, self.slo_s)
+            ticket.due_s = ticket.arrived_s + wanted_s - slack_s(wanted_s)
             wait_s = queue.predicted_wait_s(priority, ticket.due_s, self.rate_per_s(now_s), now_s)
-            if not queue.in_time(wait_s, ticket.due_s, now_s):
+            if not queue.in_time(wait_s, ticket.due_s, now_s, lower_class=priority < self.priority):
+                self._refused_at_s = now_s
                 raise Hopeless(wait_s)
         leaves = queue.push(ticket)
         if leaves is ticket:
@@ -230,13 +237,16 @@ class Version:
     def done(self, ticket: Ticket, replica: ReplicaState, now_s: float, *, answered: bool) -> None:
         """Give the slot back. `answered`: the time that it took counts."""
         replica.outstanding -= 1
+        replica.lower -= ticket.lower_class
         assert replica.outstanding >= 0, f"replica {replica.identity} released more often than acquired"
         queue = self.queue
         if answered:
             taken_s = now_s - ticket.sent_s
             replica.took(taken_s, now_s)
-            replica.limit.answered(ticket.held, taken_s, waiting=len(queue) > 0)
-            queue.service_time.add(taken_s)
+            replica.limit.answered(
+                ticket.held, taken_s, waiting=len(queue) > 0 or now_s - self._refused_at_s < PRESSED_S
+            )
+            queue.answered(taken_s, lower_class=ticket.lower_class)
             if replica.out is not None:
                 replica.out = None
                 self.sort_out(now_s)
@@ -276,7 +286,7 @@ class Version:
                 while len(queue):
                     queue.pop().turned_away(NoReplicas())
             return
-        for dropped in queue.drop_hopeless(now_s):
+        for dropped in queue.drop_hopeless(now_s, self.priority):
             dropped.turned_away(Hopeless(1.0))
         while (first := queue.first()) is not None:
             free = self.pick(first.priority < self.priority, now_s)
@@ -301,18 +311,21 @@ class Version:
         ticket.queued_s = now_s - ticket.arrived_s
         ticket.granted(replica, now_s)
 
-    @staticmethod
-    def _hold(ticket: Ticket, replica: ReplicaState, now_s: float) -> None:
+    def _hold(self, ticket: Ticket, replica: ReplicaState, now_s: float) -> None:
         if not replica.outstanding:
             replica.progress_s = now_s
         replica.outstanding += 1
+        ticket.lower_class = ticket.priority < self.priority
+        replica.lower += ticket.lower_class
         ticket.held = replica.outstanding
         ticket.sent_s = now_s
 
 
 def _free(state: ReplicaState, lower_class: bool) -> bool:
     limit = state.limit.limit
-    return state.outstanding < (share(limit, lower_class=True) if lower_class else limit)
+    if state.outstanding < limit:
+        return True
+    return not lower_class and state.lower > 0 and state.outstanding - state.lower < headroom(limit)
 
 
 class Service:

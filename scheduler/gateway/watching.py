@@ -52,7 +52,7 @@ class ReplicaWatch:
 
     def look(self, version: Version, now_s: float) -> None:
         """Ask those that have fallen silent."""
-        usual_s = version.queue.service_time.likely_s
+        usual_s = max(version.queue.likely_s(lower_class=True), version.queue.likely_s(lower_class=False))
         silent_s = (
             min(LONGEST_SILENCE_S, max(SHORTEST_SILENCE_S, SILENT_TIMES * usual_s)) if usual_s else (LONGEST_SILENCE_S)
         )
