@@ -39,9 +39,12 @@ class InFlightLimit:
         self._up_next = True
         self.limit = self._settled
 
-    def answered(self, held: int, taken_s: float, *, waiting: bool) -> None:
+    def answered(self, held: int, taken_s: float, *, waiting: bool, fed: bool) -> None:
         """An answer took `taken_s` where the replica held `held` requests, this one among them, when it was sent.
-        `waiting`: more would have been sent if they might."""
+        `waiting`: more would have been sent if they might. `fed`: it was sent when another one's answer came; one that
+        came by itself found what was being computed half done, on average, and half of one's time is missing."""
+        if not fed and held > 1:
+            taken_s *= held / (held - 0.5)
         if held > self._ceiling:
             held = self._ceiling
         known_s = self._taken_s[held]

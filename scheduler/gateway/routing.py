@@ -243,9 +243,8 @@ class Version:
         if answered:
             taken_s = now_s - ticket.sent_s
             replica.took(taken_s, now_s)
-            replica.limit.answered(
-                ticket.held, taken_s, waiting=len(queue) > 0 or now_s - self._refused_at_s < PRESSED_S
-            )
+            pressed = len(queue) > 0 or now_s - self._refused_at_s < PRESSED_S
+            replica.limit.answered(ticket.held, taken_s, waiting=pressed, fed=ticket.queued_s > 0.0)
             queue.answered(taken_s, lower_class=ticket.lower_class)
             if replica.out is not None:
                 replica.out = None

@@ -28,7 +28,7 @@ def settled(*, batch: int, first_s: float, each_s: float, answers: int = 3000, s
         now_s += (first_s + each_s * len(running)) * rng.uniform(0.95, 1.05)
         for sent_s, key in running:
             held -= 1
-            limit.answered(key % 1000, now_s - sent_s + 0.0002, waiting=True)
+            limit.answered(key % 1000, now_s - sent_s + 0.0002, waiting=True, fed=True)
             levels.append(limit.limit)
     late = levels[answers // 2 :]
     return sum(late) / len(late)
@@ -50,7 +50,7 @@ def test_the_knee_is_found(batch: int, first_s: float, each_s: float, least: flo
 def test_whatever_is_measured_the_limit_is_one_that_can_be_held(told: list[tuple[int, float, bool]]) -> None:
     limit = InFlightLimit()
     for held, taken_s, waiting in told:
-        limit.answered(held, taken_s, waiting=waiting)
+        limit.answered(held, taken_s, waiting=waiting, fed=not waiting)
         assert 1 <= limit.limit <= CEILING
         rate = limit.rate_per_s()
         assert rate is None or rate > 0
