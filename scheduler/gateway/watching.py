@@ -24,7 +24,8 @@ from scheduler.gateway.upstream import UpstreamFailed
 SILENT_TIMES = 4.0
 SHORTEST_SILENCE_S = 0.05
 LONGEST_SILENCE_S = 1.0  # also where nothing is known of the usual time
-PROBE_TIMEOUT_S = 0.25
+PROBE_TIMEOUT_S = 0.1
+LONGEST_PROBE_S = 1.0  # of a replica that is out: a slow answer is one too
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 REOPEN_S = 0.25  # an idle connection that the replica closes is opened anew, but not more often
@@ -80,16 +81,17 @@ class ReplicaWatch:
             self._start(self._ask_until_it_answers(version, state, why))
 
     async def _ask_until_it_answers(self, version: Version, state: ReplicaState, why: str) -> None:
-        pause_s = FIRST_PAUSE_S
+        pause_s, timeout_s = FIRST_PAUSE_S, PROBE_TIMEOUT_S
         try:
             while not state.pool.closed:
-                if await probe(state):
+                if await probe(state, timeout_s):
                     _set_out(version, state, None)
                     state.probe_after_s = time.monotonic()
                     return
                 _set_out(version, state, why)
                 await asyncio.sleep(pause_s)
                 pause_s = min(LONGEST_PAUSE_S, 2.0 * pause_s)
+                timeout_s = min(LONGEST_PROBE_S, 2.0 * timeout_s)
         finally:
             state.probing = False
 
@@ -117,11 +119,11 @@ class ReplicaWatch:
         task.add_done_callback(self._tasks.discard)
 
 
-async def probe(state: ReplicaState) -> bool:
-    """Whether it answers at all, within PROBE_TIMEOUT_S, over a connection of its own."""
-    request = b"GET /-/ready HTTP/1.1\r\n%b%d\r\n\r\n" % (state.request_tail, int(PROBE_TIMEOUT_S * 1e3))
+async def probe(state: ReplicaState, timeout_s: float) -> bool:
+    """Whether it answers at all, over a connection of its own."""
+    request = b"GET /-/ready HTTP/1.1\r\n%b%d\r\n\r\n" % (state.request_tail, int(timeout_s * 1e3))
     try:
-        async with asyncio.timeout(PROBE_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             connection = await state.pool.connect()
             try:
                 await connection.exchange(request, b"", without_body=False)
