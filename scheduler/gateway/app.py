@@ -41,8 +41,8 @@ from scheduler.gateway.asgi import (
 )
 from scheduler.gateway.directory import DATA_PREFIX, ServiceDirectory, Tokens
 from scheduler.gateway.dispatch import Dispatcher
-from scheduler.gateway.fast import FastPath
 from scheduler.gateway.fast_heads import FastHeads
+from scheduler.gateway.fast_request import FastPath
 from scheduler.gateway.reports import LoadReports, may_see, prometheus_text, service_json
 from scheduler.gateway.requests import BODY_LIMIT_BYTES, BodyBudget
 from scheduler.gateway.routing import MAX_WAITING, Site

@@ -14,7 +14,8 @@ from typing import Protocol
 
 from scheduler.errors import BadInput, Forbidden, NotFound, Unauthenticated
 from scheduler.gateway.rates import TokenBucket
-from scheduler.gateway.routing import Service, Site, Version
+from scheduler.gateway.routing import Site, Version
+from scheduler.gateway.versions import Service
 from scheduler.ports import Principal, Route
 
 DATA_PREFIX = b"/v1/services/"

@@ -26,8 +26,9 @@ from scheduler.gateway.requests import (
     too_late,
     understand,
 )
-from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Service, Ticket, Version
+from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Ticket, Version
 from scheduler.gateway.upstream import Connection, UpstreamFailed
+from scheduler.gateway.versions import Service
 
 STALL_S = 60.0  # a streamed answer that makes no progress for so long is given up
 

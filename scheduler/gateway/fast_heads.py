@@ -14,7 +14,7 @@ import httptools
 from scheduler.errors import SuanliError
 from scheduler.gateway.answer_heads import Headers
 from scheduler.gateway.requests import DEFAULT_TIMEOUT_S, Asked, Refusal, has_length, understand
-from scheduler.gateway.routing import Service
+from scheduler.gateway.versions import Service
 
 FRESH_S = 0.05
 REMEMBERED = 4096

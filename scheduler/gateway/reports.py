@@ -16,8 +16,9 @@ from typing import TypeVar
 
 from scheduler.gateway.directory import ServiceDirectory
 from scheduler.gateway.metrics import LogHistogram
-from scheduler.gateway.routing import Service, Version
+from scheduler.gateway.routing import Version
 from scheduler.gateway.tallies import ClassCounts
+from scheduler.gateway.versions import Service
 from scheduler.ports import Clock, Principal, ServiceLoad
 
 LONGEST_WAIT_S = 30.0

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from scheduler.errors import BadInput, Overloaded, SuanliError, Unavailable
 from scheduler.gateway.answer_heads import end_to_end, joined
-from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Service
+from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull
 from scheduler.gateway.upstream import UpstreamFailed
+from scheduler.gateway.versions import Service
 
 BODY_LIMIT_BYTES = 8 << 20
 BODIES_LIMIT_BYTES = 256 << 20  # of all requests together

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from scheduler.gateway.replica_state import ReplicaState
-from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Service, Site, Ticket
+from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Site, Ticket
+from scheduler.gateway.versions import Service
 from scheduler.ports import Replica, Route
 
 GATHER_S = 0.0001

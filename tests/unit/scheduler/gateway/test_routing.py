@@ -12,7 +12,8 @@ import pytest
 
 from scheduler.gateway.limits import START
 from scheduler.gateway.replica_state import ReplicaState
-from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Service, Site, Ticket
+from scheduler.gateway.routing import Hopeless, NoReplicas, QueueFull, Site, Ticket
+from scheduler.gateway.versions import Service
 from scheduler.ports import Replica, Route
 
 
