@@ -102,6 +102,7 @@ class GatewayApp:
         self._clock = clock
         self._table_path = table_path
         self._watch = watch
+        self._at = at
         self._directory = ServiceDirectory(tokens, at)
         self._dispatcher = Dispatcher(BodyBudget(body_limit_bytes), watch.suspect)
         self.fast = FastPath(FastHeads(self._directory, body_limit_bytes), watch.suspect)
@@ -146,9 +147,11 @@ class GatewayApp:
             now_s = time.monotonic()
             try:
                 self.fast.look(now_s)
-                for version in self._directory.versions():
+                for version in list(self._at.busy):
                     if len(version.queue):
                         version.hand_out(now_s)
+                    elif not version.in_flight:
+                        self._at.busy.discard(version)
                     self._watch.look(version, now_s)
             except Exception:  # a fault of ours must not end all looking
                 log.exception("looking after requests and replicas failed")

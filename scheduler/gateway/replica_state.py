@@ -83,12 +83,9 @@ class ReplicaState:
 
     def took(self, taken_s: float, now_s: float) -> None:
         """An answer came `taken_s` after its request was sent."""
-        faded_s = self._answer_s and self._answer_s * exp((self._answer_at_s - now_s) / DECAY_S)
-        if taken_s >= faded_s:
-            self._answer_s = taken_s
-        else:
-            part = exp((self._answer_at_s - now_s) / DECAY_S)
-            self._answer_s = self._answer_s * part + taken_s * (1.0 - part)
+        part = exp((self._answer_at_s - now_s) / DECAY_S)
+        faded_s = self._answer_s * part
+        self._answer_s = taken_s if taken_s >= faded_s else faded_s + taken_s * (1.0 - part)
         self._answer_at_s = now_s
         self.progress_s = now_s
 

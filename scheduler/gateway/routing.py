@@ -106,6 +106,7 @@ class Site:
         self.attention = attention
         self.suspect = suspect  # a replica's idle connection broke
         self.appeared = appeared  # a replica is new
+        self.busy: set[Version] = set()  # versions with requests, and some that had
 
 
 class Version:
@@ -185,6 +186,7 @@ class Version:
         queue = self.queue
         priority = ticket.priority
         queue.arrivals.note(priority, now_s)
+        self._at.busy.add(self)
         first = queue.first()
         # Who comes now does not overtake those who wait before it in the order.
         if first is None or first.priority < priority:

@@ -76,6 +76,10 @@ class Connection(asyncio.Protocol):
     # ---- what the gateway does -----------------------------------------------------------------------------------
 
     @property
+    def sound(self) -> bool:
+        return self._failure is None
+
+    @property
     def reusable(self) -> bool:
         """Whether a next request may be sent: nothing is left to come and nothing is left to go."""
         transport = self._transport
@@ -321,7 +325,8 @@ class ConnectionPool:
         """An idle connection, the warmest first, if there is one."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.reusable and time.monotonic() - connection.idle_since_s < IDLE_LIMIT_S:
+            # It was fit for use when it was given back: only a failure can have come since.
+            if connection.sound and time.monotonic() - connection.idle_since_s < IDLE_LIMIT_S:
                 return connection
             connection.close()
         return None
