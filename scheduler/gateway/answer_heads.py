@@ -76,6 +76,11 @@ class AnswerHead:
     passed_on: Headers = field(default_factory=list)
     relayed: bytes = b""  # status line and headers as they go to the caller, to be followed by more headers
 
+    @property
+    def unsized(self) -> bool:
+        """Whether nobody knows yet how long the body is."""
+        return self.status not in (204, 304) and not any(name == b"content-length" for name, _ in self.headers)
+
     def complete(self) -> None:
         """The headers are all here."""
         self.passed_on = end_to_end(self.headers, NOT_PASSED_BACK)

@@ -33,9 +33,8 @@ class Relay:
 
     def __init__(self, protocol: GatewayProtocol, head: AnswerHead, replica: ReplicaState) -> None:
         self._protocol = protocol
-        bodiless = head.status in (204, 304)
-        sized = bodiless or any(name == b"content-length" for name, _ in head.passed_on)
-        self._chunked = not sized
+        self.begun = False
+        self._chunked = head.unsized
         tail = replica.answer_tail + (b"transfer-encoding: chunked\r\n" if self._chunked else b"")
         self._head: bytes | None = protocol.head_of(head.relayed, tail)
 
@@ -51,6 +50,7 @@ class Relay:
                 parts += (b"%x\r\n" % len(piece), piece, b"\r\n")
             if last:
                 parts.append(b"0\r\n\r\n")
+        self.begun = True
         if self._protocol.flow.write_paused:
             await self._protocol.flow.drain()
         if not self._protocol.transport.is_closing():

@@ -39,6 +39,8 @@ class Caller(Protocol):
 
 
 class Writes(Protocol):
+    begun: bool  # something went to the caller
+
     async def write(self, piece: bytes, *, last: bool) -> None:
         """Waits while the caller is slow."""
         ...
@@ -173,11 +175,15 @@ class FastRequest(Ticket):
         assert replica is not None
         assert connection is not None
         whole = False
+        refusal: Refusal | None = None
+        relay: Writes | None = None
         try:
             if protocol is not None:
                 # Until the deadline, and once something came, while there is progress.
                 async with asyncio.timeout_at(self.until_s) as timer:
                     relay = protocol.relay(head, replica)
+                    if head.unsized:  # of a stream the head is news as well
+                        await relay.write(b"", last=False)
                     while self._protocol is not None:
                         piece = await connection.read()
                         await relay.write(piece, last=connection.finished)
@@ -185,17 +191,23 @@ class FastRequest(Ticket):
                             whole = True
                             break
                         timer.reschedule(time.monotonic() + STALL_S)
-        except (UpstreamFailed, TimeoutError):
-            pass
+        except (UpstreamFailed, TimeoutError) as why:
+            if relay is None or not relay.begun:
+                refusal = (
+                    refusal_of(why, self._head.service) if isinstance(why, UpstreamFailed) else too_late("replica")
+                )
         finally:
             now_s = time.monotonic()
             replica.pool.give_back(connection)
             caller_left = self._protocol is None
-            self._end()
-            if whole:
+            if refusal is not None and not caller_left:
+                self._refuse(refusal)
+                protocol = None
+            elif whole:
                 self._count(head.status, now_s)
             else:
                 self.version.tally.refused(self.counts, "caller gone" if caller_left else "broken off", None)
+            self._end()
             self.version.done(self, replica, now_s, answered=whole)
             if protocol is not None and not caller_left:
                 if whole:
