@@ -139,13 +139,16 @@ class FastHeads:
             if name in (b"transfer-encoding", b"expect", b"upgrade"):
                 return None
             if name == b"authorization":
-                scheme, _, token = value.partition(b" ")
-                if scheme.lower() != b"bearer":
+                scheme, _, given = value.partition(b" ")
+                if token or scheme.lower() != b"bearer":
                     return None
+                token = given.strip()
             elif name == b"host":
+                if host:
+                    return None
                 host = value
         try:
-            _, target = self._directory.service_of(token.strip(), host, path.path)
+            _, target = self._directory.service_of(token, host, path.path)
             if path.query:
                 target += b"?" + path.query
             asked = understand(method, target, reader.headers)
@@ -153,4 +156,4 @@ class FastHeads:
             return None
         if asked.length is None or asked.length > self._body_limit_bytes:
             return None
-        return FastHead(asked, asked.length, token.strip(), host, path.path)
+        return FastHead(asked, asked.length, token, host, path.path)

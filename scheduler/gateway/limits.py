@@ -14,13 +14,13 @@ bring nothing become rarer. At first, while nothing is known, each step takes on
 
 from __future__ import annotations
 
-START = 4
+START = 2
 CEILING = 64
-KNEE = 0.95
+KNEE = 0.9
 TRIAL = 24  # answers at a level before it is judged
 FIRST_PAUSE = 64  # answers between one trial and the next; doubles while they bring nothing
 LONGEST_PAUSE = 4096
-WEIGHT = 0.1
+WEIGHT = 1 / TRIAL
 
 
 class InFlightLimit:
@@ -50,7 +50,7 @@ class InFlightLimit:
         known_s = self._taken_s[held]
         seen = self._seen[held] = self._seen[held] + 1
         # The first ones weigh alike, so that a single first one does not stand for long.
-        weight = WEIGHT if seen > 10 else 1.0 / seen
+        weight = WEIGHT if seen > TRIAL else 1.0 / seen
         self._taken_s[held] = known_s + weight * (taken_s - known_s)
         if not waiting or held != self.limit:
             return

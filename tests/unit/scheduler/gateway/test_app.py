@@ -14,6 +14,7 @@ import pytest
 
 from scheduler.errors import BadInput
 from scheduler.gateway.app import create_gateway_app
+from scheduler.gateway.limits import START
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_replica import FakeReplica, Request
 from tests.unit.scheduler.gateway.conftest import CONTROL, Gateway, StartGateway, Tokens, route
@@ -200,18 +201,18 @@ def test_no_replica_says_when_to_come_back(gateway: Gateway) -> None:
 
 
 def test_busy_replicas_queue_then_refuse(gateway: Gateway, replica: MakeReplica) -> None:
-    """4 in flight on the one replica (as many as one gets that has not answered yet) and 4 waiting are all that this
-    gateway takes."""
+    """START in flight on the one replica (as many as one gets that has not answered yet) and 4 waiting are all that
+    this gateway takes."""
     one = replica()
     gateway.put(route(one))
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(START + 4) as pool:
         with one.hold():
-            asked = [pool.submit(gateway.ask) for _ in range(8)]
-            gateway.wait(lambda told: told["in_flight"] == 4 and told["waiting"] == 4)
-            assert len(one.seen) <= 4
+            asked = [pool.submit(gateway.ask) for _ in range(START + 4)]
+            gateway.wait(lambda told: told["in_flight"] == START and told["waiting"] == 4)
+            assert len(one.seen) <= START
             refused = gateway.ask()
             assert (refused.status, refused.headers["retry-after"]) == (429, "1")
-        assert [one.result().status for one in asked] == [200] * 8
+        assert [one.result().status for one in asked] == [200] * (START + 4)
     assert gateway.service()["refused"] == {"queue full": 1}
 
 
@@ -220,10 +221,10 @@ def test_a_request_that_waits_past_its_deadline_never_reaches_a_replica(gateway:
     gateway.put(route(one))
     with ThreadPoolExecutor(8) as pool:
         with one.hold():
-            asked = [pool.submit(gateway.ask) for _ in range(4)]
-            gateway.wait(lambda told: told["in_flight"] == 4)
+            asked = [pool.submit(gateway.ask) for _ in range(START)]
+            gateway.wait(lambda told: told["in_flight"] == START)
             late = gateway.ask(body=b'"late"', headers={"X-Suanli-Timeout-Ms": "50"})
-        assert [one.result().status for one in asked] == [200] * 4
+        assert [one.result().status for one in asked] == [200] * START
     assert (late.status, late.headers["retry-after"]) == (503, "1")
     assert b'"late"' not in [seen.body for seen in one.seen]
     assert gateway.service()["waiting"] == 0
@@ -278,12 +279,11 @@ def test_what_is_sent_again_when_a_replica_dies_with_it(
 def test_both_replicas_get_their_part(gateway: Gateway, replica: MakeReplica) -> None:
     one, other = replica(), replica()
     gateway.put(route(one, other))
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(2 * START) as pool:
         with one.hold(), other.hold():
-            asked = [pool.submit(gateway.ask) for _ in range(6)]
-            gateway.wait(lambda told: told["in_flight"] == 6)
-            assert min(state["in_flight"] for state in gateway.service()["replicas"]) >= 2
-        assert [one.result().status for one in asked] == [200] * 6
+            asked = [pool.submit(gateway.ask) for _ in range(2 * START)]
+            gateway.wait(lambda told: [state["in_flight"] for state in told["replicas"]] == [START, START])
+        assert [one.result().status for one in asked] == [200] * (2 * START)
 
 
 def test_a_replica_that_leaves_the_table_finishes_what_it_has(gateway: Gateway, replica: MakeReplica) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from scheduler.gateway import fast
+from scheduler.gateway.limits import START
 from scheduler.ports import Replica, Route
 from tests.fakes.fake_replica import FakeReplica, Request, echo
 from tests.unit.scheduler.gateway.conftest import Gateway, StartGateway, route
@@ -71,17 +72,17 @@ def test_a_request_in_pieces_is_one_request(gateway: Gateway, replica: MakeRepli
 def test_a_caller_that_goes_away_frees_its_place(gateway: Gateway, replica: MakeReplica) -> None:
     one = replica()
     gateway.put(route(one))
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(START) as pool:
         with one.hold():
-            asked = [pool.submit(gateway.ask) for _ in range(4)]
-            gateway.wait(lambda told: told["in_flight"] == 4)
+            asked = [pool.submit(gateway.ask) for _ in range(START)]
+            gateway.wait(lambda told: told["in_flight"] == START)
             with socket.create_connection(("127.0.0.1", gateway.port)) as gone:
                 gone.sendall(HEAD + b"Content-Length: 0\r\n\r\n")
                 gateway.wait(lambda told: told["waiting"] == 1)
             gateway.wait(lambda told: told["waiting"] == 0)
-        assert [each.result().status for each in asked] == [200] * 4
+        assert [each.result().status for each in asked] == [200] * START
     assert gateway.service()["refused"] == {"caller gone": 1}
-    assert len(one.seen) == 4
+    assert len(one.seen) == START
 
 
 @pytest.mark.parametrize("late", [HEAD[:20], HEAD])
