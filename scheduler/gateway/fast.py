@@ -18,7 +18,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scheduler.errors import BadInput
-from scheduler.gateway.answer_heads import STATUS_LINES, AnswerHead
+from scheduler.gateway.answer_heads import STATUS_LINES, AnswerHead, joined
 from scheduler.gateway.asgi import error_body
 from scheduler.gateway.fast_request import FastPath, FastRequest
 from scheduler.gateway.replica_state import ReplicaState
@@ -144,12 +144,23 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def head_of(self, relayed: bytes, more: bytes) -> bytes:
         """A head, to its end."""
-        date = b"".join([b"%b: %b\r\n" % header for header in self.server_state.default_headers])
         closing = b"connection: close\r\n" if self._ends else b""
-        return b"%b%b%b%b\r\n" % (relayed, date, more, closing)
+        return b"%b%b%b%b\r\n" % (relayed, self._date(), more, closing)
 
     def write_answer(self, relayed: bytes, more: bytes, body: bytes) -> None:
-        self.transport.write(self.head_of(relayed, more) + body)
+        if self._ends:
+            self.transport.write(self.head_of(relayed, more) + body)
+        else:
+            self.transport.write(b"%b%b%b\r\n%b" % (relayed, self._date(), more, body))
+
+    def _date(self) -> bytes:
+        """uvicorn makes its headers anew every second."""
+        headers = self.server_state.default_headers
+        path = self.path
+        if headers is not path.default_headers:
+            path.default_headers = headers
+            path.default_lines = joined(headers)
+        return path.default_lines
 
     def write_refusal(self, refusal: Refusal) -> None:
         body = json.dumps(error_body(refusal.error)).encode()

@@ -53,6 +53,8 @@ class FastPath:
         self.heads = heads
         self.failed = failed
         self.active: set[FastRequest] = set()
+        self.default_headers: object = None  # the server's, and their lines
+        self.default_lines = b""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[None, None, None]) -> None:
