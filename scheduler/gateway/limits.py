@@ -17,6 +17,7 @@ from __future__ import annotations
 START = 2
 CEILING = 64
 KNEE = 0.9
+QUICK_S = 0.002  # as much work as a replica may hold in any case: nobody minds waiting for it
 TRIAL = 24  # answers at a level before it is judged
 FIRST_PAUSE = 64  # answers between one trial and the next; doubles while they bring nothing
 LONGEST_PAUSE = 4096
@@ -54,7 +55,10 @@ class InFlightLimit:
         self._taken_s[held] = known_s + weight * (taken_s - known_s)
         if not waiting or held != self.limit:
             return
-        if self._until_trial > 0:
+        if self._taken_s[held] < QUICK_S and held < self._ceiling:
+            if seen >= held:
+                self._settled = self.limit = min(self._ceiling, 2 * self.limit)
+        elif self._until_trial > 0:
             self._until_trial -= 1
         elif self._starts:
             if seen >= held:
@@ -76,6 +80,9 @@ class InFlightLimit:
         taken_s = self._taken_s[held]
         return held / taken_s if taken_s else 0.0
 
+    def _quick(self, held: int) -> bool:
+        return 0.0 < self._taken_s[held] < QUICK_S
+
     def _start_on(self) -> None:
         """As far up as every doubling brings something; then back to the smallest level that is nearly as good."""
         before = self.limit // 2
@@ -83,6 +90,8 @@ class InFlightLimit:
             self._settled = self.limit = min(self._ceiling, 2 * self.limit)
             return
         levels = [1 << power for power in range(self.limit.bit_length())]
+        quick = max((level for level in levels if self._quick(level)), default=1)
+        levels = [level for level in levels if level >= quick]
         best = max(self._rate(level) for level in levels)
         self._settled = next(level for level in levels if self._rate(level) >= KNEE * best)
         self.limit = self._settled
@@ -93,7 +102,7 @@ class InFlightLimit:
         up = self._up_next or self._settled == 1
         self._up_next = not up
         level = min(self._ceiling, 2 * self._settled) if up else self._settled // 2
-        if level != self._settled:
+        if level != self._settled and (up or not self._quick(level)):
             self.limit = level
             self._taken_s[level], self._seen[level] = 0.0, 0
 

@@ -40,6 +40,7 @@ def settled(*, batch: int, first_s: float, each_s: float, answers: int = 3000, s
         (1, 0.0, 0.01, 1, 1.5),  # in turn
         (8, 0.01, 0.0005, 7.5, 10),  # a batch
         (64, 0.05, 0.0, 60, 64),  # all at once, however many
+        (1, 0.0, 0.00002, 32, 64),  # in turn, and so quickly that nobody minds
     ],
 )
 def test_the_knee_is_found(batch: int, first_s: float, each_s: float, least: float, most: float) -> None:
