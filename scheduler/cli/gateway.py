@@ -8,6 +8,7 @@ hand, once: the control token and the API tokens.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -24,7 +25,9 @@ COPIED = ("secrets/gateway_control", "tokens.json")
 @click.option("--listen", required=True, metavar="HOST:PORT", help="Where requests come in.")
 @click.option("--cert", type=click.Path(path_type=Path), default=None, help="Certificate, PEM.")
 @click.option("--key", type=click.Path(path_type=Path), default=None, help="Its key, PEM.")
-def gateway(listen: str, cert: Path | None, key: Path | None) -> None:
+@click.option("--node", default=None, help="The node that this machine is, where it is one (default: its host name).")
+@click.option("--site", default="", help="The site of this machine: replicas there come first.")
+def gateway(listen: str, cert: Path | None, key: Path | None, node: str | None, site: str) -> None:
     """Run one more gateway. Name it in the head's site file: `gateway: {..., also: [https://HOST:PORT]}`.
 
     SUANLI_HOME here must hold copies, 0600, of the head's secrets/gateway_control and tokens.json.
@@ -71,6 +74,7 @@ def gateway(listen: str, cert: Path | None, key: Path | None) -> None:
     click.echo(f"this gateway is {url}; it serves once the service has sent it its table", err=True)
     environment = os.environ | {INSTANCE_VARIABLE: home.identity, "PYTHONUNBUFFERED": "1"}
     argv = [sys.executable, "-m", "scheduler.cli.gateway_process", "--home", str(home.path)]
+    argv += ["--node", node or socket.gethostname(), "--site", site]
     sys.stderr.flush()
     os.execve(sys.executable, argv, environment)  # noqa: S606 - our own argv, no shell
 

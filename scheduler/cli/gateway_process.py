@@ -16,7 +16,9 @@ from scheduler.cli.system_clock import SystemClock
 
 @click.command()
 @click.option("--home", "home_path", type=click.Path(path_type=Path), required=True)
-def main(home_path: Path) -> None:
+@click.option("--node", default="", help="The node that this machine is: its replicas are reached over Unix sockets.")
+@click.option("--site", default="", help="The site of this machine: its replicas come first.")
+def main(home_path: Path, node: str, site: str) -> None:
     """Run the gateway of the instance at --home."""
     from scheduler.gateway.app import create_gateway_app
     from scheduler.gateway.run import run_gateway
@@ -35,6 +37,8 @@ def main(home_path: Path) -> None:
         home.secret("gateway_control"),
         SystemClock(),
         table_path=home.path / "routes.json",
+        node=node,
+        site=site,
     )
     with socket.create_server((door.hostname, door.port), reuse_port=False, backlog=1024) as listener:
         run_gateway(

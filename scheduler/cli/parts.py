@@ -24,6 +24,7 @@ from scheduler.cli.instance import (
     free_port,
     session_is_ours,
 )
+from scheduler.cli.site_nodes import own_node
 from scheduler.engine.joining import HEAD, ray_labels
 from scheduler.errors import Unavailable
 
@@ -61,7 +62,9 @@ def _argv(home: Home, site: SiteConfig, started: Started, name: str) -> list[str
         temp_dir = Path(started.runtime_dir) / "r"
         return keeper_argv(temp_dir, ray_head_arguments(site, started, temp_dir), gcs_dir=home.ray_state)
     module = {"gateway": "gateway_process", "service": "service_process", "supervisor": "supervising"}[name]
-    return [sys.executable, "-m", f"scheduler.cli.{module}", "--home", str(home.path)]
+    # The gateway reaches this node's replicas over Unix sockets, and sends to this site's first.
+    where = ["--node", own_node(site).name, "--site", site.node_site] if name == "gateway" else []
+    return [sys.executable, "-m", f"scheduler.cli.{module}", "--home", str(home.path), *where]
 
 
 def instance_environment(identity: str, runtime_dir: Path, home: Path) -> dict[str, str]:

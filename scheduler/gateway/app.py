@@ -1,15 +1,17 @@
 """What does the gateway answer? An ASGI application: requests to services, and a few doors of its own.
 
-    ANY /v1/services/NAME/REST   bearer token; goes to /REST of a replica of the service NAME
-    PUT /-/routes                control token; replaces the routing table
-    GET /-/metrics               control token, or a bearer token (a tenant sees its own services)
-    GET /-/health                anybody
+    ANY /v1/services/NAME/REST       bearer token; goes to /REST of a replica of the service NAME
+    ANY /PATH with a service's Host  bearer token; goes to /PATH of a replica of that service
+    PUT /-/routes                    control token; replaces the routing table
+    GET /-/loads?after=N&wait_s=S    control token; what was seen since (reports.py), a long poll
+    GET /-/metrics                   control token, or a bearer token (a tenant sees its own services)
+    GET /-/metrics/prometheus        the same as Prometheus text; also for `Accept: text/plain` at /-/metrics
+    GET /-/health                    anybody
 
-A tenant's token reaches its own tenant's services; an operator's all, its own tenant's first where a name is taken
-twice. Request headers: `X-Suanli-Timeout-Ms` is the deadline (30 s without); `X-Suanli-Priority` lets a caller step
-back behind others of the same service (never ahead of the service's own priority). Errors are
-{"error": {"message", "field", "type"}}; 429 and 503 carry Retry-After. What a simulated replica answers carries
-`X-Suanli-Simulated: 1`.
+Request headers: `X-Suanli-Timeout-Ms` is the deadline (without it the service's SLO says when the answer is wanted, and
+30 s is the end); `X-Suanli-Priority` lets a caller step back behind others of the same service (never ahead of the
+service's own priority). Errors are {"error": {"message", "field", "type"}}; 429 and 503 carry Retry-After. What a
+simulated replica answers carries `X-Suanli-Simulated: 1`.
 """
 
 from __future__ import annotations
@@ -18,12 +20,12 @@ import asyncio
 import hmac
 import logging
 import random
+import time
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-from scheduler.errors import BadInput, Forbidden, NotFound, SuanliError, Superseded, Unauthenticated, Unavailable
+from scheduler.errors import BadInput, NotFound, SuanliError, Superseded, Unauthenticated, Unavailable
 from scheduler.gateway.asgi import (
     BodyTooLarge,
     CallerGone,
@@ -35,21 +37,23 @@ from scheduler.gateway.asgi import (
     read_body,
     send_error,
     send_json,
+    send_text,
 )
-from scheduler.gateway.dispatch import BODY_LIMIT_BYTES, BodyBudget, Dispatcher
-from scheduler.gateway.routing import MAX_WAITING, Service
+from scheduler.gateway.directory import DATA_PREFIX, ServiceDirectory, Tokens
+from scheduler.gateway.dispatch import Dispatcher
+from scheduler.gateway.fast_heads import FastHeads
+from scheduler.gateway.fast_request import FastPath
+from scheduler.gateway.reports import LoadReports, may_see, prometheus_text, service_json
+from scheduler.gateway.requests import BODY_LIMIT_BYTES, BodyBudget
+from scheduler.gateway.routing import MAX_WAITING, Site
 from scheduler.gateway.table import EPOCH_HEADER, TABLE_LIMIT_BYTES, load_table, save_table, table_from_json
+from scheduler.gateway.watching import ReplicaWatch
 from scheduler.ports import Clock, Principal, Route
 
-DATA_PREFIX = "/v1/services/"
 TABLE_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 0.02
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 log = logging.getLogger(__name__)
-
-
-class Tokens(Protocol):
-    """scheduler.tokens.TokenTable, as far as the gateway needs it."""
-
-    def principal(self, token: str) -> Principal | None: ...
 
 
 def create_gateway_app(
@@ -61,14 +65,26 @@ def create_gateway_app(
     body_limit_bytes: int = BODY_LIMIT_BYTES,
     max_waiting: int = MAX_WAITING,
     seed: int | None = None,
+    node: str = "",
+    site: str = "",
 ) -> GatewayApp:
     """The application, with the table that `table_path` remembers. Run it with `scheduler.gateway.run.run_gateway`.
 
-    An empty `control_token` is refused: it would let everybody in.
+    `node` and `site` say where it runs: replicas of that node are reached over their Unix sockets, those of that site
+    come first. An empty `control_token` is refused: it would let everybody in.
     """
     if not control_token:
         raise BadInput("the gateway needs a control token", field="control_token")
-    return GatewayApp(tokens, control_token, clock, table_path, body_limit_bytes, max_waiting, random.Random(seed))
+    watch = ReplicaWatch()
+    at = Site(
+        random.Random(seed),
+        node=node,
+        site=site,
+        max_waiting=max_waiting,
+        suspect=watch.idle_lost,
+        appeared=watch.appeared,
+    )
+    return GatewayApp(tokens, control_token, clock, table_path, body_limit_bytes, at, watch)
 
 
 class GatewayApp:
@@ -79,18 +95,19 @@ class GatewayApp:
         clock: Clock,
         table_path: Path | None,
         body_limit_bytes: int,
-        max_waiting: int,
-        rng: random.Random,
+        at: Site,
+        watch: ReplicaWatch,
     ) -> None:
-        self._tokens = tokens
         self._control_token = control_token.encode()
         self._clock = clock
         self._table_path = table_path
-        self._max_waiting = max_waiting
-        self._rng = rng
-        self._services: dict[tuple[str, str], Service] = {}
-        self._by_name: dict[str, list[Service]] = {}
-        self._dispatcher = Dispatcher(BodyBudget(body_limit_bytes))
+        self._watch = watch
+        self._at = at
+        self._directory = ServiceDirectory(tokens, at)
+        self._dispatcher = Dispatcher(BodyBudget(body_limit_bytes), watch.suspect)
+        self.fast = FastPath(FastHeads(self._directory, body_limit_bytes), watch.suspect)
+        self._reports = LoadReports(self._directory, clock)
+        at.attention = self._reports.attention
         self._installing = asyncio.Lock()
         self._kept: bytes | None = None  # the table as the file holds it
         self._epoch = 0  # the highest of those that sent tables
@@ -103,22 +120,41 @@ class GatewayApp:
         if kind == "lifespan":
             await self._live(receive, send)
         elif kind == "http":
-            path: str = scope["path"]
-            if path.startswith(DATA_PREFIX):
-                await self._serve(scope, receive, send)
+            path: bytes = scope.get("raw_path") or scope["path"].encode()
+            host = (header(scope, "host") or "").encode("latin-1")
+            if path.startswith(DATA_PREFIX) or self._directory.is_hosted(host, path):
+                await self._serve(path, host, scope, receive, send)
             else:
-                await self._admin(path, scope, receive, send)
+                await self._admin(scope["path"], scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
         self._restore()
+        looking = asyncio.ensure_future(self._look())
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        for service in self._services.values():
-            service.close()
+        looking.cancel()
+        self._watch.close()
+        self._directory.close()
         await send({"type": "lifespan.shutdown.complete"})
+
+    async def _look(self) -> None:
+        """What nobody else would notice: deadlines that come, requests that became hopeless, replicas gone silent."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now_s = time.monotonic()
+            try:
+                self.fast.look(now_s)
+                for version in list(self._at.busy):
+                    if len(version.queue):
+                        version.hand_out(now_s)
+                    elif not version.in_flight:
+                        self._at.busy.discard(version)
+                    self._watch.look(version, now_s)
+            except Exception:  # a fault of ours must not end all looking
+                log.exception("looking after requests and replicas failed")
 
     # ---- the routing table ---------------------------------------------------------------------------------------
 
@@ -136,19 +172,8 @@ class GatewayApp:
 
     def install(self, routes: Sequence[Route]) -> None:
         """Make `routes` the whole table. Requests in flight finish where they are."""
-        grouped: dict[tuple[str, str], list[Route]] = {}
-        for route in routes:
-            grouped.setdefault((route.tenant, route.service), []).append(route)
-        for key in self._services.keys() - grouped.keys():
-            self._services.pop(key).close()
-        for key, same in grouped.items():
-            service = self._services.get(key)
-            if service is None:
-                service = self._services[key] = Service(key[0], key[1], self._rng, max_waiting=self._max_waiting)
-            service.update(same)
-        self._by_name = {}
-        for service in self._services.values():
-            self._by_name.setdefault(service.name, []).append(service)
+        self._directory.install(routes)
+        self.fast.heads.forget()
         self._table_at_s = self._clock.now_s()
 
     async def _put_routes(self, scope: Message, receive: Receive) -> dict[str, object]:
@@ -169,7 +194,7 @@ class GatewayApp:
                     # The table is in use; only a restart of the gateway before the next one would miss it.
                     self._problem = error.message
                     log.warning("%s", error.message)
-        return {"services": len(self._services), "problem": self._problem}
+        return {"services": len(self._directory), "problem": self._problem}
 
     def _check_epoch(self, scope: Message) -> None:
         """A service that was replaced, and does not know it yet, must not bring back the table of its time. The epoch
@@ -184,45 +209,15 @@ class GatewayApp:
 
     # ---- requests to services ------------------------------------------------------------------------------------
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def _serve(self, path: bytes, host: bytes, scope: Message, receive: Receive, send: Send) -> None:
         try:
-            principal = self._authenticate(scope)
-            if principal.role == "viewer":
-                raise Forbidden("a viewer's token cannot call services")
-            raw: bytes = scope.get("raw_path") or scope["path"].encode()
-            parts = raw.split(b"/", 4)
-            if len(parts) < 4:  # an encoded slash where a plain one belongs
-                raise NotFound("there is nothing here; services are at /v1/services/NAME/...")
-            raw_name, rest = parts[3], parts[4:]
-            service = self._find(urllib.parse.unquote(raw_name.decode("latin-1")), principal)
-            target = b"/" + (rest[0] if rest else b"")
-            if query := scope.get("query_string"):
-                target += b"?" + query
+            service, target = self._directory.service_of(bearer(scope), host, path)
         except SuanliError as error:
             await send_error(send, error)
             return
+        if query := scope.get("query_string"):
+            target += b"?" + query
         await self._dispatcher.dispatch(service, target, scope, receive, send)
-
-    def _authenticate(self, scope: Message) -> Principal:
-        token = bearer(scope)
-        if token is None:
-            raise Unauthenticated("a bearer token is needed: Authorization: Bearer TOKEN")
-        principal = self._tokens.principal(token.decode("latin-1"))
-        if principal is None:
-            raise Unauthenticated("the bearer token is not known here")
-        return principal
-
-    def _find(self, name: str, principal: Principal) -> Service:
-        own = self._services.get((principal.tenant, name))
-        if own is not None:
-            return own
-        others = self._by_name.get(name, ()) if principal.role == "operator" else ()
-        if len(others) > 1:
-            tenants = ", ".join(sorted(service.tenant for service in others))
-            raise BadInput(f"service {name} exists for several tenants ({tenants}): use a token of one of them")
-        if not others:
-            raise NotFound(f"no service {name} here; `suanli queue` shows the jobs that serve")
-        return others[0]
 
     # ---- the gateway's own doors ---------------------------------------------------------------------------------
 
@@ -232,15 +227,24 @@ class GatewayApp:
             match scope["method"], path:
                 case "GET", "/-/health":
                     answer = self._health()
-                case "GET", "/-/metrics":
-                    sees = None if self._holds_control_token(scope) else self._authenticate(scope)
+                case "GET", "/-/metrics" | "/-/metrics/prometheus":
+                    holds_control = self._holds_control_token(scope)
+                    sees = None if holds_control else self._directory.authenticate(bearer(scope))
+                    if path.endswith("prometheus") or (header(scope, "accept") or "").startswith("text/plain"):
+                        seen = [service for service in self._directory if may_see(service, sees)]
+                        await send_text(send, 200, prometheus_text(seen), PROMETHEUS)
+                        return
                     answer = self._metrics(sees)
+                case "GET", "/-/loads":
+                    if not self._holds_control_token(scope):
+                        raise Unauthenticated("loads are the service's alone: its control token is needed")
+                    answer = await self._reports.next(*_poll(scope["query_string"]))
                 case "PUT", "/-/routes":
                     if not self._holds_control_token(scope):
                         raise Unauthenticated("the routing table is the service's alone: its control token is needed")
                     answer = await self._put_routes(scope, receive)
                 case _:
-                    raise NotFound(f"nothing at {path[:100]}; services are at {DATA_PREFIX}NAME/")
+                    raise NotFound(f"nothing at {path[:100]}; services are at {DATA_PREFIX.decode()}NAME/")
         except SuanliError as error:
             await send_error(send, error)
             return
@@ -253,7 +257,7 @@ class GatewayApp:
         """`table_at_s`: when the table in use was taken over, null before the first one."""
         return {
             "ok": True,
-            "services": len(self._services),
+            "services": len(self._directory),
             "table_at_s": self._table_at_s,
             "up_s": round(self._clock.now_s() - self._started_s, 3),
             "problem": self._problem,
@@ -261,37 +265,23 @@ class GatewayApp:
 
     def _metrics(self, sees: Principal | None) -> dict[str, object]:
         """Durations in milliseconds, of all requests since the gateway knows the service."""
-        now_s = asyncio.get_running_loop().time()
         return {
             "schema": "suanli/gateway-metrics/1",
             "at_s": self._clock.now_s(),
-            "services": [
-                {
-                    "service": service.name,
-                    "tenant": service.tenant,
-                    "requests": service.counts.requests,
-                    "in_flight": service.in_flight,
-                    "waiting": service.waiting,
-                    "retries": service.counts.retries,
-                    "answers": {str(status): n for status, n in sorted(service.counts.answers.items())},
-                    "refused": dict(sorted(service.counts.refused.items())),
-                    "latency_ms": service.counts.latency.summary_ms(),
-                    "queued_ms": service.counts.queued.summary_ms(),
-                    "slo_p99_ms": service.slo_p99_ms,
-                    "replicas": [
-                        {
-                            "job_id": state.replica.job_id,
-                            "worker": state.replica.worker,
-                            "attempt": state.replica.attempt,
-                            "address": state.replica.address,
-                            "simulated": state.replica.simulated,
-                            "in_flight": state.outstanding,
-                            "reachable": state.avoid_until_s <= now_s,
-                        }
-                        for state in service.replicas
-                    ],
-                }
-                for service in self._services.values()
-                if sees is None or sees.role != "tenant" or sees.tenant == service.tenant
-            ],
+            "services": [service_json(service) for service in self._directory if may_see(service, sees)],
         }
+
+
+def _poll(query: bytes) -> tuple[int, float]:
+    """`after` and `wait_s` of GET /-/loads. Raises BadInput."""
+    given = dict(urllib.parse.parse_qsl(query.decode("latin-1")))
+    after, wait_s = given.get("after", "0"), given.get("wait_s", "1")
+    if not after.isdecimal() or len(after) > 15:
+        raise BadInput("after must be the number of the loads that were received last", field="after")
+    try:
+        seconds = float(wait_s)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise BadInput("wait_s must be from 0 to 60", field="wait_s")
+    return int(after), seconds

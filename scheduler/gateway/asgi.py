@@ -59,15 +59,27 @@ async def send_json(send: Send, status: int, answer: object, headers: Sequence[t
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: SuanliError, status: int | None = None, *, close: bool = False) -> None:
+def error_body(error: SuanliError) -> dict[str, object]:
+    return {"error": {"message": error.message, "field": error.field, "type": type(error).__name__}}
+
+
+async def send_error(
+    send: Send, error: SuanliError, status: int | None = None, *, close: bool = False, retry_after_s: int = 1
+) -> None:
     """`error` as JSON. `close`: the request's body was not read to its end, so the connection cannot be used again."""
     status = status or error.http_status
     headers = []
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if status in (429, 503):
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", b"%d" % retry_after_s))
     if close:
         headers.append((b"connection", b"close"))
-    told = {"message": error.message, "field": error.field, "type": type(error).__name__}
-    await send_json(send, status, {"error": told}, headers)
+    await send_json(send, status, error_body(error), headers)
+
+
+async def send_text(send: Send, status: int, text: str, content_type: str) -> None:
+    body = text.encode()
+    headers = [(b"content-type", content_type.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

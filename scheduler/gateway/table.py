@@ -1,7 +1,7 @@
 """How does a routing table travel, and how is it remembered? ports.Route as JSON, parsed strictly, kept in a 0600 file.
 
 {"routes": [{"service", "tenant", "priority", "slo_p99_ms", "secret", "version", "weight", "hosts",
-             "tenant_rate_per_s", "wakes",
+             "tenant_rate_per_s", "wakes", "job_id",
              "replicas": [{"job_id", "worker", "attempt", "address", "simulated", "node", "site", "unix_path"}]}]}
 """
 
@@ -100,6 +100,7 @@ def _route(value: object, at: str) -> Route:
         hosts=tuple(hosts),
         tenant_rate_per_s=None if rate is None else float(rate),
         wakes=_get(value, "wakes", bool, at),
+        job_id=_get(value, "job_id", str, at),
     )
 
 

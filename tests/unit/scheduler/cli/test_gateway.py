@@ -42,7 +42,7 @@ def running(copied: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port("127.0.0.1")
     with open(copied / "gateway.log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "scheduler.cli", "gateway", "--listen", f"127.0.0.1:{port}"],
+            [sys.executable, "-m", "scheduler.cli", "gateway", "--listen", f"127.0.0.1:{port}", "--site", "east"],
             cwd=REPOSITORY,
             env={**os.environ, "SUANLI_HOME": str(copied), "PYTHONPATH": str(REPOSITORY)},
             stdout=log,
