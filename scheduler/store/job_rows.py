@@ -49,6 +49,7 @@ UPDATE_JOB = (
                 "preemptions",
                 "workers_wanted",
                 "held_json",
+                "pinned",
             )
         }
     )
@@ -71,6 +72,7 @@ def changed_row(change: Change) -> dict[str, Any]:
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
         "held_json": encoding.hold_to_text(job.held),
+        "pinned": job.pinned,
     }
 
 
@@ -103,6 +105,7 @@ def new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "preemptions": job.preemptions,
                 "workers_wanted": job.workers_wanted,
                 "held_json": encoding.hold_to_text(job.held),
+                "pinned": job.pinned,
             }
         )
     return rows
@@ -138,6 +141,7 @@ def job(row: Row[Any]) -> Job:
         preemptions=row.preemptions,
         workers_wanted=row.workers_wanted,
         held=encoding.hold_from_text(row.held_json),
+        pinned=row.pinned,
     )
 
 
