@@ -225,7 +225,7 @@ def _sum_down(terms: Iterator[float]) -> float:
     total = 0.0
     for term in terms:
         total += term
-        if term < 1e-12 * total:
+        if term <= 1e-12 * total:  # also where both are too small for a float
             break
     return min(1.0, total)
 

@@ -140,14 +140,19 @@ class LoadBook:
     def take(
         self, gateways: Iterable[str], loads: Mapping[tuple[str, str], ServiceLoad], known: Container[str], now_s: float
     ) -> list[str]:
-        """The jobs (of those that are `known`) about which something was said."""
+        """The jobs (of those that are `known`) that have something to do. That the others have nothing is remembered:
+        what follows from it is a matter of time."""
         for gateway in gateways:
             self.gateways[gateway] = now_s
         for gateway in [name for name, heard_s in self.gateways.items() if heard_s < now_s - FORGET_S]:
             del self.gateways[gateway]
         touched: dict[str, None] = {}
         for (gateway, job_id), load in loads.items():
-            if job_id in known:
+            busy = load.arrivals or load.waiting or load.in_flight or load.answered or load.errors or load.hopeless
+            if not busy:
+                if (seen := self.seen.get(job_id)) is not None:
+                    seen.newest[gateway] = now_s, load
+            elif job_id in known:
                 self._take_one(gateway, load, now_s)
                 touched[job_id] = None
         return list(touched)

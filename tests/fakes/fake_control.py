@@ -14,9 +14,10 @@ from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
-from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
+from scheduler.core.jobs import Canary, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest, WriteFigures
+from scheduler.schema.job_models import CanaryShape
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.tallies import Tallies
 from tests.fakes.service_views import DECISION, SERVICE_COUNTS, rollout_view, service_view, version_view
@@ -55,7 +56,15 @@ def parse_job(mapping: Mapping[str, Any], principal: Principal) -> JobSpec:
         time_limit_s=60.0,
         after=tuple(mapping.get("after", ())),
         schedule=_recurrence(mapping.get("schedule")),
+        canary=_canary(mapping.get("canary")),
     )
+
+
+def _canary(written: Any) -> Canary | None:
+    if written is None:
+        return None
+    shape = CanaryShape.model_validate(written)
+    return Canary(shape.steps, shape.step, shape.min_requests)
 
 
 def _recurrence(written: Any) -> Recurrence | None:
@@ -440,8 +449,9 @@ class FakeControl:
         version = version_view(number, f"{100 + number}", state="live" if before is None else "starting")
         view = service_view(spec.name, tenant=spec.tenant, versions=[version, *versions])
         if before is not None:
-            steps = list(spec.canary.steps) if spec.canary is not None else [100]
-            view |= {"state": "rolling out", "version": number - 1, "rollout": rollout_view(number, number - 1, steps)}
+            canary = spec.canary or Canary()
+            rollout = rollout_view(number, number - 1, canary.steps, step_s=canary.step_s)
+            view |= {"state": "rolling out", "version": number - 1, "rollout": rollout}
         self.serving[key] = view
         return {**view, "deployed_job": version["job"], "decisions": self.decisions}
 
