@@ -394,6 +394,7 @@ class Route:
     Versions of one service are routes with the same tenant and name. `weight` is this one's part of the requests, out
     of the sum of all weights. `tenant_rate_per_s` bounds what the tenant's callers may send to all its services
     together; None: nothing does. `wakes`: without a replica, a request waits for one that it causes to be started.
+    `job_id` names the version in ServiceLoad; "": the gateway takes it from the replicas.
     """
 
     service: str
@@ -407,6 +408,7 @@ class Route:
     hosts: tuple[str, ...] = ()
     tenant_rate_per_s: float | None = None
     wakes: bool = False
+    job_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,6 @@ from scheduler.service.admission import Admission
 from scheduler.service.deployment_control import DeploymentControl
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.job_changes import JobChanges
-from scheduler.service.loads import LoadInbox
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import live_ids, meant_by
 from scheduler.service.outcome import (
@@ -111,7 +110,6 @@ class Service:
         self._found_at = found_at
         self._request_rates = dict(request_rates or {})
         self._loop: ServiceLoop | None = None
-        self._loads = LoadInbox()
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
         self._schedules = ScheduleControl(clock, lambda: self.loop)
         self._deployments = DeploymentControl(
@@ -187,7 +185,7 @@ class Service:
         """What a gateway (any name, always the same) has seen since it last said so. From any thread; never blocks.
         Before the service has started, and after it was closed, it is dropped: gateways report again."""
         if self._loop is not None:
-            self._loads.put(gateway, loads, lambda event, loop=self._loop: loop.post(event, force=True))  # type: ignore[misc]
+            self._loop.post_loads(gateway, loads)
 
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
         if any(spec.canary is not None for spec in specs):

@@ -9,9 +9,9 @@ differ.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from scheduler.core.autoscaling import STABLE_S, History, Sample
@@ -36,8 +36,8 @@ class LoadsReported:
 
     kind = "loads_reported"
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
+        self._lock = lock
         self._taken = False
         self._loads: dict[tuple[str, str], ServiceLoad] = {}
         self._gateways: set[str] = set()
@@ -65,16 +65,17 @@ class LoadsReported:
 
 
 class LoadInbox:
-    """Where gateways' reports come in, from any thread: one event of them waits for the loop at a time."""
+    """Where gateways' reports come in, from any thread: one event of them waits for the loop at a time. `lock` may be
+    entered again by the thread that holds it."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, lock: AbstractContextManager[object]) -> None:
+        self._lock = lock
         self._waiting: LoadsReported | None = None
 
     def put(self, gateway: str, loads: Iterable[ServiceLoad], post: Callable[[LoadsReported], None]) -> None:
         with self._lock:
             if self._waiting is None or not self._waiting.put(gateway, loads):
-                self._waiting = LoadsReported()
+                self._waiting = LoadsReported(self._lock)
                 self._waiting.put(gateway, loads)
                 post(self._waiting)
 

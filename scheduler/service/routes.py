@@ -67,5 +67,6 @@ def _route(state: ServiceState, job: Job) -> Route | None:
         weight=weight,
         hosts=spec.hosts,
         tenant_rate_per_s=state.request_rates.get(spec.tenant),
+        job_id=job.id,
         wakes=weight > 0 and may_sleep(job) and not isinstance(job.state, Stopping),
     )
