@@ -64,7 +64,9 @@ def bounds(state: ServiceState, job: Job) -> tuple[int, int]:
 def begin(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
     """A service that was submitted has as few replicas as it may, until it has something to do."""
     if job.workers_wanted is None and is_scaled(job) and isinstance(job.state, Pending):
-        give(state, out, job, bounds(state, job)[0], "registered", now_s, {"by": BY})
+        low = bounds(state, job)[0]
+        may_begin = job.held is None and not job.spec.waits_for  # with nothing to start it runs at once
+        give(state, out, job, low if may_begin else max(1, low), "registered", now_s, {"by": BY})
 
 
 def take_loads(state: ServiceState, out: Outcome, event: LoadsReported, now_s: float) -> None:

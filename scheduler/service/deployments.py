@@ -108,7 +108,6 @@ def delete(state: ServiceState, out: Outcome, event: ServiceDeleteRequested, now
     found = replace(known(state, event.key), deleted=True, rollout=None)
     _keep(state, out, found)
     _settle(state, out, found, now_s)
-    _finish_deleting(state, out, found)
 
 
 def known(state: ServiceState, key: Key) -> Deployed:
@@ -187,7 +186,6 @@ def recovered(state: ServiceState, out: Outcome, now_s: float) -> None:
         if found.rollout is not None:
             _keep(state, out, replace(found, rollout=replace(found.rollout, since_s=now_s)), store=False)
         _settle(state, out, state.deployed[key], now_s)
-        _finish_deleting(state, out, state.deployed[key])
 
 
 def job_ended(state: ServiceState, out: Outcome, job_id: str, why: str, now_s: float) -> None:
@@ -197,9 +195,8 @@ def job_ended(state: ServiceState, out: Outcome, job_id: str, why: str, now_s: f
     found = state.deployed[key]
     version = found.version_of(job_id)
     assert version is not None, job_id
-    state.loads.forget(job_id)
     if found.deleted:
-        _finish_deleting(state, out, found)
+        state.timers.add(Timer(now_s, "rollout", "/".join(key)))
         return
     if version.state in ("failed", "gone"):
         return
@@ -225,8 +222,11 @@ def ended_text(job: Job) -> str:
 
 
 def advance(state: ServiceState, out: Outcome, now_s: float) -> None:
-    """Look at every rollout that is under way."""
+    """Look at every rollout that is under way, and at every service that is being deleted."""
     for key in sorted(state.rollouts):
+        if state.deployed[key].deleted:
+            _finish_deleting(state, out, state.deployed[key], now_s)
+            continue
         before: Rollout | None = None
         while (found := state.deployed.get(key)) is not None and found.rollout not in (None, before):
             before = found.rollout
@@ -451,14 +451,20 @@ def _drop_old(state: ServiceState, out: Outcome, found: Deployed, now_s: float) 
         _settle(state, out, found, now_s)
 
 
-def _finish_deleting(state: ServiceState, out: Outcome, found: Deployed) -> None:
-    if not found.deleted or any(version.job_id in state.jobs for version in found.versions):
+def _finish_deleting(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -> None:
+    """Forget the record, once the ends of its jobs are committed: it is written before them, and a job that was
+    deployed and has no record would become a service again."""
+    ids = {version.job_id for version in found.versions}
+    if ids & state.jobs.keys():
+        return
+    if any(change.job.id in ids for change in out.changes):
+        state.timers.add(Timer(now_s, "rollout", "/".join(found.key)))  # with the next batch
         return
     del state.deployed[found.key]
     state.rollouts.discard(found.key)
-    for version in found.versions:
-        state.version_of.pop(version.job_id, None)
-        state.stopped_versions.discard(version.job_id)
+    for job_id in ids:
+        state.version_of.pop(job_id, None)
+        state.stopped_versions.discard(job_id)
     out.deployed.append(Undeploy(*found.key))
 
 
@@ -471,7 +477,7 @@ def _keep(state: ServiceState, out: Outcome, found: Deployed, *, store: bool = T
 def _index(state: ServiceState, found: Deployed) -> None:
     state.deployed[found.key] = found
     plan = found.rollout
-    if plan is None:
+    if plan is None and not found.deleted:
         state.rollouts.discard(found.key)
     else:
         state.rollouts.add(found.key)

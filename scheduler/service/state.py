@@ -220,7 +220,7 @@ class ServiceState:
     deployed: dict[tuple[str, str], Deployed] = field(default_factory=dict)
     """By tenant and name."""
     rollouts: set[tuple[str, str]] = field(default_factory=set)
-    """Of these, the ones of which a version is taking over."""
+    """Of these, the ones of which a version is taking over, and those that are being deleted."""
     version_of: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By job: the service that it is a version of."""
     stopped_versions: set[str] = field(default_factory=set)
@@ -255,8 +255,7 @@ class ServiceState:
             self.scaled.discard(job.id)
             self.routes_changed.add(job.id)
             self.floors.pop(job.id, None)
-            if job.id not in self.version_of:
-                self.loads.forget(job.id)
+            self.loads.forget(job.id)
             self.unseen_ends.pop(job.id, None)
             self.just_ended.append(job.id)
             self.ended[job.id] = isinstance(job.state, Succeeded)

@@ -153,6 +153,15 @@ def test_not_to_nothing_while_gateways_are_silent(world: World) -> None:
     assert len(world.engine.live(job)) == 1
 
 
+def test_one_that_waits_for_another_job_does_not_run_before(world: World) -> None:
+    first = world.one()
+    (job,) = world.submit(service_spec(workers_min=0, workers_max=4, autoscale=Autoscale(), after=(first,)))
+    assert world.words(job) == "pending"
+    world.engine.exit(first)
+    world.run()
+    assert (world.words(job), len(world.engine.live(job))) == ("running", 1)
+
+
 def test_many_that_wait_for_a_first_replica_do_not_ask_for_ever_more(world: World) -> None:
     """What one takes is not known yet, and it is still loading."""
     job = scaled(world, 0, 4)

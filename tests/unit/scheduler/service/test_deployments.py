@@ -253,7 +253,7 @@ def test_delete_ends_all_its_jobs_and_the_name_is_free_again(second: World) -> N
         second.service.deploy_service(service_spec(), OPERATOR)
     for key in second.engine.live():
         second.engine.end(key, "exit", 0)
-    second.run()
+    second.run().pass_time(1)
     assert (second.words("1", "2"), second.store.deployed()) == ("cancelled cancelled", [])
     deploy(second)
     assert states(second) == ["live"]
@@ -343,3 +343,34 @@ def test_killed_at_any_write_the_rollout_ends_as_it_would_have(make: Make, write
     world.pass_time(30)
     assert (len(world.engine.live(live)), len(world.engine.live(other))) == (1, 0)
     assert weights(world) == {int(live): 1000}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("write", range(1, 8))
+def test_killed_at_any_write_a_deletion_is_carried_through(make: Make, write: int, after: bool) -> None:
+    """No service comes back because its record went before its job."""
+    world = make(node_facts("n1", 4))
+    answer(world, deploy(world))
+    left = write
+
+    def hook(what: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed(what)
+
+    if after:
+        world.store.after_write = hook
+    else:
+        world.store.before_write = hook
+    for _ in range(2):
+        try:
+            if world.words("1") == "running" and world.store.deployed() and not world.store.deployed()[0].deleted:
+                world.service.delete_service("svc", OPERATOR, tenant=None)
+            world.run().pass_time(30)
+            break
+        except Killed:
+            world.store.before_write = world.store.after_write = None
+            world.engine.disconnect()
+            world.start_service().run()
+    assert (world.words("1"), world.store.deployed(), world.engine.live()) == ("cancelled", [], [])
