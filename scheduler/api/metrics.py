@@ -187,7 +187,12 @@ def _serving(counts: Mapping[str, Any], services: Sequence[Mapping[str, Any]]) -
         "suanli_autoscale_decisions_total",
         "counter",
         "Changes of how many replicas a service is to have, because of its load.",
-        [("", {"direction": "up"}, counts["scaled_up"]), ("", {"direction": "down"}, counts["scaled_down"])],
+        [
+            ("", {"tenant": service["tenant"], "service": service["name"], "direction": way}, service[f"scaled_{way}"])
+            for service in services
+            for way in ("up", "down")
+            if service["scaled_up"] or service["scaled_down"]
+        ],
     )
     yield (
         "suanli_service_evictions_total",

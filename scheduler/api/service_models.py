@@ -102,6 +102,8 @@ class ServiceView(Shape):
     request_rate_limit_per_s: float | None = Field(description="of its tenant, for all its services together")
     replicas_wanted: int
     replicas_ready: int
+    scaled_up: int = Field(description="decisions because of its load, since the service process was started")
+    scaled_down: int
     autoscaling: AutoscalingView | None
     traffic: TrafficView
     rollout: RolloutView | None

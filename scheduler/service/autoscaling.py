@@ -96,7 +96,8 @@ def ask(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
         may_shrink=state.loads.all_heard(job.id, now_s),
     )
     if decision is not None:
-        state.tallies_of_scaling[decision.wanted > decision.before] += 1
+        counts = state.scaled_by_load.setdefault((job.spec.tenant, job.spec.name), [0, 0])
+        counts[decision.wanted > decision.before] += 1
         give(state, out, job, decision.wanted, "scaled", now_s, detail_of(decision))
     watch(state, state.jobs[job.id], now_s)
 

@@ -18,11 +18,16 @@ MOST_DECISIONS = 20
 Key = tuple[str, str]
 
 
-def service_views(state: ServiceState, now_s: float, *, tenant: str | None) -> list[Json]:
-    """By tenant and name; without what the gateways saw of each version."""
+def keys(state: ServiceState, *, tenant: str | None) -> list[Key]:
+    """Tenant and name of every service, or of a tenant's."""
+    plain = {(state.jobs[job_id].spec.tenant, state.jobs[job_id].spec.name) for job_id in state.services}
+    return sorted(key for key in plain | state.deployed.keys() if tenant in (None, key[0]))
+
+
+def service_views(state: ServiceState, wanted: Sequence[Key], now_s: float) -> list[Json]:
+    """Of these; without those that have gone meanwhile."""
     plain = _plain(state)
-    keys = [key for key in sorted(plain.keys() | state.deployed.keys()) if tenant in (None, key[0])]
-    return [_view(state, key, plain.get(key, []), now_s) for key in keys]
+    return [_view(state, key, plain.get(key, []), now_s) for key in wanted if key in plain or key in state.deployed]
 
 
 def service_view(state: ServiceState, key: Key, now_s: float) -> Json | None:
@@ -48,8 +53,8 @@ def counts_view(state: ServiceState) -> Json:
         "deployed": len(state.deployed),
         "live_jobs": len(state.services),
         "rollouts": len(state.rollouts),
-        "scaled_up": state.tallies_of_scaling[True],
-        "scaled_down": state.tallies_of_scaling[False],
+        "scaled_up": sum(up for _, up in state.scaled_by_load.values()),
+        "scaled_down": sum(down for down, _ in state.scaled_by_load.values()),
         "evictions": state.evictions,
         "rollbacks": state.rollbacks,
         "gateways": len(state.loads.gateways),
@@ -91,6 +96,7 @@ def _view(state: ServiceState, key: Key, plain: Sequence[Job], now_s: float) -> 
         serving = plain[0].id
     job = None if serving is None else state.jobs.get(serving)
     current = next((row for row in rows if row["job"] == serving), None)
+    down, up = state.scaled_by_load.get(key, (0, 0))
     return {
         "name": key[1],
         "tenant": key[0],
@@ -103,6 +109,8 @@ def _view(state: ServiceState, key: Key, plain: Sequence[Job], now_s: float) -> 
         "request_rate_limit_per_s": state.request_rates.get(key[0]),
         "replicas_wanted": sum(row["replicas_wanted"] for row in rows),
         "replicas_ready": sum(row["replicas_ready"] for row in rows),
+        "scaled_up": up,
+        "scaled_down": down,
         "autoscaling": None if job is None else _autoscaling_view(state, job),
         "traffic": _traffic(_all_reports(state, rows, now_s), now_s),
         "rollout": None

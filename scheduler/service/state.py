@@ -230,8 +230,8 @@ class ServiceState:
     loads: LoadBook = field(default_factory=LoadBook)
     making_room: dict[str, float] = field(default_factory=dict)
     """By the name of a replica: since when idle services leave to make room for it."""
-    tallies_of_scaling: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
-    """Decisions since the start: up (True) and down."""
+    scaled_by_load: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """By tenant and name: decisions since the start, down and up."""
     evictions: int = 0
     rollbacks: int = 0
 

@@ -96,6 +96,8 @@ def service_view(name: str = "detect", *, versions: Sequence[Json] | None = None
         "request_rate_limit_per_s": 500.0,
         "replicas_wanted": 2,
         "replicas_ready": 2,
+        "scaled_up": 3,
+        "scaled_down": 1,
         "autoscaling": {
             "on": True,
             "pinned": False,

@@ -67,7 +67,7 @@ def test_metrics_of_services() -> None:
         f"suanli_service_requests_per_second{labels} 20.0",
         "suanli_service_rollouts 1",
         "suanli_service_rollbacks_total 2",
-        'suanli_autoscale_decisions_total{direction="up"} 3',
+        'suanli_autoscale_decisions_total{tenant="film-studio",service="d",direction="up"} 3',
         "suanli_service_evictions_total 4",
     ):
         assert f"{line}\n" in text, line
