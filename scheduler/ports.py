@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import Hold, Job, JobSpec
+from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 
 Json = dict[str, Any]  # only at the very edge: what is about to be JSON
@@ -243,6 +244,16 @@ class Store(Protocol):
         gone, or its next time is another by now, nothing is submitted.
         """
         ...
+
+    def deployed(self) -> Sequence[Deployed]:
+        """Services, by tenant and name."""
+        ...
+
+    def set_deployed(self, service: Deployed) -> None:
+        """In place of what was kept of it before."""
+        ...
+
+    def clear_deployed(self, tenant: str, name: str) -> None: ...
 
     def usage(self) -> Usage | None:
         """None: nothing was kept, or nobody had used anything."""
@@ -538,8 +549,34 @@ class ServiceControl(Protocol):
         ended (of an array: all its tasks) is submitted anew, with the same spec and under a new id."""
         ...
 
-    def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
-        """The job view. BadInput beyond the bounds of the job file, Conflict for what is no service."""
+    def scale(self, job_id: str, by: Principal, *, replicas: int | None) -> Json:
+        """The job view. BadInput beyond the bounds of the job file, Conflict for what is no service. It stays at so
+        many, whatever its load; None: as its load says again."""
+        ...
+
+    def deploy_service(self, spec: JobSpec, by: Principal) -> Json:
+        """A new version of the service of that tenant and name, which takes over as `spec.canary` says: its view, as
+        `service`. Conflict while another one takes over."""
+        ...
+
+    def services(self, by: Principal) -> Json:
+        """{"services": [...]}, by tenant and name, also those of plain jobs; a tenant sees its own."""
+        ...
+
+    def service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        """One of them with its versions and last decisions. `tenant` where several have one of that name (Conflict)."""
+        ...
+
+    def rollback_service(self, name: str, by: Principal, *, tenant: str | None, to: int | None) -> Json:
+        """Back to version `to`; None: to the one before. A rollout that is under way is given up."""
+        ...
+
+    def delete_service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        """The service as it was. All its versions are stopped for good."""
+        ...
+
+    def scale_service(self, name: str, by: Principal, *, tenant: str | None, replicas: int | None) -> Json:
+        """`scale` of its live version."""
         ...
 
     def nodes(self, by: Principal) -> Json: ...

@@ -24,10 +24,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-try:
-    import orjson as _quick  # type: ignore[import-not-found, unused-ignore]
-except ImportError:
-    _quick = None
+
+def _quick_json() -> Any:
+    """orjson, or None in an interpreter of a tenant's own that has none."""
+    try:
+        import orjson
+    except ImportError:
+        return None
+    return orjson
+
+
+_quick = _quick_json()
 
 JSON = "application/json"
 NPY = "application/x-npy"

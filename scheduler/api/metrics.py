@@ -6,7 +6,7 @@ devices are never added up. What is not known has no line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scheduler.api.job_routes import ENDED, STATES
@@ -15,10 +15,13 @@ Labels = Mapping[str, str]
 Sample = tuple[str, Labels, float | int | None]
 
 
-def prometheus_text(status: Mapping[str, Any], tenants: Iterable[Mapping[str, Any]]) -> str:
-    """`status` as ServiceControl.status answers it, `tenants` as ServiceControl.tenants lists them."""
+def prometheus_text(
+    status: Mapping[str, Any], tenants: Iterable[Mapping[str, Any]], services: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """`status` as ServiceControl.status answers it; `tenants` and `services` as its methods of that name list them."""
     lines: list[str] = []
-    for name, kind, help_text, samples in (*_service(status), *_dispatch(status), *_tenants(tenants)):
+    families = (*_service(status), *_dispatch(status), *_tenants(tenants), *_serving(status["services"], services))
+    for name, kind, help_text, samples in families:
         lines += [f"# HELP {name} {help_text}", f"# TYPE {name} {kind}"]
         lines += [
             f"{name}{suffix}{_labels(labels)} {_number(value)}"
@@ -145,6 +148,58 @@ def _tenants(tenants: Iterable[Mapping[str, Any]]) -> Iterable[Family]:
     ):
         samples: list[Sample] = [("", {"tenant": of, "kind": kind}, row[figure] / 1000) for of, kind, row in rows]
         yield name, "gauge", help_text, samples
+
+
+def _serving(counts: Mapping[str, Any], services: Sequence[Mapping[str, Any]]) -> Iterable[Family]:
+    """Versions that serve nothing and have nothing left are passed over."""
+    rows = [
+        ({"tenant": service["tenant"], "service": service["name"], "version": str(version["number"])}, version)
+        for service in services
+        for version in service["versions"]
+        if version["weight_milli"] or version["replicas_placed"]
+    ]
+    for name, help_text, figure, scale in (
+        ("suanli_service_replicas_wanted", "Replicas that a version is to have.", "replicas_wanted", 1),
+        ("suanli_service_replicas_ready", "Replicas that answer.", "replicas_ready", 1),
+        ("suanli_service_weight", "The version's part of its service's requests.", "weight_milli", 1000),
+    ):
+        yield name, "gauge", help_text, [("", labels, row[figure] / scale) for labels, row in rows]
+    yield (
+        "suanli_service_requests_per_second",
+        "gauge",
+        "Requests that came to a version in the last minute, refused ones too.",
+        [("", labels, row["traffic"]["rate_per_s"]) for labels, row in rows],
+    )
+    yield (
+        "suanli_service_slo_attainment",
+        "gauge",
+        "The part of a version's answers of the last minute that was within its SLO.",
+        [("", labels, row["traffic"]["attainment"]) for labels, row in rows],
+    )
+    yield "suanli_service_rollouts", "gauge", "Versions that are taking over now.", [("", {}, counts["rollouts"])]
+    yield (
+        "suanli_service_rollbacks_total",
+        "counter",
+        "New versions that were given up.",
+        [("", {}, counts["rollbacks"])],
+    )
+    yield (
+        "suanli_autoscale_decisions_total",
+        "counter",
+        "Changes of how many replicas a service is to have, because of its load.",
+        [
+            ("", {"tenant": service["tenant"], "service": service["name"], "direction": way}, service[f"scaled_{way}"])
+            for service in services
+            for way in ("up", "down")
+            if service["scaled_up"] or service["scaled_down"]
+        ],
+    )
+    yield (
+        "suanli_service_evictions_total",
+        "counter",
+        "Idle services that made room for one that was woken.",
+        [("", {}, counts["evictions"])],
+    )
 
 
 def _by(label: str, counts: Mapping[str, int]) -> list[Sample]:

@@ -81,9 +81,9 @@ class RequeueRequest(Shape):
 
 
 class ScaleRequest(Shape):
-    """How many replicas a service is to have, within the bounds of its job file."""
+    """How many replicas a service is to have, within the bounds of its job file; null: as its load says again."""
 
-    replicas: int = Field(ge=0, le=100_000)
+    replicas: int | None = Field(ge=0, le=100_000)
 
 
 class PauseRequest(Shape):
@@ -151,6 +151,14 @@ class HoldView(Shape):
     by_operator: bool
 
 
+class VersionWord(Shape):
+    """Which version of its service a job is, and its part of the requests."""
+
+    number: int
+    weight_milli: int
+    state: Literal["starting", "canary", "live", "stopped", "rolled back", "failed", "gone"]
+
+
 class JobView(Shape):
     id: str
     seq: int
@@ -184,6 +192,8 @@ class JobView(Shape):
     reservation: str | None
     preemptions: int = Field(description="how often it had to make room for another job")
     workers_wanted: int | None = Field(description="how many replicas it was last scaled to")
+    pinned: bool = Field(description="a person scaled it: its load changes nothing until `scale ... auto`")
+    version: VersionWord | None = Field(description="of a live inference service")
     held: HoldView | None
 
 

@@ -262,6 +262,19 @@ class DeviceCountsView(Shape):
     used_milli: int
 
 
+class ServiceCountsView(Shape):
+    """Inference services now, and what was decided of them since the service process was started."""
+
+    deployed: int
+    live_jobs: int
+    rollouts: int = Field(description="under way")
+    scaled_up: int
+    scaled_down: int
+    evictions: int = Field(description="idle services that made room for one that was woken")
+    rollbacks: int
+    gateways: int = Field(description="that have reported loads in the last minutes")
+
+
 class StatusAnswer(Answer):
     version: str
     service_pid: int
@@ -274,6 +287,7 @@ class StatusAnswer(Answer):
     nodes: dict[str, int] = Field(description="nodes by state")
     devices: dict[Literal["real", "simulated"], DeviceCountsView] = Field(description="on nodes that answer")
     dispatch: DispatchView
+    services: ServiceCountsView
     writes: dict[Literal["commits", "submissions"], WriteFiguresView]
     fragmentation: FragmentationView
     store: str

@@ -90,7 +90,8 @@ async def metrics(by: Overseer, context: Context) -> Response:
     """Counts for Prometheus, in its text format."""
 
     def work() -> str:
-        return prometheus_text(context.control.status(by), context.control.tenants(by)["tenants"])
+        services = context.control.services(by)["services"]
+        return prometheus_text(context.control.status(by), context.control.tenants(by)["tenants"], services)
 
     return Response(await context.rooms.commands.call(work), media_type=PROMETHEUS)
 

@@ -66,7 +66,7 @@ def table_of(views: Sequence[words.View], *, now_s: float) -> Table:
     for view in views:
         table.add(
             view["id"],
-            view["name"],
+            words.name(view),
             view["tenant"],
             view["priority_class"],
             view["kind"],

@@ -47,6 +47,7 @@ VERBS: Mapping[str, Verb] = {
     "release": Verb("hold:release", "Let held jobs start again."),
     "requeue": Verb("hold:requeue", "Take running jobs back to the queue; submit ended ones anew."),
     "scale": Verb("scale:scale", "Give a service more replicas, or fewer."),
+    "service": Verb("service:service", "Inference services: deploy, list, show, roll back, delete."),
     "nodes": Verb("nodes:nodes", "List nodes, their devices and what is free."),
     "drain": Verb("drain:drain", "Empty a node: its jobs end, or save their work and move."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),

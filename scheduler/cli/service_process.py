@@ -5,10 +5,13 @@ Started by `suanli up`; stopping it (or killing it) leaves agents, jobs and the 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,7 +26,8 @@ from scheduler.errors import SuanliError
 if TYPE_CHECKING:
     from scheduler.cli.instance import Started
     from scheduler.engine.joining import LocalNodes
-    from scheduler.ports import Clock, Engine, GatewayControl
+    from scheduler.gateway.control import HttpGatewayControl
+    from scheduler.ports import Clock, Engine, GatewayControl, ServiceLoad
     from scheduler.schema.model import SiteConfig
     from scheduler.service.control import Service
     from scheduler.service.dispatch import RunSettings
@@ -91,13 +95,20 @@ def serve(home: Home, started: Started) -> None:
         clock=clock,
     )
     ca_file = Path(started.ca_file) if started.ca_file else None
+    told: list[Service] = []  # gateways report to it, and there is none without them
+
+    def on_loads(url: str, loads: Sequence[ServiceLoad]) -> None:
+        for each in told:
+            each.take_loads(url, loads)
+
     gateway = EveryGateway(
         [
-            HttpGatewayControl(url, home.secret("gateway_control"), ca_file=ca_file)
+            reporting(HttpGatewayControl, partial(on_loads, url))(url, home.secret("gateway_control"), ca_file=ca_file)
             for url in (started.gateway, *site.more_gateways)
         ]
     )
     service = _service(home, started, site, store, engine, gateway, clock, found_at=door.url)
+    told.append(service)
 
     def parse_job(data: object, principal: Principal) -> object:
         return job_from_mapping(data, source="job", lines=None, site=site, principal=principal)
@@ -139,6 +150,9 @@ def _service(
         half_life_s=site.policy.fair_share_half_life_s,
         run_settings=run_settings(site),
         found_at=found_at,
+        request_rates={
+            name: tenant.requests_per_s for name, tenant in site.tenants.items() if tenant.requests_per_s is not None
+        },
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         next_time=next_after,
         lease_s=site.lease_s,
@@ -152,6 +166,16 @@ def _service(
             "store": store.shown_url,
         },
     )
+
+
+def reporting(
+    control: Callable[..., HttpGatewayControl], on_loads: Callable[[Sequence[ServiceLoad]], None]
+) -> Callable[..., HttpGatewayControl]:
+    """Its constructor, told whom to report loads to where it can: an older gateway's control reports none, and then
+    nothing is scaled by its load."""
+    if "on_loads" in inspect.signature(control).parameters:
+        return partial(control, on_loads=on_loads)
+    return control
 
 
 def reachable(url: str) -> str:

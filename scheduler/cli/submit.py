@@ -116,7 +116,7 @@ def submit(
         return
     if "schedule" in job and wait_too:
         raise BadInput("a job with a schedule is submitted later and has no end to wait for; leave out --wait")
-    answer = _post(client, "/v1/jobs", job, file)
+    answer = post_job(client, "/v1/jobs", job, file)
     views = answer["jobs"]
     if answer.get("schedules"):
         _scheduled(answer, quiet=quiet, output=output)
@@ -168,7 +168,7 @@ def _accepted(views: list[Json]) -> str:
     )
 
 
-def _post(client: Client, path: str, job: Mapping[str, Any], file: Path | None) -> Json:
+def post_job(client: Client, path: str, job: Mapping[str, Any], file: Path | None) -> Json:
     """The service names a fault by its field (`job: FIELD: ...`); say where in the file that field stands."""
     try:
         return client.post(path, {"job": job})
@@ -193,7 +193,7 @@ def _placed(line: str, file: Path, lines: Mapping[str, int]) -> str:
 
 
 def _dry_run(client: Client, job: Mapping[str, Any], file: Path | None, output: str) -> None:
-    answer = _post(client, "/v1/jobs/dry-run", job, file)
+    answer = post_job(client, "/v1/jobs/dry-run", job, file)
     if output == "json":
         show_json("dry-run", answer)
         return

@@ -87,6 +87,22 @@ def workers(view: View) -> str:
     return f"{placed}/{wanted}"
 
 
+def version(view: View) -> str:
+    """`2 (canary, 25%)`: of a service that was deployed or has but one; nothing for other jobs."""
+    told = view.get("version")
+    if told is None:
+        return ""
+    share = "" if told["weight_milli"] in (0, 1000) else f", {told['weight_milli'] / 10:g}%"
+    return f"{told['number']} ({told['state']}{share})"
+
+
+def name(view: View) -> str:
+    """As a list shows it: a service with its version where that is not its first and only one."""
+    told = view.get("version")
+    plain = told is None or (told["number"] == 1 and told["weight_milli"] == 1000)
+    return str(view["name"]) if plain else f"{view['name']} v{version(view)}"
+
+
 def constraints(view: View) -> str:
     """`within one rack, spread over nodes`: what the job file says of where its workers stand."""
     near = view["constraints"]

@@ -83,6 +83,28 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Autoscale:
+    """How a service is scaled by its load, see `core.autoscaling`: replicas that take `concurrency` requests at a time,
+    none of them after `idle_s` without a request where its minimum is 0, fewer only after `down_after_s`."""
+
+    idle_s: float = 600.0
+    concurrency: int = 1
+    down_after_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """How a new version of a service takes over: it is given these parts of the requests (per cent, rising to 100),
+    each for `step_s` at least and until `min_requests` have been answered. It is given up where it is not ready, or
+    its replicas for the next step are not, within `ready_within_s`."""
+
+    steps: tuple[int, ...] = (100,)
+    step_s: float = 60.0
+    min_requests: int = 50
+    ready_within_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """A job as its owner wrote it, validated. Times in seconds; `priority` is the class's number, higher first.
 
@@ -94,6 +116,10 @@ class JobSpec:
     (seconds from its submission) and `deadline_at_s` (epoch seconds) is set; `Job.deadline_s` is what they come to.
     `reservation` names the advance reservation in which alone it may run. `workers_min` is 0 for a service that may be
     scaled to nothing. With `schedule` it is no job itself but says what is submitted again and again.
+
+    Of services alone: with `autoscale` their load says how many replicas they have. `hosts` are names under which the
+    gateway knows them too. `deployed`: it is a version of a service (`core.rollout`), which takes over as `canary`
+    says.
     """
 
     name: str
@@ -122,6 +148,10 @@ class JobSpec:
     reservation: str | None = None
     schedule: Recurrence | None = None
     serving: Serving | None = None
+    autoscale: Autoscale | None = None
+    canary: Canary | None = None
+    hosts: tuple[str, ...] = ()
+    deployed: bool = False
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -279,7 +309,8 @@ class Job:
     `attempts` counts attempts so far (the newest attempt's number); `failures` counts those that used up a retry.
     `resume_from` is the checkpoint directory of the attempt to resume from, None before the first checkpoint.
     `preemptions` counts how often it had to make room for another job. `workers_wanted`: how many replicas a service
-    was last scaled to; None: as many as its job file allows. `held`: while it waits it is not considered, whatever else
+    was last scaled to; None: as many as its job file allows. `pinned`: a person said so, and its load changes nothing.
+    `held`: while it waits it is not considered, whatever else
     it waits for.
     """
 
@@ -296,6 +327,7 @@ class Job:
     preemptions: int = 0
     workers_wanted: int | None = None
     held: Hold | None = None
+    pinned: bool = False
 
     @property
     def deadline_s(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, PlainValidator
@@ -17,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from node_agent.execution import rendezvous
 from node_agent.messages import CHECKPOINT_SIGNAL, KILL_WAIT_S
 from scheduler.core.demand import Level
-from scheduler.core.jobs import JobKind, Misfire, ModelRef
+from scheduler.core.jobs import Autoscale, Canary, JobKind, Misfire, ModelRef
 from scheduler.schema.cron import as_cron, as_zone
 from scheduler.schema.fields import (
     ConfigName,
@@ -53,6 +54,9 @@ MAX_ARGUMENTS: Final = 4096
 MAX_ARGUMENT_BYTES: Final = 128 << 10  # Linux refuses a longer single argument (MAX_ARG_STRLEN)
 MAX_APART_FROM: Final = 64
 MAX_ENV: Final = 256
+MAX_CONCURRENCY: Final = 100_000
+MAX_STEPS: Final = 20
+MAX_HOSTS: Final = 64
 MAX_ENV_CHARS: Final = 32_768
 
 # Set by the node for each run, or kept from jobs: a job that could set them would misplace itself or its peers.
@@ -63,6 +67,8 @@ RESERVED_ENV_SUFFIX: Final = "_VISIBLE_DEVICES"
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
 _MODEL: Final = re.compile(r"(?P<path>.+\.py):(?P<name>[^\W\d]\w*)")
 _JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 _DATE_START: Final = re.compile(r"\s*\d{4}-")
 _JOB_ID: Final = re.compile(r"[1-9]\d{0,17}(?:\.\d{1,5})?", re.ASCII)
 
@@ -277,6 +283,65 @@ class ScheduleShape(Shape):
     misfire: Annotated[str, PlainValidator(one_of(*(rule.value for rule in Misfire)))] = Misfire.ONCE.value
 
 
+def _as_autoscale(value: object) -> object:
+    """`true` stands for {}."""
+    if isinstance(value, Mapping):
+        return value
+    if value is not True:
+        raise expected("true, or a mapping such as {idle: 10m, concurrency: 8}")
+    return {}
+
+
+class AutoscaleShape(Shape):
+    """How a service is scaled by its load; see core.autoscaling."""
+
+    idle: Annotated[float, PlainValidator(duration(low_s=1.0))] = Autoscale().idle_s
+    concurrency: Annotated[int, PlainValidator(whole(1, MAX_CONCURRENCY))] = Autoscale().concurrency
+    down_after: Annotated[float, PlainValidator(duration(low_s=1.0, high_s=86_400.0))] = Autoscale().down_after_s
+
+
+def _as_steps(value: object) -> tuple[int, ...]:
+    """[5, 25, 100], "5,25,100" or one of them."""
+    words = "per cent of the requests, rising to 100, such as [5, 25, 100]"
+    items: list[object] = list(value) if isinstance(value, list | tuple) else [value]
+    if isinstance(value, str):
+        items = [int(part) if part.strip().isdecimal() else part for part in value.split(",")]
+    if not 1 <= len(items) <= MAX_STEPS:
+        raise expected(f"{words}; at most {MAX_STEPS} of them")
+    steps: list[int] = []
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, int) or not 1 <= item <= 100:
+            raise expected(f"{words}: whole numbers from 1 to 100")
+        steps.append(item)
+    if steps[-1] != 100 or any(after <= before for before, after in pairwise(steps)):
+        raise expected(words)
+    return tuple(steps)
+
+
+def _as_canary(value: object) -> object:
+    """The steps alone stand for {steps: ...}."""
+    return value if isinstance(value, Mapping) else {"steps": _as_steps(value)}
+
+
+class CanaryShape(Shape):
+    """How a new version of a service takes over; see core.jobs.Canary."""
+
+    steps: Annotated[tuple[int, ...], PlainValidator(_as_steps)] = Canary().steps
+    step: Annotated[float, PlainValidator(duration(low_s=1.0, high_s=7 * 86_400.0))] = Canary().step_s
+    min_requests: Annotated[int, PlainValidator(whole(0, 1_000_000))] = Canary().min_requests
+    ready_within: Annotated[float, PlainValidator(duration(low_s=1.0, high_s=86_400.0))] = Canary().ready_within_s
+
+
+def _as_hosts(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    if not 1 <= len(items) <= MAX_HOSTS:
+        raise expected(f"a list of 1 to {MAX_HOSTS} host names")
+    for item in items:
+        if not isinstance(item, str) or len(item) > 253 or not _HOST.fullmatch(item.lower()):
+            raise expected("host names such as detect.example.org, without port or path")
+    return tuple(dict.fromkeys(item.lower() for item in items if isinstance(item, str)))
+
+
 class SloShape(Shape):
     p99_ms: Annotated[float, PlainValidator(positive(3_600_000, "milliseconds: a number"))]
 
@@ -328,3 +393,6 @@ class JobShape(Shape):
     apart_from: Annotated[tuple[str, ...], PlainValidator(_as_apart_from)] = ()
     reservation: ConfigName | None = None
     schedule: Annotated[ScheduleShape | None, BeforeValidator(_as_schedule)] = None
+    autoscale: Annotated[AutoscaleShape | None, BeforeValidator(_as_autoscale)] = None
+    canary: Annotated[CanaryShape | None, BeforeValidator(_as_canary)] = None
+    hosts: Annotated[tuple[str, ...], PlainValidator(_as_hosts)] = ()

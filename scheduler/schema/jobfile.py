@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from scheduler.core.demand import Constraints, Demand, Labels, Level
-from scheduler.core.jobs import Checkpoint, JobKind, JobSpec, Misfire, Recurrence
+from scheduler.core.jobs import Autoscale, Canary, Checkpoint, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import Forbidden
 from scheduler.ports import Principal
 from scheduler.schema import serving_models
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.job_flags import mapping_from_flags, overlay
-from scheduler.schema.job_models import JobShape, ResourcesShape, ScheduleShape, is_date
+from scheduler.schema.job_models import AutoscaleShape, CanaryShape, JobShape, ResourcesShape, ScheduleShape, is_date
 from scheduler.schema.model import Card, SiteConfig
 from scheduler.schema.problems import Problems, nearest, shown, validated
 from scheduler.schema.yaml_source import read_yaml
@@ -114,9 +114,7 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
             problems.add("replicas", f"kind {kind} counts workers; write workers instead of replicas")
         if "model" in data:
             problems.add("model", f"is for kind inference; kind {kind} needs a command")
-        if "slo" in data:
-            problems.add("slo", f"is for kind inference; leave it out of kind {kind}")
-        for field in serving_models.FIELDS:
+        for field in ("slo", "autoscale", "canary", "hosts", *serving_models.FIELDS):
             if field in data:
                 problems.add(field, f"is for kind inference; leave it out of kind {kind}")
     if data.get("schedule") is not None:
@@ -126,9 +124,24 @@ def _check_together(data: Mapping[str, Any], problems: Problems) -> None:
     for field, demand in _demands(data):
         _check_demand(field, demand, problems)
     _check_nearness(data, problems)
+    _check_autoscale(data, problems)
     apart_from = data.get("apart_from")
     if data.get("name") in (apart_from if isinstance(apart_from, list | tuple) else [apart_from]) and apart_from:
         problems.add("apart_from", "names the job itself; to keep its own workers apart write one_per: node")
+
+
+def _check_autoscale(data: Mapping[str, Any], problems: Problems) -> None:
+    """There must be something to choose from."""
+    if data.get("autoscale") is None:
+        return
+    bounds = data.get("replicas")
+    low = bounds.get("min") if isinstance(bounds, Mapping) else bounds
+    high = bounds.get("max") if isinstance(bounds, Mapping) else bounds
+    if low == high:
+        problems.add("autoscale", "needs room to scale in: replicas: {min: 1, max: 4}, with max above min")
+    settings = data["autoscale"]
+    if isinstance(settings, Mapping) and "idle" in settings and low != 0:
+        problems.add("autoscale.idle", "is for a service that may have no replica at all: replicas: {min: 0, max: ...}")
 
 
 def _check_recurring(data: Mapping[str, Any], problems: Problems) -> None:
@@ -353,7 +366,18 @@ def _spec(job: JobShape, tenant: str, site: SiteConfig) -> JobSpec:
         serving=serving_models.serving_of(
             job.port, job.readiness, job.liveness, job.batching, model=job.model is not None
         ),
+        autoscale=_autoscale(job.autoscale),
+        canary=_canary(job.canary),
+        hosts=job.hosts,
     )
+
+
+def _autoscale(written: AutoscaleShape | None) -> Autoscale | None:
+    return None if written is None else Autoscale(written.idle, written.concurrency, written.down_after)
+
+
+def _canary(written: CanaryShape | None) -> Canary | None:
+    return None if written is None else Canary(written.steps, written.step, written.min_requests, written.ready_within)
 
 
 def _recurrence(written: ScheduleShape | None, site: SiteConfig) -> Recurrence | None:

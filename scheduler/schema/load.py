@@ -401,6 +401,7 @@ def _site_config(
                 tenant.max_priority_class,
                 tenant.unix_user,
                 tenant_share(tenant),
+                tenant.requests_per_s,
             )
             for name, tenant in tenants.tenants.items()
         },

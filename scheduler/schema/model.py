@@ -96,7 +96,8 @@ class TenantShare:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """`max_priority_class` is the highest class its tokens may use; `unix_user` runs its jobs where we are root."""
+    """`max_priority_class` is the highest class its tokens may use; `unix_user` runs its jobs where we are root.
+    `requests_per_s` bounds what its callers send to all its services together; None: nothing does."""
 
     name: str
     title_en: str
@@ -104,6 +105,7 @@ class Tenant:
     max_priority_class: str
     unix_user: str | None
     share: TenantShare = TenantShare()
+    requests_per_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

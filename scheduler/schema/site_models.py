@@ -261,6 +261,7 @@ class TenantShape(Shape):
     weight: Annotated[float, PlainValidator(positive(1e6, "a weight: a number"))] = 1.0
     quota: QuotaShape = Field(default_factory=QuotaShape)
     limits: LimitsShape = Field(default_factory=LimitsShape)
+    requests_per_s: Annotated[float, PlainValidator(positive(1e9, "requests a second: a number"))] | None = None
 
 
 class TenantsShape(Shape):

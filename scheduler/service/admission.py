@@ -11,11 +11,11 @@ from functools import cached_property
 from scheduler.core import quotas
 from scheduler.core.demand import Constraints, Demand
 from scheduler.core.explain import nearest_possible
-from scheduler.core.jobs import JobSpec
+from scheduler.core.jobs import JobKind, JobSpec
 from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
 from scheduler.ports import Principal
-from scheduler.service import reserving, tenants
+from scheduler.service import deployments, reserving, tenants
 from scheduler.service.state import ServiceState, superseded_text
 
 
@@ -66,6 +66,9 @@ class Admission:
         for spec in specs:
             _check_maximum(state, spec)
             reserving.check_job(state, spec, by)
+            if spec.kind is JobKind.INFERENCE:
+                check_service = deployments.check_deploy if spec.deployed else deployments.check_plain
+                check_service(state, (spec.tenant, spec.name))
             if spec.deadline_at_s is not None and spec.deadline_at_s <= self._now_s:
                 raise BadInput("the deadline is over already; give a later one, or none", field="deadline")
         if not state.cluster.node_names or any(status.facts is None for status in state.nodes.values()):

@@ -27,13 +27,15 @@ from scheduler.ports import (
     Principal,
     Reservation,
     ReservationRequest,
+    ServiceLoad,
     Store,
     StoredEvent,
     no_time,
     task_ids,
 )
-from scheduler.service import cancelling, fairness, machine, reserving, tenants, views
+from scheduler.service import cancelling, deployment_views, fairness, machine, reserving, tenants, views
 from scheduler.service.admission import Admission
+from scheduler.service.deployment_control import DeploymentControl
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.job_changes import JobChanges
 from scheduler.service.loop import CAPACITY, ServiceLoop
@@ -69,8 +71,8 @@ class Service:
     `lease_s`: how long runs go on without hearing of this service. `secret`: the same at every start; the secrets that
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
     `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
-    come next. `run_settings`: what nodes are told of every run. `found_at`: where its API is, for services that it
-    replaces and that wait to replace it.
+    come next. `request_rates`: by tenant, how many requests a second its callers may send. `run_settings`: what nodes
+    are told of every run. `found_at`: where its API is, for services that it replaces and that wait to replace it.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Service:
         next_time: NextTime = no_time,
         run_settings: RunSettings | None = None,
         found_at: str = "",
+        request_rates: Mapping[str, float] | None = None,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -105,9 +108,13 @@ class Service:
         self._next_time = next_time
         self._run_settings = run_settings
         self._found_at = found_at
+        self._request_rates = dict(request_rates or {})
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
         self._schedules = ScheduleControl(clock, lambda: self.loop)
+        self._deployments = DeploymentControl(
+            store, clock, lambda: self.loop, lambda spec, by: self._submit([spec], by)
+        )
         self._changes = JobChanges(
             store,
             clock,
@@ -152,6 +159,7 @@ class Service:
             most_live_jobs=self._max_live_jobs,
             next_time=self._next_time,
             run_settings=self._run_settings,
+            request_rates=self._request_rates,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)
@@ -173,7 +181,15 @@ class Service:
 
     # -- submitting ------------------------------------------------------------------------------------------------
 
+    def take_loads(self, gateway: str, loads: Sequence[ServiceLoad]) -> None:
+        """What a gateway (any name, always the same) has seen since it last said so. From any thread; never blocks.
+        Before the service has started, and after it was closed, it is dropped: gateways report again."""
+        if self._loop is not None:
+            self._loop.post_loads(gateway, loads)
+
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
+        if any(spec.canary is not None for spec in specs):
+            raise BadInput("canary is for a new version of a service: suanli service deploy FILE", field="canary")
         if any(spec.schedule is not None for spec in specs):
             if len(specs) > 1:
                 raise BadInput("a job with a schedule is submitted by itself, not among others", field="schedule")
@@ -330,7 +346,27 @@ class Service:
     def requeue_jobs(self, ids: Sequence[str], by: Principal, *, reason: str, hold: bool) -> Json:
         return self._changes.requeue(ids, by, reason, hold)
 
-    def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
+    # -- services --------------------------------------------------------------------------------------------------
+
+    def deploy_service(self, spec: JobSpec, by: Principal) -> Json:
+        return self._deployments.deploy(spec, by)
+
+    def services(self, by: Principal) -> Json:
+        return self._deployments.all(by)
+
+    def service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        return self._deployments.one(name, by, tenant)
+
+    def rollback_service(self, name: str, by: Principal, *, tenant: str | None, to: int | None) -> Json:
+        return self._deployments.roll_back(name, by, tenant, to)
+
+    def delete_service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        return self._deployments.delete(name, by, tenant)
+
+    def scale_service(self, name: str, by: Principal, *, tenant: str | None, replicas: int | None) -> Json:
+        return self._deployments.scale(name, by, tenant, replicas)
+
+    def scale(self, job_id: str, by: Principal, *, replicas: int | None) -> Json:
         may_change(by)
         job = self._find(job_id, by)
         self.loop.request(ScaleRequested(job.id, replicas, by.name))
@@ -450,6 +486,7 @@ class Service:
                 "devices": views.device_counts(state),
                 "fragmentation": fragmentation,
                 "dispatch": loop.tallies.figures(),
+                "services": deployment_views.counts_view(state),
             }
 
         return {

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from node_agent.messages import Command, Forget, Prepare, Release
+from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord
 from scheduler.errors import SuanliError, Superseded, Unavailable
 from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Usage
-from scheduler.service.outcome import Firing, Outcome, Result, ScheduleFired, Undrain, Unreserve, Unschedule
+from scheduler.service.outcome import Firing, Outcome, Result, ScheduleFired, Undeploy, Undrain, Unreserve, Unschedule
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,19 @@ class Billed:
 
 
 Unfired = (
-    Result | Drain | Undrain | Reservation | Unreserve | Schedule | Unschedule | Usage | UsageEntry | Change | Billed
+    Result
+    | Drain
+    | Undrain
+    | Reservation
+    | Unreserve
+    | Schedule
+    | Unschedule
+    | Deployed
+    | Undeploy
+    | Usage
+    | UsageEntry
+    | Change
+    | Billed
 )
 Piece = Unfired | Firing
 
@@ -61,7 +74,14 @@ class Keeping:
         if self.one_by_one is None:
             out = self.out
             usage = () if out.usage is None else (out.usage,)
-            first: tuple[Piece, ...] = (*out.results, *out.drains, *out.reservations, *out.schedules, *usage)
+            first: tuple[Piece, ...] = (
+                *out.results,
+                *out.drains,
+                *out.reservations,
+                *out.schedules,
+                *out.deployed,
+                *usage,
+            )
             try:
                 for piece in first:
                     self._write(store, piece)
@@ -107,6 +127,8 @@ class Keeping:
                 log.exception("reservation %s: what was said of it is forgotten when the service restarts", name)
             case Schedule(name=name) | Unschedule(name=name) | Firing(due=Schedule(name=name)):
                 log.exception("schedule %s: what was decided of it is forgotten when the service restarts", name)
+            case Deployed(name=name) | Undeploy(name=name):
+                log.exception("service %s: what was decided of it is forgotten when the service restarts", name)
             case UsageRecord(job_id=job_id) | SeenLate(job_id=job_id):
                 log.exception(
                     "job %s: how long it ran cannot be stored; its node is asked again after a restart", job_id
@@ -162,6 +184,10 @@ def _write(store: Store, piece: Unfired) -> None:
             store.set_schedule(piece)
         case Unschedule():
             store.clear_schedule(piece.tenant, piece.name)
+        case Deployed():
+            store.set_deployed(piece)
+        case Undeploy():
+            store.clear_deployed(piece.tenant, piece.name)
         case Usage():
             store.set_usage(piece)
         case UsageRecord() | SeenLate():

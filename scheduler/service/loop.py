@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from scheduler.errors import Unavailable
-from scheduler.ports import Clock, Engine, GatewayControl, Store
+from scheduler.ports import Clock, Engine, GatewayControl, ServiceLoad, Store
+from scheduler.service.loads import LoadInbox
 from scheduler.service.outcome import Event, Outcome
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.state import ServiceState
@@ -79,6 +80,7 @@ class ServiceLoop:
         self._events = self._inbox.events
         self._changed = self._inbox.changed
         self._closing = False
+        self._loads = LoadInbox(threading.RLock())
         self._thread: threading.Thread | None = None
         self.pass_times = PassTimes()
         """Of batches in which something was done. For the loop's thread: others ask by `call`."""
@@ -123,6 +125,10 @@ class ServiceLoop:
                 self._changed.wait_for(lambda: len(self._events) < CAPACITY or self._closing)
             self._events.append(event)
             self._changed.notify_all()
+
+    def post_loads(self, gateway: str, loads: Sequence[ServiceLoad]) -> None:
+        """Hand in what a gateway has seen. Never blocks: what waits to be looked at is one event, however much."""
+        self._loads.put(gateway, loads, lambda event: self.post(event, force=True))
 
     def backlog(self) -> int:
         return len(self._events)

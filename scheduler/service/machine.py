@@ -15,6 +15,8 @@ from scheduler.core.reasons import NotConsidered, WaitingForJobs
 from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
 from scheduler.service import (
+    autoscaling,
+    deployments,
     draining,
     fairness,
     fencing,
@@ -25,7 +27,9 @@ from scheduler.service import (
     scaling,
     typical_work,
 )
+from scheduler.service.dispatch import is_service
 from scheduler.service.endings import duration_text, stop
+from scheduler.service.loads import LoadsReported
 from scheduler.service.outcome import (
     CancelJobsRequested,
     CancelRequested,
@@ -43,6 +47,8 @@ from scheduler.service.outcome import (
     ScaleRequested,
     ScheduleFired,
     ScheduleRequested,
+    ServiceDeleteRequested,
+    ServiceRollbackRequested,
     SupersededBy,
     Tick,
     UnpauseRequested,
@@ -85,6 +91,12 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             holding.requeue(state, out, event, now_s)
         case ScaleRequested():
             scaling.scale(state, out, event, now_s)
+        case ServiceRollbackRequested():
+            deployments.roll_back(state, out, event, now_s)
+        case ServiceDeleteRequested():
+            deployments.delete(state, out, event, now_s)
+        case LoadsReported():
+            autoscaling.take_loads(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):
             for node in reservation.nodes:
                 known_node(state, node)
@@ -130,15 +142,24 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
 def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
     """What follows from all events together: jobs that waited for others, the plan, the gateway's table."""
     while state.just_ended:
-        _settle_dependents(state, out, state.just_ended.pop(), now_s)
+        _ended(state, out, state.just_ended.pop(), now_s)
     if state.superseded_by is None and not state.closing_down:
+        deployments.advance(state, out, now_s)
         plan_now(state, out, now_s)
     while state.just_ended:
-        _settle_dependents(state, out, state.just_ended.pop(), now_s)
+        _ended(state, out, state.just_ended.pop(), now_s)
     fairness.keep(state, out, now_s)
     table = routes(state)
-    if table != state.published:
+    if table is not None:
         out.routes = state.published = table
+
+
+def _ended(state: ServiceState, out: Outcome, job_id: str, now_s: float) -> None:
+    _settle_dependents(state, out, job_id, now_s)
+    if job_id in state.version_of:
+        change = next((each for each in reversed(out.changes) if each.job.id == job_id), None)
+        why = "its job ended" if change is None else deployments.ended_text(change.job)
+        deployments.job_ended(state, out, job_id, why, now_s)
 
 
 # ---- jobs that wait for others -----------------------------------------------------------------------------------
@@ -161,6 +182,12 @@ def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted
         _wait_for_jobs(state, out, job, tuple(waits_for), now_s)
     elif isinstance(job.state, Pending) and isinstance(job.state.reason, WaitingForJobs):
         state.put(out, transitions.wait(job, NotConsidered(), now_s), "released_by_jobs", now_s)
+    if is_service(job) and job.id in state.jobs:
+        if job.spec.deployed:
+            deployments.adopt(state, out, state.jobs[job.id], now_s)
+        else:
+            autoscaling.begin(state, out, state.jobs[job.id], now_s)
+            autoscaling.watch(state, state.jobs[job.id], now_s)
 
 
 def _wait_for_jobs(state: ServiceState, out: Outcome, job: Job, waits_for: tuple[str, ...], now_s: float) -> None:
@@ -261,8 +288,11 @@ def _fire(state: ServiceState, out: Outcome, timer: Timer, now_s: float) -> None
             over = job is not None and isinstance(job.state, Pending) and job.state.not_before_s <= now_s
             if job is not None and over and not fencing.push_out(state, out, job.id, now_s):
                 state.keep(job, now_s)
-        case "replica" | "reservation":
-            pass  # planning looks at what is due
+        case "replica" | "reservation" | "rollout":
+            pass  # looked at in every batch
+        case "autoscale":
+            if (job := state.jobs.get(timer.subject)) is not None:
+                autoscaling.ask(state, out, job, now_s)
         case "drain":
             draining.deadline_over(state, out, timer.subject, now_s)
         case "schedule":

@@ -30,6 +30,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
     status = state.nodes.setdefault(name, NodeStatus(name, now_s))
     if status.facts != event.facts or name not in state.cluster:
         state.cluster.add_node(event.facts)
+        state.routes_changed.update(state.cluster.jobs_on(name))
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
     status.shares = event.shares
     status.heard(now_s)

@@ -12,9 +12,11 @@ from typing import Literal
 
 from node_agent.messages import Command, RunKey
 from scheduler.core.jobs import Hold, Job
+from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError
 from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Schedule, Usage
+from scheduler.service.loads import LoadsReported
 
 # ---- events ------------------------------------------------------------------------------------------------------
 
@@ -93,12 +95,30 @@ class RequeueRequested:
 
 @dataclass(frozen=True, slots=True)
 class ScaleRequested:
-    """A service is to have so many replicas. Raises Conflict or BadInput, see `scaling.scale`."""
+    """A service is to have so many replicas, whatever its load; None: as its load says. Raises Conflict or BadInput,
+    see `scaling.scale`."""
 
     job_id: str
-    replicas: int
+    replicas: int | None
     by: str
     kind: Literal["scale_requested"] = "scale_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRollbackRequested:
+    """`key`: tenant and name. Raises NotFound and Conflict, see `deployments.roll_back`."""
+
+    key: tuple[str, str]
+    to: int | None
+    by: str
+    kind: Literal["service_rollback_requested"] = "service_rollback_requested"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDeleteRequested:
+    key: tuple[str, str]
+    by: str
+    kind: Literal["service_delete_requested"] = "service_delete_requested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +220,9 @@ Event = (
     | ReleaseRequested
     | RequeueRequested
     | ScaleRequested
+    | ServiceRollbackRequested
+    | ServiceDeleteRequested
+    | LoadsReported
     | ReserveRequested
     | UnreserveRequested
     | ScheduleRequested
@@ -247,6 +270,12 @@ class Unschedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Undeploy:
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Firing:
     """`due` has its time now: its job is to be submitted, and its next time is `next_s`, both or neither."""
 
@@ -267,6 +296,7 @@ class Outcome:
     drains: list[Drain | Undrain] = field(default_factory=list)
     reservations: list[Reservation | Unreserve] = field(default_factory=list)
     schedules: list[Schedule | Unschedule | Firing] = field(default_factory=list)
+    deployed: list[Deployed | Undeploy] = field(default_factory=list)
     usage: Usage | None = None
     usage_records: list[UsageEntry] = field(default_factory=list)
     routes: tuple[Route, ...] | None = None
@@ -288,5 +318,5 @@ class Outcome:
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
-        rest = self.results or self.drains or self.reservations or self.schedules
+        rest = self.results or self.drains or self.reservations or self.schedules or self.deployed
         return bool(self.changes or self.usage_records or rest)

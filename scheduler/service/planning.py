@@ -8,7 +8,7 @@ from scheduler.core import transitions
 from scheduler.core.decisions import Plan, Start
 from scheduler.core.jobs import EndCause
 from scheduler.core.plan import plan
-from scheduler.service import dispatch, fairness, replicas, reserving, scaling, typical_work
+from scheduler.service import dispatch, evicting, fairness, replicas, reserving, scaling, typical_work
 from scheduler.service.endings import stop
 from scheduler.service.outcome import Outcome
 from scheduler.service.places import places_detail
@@ -33,6 +33,8 @@ def plan_now(state: ServiceState, out: Outcome, now_s: float) -> None:
     for _ in range(MAX_PASSES):
         replicas.restart_due(state, out, now_s)
         replicas.ask_places(state, now_s)
+        if evicting.make_room(state, out, now_s):
+            replicas.ask_places(state, now_s)
         if not state.needs_plan:
             break
         state.needs_plan = False

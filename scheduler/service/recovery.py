@@ -19,7 +19,7 @@ from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import Drain, NextTime, Store, no_time
-from scheduler.service import draining, fairness, fencing, machine, recurring, replicas, typical_work
+from scheduler.service import deployments, draining, fairness, fencing, machine, recurring, replicas, typical_work
 from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.outcome import JobsSubmitted, Outcome
@@ -42,12 +42,15 @@ def recover(
     most_live_jobs: int = 100_000,
     next_time: NextTime = no_time,
     run_settings: RunSettings | None = None,
+    request_rates: Mapping[str, float] | None = None,
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
     state.most_live_jobs, state.next_time = most_live_jobs, next_time
     state.run_settings = run_settings or RunSettings()
+    state.request_rates = request_rates or {}
     recurring.take_in(state, store.schedules())
+    deployments.take_in(state, store.deployed())
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()
@@ -68,6 +71,7 @@ def recover(
         again = _waits_anew(state, job, now_s)
         if again is not job:
             state.put(out, again, "waits_anew", now_s, {"why": "the service was restarted"})
+    deployments.recovered(state, out, now_s)
     machine.finish(state, out, now_s)
     return state, out
 

@@ -13,7 +13,7 @@ from scheduler.core import transitions
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
-from scheduler.service import dispatch, draining, scaling
+from scheduler.service import dispatch, draining, evicting, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
     back_off_s,
@@ -114,7 +114,7 @@ def ask_places(state: ServiceState, now_s: float) -> None:
 def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int, *, replaces: int | None = None) -> None:
     name = replica_name(job.id, worker)
     others = (run for run in scaling.staying(state, job) if run.placement.worker not in (worker, replaces))
-    pending = pending_replica(job, worker, (run.placement.node for run in others))
+    pending = evicting.polite(state, pending_replica(job, worker, (run.placement.node for run in others)))
     wanted[name] = Asked(pending, job.id, worker, replaces)
 
 

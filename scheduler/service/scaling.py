@@ -15,7 +15,7 @@ from scheduler.core import transitions
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import Job, Pending, Running, Starting, Stopping, WorkerPhase, WorkerRun
 from scheduler.errors import BadInput, Conflict
-from scheduler.service import dispatch
+from scheduler.service import autoscaling, dispatch
 from scheduler.service.outcome import Outcome, ScaleRequested
 from scheduler.service.places import places_detail
 from scheduler.service.state import ServiceState, replica_name, workers_of
@@ -32,6 +32,11 @@ def scale(state: ServiceState, out: Outcome, event: ScaleRequested, now_s: float
         raise Conflict(
             f"job {job.id} is of kind {job.spec.kind.value}: only an inference service has replicas to scale"
         )
+    if event.replicas is None:
+        _unpin(state, out, job, event.by, now_s)
+        return
+    if job.id in state.stopped_versions:
+        raise Conflict(f"job {job.id} is a version of {job.spec.name} that serves nothing: suanli service rollback")
     low, high = job.spec.workers_min, job.spec.workers_max
     if not low <= event.replicas <= high:
         raise BadInput(
@@ -41,12 +46,26 @@ def scale(state: ServiceState, out: Outcome, event: ScaleRequested, now_s: float
         )
     if isinstance(job.state, Stopping):
         raise Conflict(f"job {job.id} is being stopped ({job.state.cause.value}); scale it when it waits or runs again")
-    job = replace(job, workers_wanted=event.replicas)
+    job = replace(job, workers_wanted=event.replicas, pinned=True)
     if isinstance(job.state, Pending) and event.replicas == 0:
         job = transitions.run(replace(job, state=Starting((), now_s)), now_s)  # with nothing to start it runs already
     state.put(out, job, "scaled", now_s, {"replicas": event.replicas, "by": event.by})
     state.needs_plan = True
     _drop_ended(state, out, job.id, now_s)
+
+
+def _unpin(state: ServiceState, out: Outcome, job: Job, by: str, now_s: float) -> None:
+    """Its load says again how many replicas it has, from what it has now on."""
+    if autoscaling.settings_of(job.spec) is None:
+        raise Conflict(
+            f"job {job.id} is not scaled by its load: its job file would say so (autoscale: true, and replicas: {{min,"
+            " max}})"
+        )
+    if not job.pinned:
+        raise Conflict(f"job {job.id} is scaled by its load already")
+    state.put(out, replace(job, pinned=False), "unpinned", now_s, {"by": by})
+    state.loads.forget(job.id)  # what it had to do while somebody else decided says little
+    autoscaling.watch(state, state.jobs[job.id], now_s)
 
 
 def _drop_ended(state: ServiceState, out: Outcome, job_id: str, now_s: float) -> None:

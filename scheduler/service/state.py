@@ -37,10 +37,12 @@ from scheduler.core.packing.shapes import ShapeHistory
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
+from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
 from scheduler.service.array_windows import ArrayWindows
 from scheduler.service.dispatch import RunSettings, is_service
+from scheduler.service.loads import LoadBook
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
 
@@ -207,6 +209,32 @@ class ServiceState:
     just_ended: list[str] = field(default_factory=list)
     """Jobs whose end those that wait for them have not heard of yet."""
     published: tuple[Route, ...] | None = None
+    routes: dict[str, Route] = field(default_factory=dict)
+    """By job, as they were when they last changed."""
+    routes_changed: set[str] = field(default_factory=set)
+    """Jobs whose routes are to be made anew."""
+    request_rates: Mapping[str, float] = field(default_factory=dict)
+    """By tenant: how many requests a second its callers may send."""
+
+    # Services with versions, and services that are scaled by their load.
+    deployed: dict[tuple[str, str], Deployed] = field(default_factory=dict)
+    """By tenant and name."""
+    rollouts: set[tuple[str, str]] = field(default_factory=set)
+    """Of these, the ones of which a version is taking over, and those that are being deleted."""
+    version_of: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By job: the service that it is a version of."""
+    stopped_versions: set[str] = field(default_factory=set)
+    """Jobs that are versions which serve nothing now."""
+    floors: dict[str, int] = field(default_factory=dict)
+    """By job: replicas that a rollout asks it to have at least."""
+    loads: LoadBook = field(default_factory=LoadBook)
+    making_room: dict[str, float] = field(default_factory=dict)
+    """By the name of a replica: since when idle services leave to make room for it."""
+    scaled_by_load: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """By tenant and name: decisions since the start, down and up."""
+    evictions: int = 0
+    rollbacks: int = 0
+
     closing_down: bool = False
     """The site is being taken down: nothing starts any more in this start of the service."""
     superseded_by: int | None = None
@@ -225,6 +253,9 @@ class ServiceState:
             self.jobs.pop(job.id, None)
             self.services.discard(job.id)
             self.scaled.discard(job.id)
+            self.routes_changed.add(job.id)
+            self.floors.pop(job.id, None)
+            self.loads.forget(job.id)
             self.unseen_ends.pop(job.id, None)
             self.just_ended.append(job.id)
             self.ended[job.id] = isinstance(job.state, Succeeded)
@@ -234,8 +265,12 @@ class ServiceState:
             self.jobs[job.id] = job
             if is_service(job):
                 self.services.add(job.id)
-                if job.workers_wanted is not None:
+                self.routes_changed.add(job.id)
+                # One that has nothing and is to have nothing is passed over: there may be a thousand of them.
+                if job.workers_wanted or (job.workers_wanted is not None and workers_of(job)):
                     self.scaled.add(job.id)
+                else:
+                    self.scaled.discard(job.id)
         if not (isinstance(job.state, Pending) and isinstance(job.state.reason, WaitingForLease)):
             self.fenced.pop(job.id, None)
         self._index(job, now_s)

@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 TimerKind = Literal[
-    "time_limit", "not_before", "replica", "silence", "first_contact", "reservation", "drain", "schedule"
+    "time_limit",
+    "not_before",
+    "replica",
+    "silence",
+    "first_contact",
+    "reservation",
+    "drain",
+    "schedule",
+    "autoscale",
+    "rollout",
 ]
 
 REBUILD_FROM = 1_000

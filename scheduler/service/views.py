@@ -31,6 +31,7 @@ from scheduler.core.jobs import (
 )
 from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
+from scheduler.core.rollout import WHOLE
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Drain, Json, Reservation, StoredEvent
 from scheduler.service import draining, reserving
@@ -77,8 +78,22 @@ def job_view(state: ServiceState, job: Job, now_s: float) -> Json:
     view["reason"] = None if reason is None else reason_view(reason, now_s, state.policy)
     view["est_start_s"] = state.expected_start_s.get(job.id)
     view["workers"] = workers
+    view["version"] = version_word(state, job)
     view["simulated"] = any(worker["simulated"] for worker in workers) if workers else None
     return view
+
+
+def version_word(state: ServiceState, job: Job) -> Json | None:
+    """For a job's view: which version of which service it is. None for a job that is none."""
+    if job.id not in state.services:
+        return None
+    key = state.version_of.get(job.id)
+    if key is None:
+        return {"number": 1, "weight_milli": WHOLE, "state": "live"}
+    found = state.deployed[key]
+    version = found.version_of(job.id)
+    assert version is not None, job.id
+    return {"number": version.number, "weight_milli": found.weight(version.number), "state": version.state}
 
 
 def submitted_view(job: Job) -> Json:
@@ -114,6 +129,7 @@ def _view(job: Job) -> Json:
         "priority_class": spec.priority_class,
         "state": shown(job.state),
         "reason": None,
+        "version": None,
         "est_start_s": None,
         "submitted_s": job.submitted_s,
         "started_s": job.first_started_s,
@@ -138,6 +154,7 @@ def _view(job: Job) -> Json:
         "reservation": spec.reservation,
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
+        "pinned": job.pinned,
         # Nobody can release what has ended.
         "held": hold_json(job.held) if isinstance(job.state, LIVE_STATES) else None,
     }

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
+from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
 from scheduler.errors import Superseded, Unavailable
 from scheduler.plain_text import plain_text
@@ -44,6 +45,7 @@ class Kept:
     drains: dict[str, Drain] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
+    deployed: dict[tuple[str, str], Deployed] = field(default_factory=dict)
     usage: Usage | None = None
     usage_records: dict[tuple[str, int, int], UsageRecord] = field(default_factory=dict)
 
@@ -210,6 +212,17 @@ class VirtualStore:
         with self._write("clear_schedule"):
             self.kept.schedules.pop((tenant, name), None)
 
+    def set_deployed(self, service: Deployed) -> None:
+        with self._write("set_deployed"):
+            versions = tuple(
+                replace(each, by=plain_text(each.by), why=plain_text(each.why)) for each in service.versions
+            )
+            self.kept.deployed[service.key] = replace(service, versions=versions)
+
+    def clear_deployed(self, tenant: str, name: str) -> None:
+        with self._write("clear_deployed"):
+            self.kept.deployed.pop((tenant, name), None)
+
     def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
         spec = due.job_spec()
         with self._write("submit_scheduled"):
@@ -293,6 +306,9 @@ class VirtualStore:
 
     def schedules(self) -> Sequence[Schedule]:
         return [self.kept.schedules[key] for key in sorted(self.kept.schedules)]
+
+    def deployed(self) -> Sequence[Deployed]:
+        return [self.kept.deployed[key] for key in sorted(self.kept.deployed)]
 
     def usage(self) -> Usage | None:
         return self.kept.usage

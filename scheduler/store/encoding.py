@@ -16,11 +16,13 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from scheduler.core.jobs import Hold, JobSpec, JobState
+from scheduler.core.rollout import Deployed
 from scheduler.plain_text import plain_text
 
 _SPEC: TypeAdapter[JobSpec] = TypeAdapter(JobSpec)
 _STATE: TypeAdapter[JobState] = TypeAdapter(Annotated[JobState, Field(discriminator="kind")])
 
+_DEPLOYED: TypeAdapter[Deployed] = TypeAdapter(Deployed)
 _HOLD: TypeAdapter[Hold] = TypeAdapter(Hold)
 
 
@@ -64,6 +66,14 @@ def hold_to_text(hold: Hold | None) -> str | None:
 
 def hold_from_text(text: str | None) -> Hold | None:
     return None if text is None else _HOLD.validate_json(text)
+
+
+def deployed_to_text(service: Deployed) -> str:
+    return _dump(_DEPLOYED, service)
+
+
+def deployed_from_text(text: str) -> Deployed:
+    return _DEPLOYED.validate_json(text)
 
 
 def detail_to_text(detail: Mapping[str, Any]) -> str:

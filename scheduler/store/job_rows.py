@@ -43,6 +43,7 @@ _CHANGING = (
     "preemptions",
     "workers_wanted",
     "held_json",
+    "pinned",
 )
 _NEW = (
     "id",
@@ -64,6 +65,7 @@ _NEW = (
     "preemptions",
     "workers_wanted",
     "held_json",
+    "pinned",
 )
 INSERT_JOBS = Straight(insert(tables.jobs), _NEW)
 INSERT_EVENTS = Straight(insert(tables.events), ("job_id", "at_s", "event", "state", "detail_json"))
@@ -90,6 +92,7 @@ def changed_row(change: Change) -> dict[str, Any]:
         "preemptions": job.preemptions,
         "workers_wanted": job.workers_wanted,
         "held_json": encoding.hold_to_text(job.held),
+        "pinned": job.pinned,
     }
 
 
@@ -122,6 +125,7 @@ def new_rows(jobs: Sequence[Job], by: str) -> list[dict[str, Any]]:
                 "preemptions": job.preemptions,
                 "workers_wanted": job.workers_wanted,
                 "held_json": encoding.hold_to_text(job.held),
+                "pinned": job.pinned,
             }
         )
     return rows
@@ -157,6 +161,7 @@ def job(row: Row[Any]) -> Job:
         preemptions=row.preemptions,
         workers_wanted=row.workers_wanted,
         held=encoding.hold_from_text(row.held_json),
+        pinned=row.pinned,
     )
 
 

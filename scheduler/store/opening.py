@@ -132,5 +132,11 @@ def _from_5(connection: Connection) -> None:
     tables.metadata.create_all(connection, tables=[tables.schedules])
 
 
+def _from_6(connection: Connection) -> None:
+    """Services have versions; how many replicas one has can be a person's decision."""
+    connection.execute(text("ALTER TABLE jobs ADD COLUMN pinned BOOLEAN DEFAULT false NOT NULL"))
+    tables.metadata.create_all(connection, tables=[tables.services])
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5}
+_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5, 6: _from_6}

@@ -20,11 +20,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from scheduler.core.jobs import Hold, Job, JobSpec
+from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
 from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, WriteFigures
-from scheduler.store import job_rows, schedule_rows, submitting, tables, usage_rows
+from scheduler.store import encoding, job_rows, schedule_rows, submitting, tables, usage_rows
 from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
 from scheduler.store.writing import WRITE, Writer
@@ -155,6 +156,16 @@ class SqlStore:
         table = tables.schedules
         self._replace(delete(table).where(table.c.tenant == tenant, table.c.name == name), table)
 
+    def set_deployed(self, service: Deployed) -> None:
+        table = tables.services
+        row = {"tenant": service.tenant, "name": service.name, "service_json": encoding.deployed_to_text(service)}
+        same = (table.c.tenant == service.tenant, table.c.name == service.name)
+        self._replace(delete(table).where(*same), table, row)
+
+    def clear_deployed(self, tenant: str, name: str) -> None:
+        table = tables.services
+        self._replace(delete(table).where(table.c.tenant == tenant, table.c.name == name), table)
+
     def submit_scheduled(self, due: Schedule, next_s: float | None, *, at_s: float) -> Sequence[Job]:
         return submitting.submit_scheduled(self._writer, due, next_s, at_s=at_s)
 
@@ -267,6 +278,12 @@ class SqlStore:
     def schedules(self) -> Sequence[Schedule]:
         with self._read() as connection:
             return schedule_rows.read(connection)
+
+    def deployed(self) -> Sequence[Deployed]:
+        table = tables.services
+        with self._read() as connection:
+            rows = connection.execute(select(table).order_by(table.c.tenant, table.c.name)).all()
+        return [encoding.deployed_from_text(row.service_json) for row in rows]
 
     def usage(self) -> Usage | None:
         with self._read() as connection:

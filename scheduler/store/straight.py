@@ -65,6 +65,8 @@ class Straight:
             order = tuple(compiled.positiontup or ())
             self._sqlite = _Text(str(compiled), order, {name: compiled.params[name] for name in order})
         made = self._sqlite
+        unknown = [name for name in rows[0] if name not in made.fixed]
+        assert not unknown, f"{unknown} would not be written"
         return made.text, [tuple(row.get(name, made.fixed[name]) for name in made.order) for row in rows]
 
 

@@ -22,8 +22,9 @@ from sqlalchemy import (
 )
 
 # 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: meta.writes, meta.leader,
-# drains.deadline_s. 5: jobs.held_json. 6: schedules. opening.py brings older stores up to this.
-SCHEMA_VERSION = 6
+# drains.deadline_s. 5: jobs.held_json. 6: schedules. 7: services, jobs.pinned.
+# opening.py brings older stores up to this.
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 
@@ -67,6 +68,7 @@ jobs = Table(
     Column("preemptions", Integer, nullable=False, server_default=text("0")),
     Column("workers_wanted", Integer),
     Column("held_json", Text),
+    Column("pinned", Boolean, nullable=False, server_default=text("false")),
     Index("jobs_live", "live", "seq"),
     Index("jobs_tenant", "tenant", "seq"),
     Index("jobs_state", "state", "seq"),
@@ -137,6 +139,15 @@ schedules = Table(
     Column("skips", Integer, nullable=False),
     Column("skipped_s", Float(53)),
     Column("skipped_why", Text, nullable=False),
+)
+
+# Services and their versions (core.rollout.Deployed).
+services = Table(
+    "services",
+    metadata,
+    Column("tenant", String(63), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("service_json", Text, nullable=False),
 )
 
 # What fair share remembers: all rows are of the same moment, and replaced together.

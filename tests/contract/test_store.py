@@ -18,6 +18,8 @@ from sqlalchemy.exc import IntegrityError
 
 from scheduler.core.demand import Constraints, Demand, Level, Placement
 from scheduler.core.jobs import (
+    Autoscale,
+    Canary,
     Cancelled,
     Checkpoint,
     EndCause,
@@ -55,6 +57,7 @@ from scheduler.core.reasons import (
     WaitingForReservation,
     WaitingForVictims,
 )
+from scheduler.core.rollout import Deployed, Rollout, Version
 from scheduler.core.usage_records import SeenLate, UsageRecord
 from scheduler.errors import BadInput, Conflict, Unavailable
 from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Submission, Usage
@@ -223,6 +226,29 @@ def test_a_hold_comes_back_until_it_is_released(reopen: Open) -> None:
     tasks = reopen().submit([replace(SPEC, array_size=2)], at_s=5.0, by="x", held=hold)
     assert [task.held for task in tasks] == [hold, hold]
     assert reopen().live_jobs() == [job, *tasks]
+
+
+def test_services_are_kept_whole_and_pins_with_their_jobs(reopen: Open) -> None:
+    store = reopen()
+    (job,) = store.submit(
+        [replace(SERVICE, autoscale=Autoscale(5.0), canary=Canary((5, 100)), hosts=("a",))], at_s=1, by="x"
+    )
+    assert reopen().job(job.id) == job
+    store.commit([Change(replace(job, pinned=True, workers_wanted=1), "scaled", 2.0)])
+    assert [each.pinned for each in reopen().live_jobs()] == [True]
+    first = Version(1, job.id, "", 1.0, "live", "因为")
+    service = Deployed(
+        "studio", "serve", (first, Version(2, "9", "", 2.0)), Rollout(2, 1, Canary((5, 100)), 3.0, keep=2)
+    )
+    other = Deployed("hospital", "serve", (), deleted=True)
+    for each in (service, other, service):  # twice it is as once
+        store.set_deployed(each)
+    assert reopen().deployed() == [other, service]
+    store.set_deployed(replace(service, rollout=None, versions=(first,)))
+    assert reopen().deployed() == [other, replace(service, rollout=None, versions=(first,))]
+    reopen().clear_deployed("hospital", "serve")
+    reopen().clear_deployed("hospital", "serve")
+    assert [each.tenant for each in reopen().deployed()] == ["studio"]
 
 
 def scheduled(**given: Any) -> Schedule:

@@ -14,11 +14,13 @@ from typing import Any
 
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
-from scheduler.core.jobs import JobKind, JobSpec, Misfire, Recurrence
+from scheduler.core.jobs import Canary, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReservationRequest, WriteFigures
+from scheduler.schema.job_models import CanaryShape
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.tallies import Tallies
+from tests.fakes.service_views import DECISION, SERVICE_COUNTS, rollout_view, service_view, version_view
 
 ENDED = ("succeeded", "failed", "cancelled")
 GIB = 1024**3
@@ -54,7 +56,15 @@ def parse_job(mapping: Mapping[str, Any], principal: Principal) -> JobSpec:
         time_limit_s=60.0,
         after=tuple(mapping.get("after", ())),
         schedule=_recurrence(mapping.get("schedule")),
+        canary=_canary(mapping.get("canary")),
     )
+
+
+def _canary(written: Any) -> Canary | None:
+    if written is None:
+        return None
+    shape = CanaryShape.model_validate(written)
+    return Canary(shape.steps, shape.step, shape.min_requests)
 
 
 def _recurrence(written: Any) -> Recurrence | None:
@@ -116,6 +126,8 @@ def job_view(job_id: str = "1", **more: Any) -> Json:
         "reservation": None,
         "preemptions": 0,
         "workers_wanted": None,
+        "pinned": False,
+        "version": None,
         "held": None,
     } | more
 
@@ -226,6 +238,8 @@ class FakeControl:
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
         self.reserved: dict[str, Json] = {}
         self.scheduled: dict[tuple[str, str], Json] = {}
+        self.serving: dict[tuple[str, str], Json] = {}
+        self.decisions: list[Json] = [DECISION]
         self.logs: dict[tuple[str, int, int, str], bytes] = {}
         self.cuts: dict[tuple[str, int, int, str], tuple[int, int]] = {}
         """By log: after how many bytes it was cut, and how many were lost there."""
@@ -427,8 +441,55 @@ class FakeControl:
         failed = sum(row["error"] is not None for row in rows)
         return {"changed": changed, "failed": failed, "jobs": rows}
 
-    def scale(self, job_id: str, by: Principal, *, replicas: int) -> Json:
+    def deploy_service(self, spec: JobSpec, by: Principal) -> Json:
+        key = spec.tenant, spec.name
+        before = self.serving.get(key)
+        versions = [] if before is None else before["versions"]
+        number = len(versions) + 1
+        version = version_view(number, f"{100 + number}", state="live" if before is None else "starting")
+        view = service_view(spec.name, tenant=spec.tenant, versions=[version, *versions])
+        if before is not None:
+            canary = spec.canary or Canary()
+            rollout = rollout_view(number, number - 1, canary.steps, step_s=canary.step_s)
+            view |= {"state": "rolling out", "version": number - 1, "rollout": rollout}
+        self.serving[key] = view
+        return {**view, "deployed_job": version["job"], "decisions": self.decisions}
+
+    def services(self, by: Principal) -> Json:
+        return {"services": [v for v in self.serving.values() if by.role != "tenant" or v["tenant"] == by.tenant]}
+
+    def service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        return {**self._served(name, by, tenant), "decisions": self.decisions}
+
+    def rollback_service(self, name: str, by: Principal, *, tenant: str | None, to: int | None) -> Json:
+        view = self._served(name, by, tenant)
+        if to is not None and to not in [version["number"] for version in view["versions"]]:
+            raise NotFound(f"service {name} has no version {to}", field="to")
+        view |= {"state": "serving", "rollout": None, "version": to or 1}
+        return {**view, "decisions": self.decisions}
+
+    def delete_service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
+        view = self._served(name, by, tenant)
+        return {**self.serving.pop((view["tenant"], view["name"])), "decisions": self.decisions}
+
+    def scale_service(self, name: str, by: Principal, *, tenant: str | None, replicas: int | None) -> Json:
+        view = self._served(name, by, tenant)
+        view["autoscaling"] |= {"pinned": replicas is not None, "wanted": replicas or 1}
+        return {**view, "decisions": self.decisions}
+
+    def _served(self, name: str, by: Principal, tenant: str | None) -> Json:
+        found = [v for v in self.services(by)["services"] if v["name"] == name and tenant in (None, v["tenant"])]
+        if not found:
+            raise NotFound(f"there is no service {name}", field="name")
+        if len(found) > 1:
+            raise Conflict(f"several tenants have a service {name}: say whose")
+        return found[0]
+
+    def scale(self, job_id: str, by: Principal, *, replicas: int | None) -> Json:
         view = self._view(job_id, by)
+        view["pinned"] = replicas is not None
+        if replicas is None:
+            return view
         if view["kind"] != "inference":
             raise Conflict(
                 f"job {view['id']} is of kind {view['kind']}: only an inference service has replicas to scale"
@@ -609,6 +670,7 @@ class FakeControl:
             "nodes": {"ready": 1, "draining": 0, "drained": 0, "down": 0},
             "devices": {"real": {"total": 8, "used_milli": 2_500}, "simulated": {"total": 0, "used_milli": 0}},
             "dispatch": Tallies().figures(),
+            "services": dict(SERVICE_COUNTS),
             "writes": {of: asdict(WriteFigures()) for of in ("commits", "submissions")},
             "fragmentation": FRAGMENTATION,
             "store": "sqlite:///store.db",

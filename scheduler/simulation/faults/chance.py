@@ -16,25 +16,30 @@ from scheduler.simulation.faults.story import (
     CrashAgent,
     CrashLauncher,
     CutOff,
+    Deploy,
     Direction,
     DrainNode,
     FailWrites,
     FreezeService,
+    GoBack,
     JumpClock,
     KillNode,
     KillService,
     Nonsense,
+    Quiet,
     RefuseWrites,
     RepeatExit,
     Scale,
     Serve,
     Setup,
+    SilenceGateway,
     Step,
     Story,
     Submit,
     SubmitNonsense,
     Tamper,
     Tampering,
+    Undeploy,
     Weather,
     What,
 )
@@ -212,7 +217,7 @@ def _repeat_exit(rng: random.Random, setup: Setup) -> What:
     return RepeatExit(rng.choice((1, 2, 5)), rng.choice((0.0, 1.0, 30.0)))
 
 
-FAULTS: Mapping[str, Trouble] = {
+FAULTS: dict[str, Trouble] = {
     "kill_service": _kill_service,
     "freeze_service": _freeze_service,
     "refuse_writes": _refuse_writes,
@@ -227,5 +232,30 @@ FAULTS: Mapping[str, Trouble] = {
     "break_device": _break_device,
     "repeat_exit": _repeat_exit,
 }
+_TROUBLE_BY_DEFAULT = tuple(FAULTS)
+
+
+def _deploy(rng: random.Random, setup: Setup) -> What:
+    low = rng.choice((0, 1, 1, 2))
+    return Deploy(
+        rng.randrange(2),
+        errors_milli=rng.choice((0, 0, 300)),
+        replicas=low,
+        replicas_max=low + rng.choice((1, 2)),
+        steps=rng.choice(((100,), (50, 100), (10, 50, 100))),
+        step_s=rng.choice((1.0, 5.0, 20.0)),
+    )
+
+
+# Services with versions, for stories that ask for them: `--rate deploy=4 --rate kill_service=3`.
+FAULTS |= {
+    "deploy": _deploy,
+    "go_back": lambda rng, _: GoBack(rng.randrange(2)),
+    "undeploy": lambda rng, _: Undeploy(rng.randrange(2)),
+    "quiet": lambda rng, _: Quiet(rng.randrange(2), rng.choice((10.0, 60.0))),
+    "silence_gateway": lambda rng, _: SilenceGateway(rng.choice((5.0, 30.0))),
+}
 _TWICE_AS_OFTEN = ("kill_service", "cut_off")
-_TROUBLE = tuple(trouble for name, trouble in FAULTS.items() for _ in range(1 + (name in _TWICE_AS_OFTEN)))
+_TROUBLE = tuple(
+    trouble for name in _TROUBLE_BY_DEFAULT for trouble in (FAULTS[name],) for _ in range(1 + (name in _TWICE_AS_OFTEN))
+)

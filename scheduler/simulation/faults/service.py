@@ -10,11 +10,12 @@ from node_agent.messages import Command
 from scheduler.core.decisions import Policy
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError, Unavailable
-from scheduler.ports import Change, EngineEvent, Route
+from scheduler.ports import Change, EngineEvent, Route, ServiceLoad
 from scheduler.service.control import Service
 from scheduler.service.planning import REPLAN_EVERY_S
 from scheduler.service.state import ServiceState
 from scheduler.simulation.faults.engine import VirtualEngine
+from scheduler.simulation.faults.gateway import VirtualGateway
 from scheduler.simulation.faults.machine import Machine
 from scheduler.simulation.faults.network import Network
 from scheduler.simulation.faults.timeline import Appointment, Timeline
@@ -75,13 +76,15 @@ class _Clock:
 
 
 class _Gateway:
-    """Nobody sends requests to the simulated services; a table of routes is a place where the service may be killed."""
+    """A table of routes on its way to the gateway, if there is one: a place where the service may be killed."""
 
-    def __init__(self, point: Callable[[str], None]) -> None:
+    def __init__(self, point: Callable[[str], None], gateway: VirtualGateway) -> None:
         self._point = point
+        self._gateway = gateway
 
     def publish(self, routes: Sequence[Route], *, epoch: int) -> None:
         self._point("publish routes")
+        self._gateway.take(routes, epoch)
 
 
 class ServiceProcess:
@@ -93,6 +96,7 @@ class ServiceProcess:
         network: Network,
         machines: Mapping[str, Machine],
         disk: Disk,
+        gateway: VirtualGateway,
         *,
         wall_s: float,
         policy: Policy,
@@ -124,7 +128,7 @@ class ServiceProcess:
         self.service = Service(
             _Store(disk, self._point),
             self.engine,
-            _Gateway(self._point),
+            _Gateway(self._point, gateway),
             self.clock,
             policy=policy,
             priority_classes=priority_classes,
@@ -146,6 +150,11 @@ class ServiceProcess:
     def _hear(self, event: EngineEvent) -> None:
         self._heard(event)
         self._wake(HANDS_IN_S)
+
+    def hear_loads(self, gateway: str, loads: Sequence[ServiceLoad]) -> None:
+        if not self.frozen and not self.dead:
+            self.service.take_loads(gateway, loads)
+            self._wake(HANDS_IN_S)
 
     def hear_again(self, event: EngineEvent) -> None:
         """As if it had come a second time."""

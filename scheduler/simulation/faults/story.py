@@ -57,6 +57,38 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class Deploy:
+    """The next version of service `svc-NUMBER`: so much of its answers are errors, and it takes over in such steps."""
+
+    number: int
+    errors_milli: int = 0
+    replicas: int = 1
+    replicas_max: int = 2
+    steps: tuple[int, ...] = (50, 100)
+    step_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class GoBack:
+    """That service, to the version before."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undeploy:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Nobody asks that service for so long."""
+
+    number: int
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitNonsense:
     kind: Nonsense
 
@@ -185,6 +217,13 @@ class BreakDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class SilenceGateway:
+    """It serves on, and what it reports does not arrive."""
+
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RepeatExit:
     """The service hears of the newest ends again, `later_s` later, as if for the first time."""
 
@@ -212,6 +251,11 @@ What = (
     | JumpClock
     | BreakDevice
     | RepeatExit
+    | Deploy
+    | GoBack
+    | Undeploy
+    | Quiet
+    | SilenceGateway
 )
 
 

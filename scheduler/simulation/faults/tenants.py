@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from scheduler.core.demand import Demand
-from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
+from scheduler.core.jobs import Autoscale, Canary, Checkpoint, JobKind, JobSpec
 from scheduler.errors import SuanliError
 from scheduler.ports import Json, Principal
 from scheduler.service.control import Service
 from scheduler.simulation.faults.story import (
     Cancel,
+    Deploy,
+    GoBack,
     Nonsense,
     Scale,
     Serve,
     Step,
     Submit,
     SubmitNonsense,
+    Undeploy,
 )
 from scheduler.simulation.faults.truth import Truth, Violation
 from scheduler.simulation.faults.verdict import Expectations
@@ -33,6 +37,8 @@ class Tenants:
     def __init__(self, devices: Sequence[int]) -> None:
         self._devices = devices
         self.expected = Expectations()
+        self.errors_milli: dict[str, int] = {}
+        """By job of a deployed version."""
 
     def program_of(self, name: str) -> Submit | Serve:
         return self.expected.what[name]
@@ -50,8 +56,28 @@ class Tenants:
             case Scale(back=back, replicas=replicas):
                 if (job_id := _newest(truth, back)) is not None:
                     _refusable(lambda: service.scale(job_id, OPERATOR, replicas=replicas))
+            case Deploy():
+                self._deploy(service, what, truth)
+            case GoBack(number=number):
+                _refusable(lambda: service.rollback_service(f"svc-{number}", OPERATOR, tenant=None, to=None))
+            case Undeploy(number=number):
+                _refusable(lambda: service.delete_service(f"svc-{number}", OPERATOR, tenant=None))
             case _:
                 raise AssertionError(f"nobody asks for {what}")
+
+    def _deploy(self, service: Service, what: Deploy, truth: Truth) -> None:
+        name = f"svc-{what.number}"
+        program = self.expected.what.setdefault(name, Serve(what.replicas, what.replicas_max, share_milli=250))
+        assert isinstance(program, Serve), name
+        spec = replace(
+            serve_spec(name, replace(program, replicas=what.replicas, replicas_max=what.replicas_max)),
+            autoscale=Autoscale(idle_s=20.0, down_after_s=20.0),
+            canary=Canary(what.steps, what.step_s, 20, 60.0),
+        )
+        answer = _refusable(lambda: service.deploy_service(spec, OPERATOR))
+        if answer is not None:
+            truth.acknowledged[answer["deployed_job"]] = None
+            self.errors_milli[answer["deployed_job"]] = what.errors_milli
 
     def _submit(self, service: Service, number: int, what: Submit | Serve, truth: Truth) -> None:
         name = f"job-{number}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from scheduler.core.jobs import Cancelled, EndCause, Failed, Job, Succeeded
 from scheduler.core.usage_records import UsageRecord
+from scheduler.service import deployments
 from scheduler.service.dispatch import is_service
 from scheduler.service.state import ServiceState
 from scheduler.simulation.faults.story import Serve, Submit
@@ -43,7 +44,7 @@ def _check_job(job: Job, kept: Kept, truth: Truth, expected: Expectations, failu
         case Succeeded():
             _check_success(job, truth)
         case Cancelled():
-            if job.id not in expected.cancelled:
+            if job.id not in expected.cancelled and not (job.spec.deployed and job.state.by == deployments.BY):
                 raise Violation("ends_rightly", f"job {job.id} was cancelled, and nobody asked for that")
         case Failed(cause=cause, detail=detail):
             if not _may_fail(job, cause, kept, what, failures + expected.killed_by_device.get(job.id, 0)):
@@ -147,6 +148,11 @@ def check_nothing_left(state: ServiceState) -> None:
         "limits": state.limits,
         "dependents": state.dependents,
         "unseen ends": state.unseen_ends,
+        "floors": state.floors,
+        "making room": state.making_room,
+        "loads": state.loads.seen,
+        "routes": state.routes,
+        "rollouts": state.rollouts,
         "strays": {node: keys for node, keys in state.strays.items() if keys},
     }
     for name, left in named.items():

@@ -22,6 +22,7 @@ from scheduler.errors import SuanliError
 from scheduler.ports import Change, EngineEvent, NodeDown, NodeUp, RunEvent
 from scheduler.service import views
 from scheduler.service.dispatch import is_service
+from scheduler.simulation.faults.gateway import REPORT_S, VirtualGateway
 from scheduler.simulation.faults.machine import Machine
 from scheduler.simulation.faults.network import Network
 from scheduler.simulation.faults.programs import SharedFiles
@@ -32,21 +33,26 @@ from scheduler.simulation.faults.story import (
     CrashAgent,
     CrashLauncher,
     CutOff,
+    Deploy,
     DrainNode,
     FailWrites,
     FreezeService,
+    GoBack,
     JumpClock,
     KillNode,
     KillService,
+    Quiet,
     RefuseWrites,
     RepeatExit,
     Scale,
     Serve,
+    SilenceGateway,
     Step,
     Story,
     Submit,
     SubmitNonsense,
     Tamper,
+    Undeploy,
     Weather,
     told,
 )
@@ -106,6 +112,8 @@ class World:
             name: Machine(self.timeline, name, devices, setup.lease_s, self.files, self.tenants.program_of, self.truth)
             for name, devices in zip(setup.nodes, setup.devices, strict=True)
         }
+        self.gateway = VirtualGateway()
+        self.gateway.errors_milli = self.tenants.errors_milli
         self.service: ServiceProcess | None = None
         self._frozen: list[ServiceProcess] = []
         self._head_offset_s = 0.0
@@ -140,6 +148,8 @@ class World:
         for step in self.story.steps:
             self.timeline.at(STORY_S + step.at_s, lambda step=step: self._do(step))  # type: ignore[misc]
         self.timeline.after(LOOK_EVERY_S, self._look_around)
+        if any(isinstance(step.what, Deploy) for step in self.story.steps):
+            self.timeline.after(REPORT_S, self._requests)
         over_s = STORY_S + self.story.setup.faults_until_s
         self.timeline.run(over_s, self._after_each)
         self._mend()
@@ -193,6 +203,7 @@ class World:
             self.network,
             self.machines,
             self.disk,
+            self.gateway,
             wall_s=self.timeline.now_s + self._head_offset_s,
             policy=self._policy,
             priority_classes=PRIORITY_CLASSES,
@@ -252,8 +263,14 @@ class World:
         what = step.what
         self._say(f"STEP {step.number}: {told(what)}")
         match what:
-            case Submit() | Serve() | SubmitNonsense() | Cancel() | Scale():
+            case Submit() | Serve() | SubmitNonsense() | Cancel() | Scale() | Deploy() | GoBack() | Undeploy():
                 self._with_service(lambda service: self.tenants.ask(service.service, step, self.truth))
+            case Quiet(number=number, for_s=for_s):
+                self.gateway.asleep.add(f"svc-{number}")
+                self.timeline.after(for_s, lambda: self.gateway.asleep.discard(f"svc-{number}"))
+            case SilenceGateway(for_s=for_s):
+                self.gateway.silent = True
+                self.timeline.after(for_s, self._gateway_speaks)
             case DrainNode(node=node, for_s=for_s):
                 self._with_service(lambda service: self.tenants.drain(service.service, node))
                 self.timeline.after(
@@ -296,6 +313,20 @@ class World:
                 self.timeline.after(later_s, lambda: self._repeat(again))
             case _:
                 assert_never(what)
+
+    def _gateway_speaks(self) -> None:
+        self.gateway.silent = False
+
+    def _requests(self) -> None:
+        """What came of a second of requests to deployed services, by the table that the gateway has."""
+        self.timeline.after(REPORT_S, self._requests)
+        service = self.service
+        if service is None or service.frozen or service.in_doubt():
+            return
+        if self.gateway.epoch == service.state.epoch:
+            self.gateway.check(service.state)
+        if not self.gateway.silent:
+            service.hear_loads("gateway", self.gateway.loads(self.timeline.now_s))
 
     def _freeze(self, what: FreezeService) -> None:
         service = self.service

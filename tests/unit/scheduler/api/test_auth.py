@@ -13,6 +13,7 @@ CALLERS = ("nobody", "stranger", "viewer", "tenant", "other", "operator")
 
 # What each caller gets. "other" is a tenant that does not own job 1.
 NIGHTLY = {"job": {"name": "nightly", "schedule": "0 2 * * *"}}
+SERVICE = {"job": {"name": "nightly"}}
 NIGHT = {"name": "night", "nodes": ["edge-0"], "start_s": 1e9, "end_s": 2e9, "reason": "bench"}
 
 TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
@@ -35,6 +36,12 @@ TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("POST", "/v1/schedules/nightly/pause", {"reason": "r"}, (401, 401, 403, 200, 200, 200)),
     ("POST", "/v1/schedules/nightly/resume", None, (401, 401, 403, 200, 200, 200)),
     ("DELETE", "/v1/schedules/nightly", None, (401, 401, 403, 200, 200, 200)),
+    ("POST", "/v1/services", SERVICE, (401, 401, 403, 201, 201, 201)),
+    ("GET", "/v1/services", None, (401, 401, 200, 200, 200, 200)),
+    ("GET", "/v1/services/nightly", None, (401, 401, 404, 200, 200, 200)),
+    ("POST", "/v1/services/nightly/rollback", {}, (401, 401, 403, 200, 200, 200)),
+    ("POST", "/v1/services/nightly/scale", {"replicas": None}, (401, 401, 403, 200, 200, 200)),
+    ("DELETE", "/v1/services/nightly", None, (401, 401, 403, 200, 200, 200)),
     ("GET", "/v1/reservations", None, (401, 401, 200, 200, 200, 200)),
     ("GET", "/v1/tenants", None, (401, 401, 200, 200, 200, 200)),
     ("POST", "/v1/reservations", NIGHT, (401, 401, 403, 403, 403, 201)),

@@ -185,6 +185,12 @@ BAD: list[tuple[str, str, str, list[str]]] = [
         "unix_user: 'a b'\n    title_en: H",
         ["tenants.hospital.unix_user: expected a Unix"],
     ),
+    (
+        "tenants",
+        "title_en: Hospital",
+        "requests_per_s: 0\n    title_en: H",
+        ["tenants.hospital.requests_per_s: expected requests a second: a number"],
+    ),
     ("tenants", "hospital:", "Hospital:", ["tenants.Hospital: expected a name: lower-case letters"]),
     ("tenants", "hospital:", "film-studio:", ["tenants.film-studio: is given twice (first on line"]),
     (

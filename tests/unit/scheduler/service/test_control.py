@@ -20,7 +20,7 @@ VIEW_FIELDS = {
     *("id", "seq", "name", "tenant", "kind", "priority_class", "state", "reason", "est_start_s", "submitted_s"),
     *("started_s", "ended_s", "attempt", "failures", "workers_min", "workers_max", "demand", "workers", "simulated"),
     *("resume_from", "cause", "detail", "array_index", "array_limit", "after", "after_any", "time_limit_s"),
-    *("deadline_s", "constraints", "reservation", "preemptions", "workers_wanted", "held"),
+    *("deadline_s", "constraints", "reservation", "preemptions", "workers_wanted", "pinned", "version", "held"),
 }
 
 

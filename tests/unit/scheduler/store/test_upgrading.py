@@ -101,6 +101,7 @@ def test_what_version_3_had_is_still_in_it_and_its_jobs_can_be_held(tmp_path: Pa
         assert (store.drains(), len(store.usage_records("1"))) == ([Drain("n2", "fan", "wang", 3.0)], 1)
         store.commit([Change(replace(task, held=hold), "held", 5.0)])
         assert store.schedules() == []
+        assert (store.deployed(), runs.pinned) == ([], False)
         store.set_schedule(Schedule("studio", "nightly", runs.spec, "li", False, 1.0, 9.0))
     with opened(path) as store:
         assert [schedule.spec for schedule in store.schedules()] == [runs.spec]
