@@ -21,7 +21,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from node_agent.execution import rendezvous
 from node_agent.launcher.ports import Say
 from node_agent.launcher.records import LaunchOrder
 
@@ -33,6 +32,14 @@ MARK = "SUANLI_RESULT_FILE"
 INSTANCE = "SUANLI_INSTANCE"  # by which `suanli down` knows what belongs to its instance
 KINDS = 2  # of environments, the last ones that served
 BEGIN_AFTER_S = 1.5  # a start that follows at once should not have to share its core
+# execution.rendezvous.NAMES, which the launcher does not load; a test holds them together.
+MEETING = frozenset(
+    (
+        *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
+        *("ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+        *("PET_NNODES", "PET_NODE_RANK", "PET_NPROC_PER_NODE", "PET_MASTER_ADDR", "PET_MASTER_PORT", "PET_RDZV_ID"),
+    )
+)
 TAKE_UP_S = 0.25
 RETRY_AFTER_S = 60.0
 UNUSED_FOR_S = 1800.0  # then it has been kept in vain
@@ -59,7 +66,7 @@ def _of_one_run(name: str) -> bool:
     """What tells runs from one another is read when a device is opened or a group formed, not at an import."""
     if name == INSTANCE:
         return False
-    return name in rendezvous.NAMES or name.startswith(("SUANLI_", "CUDA_MPS_")) or name.endswith("_VISIBLE_DEVICES")
+    return name in MEETING or name.startswith(("SUANLI_", "CUDA_MPS_")) or name.endswith("_VISIBLE_DEVICES")
 
 
 @dataclass(slots=True)

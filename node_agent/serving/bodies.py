@@ -121,7 +121,8 @@ def write_json(value: object) -> bytes:
     """Raises BadOutputs."""
     if _quick is not None:
         try:
-            text: bytes = _quick.dumps(value, default=_plain, option=_quick.OPT_SERIALIZE_NUMPY)
+            as_json_does = _quick.OPT_PASSTHROUGH_DATACLASS | _quick.OPT_PASSTHROUGH_DATETIME
+            text: bytes = _quick.dumps(value, default=_plain, option=_quick.OPT_SERIALIZE_NUMPY | as_json_does)
             if b"null" not in text:  # as which it writes what is no number, and json refuses
                 return text
         except TypeError:

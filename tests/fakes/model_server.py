@@ -82,12 +82,12 @@ class ModelServer:
     def predict(self, *inputs: object) -> Answer:
         return self.ask(body=json.dumps({"inputs": inputs}).encode())
 
-    def wait(self, what: str, count: int) -> None:
-        """Until the replica's own count has come so far."""
+    def wait_busy(self) -> None:
+        """Until the model is at a turn."""
         deadline_s = time.monotonic() + 15
-        while self.get("/-/stats").json[what] < count:
-            assert time.monotonic() < deadline_s, self.get("/-/stats").body
-            time.sleep(0.01)
+        while not self.get("/-/health").json["busy_s"]:
+            assert time.monotonic() < deadline_s, "the model has nothing to do"
+            time.sleep(0.005)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from node_agent.execution import rendezvous
 from node_agent.launcher.procfs import has_in_environment
-from node_agent.launcher.warm_pool import Kind
+from node_agent.launcher.warm_pool import MEETING, Kind
 from node_agent.serving.warm import heavy_imports
 from tests.fakes.launcher_rig import ROOT, LauncherRig
 from tests.fakes.processes import eventually, lives
@@ -152,6 +153,10 @@ def test_the_end_of_a_run_does_not_sweep_the_pool_away(pool: Pool) -> None:
     pool.rig.launch("short2", "true")
     pool.rig.ended("short2")
     assert lives(warm)
+
+
+def test_what_tells_the_workers_of_a_job_apart_tells_no_kinds_apart() -> None:
+    assert rendezvous.NAMES == MEETING
 
 
 def test_which_orders_are_of_a_kind(rig: LauncherRig) -> None:

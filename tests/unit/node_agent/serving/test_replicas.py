@@ -191,7 +191,7 @@ def test_while_the_model_hangs_health_answers_then_its_callers_are_told_and_the_
         for _ in range(30):  # so quick that its thread has the sockets
             assert one.predict(1).status == 200
         hung = pool.submit(one.predict, "hang")
-        one.wait("requests", 31)
+        one.wait_busy()
         health = one.get("/-/health")
         assert health.status == 200
         assert one.get("/-/ready").status == 200
@@ -221,9 +221,8 @@ def test_a_model_that_exits_takes_its_replica_along_without_an_answer(tmp_path: 
 
 def test_what_waits_past_its_deadline_is_not_computed(replica: ModelServer) -> None:
     with ThreadPoolExecutor(2) as pool:
-        before = replica.get("/-/stats").json["requests"]
         slow = pool.submit(replica.predict, "slow")
-        replica.wait("requests", before + 2)
+        replica.wait_busy()
         answer = replica.ask(body=b'{"inputs": [1]}', headers={"X-Suanli-Timeout-Ms": "20"})
         assert (answer.status, "deadline passed" in answer.json["error"]["message"]) == (504, True)
         assert slow.result().status == 200
@@ -308,7 +307,7 @@ def test_a_caller_that_asks_whether_it_may_go_on_is_told(replica: ModelServer) -
 def test_a_stopping_replica_lets_streams_and_calls_end(tmp_path: Path) -> None:
     with serving(tmp_path, MODEL, NOTES=str(tmp_path / "notes")) as one, ThreadPoolExecutor(2) as pool:
         slow = pool.submit(one.predict, "slow")
-        one.wait("requests", 2)
+        one.wait_busy()
         connection = one.connection()
         assert one.ask("/-/ready", method="GET", over=connection).status == 200
         one.process.send_signal(signal.SIGTERM)
