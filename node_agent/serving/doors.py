@@ -78,7 +78,7 @@ class Doors:
             except bodies.BadBody as error:
                 raise Refused(400, str(error)) from error
         form = bodies.JSON if b"application/json" in request.accept and not model.takes_bytes else parsed.form
-        call = Call(connection, parsed.inputs, form, time.monotonic(), request.deadline_s)
+        call = Call(connection, parsed.inputs, form, time.monotonic(), request.deadline_s, request.priority)
         if not parsed.inputs:
             return answer_of(model, call, Answered([]))
         self._line.add_call(call)

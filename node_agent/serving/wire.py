@@ -80,6 +80,7 @@ class HttpRequest:
         "length",
         "method",
         "path",
+        "priority",
         "refused",
         "secret",
         "size",
@@ -95,6 +96,7 @@ class HttpRequest:
         self.accept = b""
         self.length: int | None = None
         self.deadline_s: float | None = None
+        self.priority = 0
         self.expects = False
         self.keep_alive = True
         self.chunks: list[bytes] = []
@@ -208,6 +210,9 @@ class Connection:
                 request.accept = value
             case b"expect":
                 request.expects = value.lower() == b"100-continue"
+            case b"x-suanli-priority":
+                if value.isdigit() and len(value) <= 12:
+                    request.priority = int(value)
             case b"x-suanli-timeout-ms":
                 if value.isdigit() and len(value) < 12:
                     request.deadline_s = time.monotonic() + int(value) / 1e3

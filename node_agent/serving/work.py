@@ -25,13 +25,15 @@ class Caller(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One request of predict: its inputs, in as many pieces as batches need. `deadline_s` by time.monotonic()."""
+    """One request of predict: its inputs, in as many pieces as batches need. `deadline_s` by time.monotonic();
+    `priority` as the gateway says it, higher first."""
 
     caller: Caller
     inputs: list[object]
     form: str
     since_s: float
     deadline_s: float | None = None
+    priority: int = 0
     outputs: list[list[object]] = field(default_factory=list)
     missing: int = 0
     failed: str | None = None
@@ -104,7 +106,11 @@ class Line:
             raise Refused(503, "too many requests wait for this replica")
         call.missing = len(pieces)
         call.outputs = [[]] * len(pieces)
+        behind: list[Piece] = []
+        while self._pieces and self._pieces[-1].call.priority < call.priority:
+            behind.append(self._pieces.pop())
         self._pieces.extend(Piece(call, index, inputs) for index, inputs in enumerate(pieces))
+        self._pieces.extend(reversed(behind))
         self.inputs += len(call.inputs)
 
     def add_task(self, task: Task) -> None:

@@ -100,3 +100,20 @@ def test_so_many_streams_at_once_and_no_more() -> None:
     waiting.streams.extend(Stream(Caller(), iter([]), lambda: True) for _ in range(MAX_STREAMS))
     with pytest.raises(Refused):
         waiting.add_task(Task(Caller(), dict, stream=True))
+
+
+def test_the_more_urgent_call_comes_first_and_equals_in_their_order() -> None:
+    """The gateway lets a few requests of a lower class stand here: an urgent one is not to wait for two batches."""
+    waiting = line(most=2)
+    for number, priority in enumerate((1, 1, 5, 1, 5, 3)):
+        waiting.add_call(Call(Caller(), [number], "json", 0.0, priority=priority))
+    order = [inputs_of(waiting.take(0.0)[0]) for _ in range(3)]
+    assert order == [[[2], [4]], [[5], [0]], [[1], [3]]]
+    assert waiting.inputs == 0
+
+
+def test_a_call_in_pieces_stays_together() -> None:
+    waiting = line(most=2)
+    waiting.add_call(Call(Caller(), [1, 2, 3], "json", 0.0, priority=1))
+    waiting.add_call(Call(Caller(), [4, 5, 6], "json", 0.0, priority=2))
+    assert [inputs_of(waiting.take(0.0)[0]) for _ in range(4)] == [[[4, 5]], [[6]], [[1, 2]], [[3]]]
