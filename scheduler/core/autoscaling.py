@@ -151,7 +151,7 @@ class Decision:
     @property
     def text(self) -> str:
         service = "" if self.service_s is None else f", {self.service_s * 1000:.3g} ms each"
-        seen = f"{self.rate_per_s:.3g} requests/s over {self.window_s:g} s{service}"
+        seen = f"{self.rate_per_s:,.4g} requests/s over {self.window_s:g} s{service}"
         waits = f", {self.waiting} waiting" if self.waiting else ""
         said = {
             "wake": "a request came and there was no replica",

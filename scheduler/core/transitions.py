@@ -221,6 +221,11 @@ def count_failure(job: Job) -> Job:
     return replace(job, failures=job.failures + 1)
 
 
+def forgive_failures(job: Job) -> Job:
+    """A replica of it served for a while: what failed before is no crash loop any more."""
+    return replace(job, failures=0)
+
+
 def requeue(
     job: Job, reason: Reason, now_s: float, *, not_before_s: float = 0.0, resume_from: str | None = None
 ) -> Job:

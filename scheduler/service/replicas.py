@@ -12,7 +12,7 @@ from dataclasses import replace
 from scheduler.core import transitions
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
-from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerRun
+from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerPhase, WorkerRun
 from scheduler.service import dispatch, draining, evicting, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
@@ -27,11 +27,26 @@ from scheduler.service.places import places_detail
 from scheduler.service.state import Asked, ServiceState, pending_job, replica_name, serves, workers_of
 from scheduler.service.timers import Timer
 
+# A replica that ends after so long is no part of a crash loop.
+SERVED_WELL_S = 60.0
+
 
 def replica_ended(
-    state: ServiceState, out: Outcome, job: Job, run: WorkerRun, cause: EndCause, sentence: str, now_s: float
+    state: ServiceState,
+    out: Outcome,
+    job: Job,
+    run: WorkerRun,
+    cause: EndCause,
+    sentence: str,
+    now_s: float,
+    *,
+    served: bool = False,
 ) -> None:
-    """`job` has the replica as EXITED already and is not yet committed so."""
+    """`job` has the replica as EXITED already and is not yet committed so. `served`: it answered before it ended.
+
+    `retries` are for a service that does not come up. One that answered, or that others of it answer for, is started
+    again as often as it takes, later and later until one has served for a while.
+    """
     worker = run.placement.worker
     replaced = scaling.replacement(job, worker) is not None
     if (job.id, worker) in state.leaving or replaced or scaling.too_many(state, job) > 0:
@@ -53,17 +68,23 @@ def replica_ended(
             stop(state, out, job, cause, by=f"worker {worker}", detail=detail, now_s=now_s)
             return
         wait_s = back_off_s(ends.in_a_row)
-    elif job.failures >= job.spec.retries:
+    elif not (served or _others_answer(job, worker)) and job.failures >= job.spec.retries:
         state.keep(job, now_s)
         stop(state, out, job, cause, by=f"worker {worker}", detail=sentence, now_s=now_s)
         return
     else:
         state.unseen_ends.pop(name, None)
+        if served and run.start_heard_s is not None and now_s - run.start_heard_s >= SERVED_WELL_S:
+            job = transitions.forgive_failures(job)
         job = transitions.count_failure(job)
         wait_s = back_off_s(job.failures)
     facts = {"worker": worker, "attempt": run.attempt, "cause": cause.value, "detail": sentence}
     state.put(out, job, "replica_ended", now_s, {**facts, "restart_s": now_s + wait_s})
     ask_restart(state, job.id, worker, now_s + wait_s)
+
+
+def _others_answer(job: Job, worker: int) -> bool:
+    return any(run.phase is WorkerPhase.READY and run.placement.worker != worker for run in workers_of(job))
 
 
 def ask_restart(state: ServiceState, job_id: str, worker: int, due_s: float) -> None:

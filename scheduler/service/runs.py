@@ -193,6 +193,7 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
     if run.phase is WorkerPhase.EXITED:
         _saved_late(state, out, said, now_s)
         return
+    served = run.phase is WorkerPhase.READY
     job = transitions.worker_exited(job, key.worker, exit_code_of(said))
     if said.checkpoint_dir is not None:
         job = replace(job, resume_from=said.checkpoint_dir)
@@ -203,7 +204,7 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
     if serves(job):
         if said.asked == EndCause.DRAINED.value:
             cause = EndCause.DRAINED
-        replicas.replica_ended(state, out, job, run, cause, sentence, now_s)
+        replicas.replica_ended(state, out, job, run, cause, sentence, now_s, served=served)
     else:
         if (said.asked is None and cause is EndCause.SUCCEEDED) or _failed_in_time(job, said, cause):
             state.own_ends[key] = (cause, sentence)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from node_agent.messages import Prepare, Stop
 from scheduler.core.jobs import EndCause, Failed
 from scheduler.service.endings import MOST_UNSTARTED
+from scheduler.service.replicas import SERVED_WELL_S
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR, SECRET, World, service_spec, spec
 
@@ -62,20 +63,50 @@ def test_a_replica_that_ends_is_started_again_alone_at_its_place(world: World) -
     assert world.view(job)["failures"] == 1
 
 
-def test_back_off_of_a_replica_doubles_and_retries_run_out(world: World) -> None:
-    job = up(world, retries=2)
+def test_a_service_that_does_not_come_up_uses_up_its_retries(world: World) -> None:
+    """A model that cannot be loaded is not started again for ever."""
+    (job,) = world.submit(service_spec(workers=1, retries=2))
     for wait_s in (1.0, 2.0):
-        world.engine.exit(job, 0, worker=0)  # a service that ends, even well, has failed
+        world.engine.exit(job, 1, worker=0)
         world.run()
-        assert len(world.pass_time(wait_s - 0.5).engine.live(job)) == 1
-        assert len(world.pass_time(0.5).engine.live(job)) == 2
+        assert world.engine.live(job) == []
+        assert len(world.pass_time(wait_s).engine.live(job)) == 1
     world.engine.exit(job, 4, worker=0)
     world.run()
     state = world.job(job).state
     assert isinstance(state, Failed)
     assert state.cause is EndCause.EXIT_CODE
-    assert world.engine.live(job) == []
     assert world.gateway.tables[-1] == ()
+
+
+def test_a_replica_that_answered_comes_back_however_often_it_ends(world: World) -> None:
+    """One process that is killed must not take the others of its service with it, retries or none."""
+    job = up(world, retries=0)
+    for wait_s in (1.0, 2.0, 4.0):
+        world.engine.exit(job, 0, worker=0)  # a service that ends, even well, has failed
+        world.run()
+        assert len(world.gateway.addresses("svc")) == 1
+        assert len(world.pass_time(wait_s - 0.5).engine.live(job)) == 1
+        assert len(world.pass_time(0.5).engine.live(job)) == 2
+    world.engine.exit(job, 1, worker=0)  # it does not even come up any more, and the other answers
+    world.run()
+    assert world.words(job) == "running"
+    assert world.view(job)["failures"] == 4
+
+
+def test_back_off_begins_anew_after_a_replica_has_served_for_a_while(world: World) -> None:
+    job = up(world, retries=0)
+    for _ in range(3):
+        world.engine.exit(job, 1, worker=0)
+        world.run().pass_time(SERVED_WELL_S)
+        world.engine.ready(job, 0)
+        world.run()
+    assert world.view(job)["failures"] == 3
+    world.pass_time(SERVED_WELL_S)
+    world.engine.exit(job, 1, worker=0)
+    world.run()
+    assert world.view(job)["failures"] == 1
+    assert len(world.pass_time(1.0).engine.live(job)) == 2
 
 
 def test_a_service_of_which_nothing_ever_starts_fails_in_the_end(world: World) -> None:
