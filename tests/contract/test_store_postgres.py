@@ -261,7 +261,8 @@ def test_a_store_of_an_older_version_is_brought_up_to_date(postgres: PostgresSer
     name = postgres.database_of(url)
     postgres.sql(
         "ALTER TABLE meta DROP COLUMN writes, DROP COLUMN leader; ALTER TABLE drains DROP COLUMN deadline_s;"
-        " ALTER TABLE jobs DROP COLUMN held_json, DROP COLUMN pinned; DROP TABLE schedules; DROP TABLE services; UPDATE meta SET schema_version = 3",
+        " ALTER TABLE jobs DROP COLUMN held_json, DROP COLUMN pinned; DROP TABLE schedules, services;"
+        " UPDATE meta SET schema_version = 3",
         database=name,
     )
     store = open_store(url)
