@@ -30,6 +30,7 @@ from benchmarks.system.serving.generators import Call
 from scheduler.errors import SuanliError, Unavailable
 
 NODE = "bench"
+SITE = "dongyang-subnode"  # of both nodes: a gateway sends to another site only what its own cannot take
 UP_WITHIN_S = 120.0
 READY_WITHIN_S = 60.0
 MARK = "SUANLI_BENCH_MARK"
@@ -160,7 +161,7 @@ class Site:
         token = self.home / "secrets" / "ray_token"
         self.second_name, self.second_mark = name, uuid.uuid4().hex
         environment = environment_of(self.directory / name) | {MARK: self.second_mark}
-        argv = ["node", "join", self.ray_address, "--site", "edge-cloud", "--name", name, "--ray-token", str(token)]
+        argv = ["node", "join", self.ray_address, "--site", SITE, "--name", name, "--ray-token", str(token)]
         with open(self.directory / f"{name}.log", "wb") as output:
             self.second = subprocess.Popen(
                 suanli(*argv), env=environment, cwd=CHECKOUT, stdout=output, stderr=output, start_new_session=True
@@ -268,7 +269,7 @@ def _site_file(directory: Path) -> Path:
     told = yaml.safe_load(shipped.read_text())
     told["include"] = {key: str(shipped.parent / name) for key, name in told["include"].items()}
     told["api"]["port"] = told["gateway"]["port"] = 0
-    told["node"] |= {"name": NODE, "devices": ["cpu"]}
+    told["node"] |= {"name": NODE, "site": SITE, "devices": ["cpu"]}
     told.pop("simulated_nodes", None)
     path = directory / "site.yaml"
     path.write_text(yaml.safe_dump(told, allow_unicode=True))
