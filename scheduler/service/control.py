@@ -35,6 +35,7 @@ from scheduler.ports import (
 from scheduler.service import cancelling, fairness, machine, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.dispatch import RunSettings
+from scheduler.service.health_book import HealthSettings
 from scheduler.service.job_changes import JobChanges
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import live_ids, meant_by
@@ -89,6 +90,7 @@ class Service:
         half_life_s: float = DEFAULT_HALF_LIFE_S,
         next_time: NextTime = no_time,
         run_settings: RunSettings | None = None,
+        health: HealthSettings | None = None,
         found_at: str = "",
     ) -> None:
         self._store = store
@@ -104,6 +106,7 @@ class Service:
         self._half_life_s = half_life_s
         self._next_time = next_time
         self._run_settings = run_settings
+        self._health = health
         self._found_at = found_at
         self._loop: ServiceLoop | None = None
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
@@ -152,6 +155,7 @@ class Service:
             most_live_jobs=self._max_live_jobs,
             next_time=self._next_time,
             run_settings=self._run_settings,
+            health=self._health,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)

@@ -23,6 +23,7 @@ SAVING_CAUSES = frozenset(
         EndCause.RESIZED,
         EndCause.REQUEUED,
         EndCause.DRAINED,
+        EndCause.UNHEALTHY,
         EndCause.SITE_DOWN,
         EndCause.TIME_LIMIT,
     }

@@ -18,6 +18,7 @@ from scheduler.service import (
     draining,
     fairness,
     fencing,
+    health,
     holding,
     nodes,
     recurring,
@@ -131,6 +132,7 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
     """What follows from all events together: jobs that waited for others, the plan, the gateway's table."""
     while state.just_ended:
         _settle_dependents(state, out, state.just_ended.pop(), now_s)
+    health.settle(state, out, now_s)
     if state.superseded_by is None and not state.closing_down:
         plan_now(state, out, now_s)
     while state.just_ended:

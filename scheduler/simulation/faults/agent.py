@@ -12,6 +12,7 @@ from node_agent import attempts
 from node_agent.agent_runs import (
     AgentRuns,
     CheckRun,
+    ForgetFindings,
     ForgetRun,
     KnownRun,
     LaunchRun,
@@ -194,7 +195,7 @@ class VirtualAgent:
         for request in requests:
             self._do_one(request)
         for request in requests:
-            if not isinstance(request, RenewLaunchersLease):
+            if not isinstance(request, RenewLaunchersLease | ForgetFindings):
                 self._after_step(request.key)
 
     def _after_step(self, key: RunKey) -> None:
@@ -220,6 +221,8 @@ class VirtualAgent:
                 self._ask_launcher(lambda it: self._refusable(key, lambda: _forget(it, epoch, key)))
             case RenewLaunchersLease(epoch=epoch, lease_s=lease_s, stamp_s=stamp_s):
                 self._ask_launcher(lambda it: self._refusable(None, lambda: _renew(it, epoch, lease_s, stamp_s)))
+            case ForgetFindings():
+                pass  # its devices are never unhealthy
             case LookAtEnd():
                 self._timeline.after(LOOK_S, lambda: self._look_at_end(request))
             case _:
