@@ -6,6 +6,7 @@ the schema does not have is simply not known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -104,7 +105,7 @@ def device_facts(
 def _number(fields: Mapping[str, Measured], name: str) -> float | Missing:
     value = fields.get(name)
     if isinstance(value, Reading):
-        return value.value
+        return value.value if math.isfinite(value.value) else Missing("no number")
     return Missing("not offered" if value is None else value.reason)
 
 

@@ -129,6 +129,7 @@ def _service(
     from scheduler.schema.cron import next_after
     from scheduler.schema.policy import planner_policy
     from scheduler.service.control import Service
+    from scheduler.service.health_book import HealthSettings
 
     return Service(
         store,
@@ -138,6 +139,7 @@ def _service(
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
         run_settings=run_settings(site),
+        health=HealthSettings(site.health.budget, site.health.report_only, site.health.only_told),
         found_at=found_at,
         priority_classes={name: c.priority for name, c in site.priority_classes.items()},
         next_time=next_after,
@@ -174,7 +176,7 @@ def local_nodes(site: SiteConfig) -> LocalNodes:
     from scheduler.cli.site_nodes import own_node, simulated_nodes
     from scheduler.engine.joining import LocalNodes
 
-    return LocalNodes(real=own_node(site), simulated=simulated_nodes(site))
+    return LocalNodes(real=own_node(site), simulated=simulated_nodes(site), health=site.health.rules)
 
 
 if __name__ == "__main__":
