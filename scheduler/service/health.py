@@ -225,10 +225,14 @@ def _is_done(state: ServiceState, node: str, finding: Finding) -> bool:
 
 
 def mended(state: ServiceState, out: Outcome, node: str) -> bool:
-    """An operator says that what was found there is mended. False: nothing is found there."""
+    """An operator says that what was found there is mended. False: nothing is found there.
+
+    It holds from now on; an agent that has not heard of it says otherwise the next time that it is greeted.
+    """
     if node not in state.health.found:
         return False
     out.send(node, Mended(state.epoch, node))
+    heard(state, node, ())
     return True
 
 

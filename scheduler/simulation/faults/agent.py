@@ -26,7 +26,7 @@ from node_agent.event_numbers import NumberedEvents
 from node_agent.execution.resume_choice import newest_saved
 from node_agent.launcher.records import LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Rejected
-from node_agent.messages import NODES_FAULT, AgentHello, Command, Event, EventBatch, RunKey
+from node_agent.messages import NODES_FAULT, AgentHello, Command, Event, EventBatch, HealthChanged, RunKey
 from scheduler.simulation.faults.timeline import Appointment
 
 if TYPE_CHECKING:
@@ -131,6 +131,10 @@ class VirtualAgent:
             return
         self._polls.append((after_seq, reply))
         self._timeline.after(wait_s, reply)
+
+    def tell_health(self) -> None:
+        if not self.dead:
+            self._tell(HealthChanged(self._machine.name, self._machine.findings(), self._machine.wall_s()))
 
     def _tell(self, event: Event) -> None:
         self._events.append(event)

@@ -106,6 +106,8 @@ class World:
             name: Machine(self.timeline, name, devices, setup.lease_s, self.files, self.tenants.program_of, self.truth)
             for name, devices in zip(setup.nodes, setup.devices, strict=True)
         }
+        for machine in self.machines.values():
+            machine.tells_health = setup.tells_health
         self.service: ServiceProcess | None = None
         self._frozen: list[ServiceProcess] = []
         self._head_offset_s = 0.0
@@ -330,7 +332,7 @@ class World:
                     self.tenants.expected.killed_by_device.get(run.key.job_id, 0) + 1
                 )
         machine.break_device(what.device)
-        self.timeline.after(what.for_s, lambda: machine.broken.discard(what.device))
+        self.timeline.after(what.for_s, lambda: machine.mend_device(what.device))
 
     def _repeat(self, events: list[RunEvent]) -> None:
         service = self.service
@@ -354,7 +356,8 @@ class World:
         self._down_s = RESTART_S
         for machine in self.machines.values():
             machine.power_on()
-            machine.broken.clear()
+            for device in sorted(machine.broken):
+                machine.mend_device(device)
         if self.service is None:
             self._start_service()
 

@@ -23,5 +23,5 @@ def test_a_line_arrives_as_it_was_sent(held: object) -> None:
 
 
 def test_what_is_no_json_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match="JSON|Expecting"):
+    with pytest.raises(ValueError, match=r"JSON|Expecting"):
         _read(b"{oh\n")
