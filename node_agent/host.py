@@ -259,7 +259,7 @@ class AgentHost:
                 self._launcher.lease_s = request.lease_s
                 self._spawn(self._renew(request))
             case ForgetFindings(node=node):
-                self._health.mended(node)
+                self._spawn(self._health.mended(node))
             case LookAtEnd(key=key, record=record):
                 self._spawn(self._ended(key, record))
             case _:

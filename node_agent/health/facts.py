@@ -47,6 +47,8 @@ class DeviceFacts:
     itself holds its clocks down (heat, power brake), not a power cap that software set. `vendor_health`: 0 good,
     1 warning, 2 alarm, 3 critical. `pre_separate`: Ascend's word for "let the job end, give it nothing new".
     `mark` changes when the device is reset or its driver loaded anew. `faults` are those heard since the last round.
+    `taken` says, by the name of a field above, when its reading was taken, where that is not now: what is read rarely
+    is seen in many rounds, and counts once.
     """
 
     read_at_s: float | None = None
@@ -64,6 +66,7 @@ class DeviceFacts:
     pre_separate: bool | Missing = NOT_READ
     faults: tuple[Fault, ...] = ()
     mark: str = ""
+    taken: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,8 @@ def _step(rule: Rule, escalation: Escalation, before: Watch, sign: _Sign, mark: 
         if rule.signal is Signal.FAULT and (not bursts or at_s - seen_s >= escalation.burst_s):
             bursts.append(at_s)
         seen_s = max(seen_s, at_s)
-        if at_s > since_s and (not signs or at_s - signs[-1] >= rule.apart_s):
+        same = bool(signs) and rule.signal is not Signal.FAULT and at_s <= signs[-1]  # a reading that was seen before
+        if at_s > since_s and not same and (not signs or at_s - signs[-1] >= rule.apart_s):
             signs.append(at_s)
             counted = True
     good_s = watch.good_s
@@ -179,7 +180,26 @@ def _sign(
     if rule.signal is Signal.FAULT:
         return _fault_sign(rule, rules, device, seen, now_s)
     bad, reason = _reading_sign(rule.signal, rules.limits, device, seen, first_s, now_s, holds=holds)
-    return _Sign(bad, reason, (now_s,) if bad else ())
+    if not bad:
+        return _Sign(bad, reason)
+    facts = seen.devices.get(device)
+    taken = {} if facts is None else facts.taken
+    return _Sign(
+        bad, reason, (max((min(taken.get(each, now_s), now_s) for each in _READ[rule.signal]), default=now_s),)
+    )
+
+
+_READ: Mapping[Signal, tuple[str, ...]] = {
+    **dict.fromkeys(Signal, ()),
+    Signal.TOO_HOT: ("temperature_celsius", "memory_temperature_celsius"),
+    Signal.THROTTLED: ("throttled",),
+    Signal.REMAP_PENDING: ("row_remap_pending",),
+    Signal.REMAP_FAILED: ("row_remap_failed",),
+    **dict.fromkeys((Signal.ASKS_RESET, Signal.ASKS_REBOOT, Signal.ASKS_NO_PEERS), ("recovery",)),
+    **dict.fromkeys((Signal.ALARM, Signal.CRITICAL), ("vendor_health",)),
+    Signal.PRE_SEPARATE: ("pre_separate",),
+}
+"""The fields that it is read from. What comes of asking at all is as old as the round."""
 
 
 def _fault_sign(rule: Rule, rules: HealthRules, device: str, seen: Round, now_s: float) -> _Sign:

@@ -26,6 +26,17 @@ _RECOVERIES: Mapping[int, Recovery] = {
 }
 # What the hardware itself holds clocks down for. A cap that software set (held_by_power_cap) is normal under load.
 _HELD = ("held_by_hardware", "held_by_hardware_heat", "held_by_power_brake")
+_SOURCES: Mapping[str, tuple[str, ...]] = {
+    "temperature_celsius": ("temperature_celsius",),
+    "memory_temperature_celsius": ("memory_temperature_celsius",),
+    "throttled": _HELD,
+    "row_remap_pending": ("row_remap_pending",),
+    "row_remap_failed": ("row_remap_failed",),
+    "recovery": ("recovery_action",),
+    "vendor_health": ("vendor_health",),
+    "pre_separate": ("pre_separate",),
+}
+"""By field of DeviceFacts, the quantities that it comes from."""
 _LOST = "device lost"
 _RESET = "reset required"
 
@@ -99,6 +110,11 @@ def device_facts(
         pre_separate=_any(fields, ("pre_separate",)),
         faults=faults,
         mark=mark,
+        taken={
+            name: max(value.at_s for value in values)
+            for name, sources in _SOURCES.items()
+            if (values := [value for each in sources if isinstance(value := fields.get(each), Reading)])
+        },
     )
 
 

@@ -66,6 +66,16 @@ def test_one_noisy_reading_in_good_ones_begins_the_wait_anew() -> None:
     assert not found
 
 
+def test_one_reading_that_is_seen_in_many_rounds_counts_once() -> None:
+    """What is read every 30 s is shown in each of the rounds between."""
+    state = HealthState()
+    for now_s in range(1, 60):
+        taken = {"row_remap_pending": 1.0 if now_s < 40 else 40.0}
+        facts = DeviceFacts(read_at_s=float(now_s), row_remap_pending=True, taken=taken)
+        state, found = judge(state, Round({"d": facts}, ("d",)), float(now_s), RULES)
+        assert bool(found) == (now_s >= 40), now_s
+
+
 def test_a_reset_lifts_what_a_reset_mends_and_no_more() -> None:
     state, _ = judge(HealthState(), heard(48, 0.0, mark="1", boot="b"), 0.0, RULES)
     state, _ = judge(state, heard(64, 1.0, mark="1", boot="b"), 1.0, RULES)

@@ -41,6 +41,9 @@ def test_what_is_read_is_known() -> None:
     facts = device_facts(read(temperature_celsius=70, row_remap_pending=1, row_remap_failed=0, recovery_action=2))
     assert (facts.temperature_celsius, facts.row_remap_pending, facts.row_remap_failed) == (70, True, False)
     assert (facts.recovery, facts.read_at_s, facts.lost) == (Recovery.REBOOT, 5.0, False)
+    assert facts.taken == dict.fromkeys(
+        ("temperature_celsius", "row_remap_pending", "row_remap_failed", "recovery"), 5.0
+    )
     assert isinstance(facts.throttled, Missing)
     assert isinstance(facts.vendor_health, Missing)
 

@@ -68,7 +68,7 @@ def test_the_next_agent_knows_and_a_mended_node_is_forgiven(tmp_path: Path) -> N
     assert first.look(31.0) == ["unread"]
     second = Rounds(tmp_path)
     assert [finding.rule for finding in second.rounds.findings("n1")] == ["unread"]
-    second.rounds.mended("n1")
+    asyncio.run(second.rounds.mended("n1"))
     assert isinstance(second.told[-1], HealthChanged)
     assert second.told[-1].findings == ()
     assert Rounds(tmp_path).rounds.findings("n1") == ()
