@@ -23,6 +23,7 @@ from node_agent.messages import (
     Exited,
     Forget,
     LaunchSpec,
+    Mended,
     Prepare,
     Prepared,
     Refused,
@@ -92,7 +93,14 @@ class LookAtEnd:
     record: RunRecord
 
 
-Request = CheckRun | LaunchRun | SignalRun | ForgetRun | RenewLaunchersLease | LookAtEnd
+@dataclass(frozen=True, slots=True)
+class ForgetFindings:
+    """Of a node: an operator says that they are mended."""
+
+    node: str
+
+
+Request = CheckRun | LaunchRun | SignalRun | ForgetRun | RenewLaunchersLease | LookAtEnd | ForgetFindings
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,7 @@ class AgentRuns:
         stale = [command for command in commands if command.epoch < self.epoch]
         if stale:  # a service that was replaced, whatever session it believes in
             for command in stale:
-                self._tell(Refused(None if isinstance(command, RenewLease) else command.key, self.epoch))
+                self._tell(Refused(None if isinstance(command, RenewLease | Mended) else command.key, self.epoch))
             return []
         if session != self.session or number <= self.heard:
             return []
@@ -170,13 +178,15 @@ class AgentRuns:
 
     def _obey(self, command: Command, now_s: float) -> list[Request]:
         if command.epoch < self.epoch:
-            self._tell(Refused(None if isinstance(command, RenewLease) else command.key, self.epoch))
+            self._tell(Refused(None if isinstance(command, RenewLease | Mended) else command.key, self.epoch))
             return []
         self.epoch = command.epoch
         match command:
             case RenewLease(stamp_s=stamp_s):
                 assert stamp_s is not None, "whoever sends a renewal says by which reading of this node's clock"
                 return [RenewLaunchersLease(command.epoch, command.lease_s, stamp_s)]
+            case Mended(node=node):
+                return [ForgetFindings(node)]
             case Prepare() | Release() | Stop() | Forget():
                 return self.feed(command.key, command, now_s)
             case _:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from node_agent.health import HealthRules
 from node_agent.nodes import NodeConfig
 
 STATE_VARIABLE = "SUANLI_NODE_STATE"
@@ -25,6 +26,7 @@ class AgentConfig:
     state_dir: Path | str
     runtime_dir: Path | str
     lease_s: float = 60.0
+    health: HealthRules = field(default_factory=HealthRules)
 
 
 def with_directories(config: AgentConfig, environ: Mapping[str, str]) -> AgentConfig:

@@ -24,6 +24,7 @@ from node_agent import attempts
 from node_agent.agent_runs import (
     AgentRuns,
     CheckRun,
+    ForgetFindings,
     ForgetRun,
     KnownRun,
     LaunchRun,
@@ -42,6 +43,7 @@ from node_agent.execution.accounts import why_single_user
 from node_agent.execution.logs import PASSABLE, paths_of, read_chunk, run_paths
 from node_agent.execution.order import RunContext, key_from_text, key_text
 from node_agent.execution.slow_files import SlowFiles
+from node_agent.health_rounds import HealthRounds
 from node_agent.housekeeping import Housekeeping
 from node_agent.lane import LaneServer
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
@@ -105,6 +107,8 @@ class AgentHost:
         self._watch = RunWatch(self._state_dir, self._runs.states, self._context_of, self._feed, self._end_run)
         self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
         self._tidying: asyncio.Task[None] | None = None
+        self._health = HealthRounds(self._nodes, self._state_dir, config.health, self._log.append)
+        self._checking: asyncio.Task[None] | None = None
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -120,6 +124,9 @@ class AgentHost:
             await self._lane.open(self._config.nodes[0].address)
             self._tidying = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
             self._tidying.add_done_callback(tell_failure)
+            await asyncio.to_thread(self._health.remember)
+            self._checking = asyncio.create_task(self._health.run(), name="health")
+            self._checking.add_done_callback(tell_failure)
         except BaseException:
             await self.close()
             raise
@@ -146,8 +153,9 @@ class AgentHost:
         await self._settle()
         await self._launcher.close()
         await self._watch.close()
-        if self._tidying is not None:
-            self._tidying.cancel()
+        for task in (self._tidying, self._checking):
+            if task is not None:
+                task.cancel()
         for details in self._details.values():
             if details.timer is not None:
                 details.timer.cancel()
@@ -181,7 +189,10 @@ class AgentHost:
             incarnation=self._log.incarnation,
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
-            nodes=tuple(node.report(self._launcher.limits, self._launcher.trouble) for node in self._nodes.values()),
+            nodes=tuple(
+                node.report(self._launcher.limits, self._launcher.trouble, self._health.findings(name))
+                for name, node in self._nodes.items()
+            ),
             runs=self._runs.reports(boottime_s()),
             last_seq=self._log.last_seq,
             session=session,
@@ -228,7 +239,7 @@ class AgentHost:
         for request in requests:
             self._do(request)
         touched = dict.fromkeys(keys)
-        touched |= {each.key: None for each in requests if not isinstance(each, RenewLaunchersLease)}
+        touched |= {each.key: None for each in requests if not isinstance(each, RenewLaunchersLease | ForgetFindings)}
         for key in touched:
             self._after_step(key)
 
@@ -247,6 +258,8 @@ class AgentHost:
             case RenewLaunchersLease():
                 self._launcher.lease_s = request.lease_s
                 self._spawn(self._renew(request))
+            case ForgetFindings(node=node):
+                self._spawn(self._health.mended(node))
             case LookAtEnd(key=key, record=record):
                 self._spawn(self._ended(key, record))
             case _:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from node_agent.health.verdicts import Finding
+
 # What a job is asked to save with, and how long it has between SIGTERM and SIGKILL, where its file says nothing.
 CHECKPOINT_SIGNAL = "SIGUSR1"
 KILL_WAIT_S = 5.0
@@ -164,7 +166,15 @@ class Forget:
     key: RunKey
 
 
-Command = Prepare | Release | Stop | RenewLease | Forget
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """An operator says that what was found wrong on this node is mended: nothing of it is held against it any more."""
+
+    epoch: int
+    node: str
+
+
+Command = Prepare | Release | Stop | RenewLease | Forget | Mended
 
 
 # ---- agent -> service --------------------------------------------------------------------------------------------
@@ -255,7 +265,18 @@ class Refused:
     kind: Literal["refused"] = "refused"
 
 
-Event = Prepared | PrepareFailed | Started | Ready | Checkpointed | Exited | Refused
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """What is found wrong on a node has changed: all of it as it is now. Told again in NodeReport."""
+
+    node: str
+    findings: tuple[Finding, ...]
+    at_s: float
+    key: None = None
+    kind: Literal["health_changed"] = "health_changed"
+
+
+Event = Prepared | PrepareFailed | Started | Ready | Checkpointed | Exited | Refused | HealthChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +325,8 @@ class DeviceReport:
 class NodeReport:
     """A node as its agent sees it. `notes` are sentences for `suanli nodes` (single-user mode, no cgroup, ...).
 
-    `shares` says what holds a job to its share of a device: an MPS daemon, or nothing.
+    `shares` says what holds a job to its share of a device: an MPS daemon, or nothing. `findings`: what is wrong
+    with it and its devices.
     """
 
     name: str
@@ -318,6 +340,7 @@ class NodeReport:
     notes: tuple[str, ...] = field(default=())
     rack: str | None = None
     shares: Literal["mps", "advisory"] = "advisory"
+    findings: tuple[Finding, ...] = field(default=())
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
 from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
 from node_agent.execution.accounts import isolation_note
 from node_agent.execution.mps import agents_daemon, held_to_share
+from node_agent.health.verdicts import Finding
 from node_agent.launcher.ports import Limits
 from node_agent.messages import DeviceReport, NodeReport
 
@@ -70,6 +71,10 @@ class NodeAgent:
         except DeviceSourceError:
             pass
 
+    @property
+    def uuids(self) -> tuple[str, ...]:
+        return tuple(device.uuid for device in self._devices)
+
     def devices(self, indices: Iterable[int]) -> Sequence[Device]:
         """Raises KeyError with the index that this node has not."""
         by_index = {device.index: device for device in self._devices}
@@ -89,8 +94,9 @@ class NodeAgent:
         if self._simulated is not None:
             self._simulated.set_busy(indices)
 
-    def report(self, limits: Limits, trouble: str = "") -> NodeReport:
-        """`limits` is what the kernel enforces here; `trouble` a sentence about the agent as a whole, for the notes."""
+    def report(self, limits: Limits, trouble: str = "", findings: tuple[Finding, ...] = ()) -> NodeReport:
+        """`limits` is what the kernel enforces here; `trouble` a sentence about the agent as a whole, for the notes;
+        `findings` what is wrong with the devices."""
         config = self.config
         cpus_milli, memory = config.cpus_milli, config.memory_bytes
         if cpus_milli is None:
@@ -118,6 +124,7 @@ class NodeAgent:
             notes=self._notes(limits) if not trouble else (trouble, *self._notes(limits)),
             rack=config.rack,
             shares="mps" if held_to_share(self._devices, agents_daemon()) else "advisory",
+            findings=findings,
         )
 
     def _notes(self, limits: Limits) -> tuple[str, ...]:

@@ -24,6 +24,8 @@ from node_agent.messages import (
     EventBatch,
     Exited,
     Forget,
+    HealthChanged,
+    Mended,
     NumberedEvent,
     Prepare,
     Prepared,
@@ -46,10 +48,12 @@ _seconds = msgspec.msgpack.Decoder(float)
 _named = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
 _numbered = msgspec.msgpack.Decoder(list[tuple[int, str, msgspec.Raw]])
 _head = msgspec.msgpack.Decoder(tuple[str, int, int, float])
-_COMMANDS = {each.__name__: msgspec.msgpack.Decoder(each) for each in (Prepare, Release, Stop, RenewLease, Forget)}
+_COMMANDS = {
+    each.__name__: msgspec.msgpack.Decoder(each) for each in (Prepare, Release, Stop, RenewLease, Forget, Mended)
+}
 _EVENTS = {
     each.__name__: msgspec.msgpack.Decoder(each)
-    for each in (Prepared, PrepareFailed, Started, Ready, Checkpointed, Exited, Refused)
+    for each in (Prepared, PrepareFailed, Started, Ready, Checkpointed, Exited, Refused, HealthChanged)
 }
 
 T = TypeVar("T")

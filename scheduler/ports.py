@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from node_agent.health.verdicts import Finding
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import Hold, Job, JobSpec
@@ -276,7 +277,7 @@ class Store(Protocol):
 @dataclass(frozen=True, slots=True)
 class NodeUp:
     """A node's agent answers. `runs` is what the node knows of runs, for reconciliation; `notes` are for operators.
-    `heard_s`: as in NodeDown, before this answer. `shares`: as in messages.NodeReport."""
+    `heard_s`: as in NodeDown, before this answer. `shares`, `findings`: as in messages.NodeReport."""
 
     facts: NodeFacts
     runs: tuple[RunReport, ...]
@@ -284,6 +285,7 @@ class NodeUp:
     agent_pid: int
     heard_s: float | None = None
     shares: Literal["mps", "advisory"] = "advisory"
+    findings: tuple[Finding, ...] = ()
     kind: Literal["node_up"] = "node_up"
 
 

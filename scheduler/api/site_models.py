@@ -99,10 +99,30 @@ class NodeReservationView(Shape):
     reason: str
 
 
+class FindingView(Shape):
+    """Something that is wrong with a device (or, with neither index nor uuid, with the node), or on record.
+
+    `undone` says why nothing is done about it that would have to be; empty where it is. `advice` is for people.
+    """
+
+    device: int | None
+    uuid: str | None
+    rule: str
+    use: Literal["schedulable", "no_multi_device", "no_new_work", "cordoned"]
+    jobs: Literal["keep", "requeue", "move"]
+    lifts: Literal["alone", "reset", "operator"]
+    reason: str
+    advice: str
+    since_s: float
+    undone: str
+
+
 class NodeView(Shape):
     name: str
     site: str
-    state: Literal["ready", "draining", "drained", "down"] = Field(description="drained: nothing runs there any more")
+    state: Literal["ready", "draining", "drained", "cordoned", "down"] = Field(
+        description="drained: nothing runs there any more; cordoned: unhealthy, and given nothing new"
+    )
     simulated: bool
     address: str
     devices: list[DeviceView]
@@ -113,6 +133,7 @@ class NodeView(Shape):
     notes: list[str]
     shares: Literal["mps", "advisory"] = Field(description="what holds jobs here to their shares; advisory: nothing")
     drain: DrainView | None
+    health: list[FindingView]
     readings: dict[str, dict[str, dict[str, Any]]] = Field(
         description='by device uuid and quantity: {"value","unit","at_s","quality"} or {"unavailable": reason}'
     )

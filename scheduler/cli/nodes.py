@@ -116,6 +116,9 @@ def reasons_table(found: Sequence[Node], *, now_s: float) -> Table:
         if drain is not None:
             since = words.duration(now_s - drain["at_s"])
             table.add(node["name"], node["state"], drained_text(node, now_s=now_s), drain["by"], since)
+        for finding in node["health"]:
+            since = words.duration(now_s - finding["since_s"])
+            table.add(node["name"], found_word(finding), found_text(finding), "health", since)
         for reservation in node["reservations"]:
             table.add(node["name"], "reserved", reserved_text(reservation), "", "")
         if node["state"] == "down":
@@ -142,7 +145,23 @@ def _why_not_ready(node: Node) -> list[str]:
 
 def _notes(node: Node) -> list[str]:
     drained = [f"drained: {node['drain']['reason']}"] if node["drain"] is not None else []
-    return drained + [reserved_text(each) for each in node["reservations"]] + list(node["notes"])
+    found = [found_text(each) for each in node["health"]]
+    return drained + found + [reserved_text(each) for each in node["reservations"]] + list(node["notes"])
+
+
+def found_word(finding: Mapping[str, Any]) -> str:
+    """`cordoned`, `no new work`; `found` where nothing is done about it."""
+    done = finding["use"] != "schedulable" and not finding["undone"]
+    return str(finding["use"]).replace("_", " ") if done else "found"
+
+
+def found_text(finding: Mapping[str, Any]) -> str:
+    """`device 3: XID 79; restart the node (fallen-off-bus; nothing is done: ...)`"""
+    what = "the node"
+    if finding["uuid"] is not None:
+        what = f"device {finding['uuid'] if finding['device'] is None else finding['device']}"
+    undone = f"; nothing is done: {finding['undone']}" if finding["undone"] else ""
+    return f"{what}: {finding['reason']}; {finding['advice']} ({finding['rule']}{undone})"
 
 
 def reserved_text(reservation: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ STATE_STYLES: Mapping[str, str] = {
     "ready": "green",
     "draining": "yellow",
     "drained": "yellow",
+    "cordoned": "yellow",
     "reserved": "yellow",
     "paused": "yellow",
     "over": "dim",

@@ -140,6 +140,7 @@ def _service(
     from scheduler.schema.cron import next_after
     from scheduler.schema.policy import planner_policy
     from scheduler.service.control import Service
+    from scheduler.service.health_book import HealthSettings
 
     return Service(
         store,
@@ -149,6 +150,7 @@ def _service(
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
         run_settings=run_settings(site),
+        health=HealthSettings(site.health.budget, site.health.report_only, site.health.only_told),
         found_at=found_at,
         request_rates={
             name: tenant.requests_per_s for name, tenant in site.tenants.items() if tenant.requests_per_s is not None
@@ -198,7 +200,7 @@ def local_nodes(site: SiteConfig) -> LocalNodes:
     from scheduler.cli.site_nodes import own_node, simulated_nodes
     from scheduler.engine.joining import LocalNodes
 
-    return LocalNodes(real=own_node(site), simulated=simulated_nodes(site))
+    return LocalNodes(real=own_node(site), simulated=simulated_nodes(site), health=site.health.rules)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Units: shares and CPUs in thousandths (`_milli`), memory in bytes. A share is a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 WHOLE_DEVICE_MILLI = 1000
 
@@ -23,6 +23,14 @@ class Level(StrEnum):
     SITE = "site"
 
 
+class Barred(IntEnum):
+    """What a device is kept from, in rising severity. What runs on it goes on."""
+
+    NOTHING = 0
+    LINKED = 1  # work whose devices talk to each other
+    ALL = 2  # any new work
+
+
 @dataclass(frozen=True, slots=True)
 class Demand:
     """One acceptable set of resources for one worker (an *alternative* when a job lists several).
@@ -32,7 +40,8 @@ class Demand:
     `simulated=True` lets the worker land on a simulated device; without it a simulated node is never considered.
     `node` and `site` pin the worker to a named node or site. `node_labels` and `device_labels` must all be carried by
     the node and by each device. `mig_profile` asks for MIG instances of that profile (`1g.10gb`); without it a MIG
-    instance is never considered, also not by a demand for any device.
+    instance is never considered, also not by a demand for any device. `linked`: its one device talks to those of the
+    gang's other workers.
     """
 
     vendor: str | None = None
@@ -47,6 +56,12 @@ class Demand:
     mig_profile: str | None = None
     node_labels: Labels = ()
     device_labels: Labels = ()
+    linked: bool = False
+
+    @property
+    def kept_off(self) -> Barred:
+        """It gets no device that is barred from so much, or from more."""
+        return Barred.LINKED if self.linked or self.devices > 1 else Barred.ALL
 
     @property
     def milli(self) -> int:
@@ -78,7 +93,7 @@ class DeviceFacts:
 
     A card that is partitioned by MIG is listed as its instances, each with `mig_profile` (`1g.10gb`). `island` names
     the set of devices that it reaches over NVLink or the like; the same name on several nodes is one island over them.
-    None: not known, or none.
+    None: not known, or none. `barred` is what it is kept from at the moment: the one thing here that passes.
     """
 
     index: int
@@ -90,6 +105,7 @@ class DeviceFacts:
     island: str | None = None
     mig_profile: str | None = None
     labels: Labels = ()
+    barred: Barred = Barred.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,7 @@ class EndCause(StrEnum):
     SITE_DOWN = "site taken down"
     REQUEUED = "requeued"
     DRAINED = "node drained"
+    UNHEALTHY = "device unhealthy"
     NODE_LOST = "node lost"
     PREPARE_FAILED = "prepare failed"
     GANG_PEER = "gang peer ended"
@@ -192,6 +193,7 @@ NOT_THE_JOBS_FAULT = frozenset(
         EndCause.SITE_DOWN,
         EndCause.REQUEUED,
         EndCause.DRAINED,
+        EndCause.UNHEALTHY,
         EndCause.NODE_LOST,
         EndCause.LEASE_LAPSED,
         EndCause.UNKNOWN,
@@ -340,7 +342,9 @@ class Job:
 def shown(state: JobState) -> str:
     """The state's word for operators: pending, starting, running, preempting, succeeded, failed, cancelled."""
     match state:
-        case Stopping(cause=EndCause.PREEMPTED | EndCause.RESIZED | EndCause.REQUEUED | EndCause.DRAINED):
+        case Stopping(
+            cause=EndCause.PREEMPTED | EndCause.RESIZED | EndCause.REQUEUED | EndCause.DRAINED | EndCause.UNHEALTHY
+        ):
             return "preempting"
         case Stopping():
             return "running"

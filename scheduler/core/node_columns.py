@@ -24,7 +24,7 @@ from scheduler.core.arrays import Milli as Milli
 from scheduler.core.arrays import count_true as count_true
 from scheduler.core.arrays import distinct as distinct
 from scheduler.core.arrays import widened as widened
-from scheduler.core.demand import Demand, DeviceFacts, Labels, NodeFacts
+from scheduler.core.demand import Barred, Demand, DeviceFacts, Labels, NodeFacts
 from scheduler.core.topology import NO_ISLAND, Topology
 
 NO_PROFILE = 0  # the number of a whole device among MIG profiles
@@ -32,8 +32,8 @@ _Name = TypeVar("_Name", bound=Hashable)
 _CACHED_POOLS = 512  # demands pinned to single nodes could otherwise grow the cache without bound
 _CACHED_ANSWERS = 512
 _NODE_COLUMNS = ("site", "rack", "simulated", "cpus_milli", "memory_bytes", "device_count", "node_labels")
-_DEVICE_COLUMNS = ("device_model", "device_vendor", "device_island", "device_profile", "device_labels")
-_what_a_device_is = attrgetter("index", "model", "vendor", "island", "mig_profile", "labels")
+_DEVICE_COLUMNS = ("device_model", "device_vendor", "device_island", "device_profile", "device_labels", "device_barred")
+_what_a_device_is = attrgetter("index", "model", "vendor", "island", "mig_profile", "labels", "barred")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +84,19 @@ class NodeColumns:
     int64[nodes]: `site`, `rack` (ABSENT: in none), `cpus_milli`, `memory_bytes`, `device_count`, `node_labels` (the
     number of the node's whole set of labels); bool[nodes]: `simulated`. int32[nodes, max_devices], ABSENT where there
     is no device: `device_model`, `device_vendor`, `device_island` (NO_ISLAND: none known), `device_profile` (of a MIG
-    instance; NO_PROFILE: a whole device), `device_labels`. `answers` keeps what others worked out from the nodes alone.
+    instance; NO_PROFILE: a whole device), `device_labels`, `device_barred` (Barred; `any_barred`: whether any is from
+    anything). `answers` keeps what others worked out from the nodes alone.
     """
 
     __slots__ = (
         "_pools",
+        "_sound",
         "_tie_ranks",
         "_topology",
         "answers",
+        "any_barred",
         "cpus_milli",
+        "device_barred",
         "device_count",
         "device_island",
         "device_labels",
@@ -127,10 +131,13 @@ class NodeColumns:
         self.device_island: Milli = np.zeros((0, 0), np.int32)
         self.device_profile: Milli = np.zeros((0, 0), np.int32)
         self.device_labels: Milli = np.zeros((0, 0), np.int32)
+        self.device_barred: Milli = np.zeros((0, 0), np.int32)
+        self.any_barred = False
         self.answers: dict[Hashable, object] = {}
         self._pools: dict[tuple[object, ...], Pool] = {}
         self._tie_ranks: dict[int, Ints] = {}
         self._topology: Topology | None = None
+        self._sound: NodeColumns | None = None
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -173,14 +180,15 @@ class NodeColumns:
         devices = self._device_matrices(joining)
         for name in _DEVICE_COLUMNS:
             setattr(new, name, np.concatenate((widened(getattr(self, name), devices[name].shape[1]), devices[name])))
+        new.any_barred = bool((new.device_barred > Barred.NOTHING).any())
         return new
 
     def _device_matrices(self, joining: Sequence[NodeFacts]) -> dict[str, Milli]:
         numbers = self.numbers
         counts = [len(facts.devices) for facts in joining]
         devices: Iterable[DeviceFacts] = chain.from_iterable(facts.devices for facts in joining)
-        columns = list(zip(*map(_what_a_device_is, devices), strict=True)) or [()] * 6
-        index, model, vendor, island, profile, labels = columns
+        columns = list(zip(*map(_what_a_device_is, devices), strict=True)) or [()] * 7
+        index, model, vendor, island, profile, labels, barred = columns
         width = max(self.max_devices, 1 + max(index, default=-1))
         named = np.array([name is not None for name in island], np.bool_)
         islands = np.full(len(index), NO_ISLAND, np.int32)
@@ -191,6 +199,7 @@ class NodeColumns:
             "device_island": islands,
             "device_profile": numbers.profiles.numbers(profile),
             "device_labels": numbers.labels.numbers(labels),
+            "device_barred": barred,
         }
         at = np.repeat(np.arange(len(joining)) * width, counts) + np.array(index, np.int64)
         matrices: dict[str, Milli] = {}
@@ -208,7 +217,20 @@ class NodeColumns:
         new.row_of = {name: i for i, name in enumerate(new.names)}
         for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
             setattr(new, column, np.delete(getattr(self, column), row, axis=0))
+        new.any_barred = bool((new.device_barred > Barred.NOTHING).any())
         return new
+
+    def as_sound(self) -> NodeColumns:
+        """The same nodes with no device barred: what the cluster is when all is well."""
+        if not self.any_barred:
+            return self
+        if self._sound is None:
+            new = self._sound = self._next()
+            new.facts, new.names, new.row_of = self.facts, self.names, self.row_of
+            for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
+                setattr(new, column, getattr(self, column))
+            new.device_barred = np.minimum(self.device_barred, Barred.NOTHING)
+        return self._sound
 
     def _next(self) -> NodeColumns:
         new = NodeColumns()
@@ -263,10 +285,12 @@ class NodeColumns:
         return match
 
     def pool(self, demand: Demand) -> Pool:
-        """Nodes and devices that serve the demand, busy, drained or not. Sizes are not looked at."""
+        """Nodes and devices that serve the demand, busy, drained or not, but for barred devices. Sizes are not looked
+        at."""
         wants_device = bool(demand.devices or demand.share_milli)
         kind = (demand.vendor, demand.model, demand.mig_profile, demand.device_labels) if wants_device else None
-        key = (kind, demand.simulated, demand.node, demand.site, demand.node_labels)
+        kept_off = demand.kept_off if wants_device and self.any_barred else None
+        key = (kind, kept_off, demand.simulated, demand.node, demand.site, demand.node_labels)
         found = self._pools.get(key)
         if found is not None:
             return found
@@ -282,9 +306,11 @@ class NodeColumns:
         devices: Bools | None = None
         if wants_device:
             match = self.device_match(demand)
+            if kept_off is not None:
+                match &= self.device_barred < kept_off
             matching = count_true(match)
             nodes &= matching > 0
-            if bool((matching[nodes] != self.device_count[nodes]).any()):
+            if kept_off is not None or bool((matching[nodes] != self.device_count[nodes]).any()):
                 devices = match
         if len(self._pools) >= _CACHED_POOLS:
             self._pools.clear()

@@ -60,7 +60,8 @@ def nodes_by_reason(
 
     Reasons are the words above, "lacks label K=V", "no MIG P instances", "no device with label K=V", "draining" or
     "down" (what stands before the colon in `unschedulable`), `excluded_word` for the nodes of `excluded` (bool[nodes]),
-    "K of N devices free", or for a share "0 of N devices have S free"; "under C CPUs free", "under M GiB free".
+    "K of N devices free", or for a share "0 of N devices have S free" (with ", U unhealthy" where devices are barred
+    from such work); "under C CPUs free", "under M GiB free".
     """
     closest: _Codes | None = None
     which: Ints | None = None  # the alternative that came closest; None: the first everywhere
@@ -140,7 +141,8 @@ def _known(pools: Pools, demand: Demand) -> _Known:
     found = pools.kept.get((_Known, demand))
     if not isinstance(found, _Known):
         wants = bool(demand.devices or demand.share_milli)
-        kind = replace(demand, devices=int(wants), share_milli=0, cpus_milli=0, memory_bytes=0)
+        linked = demand.linked or demand.devices > 1
+        kind = replace(demand, devices=int(wants), share_milli=0, cpus_milli=0, memory_bytes=0, linked=linked)
         of_nodes = pools.nodes.answers.get((_Known, kind))
         if not isinstance(of_nodes, _Known):
             of_nodes = _of_nodes(pools.nodes, kind)
@@ -177,7 +179,7 @@ def _words(pools: Pools, free: FreeColumns, demand: Demand, step: int, rows: Int
     """For reasons whose words differ from node to node: of these nodes, how many have which."""
     nodes = pools.nodes
     if step == _DEVICES:
-        return _device_words(_known(pools, demand), free, demand, rows)
+        return _device_words(nodes, _known(pools, demand), free, demand, rows)
     if step == _NODE_LABEL:
         return _label_words("lacks label", demand.node_labels, nodes, nodes.node_labels[rows][:, None])
     kind = nodes.device_match(replace(demand, device_labels=()))[rows]
@@ -198,7 +200,9 @@ def _label_words(phrase: str, wanted: Labels, nodes: NodeColumns, carried: Ints 
     return words
 
 
-def _device_words(known: _Known, free: FreeColumns, demand: Demand, rows: Ints) -> list[tuple[str, int]]:
+def _device_words(
+    nodes: NodeColumns, known: _Known, free: FreeColumns, demand: Demand, rows: Ints
+) -> list[tuple[str, int]]:
     if demand.share_milli:
         have = np.zeros(len(rows), np.int64)
     elif known.devices is None:
@@ -206,12 +210,17 @@ def _device_words(known: _Known, free: FreeColumns, demand: Demand, rows: Ints) 
     else:
         have = count_true((free.milli[rows] == WHOLE_DEVICE_MILLI) & known.devices[rows])
     most = free.milli.shape[1] + 1
-    tally = np.bincount(have * most + known.matching[rows])
+    barred: Milli = np.zeros(len(rows), np.int32)
+    if nodes.any_barred and known.devices is not None:
+        barred = known.matching[rows] - count_true(known.devices[rows]).astype(np.int32)
+    tally = np.bincount((have * most + known.matching[rows]) * most + barred)
     words = []
-    for pair in np.flatnonzero(tally).tolist():
+    for found in np.flatnonzero(tally).tolist():
+        pair, unhealthy = divmod(found, most)
         idle, of = divmod(pair, most)
         what = f"have {demand.share_milli / WHOLE_DEVICE_MILLI:g} free" if demand.share_milli else "free"
-        words.append((f"{idle} of {of} devices {what}", int(tally[pair])))
+        kept = f", {unhealthy} unhealthy" if unhealthy else ""
+        words.append((f"{idle} of {of} devices {what}{kept}", int(tally[found])))
     return words
 
 

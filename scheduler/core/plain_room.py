@@ -10,7 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scheduler.core.cluster import ClusterState
-from scheduler.core.demand import WHOLE_DEVICE_MILLI, Constraints, Demand, DeviceFacts, Level, NodeFacts, Placement
+from scheduler.core.demand import (
+    WHOLE_DEVICE_MILLI,
+    Barred,
+    Constraints,
+    Demand,
+    DeviceFacts,
+    Level,
+    NodeFacts,
+    Placement,
+)
 
 Domain = tuple[str, ...]
 """One island, node, rack or site, by name."""
@@ -113,7 +122,13 @@ def device_serves(device: DeviceFacts, demand: Demand) -> bool:
         and demand.vendor in (None, device.vendor)
         and demand.mig_profile == device.mig_profile
         and set(demand.device_labels) <= set(device.labels)
+        and not _is_kept_off(device, demand)
     )
+
+
+def _is_kept_off(device: DeviceFacts, demand: Demand) -> bool:
+    talks = demand.linked or demand.devices > 1
+    return device.barred == Barred.ALL or (device.barred == Barred.LINKED and talks)
 
 
 def serves(node: NodeFacts, demand: Demand) -> bool:

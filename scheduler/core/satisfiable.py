@@ -1,7 +1,7 @@
 """Could the cluster ever take this demand, were it empty and every node up? If not: what comes nearest, in words.
 
-Drained and silent nodes count as existing, and what runs as gone (also siblings). The answer depends on the nodes alone
-and is kept with them.
+Drained and silent nodes and barred devices count as existing, and what runs as gone (also siblings). The answer depends
+on the nodes alone and is kept with them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def nearest_possible(
     nodes: NodeColumns, alternatives: Sequence[Demand], workers: int, constraints: Constraints = UNCONSTRAINED
 ) -> str | None:
     """None if the empty cluster could take `workers` workers; otherwise the nearest demand that it could take."""
+    nodes = nodes.as_sound()
     question = (nearest_possible, tuple(alternatives), workers, constraints)
     if question in nodes.answers:
         known = nodes.answers[question]

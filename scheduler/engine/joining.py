@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node_agent.config import AgentConfig
+from node_agent.health import HealthRules
 from node_agent.nodes import NodeConfig
 
 HEAD = "head"
@@ -23,6 +24,8 @@ class LocalNodes:
 
     real: NodeConfig
     simulated: tuple[NodeConfig, ...]
+    health: HealthRules = field(default_factory=HealthRules)
+    """Of all agents, on other machines too."""
 
 
 def is_label_word(text: str) -> bool:
@@ -69,4 +72,7 @@ def agents_of(labels: Mapping[str, str], address: str, local: LocalNodes, lease_
         joined = joined_node(labels, address)
         agents = [(joined.name, (joined,))]
     # The directories are the node's own business: its agent takes them from its environment.
-    return [AgentConfig(name, nodes, state_dir="", runtime_dir="", lease_s=lease_s) for name, nodes in agents]
+    return [
+        AgentConfig(name, nodes, state_dir="", runtime_dir="", lease_s=lease_s, health=local.health)
+        for name, nodes in agents
+    ]

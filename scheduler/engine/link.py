@@ -110,6 +110,7 @@ class AgentLink:
                 hello.pid,
                 heard_before_s,
                 report.shares,
+                report.findings,
             )
             for report in hello.nodes
         ]

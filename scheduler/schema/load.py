@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -18,6 +19,7 @@ from scheduler.errors import BadInput
 from scheduler.schema.catalogue import read_catalogue
 from scheduler.schema.cron import local_zone
 from scheduler.schema.fields import without_nulls
+from scheduler.schema.health_file import HealthShape, check_health, health_policy
 from scheduler.schema.model import (
     NETWORKS,
     Card,
@@ -81,6 +83,11 @@ def load_site(path: Path) -> SiteConfig:
     policy_file: PolicyShape | None = PolicyShape()
     if local.include.policy is not None:
         policy_file = reading.yaml(here / local.include.policy, PolicyShape, main, "include.policy")
+    health_file: HealthShape | None = HealthShape()
+    if local.include.health is not None:
+        health_file = reading.yaml(here / local.include.health, HealthShape, main, "include.health")
+        if health_file:
+            check_health(health_file, reading.of(here / local.include.health))
     # A name is checked only against a file that could be read: its absence is then the one fault to mend.
     if sites_file:
         _check_sites(local, sites_file, main, reading.of(here / local.include.sites))
@@ -102,7 +109,9 @@ def load_site(path: Path) -> SiteConfig:
     assert classes_file is not None
     assert tenants_file is not None
     assert policy_file is not None
-    return _site_config(path, local, sites_file, classes_file, tenants_file, catalogue, policy_file)
+    assert health_file is not None
+    site = _site_config(path, local, sites_file, classes_file, tenants_file, catalogue, policy_file)
+    return replace(site, health=health_policy(health_file))
 
 
 class Reading:

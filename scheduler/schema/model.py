@@ -6,10 +6,12 @@ Units stand last in a name; TFlops values are dense, as the catalogue gives them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from node_agent.health.rules import HealthRules
 from scheduler.core.decisions import Backfill
+from scheduler.core.health_budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,17 @@ class PolicySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """`rules` are for the agents; the rest is for the service, which sees the fleet: how much may be taken out at a
+    time, and what is only told (`only_told`: by rules of these names)."""
+
+    rules: HealthRules = field(default_factory=HealthRules)
+    budget: Budget = field(default_factory=Budget)
+    report_only: bool = False
+    only_told: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class SimulatedNodes:
     """`count` nodes `PREFIX-0`.. of `devices` simulated cards each. Everything they report is marked simulated.
 
@@ -207,6 +220,7 @@ class SiteConfig:
     priority_classes: Mapping[str, PriorityClass]
     tenants: Mapping[str, Tenant]
     policy: PolicySettings = PolicySettings()
+    health: HealthPolicy = field(default_factory=HealthPolicy)
     node_rack: str | None = None
     node_labels: tuple[tuple[str, str], ...] = ()
     time_zone: str = "UTC"  # of recurring jobs that name none

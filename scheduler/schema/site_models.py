@@ -128,6 +128,7 @@ class IncludeShape(Shape):
     tenants: Text
     hardware_catalogue: Text
     policy: Text | None = None
+    health: Text | None = None
 
 
 class NodeShape(Shape):

@@ -37,6 +37,7 @@ from scheduler.service import cancelling, deployment_views, fairness, machine, r
 from scheduler.service.admission import Admission
 from scheduler.service.deployment_control import DeploymentControl
 from scheduler.service.dispatch import RunSettings
+from scheduler.service.health_book import HealthSettings
 from scheduler.service.job_changes import JobChanges
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import live_ids, meant_by
@@ -91,6 +92,7 @@ class Service:
         half_life_s: float = DEFAULT_HALF_LIFE_S,
         next_time: NextTime = no_time,
         run_settings: RunSettings | None = None,
+        health: HealthSettings | None = None,
         found_at: str = "",
         request_rates: Mapping[str, float] | None = None,
     ) -> None:
@@ -107,6 +109,7 @@ class Service:
         self._half_life_s = half_life_s
         self._next_time = next_time
         self._run_settings = run_settings
+        self._health = health
         self._found_at = found_at
         self._request_rates = dict(request_rates or {})
         self._loop: ServiceLoop | None = None
@@ -160,6 +163,7 @@ class Service:
             next_time=self._next_time,
             run_settings=self._run_settings,
             request_rates=self._request_rates,
+            health=self._health,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)

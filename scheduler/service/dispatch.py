@@ -32,6 +32,7 @@ SAVING_CAUSES = frozenset(
         EndCause.RESIZED,
         EndCause.REQUEUED,
         EndCause.DRAINED,
+        EndCause.UNHEALTHY,
         EndCause.SITE_DOWN,
         EndCause.TIME_LIMIT,
     }

@@ -16,7 +16,7 @@ from node_agent.messages import Stop
 from scheduler.core.jobs import EndCause, Job, Pending, Running, Starting, Stopping, WorkerPhase, WorkerRun
 from scheduler.errors import Conflict
 from scheduler.ports import Drain, Json
-from scheduler.service import dispatch, scaling
+from scheduler.service import dispatch, health, scaling
 from scheduler.service.endings import stop
 from scheduler.service.outcome import Outcome, Undrain
 from scheduler.service.state import ServiceState, alive, serves, workers_of
@@ -31,14 +31,20 @@ def drain(state: ServiceState, out: Outcome, wanted: Drain) -> None:
     state.drains[wanted.node] = wanted
     out.drains.append(wanted)
     watch(state, wanted)
+    state.health.unsettled = True  # it takes nothing from the budget any more
     state.set_schedulable(wanted.node)
     state.needs_plan = True
 
 
 def resume(state: ServiceState, out: Outcome, node: str) -> None:
+    """The operator's word: what was wrong with the node is mended."""
+    was_unhealthy = health.mended(state, out, node)
     if node not in state.drains:
-        raise Conflict(f"node {node} is not drained")
+        if was_unhealthy:
+            return
+        raise Conflict(f"node {node} is not drained, and nothing is found wrong with it")
     del state.drains[node]
+    state.health.unsettled = True
     out.drains.append(Undrain(node))
     state.timers.drop("drain", node)
     state.set_schedulable(node)
@@ -99,9 +105,10 @@ def stop_command(state: ServiceState, job: Job, run: WorkerRun) -> Stop:
 
 
 def to_replace(state: ServiceState, asked: set[tuple[str, int]]) -> Iterator[tuple[Job, int, int]]:
-    """Replicas on drained nodes that need a replacement: job, worker, and the replacement's number. `asked`: numbers
-    that are given away already, by job."""
-    for node in sorted(state.drains):
+    """Replicas on drained nodes, or on devices that are to be mended, that need a replacement: job, worker, and the
+    replacement's number. `asked`: numbers that are given away already, by job."""
+    for node in sorted(state.drains.keys() | state.health.acted.keys()):
+        drained = node in state.drains
         for job_id in sorted(state.cluster.jobs_on(node)) if node in state.cluster else ():
             job = state.jobs.get(job_id)
             if job is None or not serves(job):
@@ -109,7 +116,8 @@ def to_replace(state: ServiceState, asked: set[tuple[str, int]]) -> Iterator[tup
             for run in alive(job):
                 worker = run.placement.worker
                 leaves = (job_id, worker) in state.leaving or scaling.replacement(job, worker) is not None
-                if run.placement.node == node and not leaves:
+                here = run.placement.node == node and (drained or health.to_leave(state, run))
+                if here and not leaves:
                     number = _free_number(job, asked)
                     asked.add((job_id, number))
                     yield job, worker, number

@@ -149,7 +149,7 @@ def conclude(
             _requeue(state, out, job, cause, said.get(cause, f"resized, {detail}"), 0.0, now_s)
         case EndCause.SITE_DOWN:
             _requeue(state, out, job, cause, "the site was taken down", 0.0, now_s)
-        case EndCause.REQUEUED | EndCause.DRAINED:
+        case EndCause.REQUEUED | EndCause.DRAINED | EndCause.UNHEALTHY:
             if had_started(job):
                 state.unseen_ends.pop(job.id, None)
             why = f"by {by}: {detail}" if cause is EndCause.REQUEUED else detail

@@ -20,7 +20,16 @@ from scheduler.service.outcome import HoldRequested, Outcome, ReleaseRequested, 
 from scheduler.service.state import ServiceState
 
 # What a job is being stopped for that waits again afterwards.
-WAITS_AGAIN = frozenset({EndCause.PREEMPTED, EndCause.RESIZED, EndCause.REQUEUED, EndCause.DRAINED, EndCause.SITE_DOWN})
+WAITS_AGAIN = frozenset(
+    {
+        EndCause.PREEMPTED,
+        EndCause.RESIZED,
+        EndCause.REQUEUED,
+        EndCause.DRAINED,
+        EndCause.UNHEALTHY,
+        EndCause.SITE_DOWN,
+    }
+)
 
 
 def hold(state: ServiceState, out: Outcome, event: HoldRequested, now_s: float) -> None:

@@ -20,6 +20,7 @@ from scheduler.service import (
     draining,
     fairness,
     fencing,
+    health,
     holding,
     nodes,
     recurring,
@@ -143,6 +144,7 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
     """What follows from all events together: jobs that waited for others, the plan, the gateway's table."""
     while state.just_ended:
         _ended(state, out, state.just_ended.pop(), now_s)
+    health.settle(state, out, now_s)
     if state.superseded_by is None and not state.closing_down:
         deployments.advance(state, out, now_s)
         plan_now(state, out, now_s)

@@ -13,7 +13,7 @@ from node_agent.messages import Exited, RenewLease, RunKey, RunReport, Stop
 from scheduler.core import transitions
 from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
-from scheduler.service import dispatch, draining, fencing, metering, runs, scaling
+from scheduler.service import dispatch, draining, fencing, health, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
@@ -29,8 +29,9 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
     out.unsay(name)
     status = state.nodes.setdefault(name, NodeStatus(name, now_s))
     if status.facts != event.facts or name not in state.cluster:
-        state.cluster.add_node(event.facts)
+        state.cluster.add_node(health.planners_facts(state, event.facts))
         state.routes_changed.update(state.cluster.jobs_on(name))
+    health.heard(state, name, event.findings)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
     status.shares = event.shares
     status.heard(now_s)
@@ -73,6 +74,8 @@ def _reconcile_known(state: ServiceState, out: Outcome, report: RunReport, now_s
         out.send(key.node, scaling.stop_command(state, job, run))
     elif serves(job) and draining.must_go(state, run, now_s):
         out.send(key.node, draining.stop_command(state, job, run))
+    elif serves(job) and health.must_go(state, run):
+        out.send(key.node, health.stop_command(state, job, run))
     elif report.phase in ("prepared", "exited"):
         # Asked again, it answers again: with the port that a gang needs, or with what is wrong with the job.
         _prepare_again(state, out, job, run)

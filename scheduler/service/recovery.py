@@ -22,6 +22,7 @@ from scheduler.ports import Drain, NextTime, Store, no_time
 from scheduler.service import deployments, draining, fairness, fencing, machine, recurring, replicas, typical_work
 from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
+from scheduler.service.health_book import HealthSettings
 from scheduler.service.outcome import JobsSubmitted, Outcome
 from scheduler.service.state import NodeStatus, Released, ServiceState, UnseenEnds, ended_well, serves, workers_of
 from scheduler.service.timers import Timer
@@ -43,12 +44,14 @@ def recover(
     next_time: NextTime = no_time,
     run_settings: RunSettings | None = None,
     request_rates: Mapping[str, float] | None = None,
+    health: HealthSettings | None = None,
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
     state.most_live_jobs, state.next_time = most_live_jobs, next_time
     state.run_settings = run_settings or RunSettings()
     state.request_rates = request_rates or {}
+    state.health.settings = health or HealthSettings()
     recurring.take_in(state, store.schedules())
     deployments.take_in(state, store.deployed())
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)

@@ -13,7 +13,7 @@ from scheduler.core import transitions
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerPhase, WorkerRun
-from scheduler.service import dispatch, draining, evicting, scaling
+from scheduler.service import dispatch, draining, evicting, health, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
     back_off_s,
@@ -56,7 +56,7 @@ def replica_ended(
     if cause is EndCause.SUCCEEDED:
         cause, sentence = EndCause.EXIT_CODE, f"{sentence}, although a service is to go on until it is cancelled"
     name = replica_name(job.id, worker)
-    if cause in (EndCause.NODE_LOST, EndCause.DRAINED):
+    if cause in (EndCause.NODE_LOST, EndCause.DRAINED, EndCause.UNHEALTHY):
         wait_s = 0.0
     elif cause in NOT_THE_JOBS_FAULT:
         started = cause is EndCause.LEASE_LAPSED or run.started_s is not None
@@ -106,7 +106,7 @@ def _can_be_used(state: ServiceState, place: Placement) -> bool:
     """Its node is there, with these devices, and takes work; and the replica's own earlier run does not live on there
     (the node was silent, and its replicas went on serving)."""
     node = place.node
-    if not state.is_up(node) or node in state.drains or state.strays.get(node):
+    if not state.is_up(node) or node in state.drains or state.strays.get(node) or not health.takes(state, place):
         return False
     return set(place.devices) <= {device.index for device in state.cluster.facts(node).devices}
 

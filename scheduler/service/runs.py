@@ -14,6 +14,7 @@ from node_agent.messages import (
     Checkpointed,
     Exited,
     Forget,
+    HealthChanged,
     Prepared,
     PrepareFailed,
     Ready,
@@ -25,7 +26,7 @@ from node_agent.messages import (
 from scheduler.core import transitions
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, Pending, Starting, Stopping, WorkerPhase
 from scheduler.ports import RunEvent
-from scheduler.service import dispatch, draining, fencing, metering, replicas
+from scheduler.service import dispatch, draining, fencing, health, metering, replicas
 from scheduler.service.endings import stop, worker_ended
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import Released, ServiceState, alive, serves, workers_of
@@ -51,6 +52,10 @@ def on_run_event(state: ServiceState, out: Outcome, event: RunEvent, now_s: floa
             _checkpointed(state, out, said, now_s)
         case Exited():
             exited(state, out, said, now_s)
+        case HealthChanged(node=node, findings=findings):
+            if node in state.nodes:
+                state.nodes[node].heard(now_s)
+            health.heard(state, node, findings)
         case Refused(epoch=epoch):
             if epoch > state.epoch:
                 state.superseded_by = max(epoch, state.superseded_by or 0)
@@ -189,6 +194,9 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
         return
     job, run = found
     cause, sentence = cause_of(said), sentence_of(said)
+    by_itself = said.asked is None and cause in (EndCause.EXIT_CODE, EndCause.SIGNAL)
+    if by_itself and (why := health.blamed(state, run)) is not None:
+        cause, sentence = EndCause.UNHEALTHY, f"{sentence}; {why}"
     metering.ended(state, out, job, run, said, cause)
     if run.phase is WorkerPhase.EXITED:
         _saved_late(state, out, said, now_s)
@@ -202,8 +210,8 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
     state.prepared.pop(key, None)
     run = transitions.worker_run(job, key.worker) or run
     if serves(job):
-        if said.asked == EndCause.DRAINED.value:
-            cause = EndCause.DRAINED
+        if said.asked in (EndCause.DRAINED.value, EndCause.UNHEALTHY.value):
+            cause = EndCause(said.asked)
         replicas.replica_ended(state, out, job, run, cause, sentence, now_s, served=served)
     else:
         if (said.asked is None and cause is EndCause.SUCCEEDED) or _failed_in_time(job, said, cause):

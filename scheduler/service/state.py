@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from node_agent.messages import RunKey
@@ -42,6 +42,7 @@ from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
 from scheduler.service.array_windows import ArrayWindows
 from scheduler.service.dispatch import RunSettings, is_service
+from scheduler.service.health_book import HealthBook
 from scheduler.service.loads import LoadBook
 from scheduler.service.outcome import Outcome
 from scheduler.service.timers import Timer, Timers
@@ -142,6 +143,7 @@ class ServiceState:
     jobs: dict[str, Job] = field(default_factory=dict)
     nodes: dict[str, NodeStatus] = field(default_factory=dict)
     drains: dict[str, Drain] = field(default_factory=dict)
+    health: HealthBook = field(default_factory=HealthBook)
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
     run_settings: RunSettings = field(default_factory=RunSettings)
@@ -368,7 +370,7 @@ class ServiceState:
             self.cluster.take(job.id, wanted)
 
     def set_schedulable(self, node: str) -> None:
-        """Nothing new goes to a node that is silent or drained, or where runs that are nobody's still end."""
+        """Nothing new goes to a node that is silent, drained or unhealthy, or where nobody's runs still end."""
         if node not in self.cluster:
             return
         reason = None
@@ -377,6 +379,8 @@ class ServiceState:
             reason = "down"
         elif drain is not None:
             reason = f"draining: {drain.reason}"
+        elif (unhealthy := self.health.on(node).whole) is not None:
+            reason = f"unhealthy: {unhealthy.reason}"
         elif self.strays.get(node):
             reason = "stopping an earlier attempt's processes"
         self.cluster.set_schedulable(node, reason)
@@ -402,6 +406,9 @@ class ServiceState:
 def pending_job(job: Job) -> PendingJob:
     spec = job.spec
     wanted = spec.workers_max if job.workers_wanted is None else job.workers_wanted
+    alternatives = spec.alternatives
+    if spec.workers_max > 1 and not is_service(job):
+        alternatives = tuple([replace(demand, linked=True) if demand.milli else demand for demand in alternatives])
     return PendingJob(
         job_id=job.id,
         seq=job.seq,
@@ -411,7 +418,7 @@ def pending_job(job: Job) -> PendingJob:
         # A service that may be scaled to nothing waits for its first replica like any other.
         workers_min=max(1, min(spec.workers_min, wanted)),
         workers_max=max(1, wanted),
-        alternatives=spec.alternatives,
+        alternatives=alternatives,
         time_limit_s=spec.time_limit_s,
         name=spec.name,
         deadline_s=job.deadline_s,

@@ -34,7 +34,7 @@ from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reaso
 from scheduler.core.rollout import WHOLE
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Drain, Json, Reservation, StoredEvent
-from scheduler.service import draining, reserving
+from scheduler.service import draining, health, reserving
 from scheduler.service.overuse import SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
@@ -259,7 +259,7 @@ def node_views(state: ServiceState, readings: Mapping[str, Json], now_s: float) 
 
 def node_counts(state: ServiceState) -> dict[str, int]:
     """Nodes by state, each state named."""
-    found = dict.fromkeys(("ready", "draining", "drained", "down"), 0)
+    found = dict.fromkeys(("ready", "draining", "drained", "cordoned", "down"), 0)
     for status in state.nodes.values():
         if status.facts is not None:
             found[_node_word(state, status)] += 1
@@ -281,7 +281,7 @@ def _node_word(state: ServiceState, status: NodeStatus) -> str:
     if not status.up:
         return "down"
     if status.name not in state.drains:
-        return "ready"
+        return "ready" if state.health.on(status.name).whole is None else "cordoned"
     return "draining" if state.cluster.jobs_on(status.name) or state.strays.get(status.name) else "drained"
 
 
@@ -325,6 +325,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
         "notes": notes,
         "shares": status.shares,
         "drain": None if drain is None else _drain_view(state, drain),
+        "health": health.views(state, status.name),
         "readings": readings,
         "rack": facts.rack,
         "labels": dict(facts.labels),

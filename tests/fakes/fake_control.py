@@ -163,6 +163,7 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
         "notes": [],
         "shares": "advisory",
         "drain": None,
+        "health": [],
         "readings": {},
         "rack": None,
         "labels": {},

@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from node_agent import attempts
+from node_agent.health.verdicts import Finding
 from node_agent.messages import (
     Command,
     Event,
     Forget,
+    HealthChanged,
     LaunchSpec,
     LogChunk,
+    Mended,
     Prepare,
     Refused,
     Release,
@@ -101,6 +104,8 @@ class FakeEngine:
         self.ignores_lease: set[str] = set()
         """Jobs whose processes go on when their node's lease has lapsed, as they never should."""
         self.places: dict[tuple[str, int, int], tuple[str, tuple[int, ...], int]] = {}
+        self.found: dict[str, tuple[Finding, ...]] = {}
+        """What health has found, by node."""
         self.silent_starts = False
         """While True processes do not get started: Launch is taken and not answered."""
         self._on_event: Callable[[EngineEvent], None] | None = None
@@ -128,6 +133,9 @@ class FakeEngine:
                 there.lease_until_s = self.clock.now_s() + command.lease_s
                 continue
             if node in self.deaf:
+                continue
+            if isinstance(command, Mended):
+                self.find(node)
                 continue
             if isinstance(command, Prepare):
                 self._check_placement(command)
@@ -246,6 +254,11 @@ class FakeEngine:
         self._step(key, attempts.ReadySeen(address))
         return address
 
+    def find(self, node: str, *findings: Finding) -> None:
+        """Health finds this on the node from now on, and nothing else."""
+        self.found[node] = findings
+        self._emit(node, HealthChanged(node, findings, self.clock.now_s()))
+
     def tick(self) -> None:
         """Let deadlines of stops and leases pass, on nodes that nobody can reach as on others."""
         now_s = self.clock.now_s()
@@ -262,7 +275,7 @@ class FakeEngine:
     def _greet(self, name: str) -> None:
         node = self.nodes[name]
         runs = tuple(self._report(key, run) for key, run in node.runs.items())
-        self._tell(NodeUp(node.facts, runs, (), 1))
+        self._tell(NodeUp(node.facts, runs, (), 1, findings=self.found.get(name, ())))
         for number, event in list(node.events):
             self._tell(RunEvent(event, name, number))
 

@@ -15,6 +15,7 @@ from scheduler.ports import Principal
 from scheduler.schema.cron import next_after
 from scheduler.service.control import Service
 from scheduler.service.dispatch import RunSettings
+from scheduler.service.health_book import HealthSettings
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_engine import FakeEngine, node_facts
 from tests.fakes.fake_gateway import FakeGateway
@@ -66,6 +67,7 @@ class World:
         policy: Policy | None = None,
         half_life_s: float = 3_600.0,
         run_settings: RunSettings | None = None,
+        health: HealthSettings | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore()
@@ -75,6 +77,7 @@ class World:
         self.policy = policy or Policy()
         self.half_life_s = half_life_s
         self.run_settings = run_settings
+        self.health = health
         self.service = self._new_service()
         self.run()
 
@@ -93,6 +96,7 @@ class World:
             half_life_s=self.half_life_s,
             next_time=next_after,
             run_settings=self.run_settings,
+            health=self.health,
         )
         service.start(thread=False)
         return service

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def test_rates_say_how_often_each_fault_comes() -> None:
 @pytest.mark.parametrize("seed", ONCE_BROKEN)
 def test_what_was_broken_once_holds(seed: int) -> None:
     assert World(story_of(seed)).run().violation is None
+
+
+def test_devices_that_go_bad_are_told_of_and_their_jobs_move() -> None:
+    """Agents say which device is lost: nothing new goes there, what was there goes on elsewhere, and no promise breaks,
+    whatever dies meanwhile."""
+    moved = 0
+    rates = {"break_device": 3.0, "crash_agent": 0.5, "kill_service": 0.5, "cut_off": 0.5}
+    for seed in range(40):
+        story = story_of(seed, rates)
+        world = World(replace(story, setup=replace(story.setup, tells_health=True)))
+        run = world.run()
+        assert run.violation is None, (seed, run.violation)
+        moved += sum(row.detail.get("cause") == "device unhealthy" for row in world.disk.kept.events)
+    assert moved > 10
 
 
 # ---- it can find bugs ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from node_agent import attempts
 from node_agent.agent_runs import (
     AgentRuns,
     CheckRun,
+    ForgetFindings,
     ForgetRun,
     KnownRun,
     LaunchRun,
@@ -25,7 +26,7 @@ from node_agent.event_numbers import NumberedEvents
 from node_agent.execution.resume_choice import newest_saved
 from node_agent.launcher.records import LaunchOrder, RunRecord
 from node_agent.launcher.supervisor import Rejected
-from node_agent.messages import NODES_FAULT, AgentHello, Command, Event, EventBatch, RunKey
+from node_agent.messages import NODES_FAULT, AgentHello, Command, Event, EventBatch, HealthChanged, RunKey
 from scheduler.simulation.faults.timeline import Appointment
 
 if TYPE_CHECKING:
@@ -131,6 +132,10 @@ class VirtualAgent:
         self._polls.append((after_seq, reply))
         self._timeline.after(wait_s, reply)
 
+    def tell_health(self) -> None:
+        if not self.dead:
+            self._tell(HealthChanged(self._machine.name, self._machine.findings(), self._machine.wall_s()))
+
     def _tell(self, event: Event) -> None:
         self._events.append(event)
         for after_seq, reply in self._polls:
@@ -194,7 +199,7 @@ class VirtualAgent:
         for request in requests:
             self._do_one(request)
         for request in requests:
-            if not isinstance(request, RenewLaunchersLease):
+            if not isinstance(request, RenewLaunchersLease | ForgetFindings):
                 self._after_step(request.key)
 
     def _after_step(self, key: RunKey) -> None:
@@ -220,6 +225,8 @@ class VirtualAgent:
                 self._ask_launcher(lambda it: self._refusable(key, lambda: _forget(it, epoch, key)))
             case RenewLaunchersLease(epoch=epoch, lease_s=lease_s, stamp_s=stamp_s):
                 self._ask_launcher(lambda it: self._refusable(None, lambda: _renew(it, epoch, lease_s, stamp_s)))
+            case ForgetFindings():
+                pass  # its devices are never unhealthy
             case LookAtEnd():
                 self._timeline.after(LOOK_S, lambda: self._look_at_end(request))
             case _:

@@ -8,6 +8,8 @@ import signal
 from collections.abc import Callable
 from typing import Protocol
 
+from node_agent.health.rules import DEFAULT_RULES
+from node_agent.health.verdicts import Finding
 from node_agent.launcher.journal import Journal
 from node_agent.launcher.ports import Limits
 from node_agent.launcher.records import LaunchOrder, RunRecord
@@ -108,6 +110,7 @@ class Machine:
         self.files = files
         self.devices = devices
         self.broken: set[int] = set()
+        self.tells_health = False
         self.wall_offset_s = 0.0
         self.journal = VirtualJournal(f"{name} journal")
         self.alive = True
@@ -116,6 +119,7 @@ class Machine:
         self.specs: dict[RunKey, LaunchSpec] = {}
         self._program_of = program_of
         self._witness = witness
+        self._broke_s: dict[int, float] = {}
         self._incarnations = 0
         self._programs: dict[int, Program] = {}
         self._ends: Appointment | None = None
@@ -189,13 +193,40 @@ class Machine:
         devices = tuple(
             DeviceReport(i, f"{self.name}-gpu{i}", MODEL, VENDOR, MEMORY_BYTES, simulated=False)
             for i in range(self.devices)
-            if i not in self.broken
+            if i not in self.broken or self.tells_health
         )
-        return NodeReport(self.name, "site", f"10.0.0.{self.name[1:]}", devices, 64_000, 512 * 2**30, simulated=False)
+        return NodeReport(
+            self.name,
+            "site",
+            f"10.0.0.{self.name[1:]}",
+            devices,
+            64_000,
+            512 * 2**30,
+            simulated=False,
+            findings=self.findings(),
+        )
+
+    def findings(self) -> tuple[Finding, ...]:
+        rule = DEFAULT_RULES["device-lost"]
+        return tuple(
+            Finding(
+                f"{self.name}-gpu{i}", rule.name, rule.use, rule.jobs, rule.lifts, "it broke", rule.advice.value, at_s
+            )
+            for i, at_s in sorted(self._broke_s.items())
+            if self.tells_health
+        )
+
+    def mend_device(self, device: int) -> None:
+        self.broken.discard(device)
+        if self._broke_s.pop(device, None) is not None and self.agent is not None and self.tells_health:
+            self.agent.tell_health()
 
     def break_device(self, device: int) -> None:
         """What uses it is killed by the driver; from the next greeting on the node does not list it."""
         self.broken.add(device)
+        self._broke_s[device] = self.wall_s()
+        if self.agent is not None and self.tells_health:
+            self.agent.tell_health()
         for process in self.processes.alive():
             spec = self.specs.get(key_of_text(process.order.key))
             if spec is not None and device in spec.device_indices:

@@ -279,6 +279,8 @@ class Setup:
     quota_studio: int | None = None
     limit_studio_jobs: int | None = None
     faults_until_s: float = 300.0
+    tells_health: bool = False
+    """A device that breaks stays listed, and its agent says at once that it is lost; else it is gone from the list."""
 
     @property
     def nodes(self) -> tuple[str, ...]:

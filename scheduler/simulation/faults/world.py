@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import assert_never
 from zlib import crc32
 
-from node_agent.messages import Command, Exited, RenewLease
+from node_agent.messages import Command, Exited, Mended, RenewLease
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.jobs import LIVE_STATES, Pending
 from scheduler.core.reasons import Unsatisfiable
@@ -114,6 +114,8 @@ class World:
         }
         self.gateway = VirtualGateway()
         self.gateway.errors_milli = self.tenants.errors_milli
+        for machine in self.machines.values():
+            machine.tells_health = setup.tells_health
         self.service: ServiceProcess | None = None
         self._frozen: list[ServiceProcess] = []
         self._head_offset_s = 0.0
@@ -236,7 +238,7 @@ class World:
         service.act(lambda: act(service))
 
     def _sent(self, node: str, command: Command) -> None:
-        if not isinstance(command, RenewLease):
+        if not isinstance(command, RenewLease | Mended):
             key = command.key
             which = f"job {key.job_id} attempt {key.attempt} worker {key.worker}"
             self._say(f"service to {node}: {type(command).__name__} {which}")
@@ -361,7 +363,7 @@ class World:
                     self.tenants.expected.killed_by_device.get(run.key.job_id, 0) + 1
                 )
         machine.break_device(what.device)
-        self.timeline.after(what.for_s, lambda: machine.broken.discard(what.device))
+        self.timeline.after(what.for_s, lambda: machine.mend_device(what.device))
 
     def _repeat(self, events: list[RunEvent]) -> None:
         service = self.service
@@ -385,7 +387,8 @@ class World:
         self._down_s = RESTART_S
         for machine in self.machines.values():
             machine.power_on()
-            machine.broken.clear()
+            for device in sorted(machine.broken):
+                machine.mend_device(device)
         if self.service is None:
             self._start_service()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
@@ -31,6 +32,8 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     if is_dataclass(kind):
         assert isinstance(kind, type)
         return st.builds(kind, **{name: any_of(hint) for name, hint in get_type_hints(kind).items()})
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return st.sampled_from(kind)
     if get_origin(kind) is Literal:
         return st.sampled_from(inner)
     if get_origin(kind) is tuple:

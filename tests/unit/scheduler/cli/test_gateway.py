@@ -97,7 +97,8 @@ def test_what_it_cannot_run_with_is_said(argv: list[str], said: str) -> None:
 
 def test_the_site_file_names_the_others(tmp_path: Path) -> None:
     text = (REPOSITORY / "configs" / "local.yaml").read_text().replace("include:", "include:\n")
-    for name in ("sites.yaml", "priority_classes.yaml", "tenants.yaml", "hardware_catalogue.csv", "policy.yaml"):
+    files = ("sites", "priority_classes", "tenants", "policy", "health")
+    for name in ("hardware_catalogue.csv", *(f"{each}.yaml" for each in files)):
         text = text.replace(f": {name}", f": {REPOSITORY / 'configs' / name}")
     path = tmp_path / "site.yaml"
     path.write_text(text.replace("port: 7412}", "port: 7412, also: [https://10.0.2.1:7412/]}"))

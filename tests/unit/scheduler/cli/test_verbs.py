@@ -179,6 +179,29 @@ def test_nodes_says_what_stands_there_and_never_passes_off_a_simulated_card(shel
     assert ["h100-0", "note", "runs as one user", "-", "-"] in rows(shell.out("nodes", "--reasons"))
 
 
+def test_what_health_found_is_told_with_what_to_do_and_what_is_not_done(shell: Shell) -> None:
+    found = {
+        "device": 3,
+        "uuid": "GPU-3",
+        "rule": "fallen-off-bus",
+        "use": "cordoned",
+        "jobs": "move",
+        "lifts": "reset",
+        "reason": "XID 79",
+        "advice": "restart the node",
+        "since_s": 0.0,
+        "undone": "",
+    }
+    budget = {**found, "device": None, "uuid": None, "rule": "too-few-devices", "undone": "the budget is spent"}
+    shell.control.node_views["h100-0"] = simulated_node(health=[found, budget])
+    text = shell.out("nodes", "--reasons")
+    told = [row[:4] for row in rows(text) if row[0] == "h100-0"]
+    assert told[0] == ["h100-0", "cordoned", "device 3: XID 79; restart the node (fallen-off-bus)", "health"]
+    assert told[1][1] == "found"
+    assert "nothing is done: the budget is spent" in " ".join(text.split())
+    assert "device 3: XID 79" in " ".join(shell.out("nodes", "h100-0").split())
+
+
 def test_one_node_shows_readings_and_why_one_is_missing(shell: Shell) -> None:
     readings = {
         "power_watts": {"value": 412.3, "unit": "watts", "at_s": 1.0, "quality": "simulated"},

@@ -154,7 +154,7 @@ def test_the_shipped_files_are_found_from_anywhere(
 # ---- broken ones -------------------------------------------------------------------------------------------------
 
 
-FILES = ("local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "policy.yaml")
+FILES = ("local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "policy.yaml", "health.yaml")
 
 
 @pytest.fixture

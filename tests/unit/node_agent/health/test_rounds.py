@@ -1,0 +1,89 @@
+"""The agent's rounds: changes are told and nothing else, and what was found outlives the agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from node_agent.devices.source import Measured, Quality, Quantity, Reading, Unavailable
+from node_agent.health import HealthRules
+from node_agent.health_rounds import HealthRounds
+from node_agent.messages import Event, HealthChanged
+
+
+class FakeNode:
+    """A node of one device, which reads as it is told."""
+
+    def __init__(self) -> None:
+        self.simulated = False
+        self.uuids: tuple[str, ...] = ("d",)
+        self.celsius = 50.0
+        self.silent = False
+
+    async def readings(self) -> Mapping[str, Mapping[Quantity, Measured]]:
+        if self.silent:
+            return {"d": {Quantity.POWER_WATTS: Unavailable("the driver has not answered for 9 s")}}
+        hot = Reading(self.celsius, "celsius", 0.0, Quality.MEASURED)
+        return {"d": {Quantity.TEMPERATURE_CELSIUS: Reading(hot.value, hot.unit, self.now_s, hot.quality)}}
+
+    now_s = 0.0
+
+
+class Rounds:
+    def __init__(self, directory: Path, boot: str = "b1") -> None:
+        self.node = FakeNode()
+        self.told: list[Event] = []
+        nodes: dict[str, Any] = {"n1": self.node}
+        self.rounds = HealthRounds(nodes, directory, HealthRules(), self.told.append, boot=boot)
+        self.rounds.remember()
+
+    def look(self, now_s: float) -> list[str]:
+        """Which rules it has just told of; empty: nothing was told."""
+        before = len(self.told)
+        self.node.now_s = now_s
+        asyncio.run(self.rounds.look("n1", self.node, now_s))  # type: ignore[arg-type]
+        new = self.told[before:]
+        assert len(new) <= 1
+        return [finding.rule for each in new if isinstance(each, HealthChanged) for finding in each.findings]
+
+
+def test_what_does_not_change_is_not_told(tmp_path: Path) -> None:
+    agent = Rounds(tmp_path)
+    for now_s in range(0, 100, 5):
+        assert agent.look(float(now_s)) == []
+    assert agent.told == []
+    assert not list(tmp_path.iterdir())
+    agent.node.celsius = 95.0
+    said = [agent.look(100.0 + 5 * i) for i in range(10)]
+    assert [each for each in said if each] == [["too-hot"]]
+    assert [finding.rule for finding in agent.rounds.findings("n1")] == ["too-hot"]
+
+
+def test_the_next_agent_knows_and_a_mended_node_is_forgiven(tmp_path: Path) -> None:
+    first = Rounds(tmp_path)
+    first.look(0.0)
+    first.node.silent = True
+    assert first.look(31.0) == ["unread"]
+    second = Rounds(tmp_path)
+    assert [finding.rule for finding in second.rounds.findings("n1")] == ["unread"]
+    asyncio.run(second.rounds.mended("n1"))
+    assert isinstance(second.told[-1], HealthChanged)
+    assert second.told[-1].findings == ()
+    assert Rounds(tmp_path).rounds.findings("n1") == ()
+
+
+def test_a_file_that_is_broken_is_left_out(tmp_path: Path) -> None:
+    for content in (b"{", b"\xff\xfe", b'{"version": 99, "watches": []}'):
+        (tmp_path / "health-n1.json").write_bytes(content)
+        agent = Rounds(tmp_path)
+        assert agent.rounds.findings("n1") == ()
+        assert agent.look(1.0) == []
+
+
+def test_a_directory_that_takes_nothing_stops_nothing(tmp_path: Path) -> None:
+    agent = Rounds(tmp_path / "none")
+    agent.look(0.0)
+    agent.node.silent = True
+    assert agent.look(31.0) == ["unread"]
