@@ -158,10 +158,28 @@ def _machine_memory_bytes() -> int:
     return memory_bytes(Path("/proc/meminfo").read_text()).get("MemTotal", 0)
 
 
+# Told of every device, with the reason where it is missing. Of the others, what this device never has is left out.
+ALWAYS_TOLD = frozenset(
+    {
+        Quantity.UTILISATION_PERCENT,
+        Quantity.MEMORY_USED_BYTES,
+        Quantity.MEMORY_TOTAL_BYTES,
+        Quantity.POWER_WATTS,
+        Quantity.ENERGY_JOULES,
+        Quantity.TEMPERATURE_CELSIUS,
+        Quantity.CLOCK_MEGAHERTZ,
+    }
+)
+
+
 def readings_json(readings: Mapping[str, Mapping[Quantity, Measured]]) -> dict[str, Any]:
     """{uuid: {quantity: {"value", "unit", "at_s", "quality"} or {"unavailable": reason}}}"""
     return {
-        uuid: {quantity.value: _measured_json(measured) for quantity, measured in fields.items()}
+        uuid: {
+            quantity.value: _measured_json(measured)
+            for quantity, measured in fields.items()
+            if isinstance(measured, Reading) or not measured.lasting or quantity in ALWAYS_TOLD
+        }
         for uuid, fields in readings.items()
     }
 

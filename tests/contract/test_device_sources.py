@@ -8,20 +8,11 @@ import pytest
 
 from node_agent.devices.cpu import CpuDevices
 from node_agent.devices.nvml import NvmlDevices
+from node_agent.devices.quantities import MEANINGS, QUANTITIES
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
-from node_agent.devices.source import DeviceSource, Quality, Quantity, Reading, Unavailable
+from node_agent.devices.source import DeviceSource, Group, Quality, Quantity, Reading, Unavailable
 from node_agent.devices.visibility import HIDDEN, VENDORS, hidden
 from tests.fakes.fake_nvml import FakeCard, FakeNvml
-
-UNITS = {
-    Quantity.UTILISATION_PERCENT: "percent",
-    Quantity.MEMORY_USED_BYTES: "bytes",
-    Quantity.MEMORY_TOTAL_BYTES: "bytes",
-    Quantity.POWER_WATTS: "watts",
-    Quantity.ENERGY_JOULES: "joules",
-    Quantity.TEMPERATURE_CELSIUS: "celsius",
-    Quantity.CLOCK_MEGAHERTZ: "megahertz",
-}
 
 SOURCES: dict[str, Callable[[], DeviceSource]] = {
     "cpu": CpuDevices,
@@ -54,10 +45,27 @@ def test_every_quantity_is_answered_for_every_device_with_its_unit(source: Devic
         assert set(fields) == set(Quantity)
         for quantity, measured in fields.items():
             if isinstance(measured, Reading):
-                assert (measured.unit, measured.at_s) == (UNITS[quantity], 1000.0)
+                assert (measured.unit, measured.at_s) == (MEANINGS[quantity].unit, 1000.0)
                 assert measured.value == measured.value  # no NaN
             else:
                 assert measured.reason
+
+
+@pytest.mark.parametrize("group", Group)
+def test_a_group_is_its_own_quantities_and_no_others(source: DeviceSource, group: Group) -> None:
+    devices = source.enumerate()
+    readings = source.read(1000.0, (group,))
+    assert set(readings) >= {device.uuid for device in devices}
+    assert all(tuple(fields) == QUANTITIES[group] for fields in readings.values())
+
+
+def test_what_is_there_is_counted(source: DeviceSource) -> None:
+    devices = source.enumerate()
+    topology = source.topology()
+    assert topology.found <= topology.expected
+    assert topology.found >= len({device.card or device.uuid for device in devices}) > 0
+    assert all(versions for versions in topology.versions.values())
+    assert list(source.events(1000.0)) == []
 
 
 def test_simulated_and_measured_never_mix(source: DeviceSource) -> None:
