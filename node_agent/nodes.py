@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node_agent.devices.collector import CollectedDevices
 from node_agent.devices.cpu import memory_bytes
 from node_agent.devices.detect import DEFAULT_NAMES, probe
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
-from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
+from node_agent.devices.source import (
+    Device,
+    DeviceEvent,
+    DeviceSource,
+    DeviceSourceError,
+    Measured,
+    Quantity,
+    Reading,
+    Topology,
+    Unavailable,
+)
 from node_agent.execution.accounts import isolation_note
 from node_agent.execution.mps import agents_daemon, held_to_share
 from node_agent.launcher.ports import Limits
@@ -124,7 +135,17 @@ class NodeAgent:
         notes = [isolation_note(), *limits_notes(limits)]
         if self.simulated:
             notes.insert(0, "simulated devices: nothing here is measured")
+        if isinstance(self._source, CollectedDevices):  # of the others, asking may take a driver's time
+            notes += self._source.topology().notes
         return (*notes, *self._passed_over)
+
+    def topology(self) -> Topology:
+        """Of the devices as a whole. Raises DeviceSourceError. A driver in this process may take its time."""
+        return self._source.topology()
+
+    def events(self, now_s: float) -> Sequence[DeviceEvent]:
+        """Faults heard of since this was last asked; waits for nothing."""
+        return self._source.events(now_s)
 
     async def readings(self) -> Mapping[str, Mapping[Quantity, Measured]]:
         """By device uuid. A driver that does not answer holds up nothing: its devices are Unavailable until it does."""

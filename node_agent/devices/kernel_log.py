@@ -25,7 +25,7 @@ FALLEN = re.compile(rf"NVRM: GPU (?:at PCI:)?{PLACE}.{{0,80}}has fallen off the 
 
 def bus_id(text: str) -> str:
     """A place on PCI as `0000:3b:00.0`, from any of the ways in which drivers write it."""
-    parts = text.lower().split(":")
+    parts = text.lower().strip(":.").split(":")
     domain = parts[-3][-4:].rjust(4, "0") if len(parts) > 2 and parts[-3] else "0000"
     bus = parts[-2] if len(parts) > 1 else parts[0]
     slot = parts[-1] if len(parts) > 1 else "00"

@@ -147,7 +147,7 @@ class NvmlDevices:
         expected: int | None = None,
         name_of: Callable[[str], str] = catalogue_name,
         drivers_list: Path = nvml_topology.DRIVERS_LIST,
-        notes: tuple[str, ...] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         if nvml is None:
             nvml = open_pynvml(library)
@@ -156,7 +156,7 @@ class NvmlDevices:
         self._expected = expected
         self._name_of = name_of
         self._drivers_list = drivers_list
-        self._own_notes = notes
+        self._own_notes = tuple(notes)
         # NVMLLibraryMismatchError is no NVMLError. AttributeError: an older pynvml lacks the function.
         mismatch = getattr(nvml, "NVMLLibraryMismatchError", None)
         self._errors: tuple[type[BaseException], ...] = (nvml.NVMLError, AttributeError)
@@ -232,7 +232,9 @@ class NvmlDevices:
         if not partitioned:
             self._widths.pop(place, None)
             memory_bytes = self._memory_bytes(handle)
-            seen.devices.append(Device(index, uuid, name, self._vendor, memory_bytes, False, uuid, bus_id=bus_id))
+            seen.devices.append(
+                Device(index, uuid, name, self._vendor, memory_bytes, False, self._visible(index, uuid), bus_id=bus_id)
+            )
             return
         self._widths[place] = width = self._instances_at_most(handle)
         for number in range(width):
@@ -251,12 +253,16 @@ class NvmlDevices:
                     self._vendor,
                     self._memory_bytes(instance),
                     False,
-                    its_uuid,
+                    self._visible(index + number, its_uuid),
                     mig_profile=named["profile"] if named else "unknown",
                     card=uuid,
                     bus_id=bus_id,
                 )
             )
+
+    def _visible(self, index: int, uuid: str) -> str:
+        """NVIDIA's variable takes uuids, those of the others take numbers."""
+        return uuid if self._vendor == "nvidia" else str(index)
 
     def _know(self, uuid: str, handle: Any, *, partitioned: bool = False, instance: bool = False) -> None:
         known = self._seen.get(uuid)
@@ -329,8 +335,7 @@ class NvmlDevices:
         return found
 
     def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:
-        by_index = self._vendor != "nvidia"
-        return visible(self._vendor, [str(d.index) if by_index else d.visible_id for d in devices])
+        return visible(self._vendor, [device.visible_id for device in devices])
 
     def close(self) -> None:
         if not self._open:

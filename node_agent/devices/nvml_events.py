@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-from node_agent.devices.nvml_reading import Drivers, Gone
+from node_agent.devices.nvml_reading import Drivers
 from node_agent.devices.source import DeviceEvent
 
 AT_MOST = 64
@@ -80,7 +80,7 @@ class NvmlEvents:
         try:
             uuid = self._drivers.nvml.nvmlDeviceGetUUID(handle)
             return uuid.decode("utf-8", "replace") if isinstance(uuid, bytes) else str(uuid)
-        except (*self._drivers.errors, Gone):
+        except self._drivers.errors:
             return None
 
     def close(self) -> None:

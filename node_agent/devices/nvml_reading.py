@@ -128,7 +128,7 @@ class CardReader:
             (Quantity.ECC_CORRECTED_AGGREGATE, 0, 1),
             (Quantity.ECC_UNCORRECTED_AGGREGATE, 1, 1),
         ):
-            answered.call(quantity, lambda k=kind, c=counter: nvml.nvmlDeviceGetTotalEccErrors(handle, k, c))
+            answered.call(quantity, self._ecc(kind, counter))
         answered.calls(
             (
                 Quantity.ROWS_REMAPPED_CORRECTED,
@@ -139,6 +139,12 @@ class CardReader:
             lambda: nvml.nvmlDeviceGetRemappedRows(handle),
         )
         answered.call(Quantity.LINKS_UP, self._links_up)
+
+    def _ecc(self, kind: int, counter: int) -> Callable[[], float]:
+        def ask() -> float:
+            return float(self._nvml.nvmlDeviceGetTotalEccErrors(self._handle, kind, counter))
+
+        return ask
 
     def _read_instance(self, answered: _Answers, groups: Collection[Group] | None) -> None:
         """An instance has memory and processes of its own; power, heat and clocks are the card's."""

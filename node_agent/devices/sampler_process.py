@@ -19,7 +19,7 @@ from node_agent.devices.sampler import BEAT_BYTES, LOOK, Beat
 
 CHECKOUT = Path(next(iter(node_agent.__path__))).resolve().parent
 # The process is given no other variable: least of all Ray's, or a proxy's password.
-KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "NVML_STUB")
+KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "HOME", "LANG", "TZ", "NVML_STUB", "SUANLI_VENDORS")
 BOOT = "import sys; sys.path[:0] = {paths!r}; from node_agent.devices.sampler import main; sys.exit(main(sys.argv[1:]))"
 LINE_BYTES = 4 << 20
 
