@@ -48,6 +48,8 @@ from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
 from node_agent.launcher.records import RunRecord
 from node_agent.messages import AgentHello, Command, EventBatch, LaunchSpec, LogChunk, RunKey
+from node_agent.metrics_door import DoorError, MetricsDoor, door_config
+from node_agent.node_metrics import HeldBy, metrics_text
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
 from node_agent.outcome import exit_facts
 from node_agent.preparing import Preparation, Preparing
@@ -103,6 +105,8 @@ class AgentHost:
         self._watching: asyncio.Task[None] | None = None
         self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
         self._tidying: asyncio.Task[None] | None = None
+        self._door: MetricsDoor | None = None
+        self._door_trouble = ""
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -117,9 +121,23 @@ class AgentHost:
             await self._launcher.open()
             self._tidying = asyncio.create_task(self._housekeeping.run(), name="housekeeping")
             self._tidying.add_done_callback(_tell_failure)
+            await self._open_door()
         except BaseException:
             await self.close()
             raise
+
+    async def _open_door(self) -> None:
+        """For Prometheus, where it is configured. One that cannot be opened is told of, and stops nothing."""
+        try:
+            config = door_config(os.environ, self._config.nodes[0].address) if self._config.nodes else None
+            if config is None:
+                return
+            door = MetricsDoor(config, lambda: self.metrics(dcgm=config.dcgm))
+            await door.open()
+            self._door = door
+        except DoorError as error:
+            self._door_trouble = f"no metrics are served here: {error}"
+            log.error("%s", self._door_trouble)
 
     def _make_directories(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,6 +156,9 @@ class AgentHost:
 
     async def close(self) -> None:
         """Let go of everything; launcher and runs live on."""
+        if self._door is not None:
+            await self._door.close()
+            self._door = None
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
@@ -173,11 +194,12 @@ class AgentHost:
             if not node.simulated:
                 await asyncio.to_thread(node.refresh)
         self._runs.open_session(epoch, session)  # another one may have overtaken it meanwhile
+        trouble = self._launcher.trouble or self._door_trouble
         return AgentHello(
             incarnation=self._log.incarnation,
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
-            nodes=tuple(node.report(self._launcher.limits, self._launcher.trouble) for node in self._nodes.values()),
+            nodes=tuple(node.report(self._launcher.limits, trouble) for node in self._nodes.values()),
             runs=self._runs.reports(boottime_s()),
             last_seq=self._log.last_seq,
             session=session,
@@ -207,6 +229,15 @@ class AgentHost:
         names = list(self._nodes)
         read = await asyncio.gather(*(self._nodes[name].readings() for name in names))
         return {name: readings_json(readings) for name, readings in zip(names, read, strict=True)}
+
+    async def metrics(self, *, dcgm: bool) -> str:
+        """All nodes of this host in Prometheus' text format, with who holds each device."""
+        held = [
+            HeldBy(key.node, key.job_id, each.context.tenant, each.context.devices)
+            for key, each in self._details.items()
+            if each.lives and each.context is not None
+        ]
+        return metrics_text(self._nodes, await self.readings(), held, dcgm=dcgm)
 
     # ---- the machine -----------------------------------------------------------------------------------------------
 

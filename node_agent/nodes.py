@@ -27,6 +27,7 @@ from node_agent.devices.source import (
 )
 from node_agent.execution.accounts import isolation_note
 from node_agent.execution.mps import agents_daemon, held_to_share
+from node_agent.exporter import NodeFacts
 from node_agent.launcher.ports import Limits
 from node_agent.messages import DeviceReport, NodeReport
 
@@ -142,6 +143,21 @@ class NodeAgent:
     def topology(self) -> Topology:
         """Of the devices as a whole. Raises DeviceSourceError. A driver in this process may take its time."""
         return self._source.topology()
+
+    def facts(self) -> NodeFacts:
+        """What Prometheus is told of the node beside readings; waits for nothing."""
+        name, source = self.config.name, self._source
+        if not isinstance(source, CollectedDevices):
+            return NodeFacts(name, len(self._devices))
+        topology, state = source.topology(), source.state
+        stuck_s = max(0.0, time.time() - state.since_s) if state.phase == "stuck" else 0.0
+        return NodeFacts(
+            name, topology.found, topology.expected, topology.versions, state.phase, stuck_s, state.restarts
+        )
+
+    @property
+    def all_devices(self) -> Sequence[Device]:
+        return self._devices
 
     def events(self, now_s: float) -> Sequence[DeviceEvent]:
         """Faults heard of since this was last asked; waits for nothing."""

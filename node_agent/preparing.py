@@ -146,4 +146,5 @@ def _context(
         devices=spec.device_indices,
         unix_user=None if account is None else account.name,
         log_cap_bytes=spec.log_cap_bytes,
+        tenant=spec.tenant,
     )

@@ -56,9 +56,7 @@ class Adapter:
             from node_agent.devices.nvml import library_there
 
             if not library_there(self.library):
-                raise SourceAbsent(
-                    f"{self.library} is not installed here; on a node with such cards install its driver"
-                )
+                raise SourceAbsent(f"{self.library} is not installed here; {MEND}")
         if self.command is not None and shutil.which(self.command) is None:
             raise SourceAbsent(f"{self.command} is not installed here; {MEND}")
 

@@ -31,6 +31,7 @@ class RunContext:
     devices: tuple[int, ...]
     unix_user: str | None = None
     log_cap_bytes: int = 0
+    tenant: str = ""
 
     def to_tag(self) -> str:
         return json.dumps({name: getattr(self, name) for name in _CONTEXT_FIELDS}, separators=(",", ":"))
