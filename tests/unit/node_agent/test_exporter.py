@@ -158,7 +158,7 @@ def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 def test_promtool_can_read_dcgms_names_too() -> None:
-    """It would have them spelt otherwise, but dashboards look for these; that it has lint to tell means that it parsed."""
+    """It would have them spelt otherwise, but dashboards look for these; where there is lint to tell, it parsed."""
     done = subprocess.run(
         [promtool(), "check", "metrics"], input=everything(), capture_output=True, text=True, timeout=60, check=False
     )
