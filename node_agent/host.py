@@ -48,6 +48,7 @@ from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
 from node_agent.launcher.records import RunRecord
 from node_agent.messages import AgentHello, Command, EventBatch, LaunchSpec, LogChunk, RunKey
+from node_agent.metering import READ_EVERY_S, RunMeters
 from node_agent.metrics_door import DoorError, MetricsDoor, door_config
 from node_agent.node_metrics import HeldBy, metrics_text
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
@@ -106,6 +107,8 @@ class AgentHost:
         self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
         self._tidying: asyncio.Task[None] | None = None
         self._door: MetricsDoor | None = None
+        self._meters = RunMeters()
+        self._metering: asyncio.Task[None] | None = None
         self._door_trouble = ""
 
     # ---- start and end ---------------------------------------------------------------------------------------------
@@ -162,7 +165,7 @@ class AgentHost:
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
-        for task in (self._watching, self._tidying):
+        for task in (self._watching, self._tidying, self._metering):
             if task is not None:
                 task.cancel()
         for details in self._details.values():
@@ -292,6 +295,8 @@ class AgentHost:
         if details.lives != lives:
             details.lives = lives
             self._mark_busy(key.node)
+            if lives:
+                self._begin_meter(key, details.context)
         if isinstance(state, attempts.Ended):
             self._preparing.take_ports_back(key)
         if self._needs_watch(key, details) and self._watching is None:
@@ -306,6 +311,7 @@ class AgentHost:
                 details.timer = None
             if details.lives:
                 self._mark_busy(key.node)
+        self._meters.end(key)
         self._preparing.take_ports_back(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -320,6 +326,29 @@ class AgentHost:
             return
         live = [d for k, d in self._details.items() if k.node == name and d.lives]
         node.set_busy({index for details in live if details.context for index in details.context.devices})
+
+    # ---- metering --------------------------------------------------------------------------------------------------
+
+    def _begin_meter(self, key: RunKey, context: RunContext | None) -> None:
+        node = self._nodes.get(key.node)
+        if node is None or context is None or context.share_milli or not node.meters_devices:
+            return
+        with contextlib.suppress(KeyError):  # a device that is gone meters nothing
+            self._meters.begin(key, [device.uuid for device in node.devices(context.devices)])
+            self._spawn(self._read_meters(key.node))
+        if self._metering is None or self._metering.done():
+            self._metering = asyncio.create_task(self._meter(), name="metering of runs")
+            self._metering.add_done_callback(_tell_failure)
+
+    async def _meter(self) -> None:
+        while nodes := self._meters.nodes():
+            await asyncio.sleep(READ_EVERY_S)
+            await asyncio.gather(*(self._read_meters(name) for name in nodes))
+
+    async def _read_meters(self, name: str) -> None:
+        node = self._nodes.get(name)
+        if node is not None:
+            self._meters.read(name, await node.readings())
 
     # ---- preparing and launching -----------------------------------------------------------------------------------
 
@@ -367,6 +396,9 @@ class AgentHost:
         saved_in, unix_user = (None, None) if context is None else (context.checkpoint_dir, context.unix_user)
         paths = paths_of(self._state_dir, key)
         facts = await exit_facts(record, paths, saved_in, self._slow, unix_user)
+        if self._meters.metered(key):
+            await self._read_meters(key.node)
+            facts = replace(facts, use=self._meters.end(key))
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         self._feed(key, facts)

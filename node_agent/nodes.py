@@ -156,6 +156,11 @@ class NodeAgent:
         )
 
     @property
+    def meters_devices(self) -> bool:
+        """Whether what a device reads is its own: a CPU core's memory is the whole node's, and it counts no energy."""
+        return self._source.vendor != "cpu"
+
+    @property
     def all_devices(self) -> Sequence[Device]:
         return self._devices
 

@@ -147,4 +147,5 @@ def _context(
         unix_user=None if account is None else account.name,
         log_cap_bytes=spec.log_cap_bytes,
         tenant=spec.tenant,
+        share_milli=spec.share_milli,
     )

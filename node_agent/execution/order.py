@@ -32,6 +32,7 @@ class RunContext:
     unix_user: str | None = None
     log_cap_bytes: int = 0
     tenant: str = ""
+    share_milli: int = 0
 
     def to_tag(self) -> str:
         return json.dumps({name: getattr(self, name) for name in _CONTEXT_FIELDS}, separators=(",", ":"))
