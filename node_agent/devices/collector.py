@@ -18,7 +18,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from node_agent.devices.faults import FaultBook
-from node_agent.devices.packed import unpacked_device, unpacked_event, unpacked_row, unpacked_topology
+from node_agent.devices.packed import (
+    REASON_CHARACTERS,
+    unpacked_device,
+    unpacked_event,
+    unpacked_row,
+    unpacked_topology,
+)
 from node_agent.devices.quantities import INTERVALS_S, MEANINGS, QUANTITIES, Group, Quantity, asked_for
 from node_agent.devices.sampler_process import SamplerProcess
 from node_agent.devices.source import (
@@ -220,7 +226,7 @@ class CollectedDevices:
             self._fail(f"the sampler cannot be started: {error}")
             return f"the sampler could not be started ({error})"
         with self._lock:
-            self._child = child
+            self._child, self._failed = child, ""
             self._state = CollectorState("starting", time.time(), "", child.pid, restarts, self._behind())
         try:
             return self._hear(child)
@@ -255,7 +261,8 @@ class CollectedDevices:
         except subprocess.TimeoutExpired:
             return self._rid_of(child)
         self._fail(f"the sampler ended with {code}: {child.said() or 'it said nothing'}")
-        return f"the sampler ended with {code}"
+        with self._lock:
+            return self._failed
 
     def _rid_of(self, child: SamplerProcess) -> str:
         if not child.held_by_kernel():
@@ -299,7 +306,7 @@ class CollectedDevices:
         elif "events" in said:
             self._faults.add([unpacked_event(each) for each in said["events"]], known.devices)
         elif "failed" in said:
-            self._failed = str(said["failed"])
+            self._failed = str(said["failed"])[:REASON_CHARACTERS]
 
     def _fail(self, why: str) -> None:
         """Tells whoever waits for the first look; later it is for nobody, and the state says it."""

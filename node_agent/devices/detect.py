@@ -27,6 +27,8 @@ DEFAULT_NAMES = (
     "cpu",
 )
 
+# Longer than a command may take by its file, so that it is the command that is given up, and told of by its name.
+OF_COMMANDS = Patience(open_s=40, deadline_s=70, ask_after_s=90, kill_after_s=150)
 REPLAY = "replay:"  # and the path of a recording
 
 
@@ -52,9 +54,7 @@ def _opener(name: str) -> Callable[[], DeviceSource]:
             return CollectedDevices(name, adapter.vendor)
         # A command has a deadline of its own, and is run no oftener than its file says.
         intervals_s = {group: max(seconds, adapter.interval_s) for group, seconds in INTERVALS_S.items()}
-        return CollectedDevices(
-            name, adapter.vendor, intervals_s=intervals_s, patience=Patience(open_s=40, deadline_s=70, ask_after_s=90)
-        )
+        return CollectedDevices(name, adapter.vendor, intervals_s=intervals_s, patience=OF_COMMANDS)
 
     return opened
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from node_agent.devices import nvml_topology
 from node_agent.devices.nvml_events import NvmlEvents
-from node_agent.devices.nvml_reading import CardReader, Drivers
+from node_agent.devices.nvml_reading import CardReader, Drivers, place_of
 from node_agent.devices.source import (
     Device,
     DeviceEvent,
@@ -115,11 +115,12 @@ def _text(value: str | bytes) -> str:
 
 @dataclass(slots=True)
 class _Card:
-    """A card or instance that was seen once. `lost`: NVML did not name it when last asked."""
+    """A card, or an instance `of` one, that was seen once. `lost`: NVML did not name it when last asked."""
 
     handle: Any
     reader: CardReader
     partitioned: bool = False
+    of: str | None = None
     lost: bool = False
 
 
@@ -206,10 +207,12 @@ class NvmlDevices:
         for place in range(count):
             self._look_at(place, first, seen)
             first += max(1, self._widths.get(place, 1))
-        for card in self._seen.values():
-            card.lost = True
-        for uuid in (*seen.cards, *(device.uuid for device in seen.devices)):
-            self._seen[uuid].lost = False
+        there = {*seen.cards, *(device.uuid for device in seen.devices)}
+        for uuid, card in list(self._seen.items()):
+            card.lost = uuid not in there
+            if card.lost and card.of in seen.cards:  # an instance that was taken away from a card that is well
+                card.reader.close()
+                del self._seen[uuid]
         self._most = max(self._most, len(seen.cards), count)
         self._events.register(seen.cards)
         if self._links[0] != frozenset(seen.cards):
@@ -244,7 +247,7 @@ class NvmlDevices:
                 named = MIG_NAME.match(_text(nvml.nvmlDeviceGetName(instance)))
             except self._errors:
                 continue  # no instance there
-            self._know(its_uuid, instance, instance=True)
+            self._know(its_uuid, instance, of=uuid)
             seen.devices.append(
                 Device(
                     index + number,
@@ -264,14 +267,16 @@ class NvmlDevices:
         """NVIDIA's variable takes uuids, those of the others take numbers."""
         return uuid if self._vendor == "nvidia" else str(index)
 
-    def _know(self, uuid: str, handle: Any, *, partitioned: bool = False, instance: bool = False) -> None:
+    def _know(self, uuid: str, handle: Any, *, partitioned: bool = False, of: str | None = None) -> None:
         known = self._seen.get(uuid)
-        if known is not None and known.partitioned == partitioned and known.handle is handle:
+        place = place_of(handle)
+        same = known is not None and (known.handle is handle or (place is not None and place_of(known.handle) == place))
+        if known is not None and same and known.partitioned == partitioned:
             return
         if known is not None:
             known.reader.close()
-        reader = CardReader(self._drivers, handle, partitioned=partitioned, instance=instance)
-        self._seen[uuid] = _Card(handle, reader, partitioned)
+        reader = CardReader(self._drivers, handle, partitioned=partitioned, instance=of is not None)
+        self._seen[uuid] = _Card(handle, reader, partitioned, of)
 
     def _partitioned(self, handle: Any) -> bool:
         try:

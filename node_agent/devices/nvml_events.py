@@ -5,11 +5,10 @@ Nothing waits: a round takes what is there, and at most so many that a storm of 
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from typing import Any
 
-from node_agent.devices.nvml_reading import Drivers
+from node_agent.devices.nvml_reading import Drivers, place_of
 from node_agent.devices.source import DeviceEvent
 
 AT_MOST = 64
@@ -48,7 +47,7 @@ class NvmlEvents:
             return
         refused = []
         for uuid, handle in new.items():
-            self._registered[uuid] = _place(handle)
+            self._registered[uuid] = place_of(handle)
             try:
                 wanted = sum(self._kinds) & int(nvml.nvmlDeviceGetSupportedEventTypes(handle))
                 if wanted:
@@ -73,7 +72,7 @@ class NvmlEvents:
         return found
 
     def _uuid(self, handle: Any) -> str | None:
-        place = _place(handle)
+        place = place_of(handle)
         for uuid, known in self._registered.items():
             if known is not None and known == place:
                 return uuid
@@ -91,11 +90,3 @@ class NvmlEvents:
                 pass
             self._set = None
             self._registered = {}
-
-
-def _place(handle: Any) -> int | None:
-    """The driver's address of a card: handles of one card are different objects with the same address."""
-    try:
-        return ctypes.cast(handle, ctypes.c_void_p).value
-    except (ctypes.ArgumentError, TypeError):
-        return None

@@ -6,6 +6,7 @@ has, and what failed just now.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -21,6 +22,14 @@ NOT_OF_INSTANCE = Unavailable("not offered for a MIG instance", lasting=True)
 
 class Gone(Exception):
     """The card does not answer any more; the message says how."""
+
+
+def place_of(handle: Any) -> int | None:
+    """The driver's address of a card: handles of one card are different objects with the same address."""
+    try:
+        return ctypes.cast(handle, ctypes.c_void_p).value
+    except (ctypes.ArgumentError, TypeError):
+        return None
 
 
 class Drivers(NamedTuple):

@@ -121,7 +121,9 @@ class SamplerProcess:
         return text.rpartition(")")[2].split()[:1] == ["D"]
 
     def said(self) -> str:
-        return self._errors.decode("utf-8", "replace").strip()[-500:]
+        """The last line of its errors: of an exception, what it is."""
+        lines = self._errors.decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
 
     def let_go(self) -> None:
         self.ask_to_end()

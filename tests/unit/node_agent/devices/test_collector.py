@@ -28,6 +28,7 @@ from tests.fakes.nvml_stub import stub_cards
 FIRST = "GPU-00000000-stub"
 QUICK = {Group.FAST: 0.05, Group.LINKS: 0.2, Group.CONDITION: 0.4}
 PATIENT = Patience(deadline_s=0.3, ask_after_s=60, kill_after_s=120, pause_s=0.05, longest_pause_s=0.2)
+CALM = Patience(deadline_s=20, pause_s=0.05, longest_pause_s=0.2)  # a busy machine is no stuck driver
 BRISK = Patience(deadline_s=0.2, ask_after_s=0.4, kill_after_s=0.8, reap_s=2, pause_s=0.05, longest_pause_s=0.2)
 
 
@@ -41,7 +42,7 @@ def cards(tmp_path: Path) -> Iterator[StubCards]:
 
 
 @contextmanager
-def collected(cards: StubCards, patience: Patience = PATIENT, kernel_log: str = "") -> Iterator[CollectedDevices]:
+def collected(cards: StubCards, patience: Patience = CALM, kernel_log: str = "") -> Iterator[CollectedDevices]:
     source = CollectedDevices(
         "nvml",
         "nvidia",
@@ -100,7 +101,7 @@ def test_readings_are_those_of_the_driver_with_the_time_at_which_they_were_taken
 
 def test_a_call_that_hangs_is_told_since_when_and_comes_back_by_itself(cards: StubCards) -> None:
     """Three seconds, as the driver sometimes takes: nobody is killed, and the same process goes on."""
-    with collected(cards) as source:
+    with collected(cards, PATIENT) as source:
         until(lambda: isinstance(power(source), Reading))
         pid = source.state.pid
         cards.set(2, hang_ms=3000)
@@ -166,7 +167,7 @@ def test_a_process_that_died_is_replaced(cards: StubCards) -> None:
 
 
 def test_a_process_that_was_stopped_is_seen_by_its_silence(cards: StubCards) -> None:
-    with collected(cards) as source:
+    with collected(cards, PATIENT) as source:
         until(lambda: isinstance(power(source), Reading))
         pid = source.state.pid
         assert pid is not None
@@ -176,6 +177,19 @@ def test_a_process_that_was_stopped_is_seen_by_its_silence(cards: StubCards) -> 
         finally:
             os.kill(pid, signal.SIGCONT)
         until(in_state(source, "sampling"))
+
+
+def test_a_driver_that_is_unloaded_later_is_told_and_tried_again(cards: StubCards) -> None:
+    with collected(cards) as source:
+        cards.init_returns(9)
+        pid = source.state.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: "check that nvidia-smi works" in source.state.text)
+        found = power(source)
+        assert isinstance(found, Unavailable)
+        cards.init_returns(0)
+        until(lambda: isinstance(power(source), Reading))
 
 
 @pytest.mark.parametrize(("code", "said"), [(9, "check that nvidia-smi works"), (18, "load the driver anew")])

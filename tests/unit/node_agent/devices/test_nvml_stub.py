@@ -224,6 +224,29 @@ def test_a_partitioned_card_is_its_instances(cards: StubCards, source: NvmlDevic
     assert source.topology().found == 8
 
 
+def test_instances_that_were_taken_away_are_not_missed(cards: StubCards, source: NvmlDevices) -> None:
+    cards.set(0, mig=1, instances=2)
+    source.enumerate()
+    cards.set(0, instances=1)
+    assert "MIG-00000000-1-stub" not in {device.uuid for device in source.enumerate()}
+    assert source.topology().missing == ()
+    assert "MIG-00000000-1-stub" not in source.read(1.0)
+    cards.set(0, mig=0, instances=0)
+    assert source.enumerate()[0].uuid == FIRST
+    assert value(source.read(2.0)[FIRST][Quantity.UTILISATION_PERCENT]) == 37
+    cards.set(0, mig=1, instances=1)
+    source.enumerate()
+    cards.set(0, gone=1)  # but the instances of a card that went are
+    source.enumerate()
+    assert set(source.topology().missing) == {FIRST, "MIG-00000000-0-stub"}
+
+
+def test_looking_again_does_not_begin_activity_anew(source: NvmlDevices) -> None:
+    source.read(1.0)
+    source.enumerate()
+    assert value(source.read(2.0)[FIRST][Quantity.SM_ACTIVITY_PERCENT]) == 81
+
+
 def test_only_the_asked_groups_are_asked_for(cards: StubCards, source: NvmlDevices) -> None:
     source.read(1.0, (Group.FAST,))
     before = cards.calls
