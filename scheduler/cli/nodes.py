@@ -195,7 +195,7 @@ def _show_one(node: Node) -> None:
     show_table(table)
 
 
-# Of the many readings of a card (docs/telemetry.md), those that a look at a node is for, and of the others what is amiss.
+# Of the many readings of a card (docs/telemetry.md): what a look at a node is for, and of the others what is amiss.
 ALWAYS = frozenset(
     {
         "utilisation_percent",
