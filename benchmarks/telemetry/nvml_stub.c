@@ -167,7 +167,7 @@ static int field(Device *d, Field *f) {
     case 197: case 198: f->value.ull = 1000000; break;
     case 94: f->type = 1, f->value.ui = 2; break;
     case 138: case 139: if (f->scope != ~0u) return INVALID; f->value.ull = (uint64_t)w[LINK_KIB]; break;
-    case 161: case 162: case 163: f->value.ull = 1; break;
+    case 161: case 162: case 163: if (f->scope >= w[LINKS]) return INVALID; f->value.ull = 1; break;
     case 190: f->type = 1, f->value.ui = 700000; break;
     case 3: case 5: f->value.ull = 7; break;
     case 4: case 6: f->value.ull = (uint64_t)w[ECC_UNCORRECTED]; break;

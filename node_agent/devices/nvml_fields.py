@@ -22,15 +22,19 @@ VALUE_MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 
 
 class Field(NamedTuple):
-    """`name` is the constant in pynvml; a value times `scale` is in the schema's unit."""
+    """`name` is the constant in pynvml; a value times `scale` is in the schema's unit. `each_link`: it is of one NVLink
+    at a time, which its scope names; the card's value is the sum of those that answer.
+    """
 
     quantity: Quantity
     name: str
     scale: float = 1.0
     scope: int = 0
+    each_link: bool = False
 
 
-# Where a quantity has several fields, the first that answers is taken: Hopper and Ampere count NVLink errors apart.
+# Where a quantity has several fields, the first that answers is taken: NVLink errors are counted by link on Hopper, in
+# all on Ampere, and Blackwell has of them only how often a link was recovered.
 FIELDS: Mapping[Group, tuple[Field, ...]] = {
     Group.FAST: (
         Field(Quantity.POWER_WATTS, "NVML_FI_DEV_POWER_AVERAGE", MILLI),
@@ -43,12 +47,13 @@ FIELDS: Mapping[Group, tuple[Field, ...]] = {
         Field(Quantity.PCIE_REPLAYS, "NVML_FI_DEV_PCIE_REPLAY_COUNTER"),
         Field(Quantity.LINK_SENT_BYTES, "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX", KIB, ALL_LINKS),
         Field(Quantity.LINK_RECEIVED_BYTES, "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX", KIB, ALL_LINKS),
-        Field(Quantity.LINK_CRC_ERRORS, "NVML_FI_DEV_NVLINK_ERROR_DL_CRC"),
+        Field(Quantity.LINK_CRC_ERRORS, "NVML_FI_DEV_NVLINK_ERROR_DL_CRC", each_link=True),
         Field(Quantity.LINK_CRC_ERRORS, "NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL"),
-        Field(Quantity.LINK_REPLAYS, "NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY"),
+        Field(Quantity.LINK_REPLAYS, "NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY", each_link=True),
         Field(Quantity.LINK_REPLAYS, "NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL"),
-        Field(Quantity.LINK_RECOVERIES, "NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY"),
+        Field(Quantity.LINK_RECOVERIES, "NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY", each_link=True),
         Field(Quantity.LINK_RECOVERIES, "NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL"),
+        Field(Quantity.LINK_RECOVERIES, "NVML_FI_DEV_NVLINK_COUNT_LINK_RECOVERY_EVENTS", each_link=True),
     ),
     Group.CONDITION: (
         Field(Quantity.POWER_LIMIT_WATTS, "NVML_FI_DEV_POWER_CURRENT_LIMIT", MILLI),
@@ -76,18 +81,23 @@ HELD_BITS: Mapping[Quantity, int] = {
 
 
 class Batch(NamedTuple):
-    """The fields of a group that this pynvml knows, and how they are asked for."""
+    """The fields of a group that this pynvml knows, and how they are asked for, in the same order."""
 
     fields: tuple[Field, ...]
     ids: list[tuple[int, int]]
 
 
-def batches(nvml: Any) -> Mapping[Group, Batch]:
+def batches(nvml: Any, links: int = 0) -> Mapping[Group, Batch]:
+    """For a card of so many NVLinks."""
     found = {}
     for group, fields in FIELDS.items():
-        known = [(field, getattr(nvml, field.name, None)) for field in fields]
-        there = [(field, number) for field, number in known if number is not None]
-        found[group] = Batch(tuple(f for f, _ in there), [(int(number), f.scope) for f, number in there])
+        asked: list[tuple[Field, tuple[int, int]]] = []
+        for field in fields:
+            number = getattr(nvml, field.name, None)
+            if number is not None:
+                scopes = range(links) if field.each_link else (field.scope,)
+                asked += [(field, (int(number), scope)) for scope in scopes]
+        found[group] = Batch(tuple(field for field, _ in asked), [ids for _, ids in asked])
     return found
 
 
@@ -111,11 +121,17 @@ def decoded(field: Field, answer: Any) -> float | int | str:
 
 
 def first_of_each(fields: Sequence[Field], answers: Sequence[Any]) -> dict[Quantity, float | int | str]:
-    """By quantity: the first field that answered, else what the first of them said."""
-    found: dict[Quantity, float | int | str] = {}
+    """By quantity: the first field that answered (of each link: their sum), else what the first of them said."""
+    by_field: dict[Field, float | int | str] = {}
     for field, answer in zip(fields, answers, strict=True):
-        if not isinstance(found.get(field.quantity), float):
-            value = decoded(field, answer)
-            if isinstance(value, float) or field.quantity not in found:
-                found[field.quantity] = value
+        value, before = decoded(field, answer), by_field.get(field)
+        if isinstance(value, float) and isinstance(before, float):
+            by_field[field] = before + value
+        elif before is None or (isinstance(value, float) and not isinstance(before, float)):
+            by_field[field] = value
+    found: dict[Quantity, float | int | str] = {}
+    for field, value in by_field.items():
+        before = found.get(field.quantity)
+        if before is None or (isinstance(value, float) and not isinstance(before, float)):
+            found[field.quantity] = value
     return found

@@ -76,7 +76,7 @@ class CardReader:
         self._handle = handle
         self._partitioned = partitioned
         self._instance = instance
-        self._batches: Mapping[Group, Batch] = batches(drivers.nvml)
+        self._batches: Mapping[Group, Batch] | None = None
         self._meter: ActivityMeter | Unavailable | None = None
         self._links: int | None = None
 
@@ -165,6 +165,8 @@ class CardReader:
     # ---- calls with an answer for several quantities -----------------------------------------------------------------
 
     def _batch(self, answered: _Answers, group: Group) -> None:
+        if self._batches is None:
+            self._batches = batches(self._nvml, self._link_count())
         fields, ids = self._batches[group]
         if not ids:
             return
@@ -219,6 +221,16 @@ class CardReader:
                 self._links = link
                 break
         return float(up)
+
+    def _link_count(self) -> int:
+        """How many NVLinks the card has, up or not; 0 where it has none, or does not say."""
+        if self._links is None:
+            try:
+                self._links_up()
+            except self._drivers.errors as error:
+                self._drivers.reason(error)
+                return 0
+        return LINKS_AT_MOST if self._links is None else self._links
 
     def _activity(self, answered: _Answers) -> None:
         try:

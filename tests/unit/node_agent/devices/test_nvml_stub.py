@@ -60,6 +60,7 @@ def test_a_card_that_is_well_has_every_reading_that_nvml_knows(source: NvmlDevic
         Quantity.ENERGY_JOULES: 9000.5,
         Quantity.MEMORY_TEMPERATURE_CELSIUS: 66,
         Quantity.LINK_SENT_BYTES: 4096 << 10,
+        Quantity.LINK_CRC_ERRORS: 18,  # one of each link
         Quantity.POWER_LIMIT_WATTS: 700,
         Quantity.LINKS_UP: 18,
         Quantity.PROCESSES: 1,
