@@ -42,14 +42,14 @@ def cpu_model(cpuinfo: str) -> str:
 
 def memory_bytes(meminfo: str) -> dict[str, int]:
     """MemTotal, MemAvailable and the other kB rows of /proc/meminfo, in bytes."""
-    rows = re.findall(r"^(\w+):\s+(\d+) kB$", meminfo, re.MULTILINE)
+    rows = re.findall(r"^(\w+):\s+(\d{1,18}) kB$", meminfo, re.MULTILINE | re.ASCII)
     return {name: int(kib) * KIB for name, kib in rows}
 
 
 def core_ticks(stat: str) -> dict[int, tuple[int, int]]:
     """By core: (busy ticks, all ticks) since boot, from /proc/stat. Waiting for a disk counts as idle."""
     ticks = {}
-    for core, rest in re.findall(r"^cpu(\d+) (.+)$", stat, re.MULTILINE):
+    for core, rest in re.findall(r"^cpu(\d{1,6})((?: \d{1,18}){4,})$", stat, re.MULTILINE | re.ASCII):
         values = [int(value) for value in rest.split()][:8]  # guest time is already inside user time
         idle = values[3] + (values[4] if len(values) > 4 else 0)
         ticks[int(core)] = (sum(values) - idle, sum(values))
