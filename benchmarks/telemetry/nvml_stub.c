@@ -187,9 +187,10 @@ int nvmlDeviceGetFieldValues(Device *d, int count, Field *fields) {
     if (of(d)[HANG_MS]) { /* as long as it is set, not as long as it was */
         of(d)[HANGING]++;
         /* Who waits for a vfork is in state D, as one in a driver that never answers. */
-        if (!of(d)[KERNEL] || vfork() == 0) {
+        int64_t held = of(d)[KERNEL];
+        if (!held || vfork() == 0) {
             for (int64_t ms = 0; ms < of(d)[HANG_MS]; ms += 10) nanosleep(&(struct timespec){0, 10000000}, NULL);
-            if (of(d)[KERNEL]) _exit(0);
+            if (held) _exit(0);
         }
         of(d)[HANGING]--;
     }
