@@ -238,6 +238,7 @@ class CollectedDevices:
     def _hear(self, child: SamplerProcess) -> str:
         patience = self._patience
         while True:
+            self._reap()
             lines, ended = child.lines(0.1 if self._closing.is_set() else min(1.0, patience.deadline_s / 2))
             for line in lines:
                 self._take(line)
@@ -276,7 +277,12 @@ class CollectedDevices:
         return f"a driver call did not come back ({child.doing()}), and its process {child.pid} was left behind"
 
     def _reap(self) -> None:
+        """Those that were left behind and are gone now."""
+        before = len(self._stuck)
         self._stuck = [each for each in self._stuck if each.poll() is None]
+        if len(self._stuck) != before:
+            with self._lock:
+                self._state = replace(self._state, left_behind=self._behind())
 
     def _behind(self) -> tuple[int, ...]:
         return tuple(each.pid for each in self._stuck)

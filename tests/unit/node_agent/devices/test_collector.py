@@ -155,6 +155,7 @@ def test_a_process_that_the_kernel_holds_is_left_behind_and_not_for_ever_replace
         cards.set(2, hang_ms=0, kernel=0)  # the driver answers after all
         until(lambda: all(gone(pid) for pid in left))
         until(lambda: isinstance(power(source), Reading), 30)
+        until(lambda: source.state.left_behind == ())
 
 
 def test_a_process_that_died_is_replaced(cards: StubCards) -> None:
