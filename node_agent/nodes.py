@@ -12,7 +12,8 @@ from typing import Any
 
 from node_agent.devices.collector import CollectedDevices
 from node_agent.devices.cpu import memory_bytes
-from node_agent.devices.detect import DEFAULT_NAMES, probe
+from node_agent.devices.detect import probe
+from node_agent.devices.openers import DEFAULT_NAMES
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
 from node_agent.devices.source import (
     Device,

@@ -15,7 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from node_agent.devices.detect import DEFAULT_NAMES, detect
+from node_agent.devices.detect import detect
+from node_agent.devices.openers import DEFAULT_NAMES
 from node_agent.devices.recording import record
 from node_agent.devices.source import DeviceSource, DeviceSourceError, Group, Reading
 

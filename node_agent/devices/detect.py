@@ -10,26 +10,12 @@ from dataclasses import dataclass
 
 from node_agent.devices.collector import CollectedDevices, Patience
 from node_agent.devices.cpu import CpuDevices
-from node_agent.devices.openers import SourceAbsent, adapters
+from node_agent.devices.openers import DEFAULT_NAMES, REPLAY, SourceAbsent, adapters
 from node_agent.devices.quantities import INTERVALS_S
 from node_agent.devices.source import DeviceSource, DeviceSourceError
 
-# Whatever has a library or a command here, and the CPU last. Of those that have none nothing is told.
-DEFAULT_NAMES = (
-    "nvml",
-    "ascend",
-    "hygon",
-    "cambricon",
-    "metax",
-    "moore-threads",
-    "kunlun",
-    "iluvatar",
-    "cpu",
-)
-
 # Longer than a command may take by its file, so that it is the command that is given up, and told of by its name.
 OF_COMMANDS = Patience(open_s=40, deadline_s=70, ask_after_s=90, kill_after_s=150)
-REPLAY = "replay:"  # and the path of a recording
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,19 @@ SEEN_ON = re.compile(rb"^seen_on:\s*\S", re.MULTILINE)
 FILE_NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,40}$")
 
 
+# Whatever has a library or a command here, and the CPU last. Of those that have none nothing is told.
+DEFAULT_NAMES = (
+    "nvml",
+    "ascend",
+    "hygon",
+    "cambricon",
+    "metax",
+    "moore-threads",
+    "kunlun",
+    "iluvatar",
+    "cpu",
+)
+REPLAY = "replay:"  # and the path of a recording
 MEND = "on a node with such cards install their driver"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from node_agent.devices.collector import CollectedDevices
-from node_agent.devices.detect import DEFAULT_NAMES, detect, probe
-from node_agent.devices.openers import SourceAbsent, adapters
+from node_agent.devices.detect import detect, probe
+from node_agent.devices.openers import DEFAULT_NAMES, SourceAbsent, adapters
 from node_agent.devices.source import DeviceSourceError, Quantity, Reading
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
 from tests.fakes.nvml_stub import stub_cards
