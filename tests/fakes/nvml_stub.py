@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks.telemetry.stub import CompilerMissing, StubCards, build
 @functools.cache
 def stub_library(*, old: bool = False) -> Path:
     directory = Path(tempfile.mkdtemp(prefix="suanli-nvml-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
     try:
         return build(directory, old=old)
     except CompilerMissing as why:
