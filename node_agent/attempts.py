@@ -22,6 +22,7 @@ from typing import Literal, assert_never
 from node_agent.messages import (
     KILL_WAIT_S,
     Checkpointed,
+    DeviceUse,
     Event,
     Exited,
     Forget,
@@ -87,6 +88,7 @@ class ProcessExited:
     result: str | None = None
     checkpoint_dir: str | None = None
     asked: bool = False
+    use: DeviceUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +358,16 @@ def _process_exited(event: ProcessExited, state: RunState | None) -> Step:
     if cause is None and event.asked:
         cause = ASKED_BEFORE
     exited = Exited(
-        state.key, event.how, event.code, cause, event.detail, event.at_s, event.result, event.checkpoint_dir, started_s
+        key=state.key,
+        how=event.how,
+        code=event.code,
+        asked=cause,
+        detail=event.detail,
+        at_s=event.at_s,
+        result=event.result,
+        checkpoint_dir=event.checkpoint_dir,
+        started_s=started_s,
+        use=event.use,
     )
     return Ended(state.key, exited, pid), (*said, Emit(exited))
 

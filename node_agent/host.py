@@ -51,6 +51,9 @@ from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
 from node_agent.launcher.records import RunRecord
 from node_agent.messages import AgentHello, Command, EventBatch, LaunchSpec, LogChunk, RunKey
+from node_agent.metering import READ_EVERY_S, RunMeters
+from node_agent.metrics_door import DoorError, MetricsDoor, door_config
+from node_agent.node_metrics import HeldBy, metrics_text
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
 from node_agent.outcome import exit_facts
 from node_agent.preparing import Preparation, Preparing
@@ -109,6 +112,10 @@ class AgentHost:
         self._tidying: asyncio.Task[None] | None = None
         self._health = HealthRounds(self._nodes, self._state_dir, config.health, self._log.append)
         self._checking: asyncio.Task[None] | None = None
+        self._door: MetricsDoor | None = None
+        self._meters = RunMeters()
+        self._metering: asyncio.Task[None] | None = None
+        self._door_trouble = ""
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -127,9 +134,23 @@ class AgentHost:
             await asyncio.to_thread(self._health.remember)
             self._checking = asyncio.create_task(self._health.run(), name="health")
             self._checking.add_done_callback(tell_failure)
+            await self._open_door()
         except BaseException:
             await self.close()
             raise
+
+    async def _open_door(self) -> None:
+        """For Prometheus, where it is configured. One that cannot be opened is told of, and stops nothing."""
+        try:
+            config = door_config(os.environ, self._config.nodes[0].address) if self._config.nodes else None
+            if config is None:
+                return
+            door = MetricsDoor(config, lambda: self.metrics(dcgm=config.dcgm))
+            await door.open()
+            self._door = door
+        except DoorError as error:
+            self._door_trouble = f"no metrics are served here: {error}"
+            log.error("%s", self._door_trouble)
 
     def _make_directories(self) -> None:
         self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -149,11 +170,14 @@ class AgentHost:
     async def close(self) -> None:
         """Let go of everything; launcher and runs live on."""
         self._lane.close()
+        if self._door is not None:
+            await self._door.close()
+            self._door = None
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
         await self._launcher.close()
         await self._watch.close()
-        for task in (self._tidying, self._checking):
+        for task in (self._tidying, self._checking, self._metering):
             if task is not None:
                 task.cancel()
         for details in self._details.values():
@@ -185,12 +209,13 @@ class AgentHost:
             if not node.simulated:
                 await asyncio.to_thread(node.refresh)
         self._runs.open_session(epoch, session)  # another one may have overtaken it meanwhile
+        trouble = self._launcher.trouble or self._door_trouble
         return AgentHello(
             incarnation=self._log.incarnation,
             pid=os.getpid(),
             launcher_pid=self._launcher.launcher_pid,
             nodes=tuple(
-                node.report(self._launcher.limits, self._launcher.trouble, self._health.findings(name))
+                node.report(self._launcher.limits, trouble, self._health.findings(name))
                 for name, node in self._nodes.items()
             ),
             runs=self._runs.reports(boottime_s()),
@@ -227,6 +252,15 @@ class AgentHost:
         names = list(self._nodes)
         read = await asyncio.gather(*(self._nodes[name].readings() for name in names))
         return {name: readings_json(readings) for name, readings in zip(names, read, strict=True)}
+
+    async def metrics(self, *, dcgm: bool) -> str:
+        """All nodes of this host in Prometheus' text format, with who holds each device."""
+        held = [
+            HeldBy(key.node, key.job_id, each.context.tenant, each.context.devices)
+            for key, each in self._details.items()
+            if each.lives and each.context is not None
+        ]
+        return metrics_text(self._nodes, await self.readings(), held, dcgm=dcgm)
 
     # ---- the machine -----------------------------------------------------------------------------------------------
 
@@ -283,6 +317,8 @@ class AgentHost:
         if details.lives != lives:
             details.lives = lives
             self._mark_busy(key.node)
+            if lives:
+                self._begin_meter(key, details.context)
         if isinstance(state, attempts.Ended):
             self._preparing.take_ports_back(key)
         self._watch.after_step(key)
@@ -296,6 +332,7 @@ class AgentHost:
             if details.lives:
                 self._mark_busy(key.node)
         self._watch.drop(key)
+        self._meters.end(key)
         self._preparing.take_ports_back(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -310,6 +347,29 @@ class AgentHost:
             return
         live = [d for k, d in self._details.items() if k.node == name and d.lives]
         node.set_busy({index for details in live if details.context for index in details.context.devices})
+
+    # ---- metering --------------------------------------------------------------------------------------------------
+
+    def _begin_meter(self, key: RunKey, context: RunContext | None) -> None:
+        node = self._nodes.get(key.node)
+        if node is None or context is None or context.share_milli or not node.meters_devices:
+            return
+        with contextlib.suppress(KeyError):  # a device that is gone meters nothing
+            self._meters.begin(key, [device.uuid for device in node.devices(context.devices)])
+            self._spawn(self._read_meters(key.node))
+        if self._metering is None or self._metering.done():
+            self._metering = asyncio.create_task(self._meter(), name="metering of runs")
+            self._metering.add_done_callback(tell_failure)
+
+    async def _meter(self) -> None:
+        while nodes := self._meters.nodes():
+            await asyncio.sleep(READ_EVERY_S)
+            await asyncio.gather(*(self._read_meters(name) for name in nodes))
+
+    async def _read_meters(self, name: str) -> None:
+        node = self._nodes.get(name)
+        if node is not None:
+            self._meters.read(name, await node.readings())
 
     # ---- preparing and launching -----------------------------------------------------------------------------------
 
@@ -357,6 +417,9 @@ class AgentHost:
         saved_in, unix_user = (None, None) if context is None else (context.checkpoint_dir, context.unix_user)
         paths = paths_of(self._state_dir, key)
         facts = await exit_facts(record, paths, saved_in, self._slow, unix_user)
+        if self._meters.metered(key):
+            await self._read_meters(key.node)
+            facts = replace(facts, use=self._meters.end(key))
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         if details is not None and details.ended_for:  # by us, so nobody else is to be blamed

@@ -232,6 +232,23 @@ class Checkpointed:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What a run made its whole devices do, all together (memory: the one that held most), over `metered_s`.
+
+    None: it could not be read. `joules_at_least`: a counter was set back meanwhile. See node_agent/metering.py.
+    """
+
+    devices: int
+    metered_s: float
+    joules: float | None
+    joules_at_least: bool
+    mean_watts: float | None
+    peak_memory_bytes: float | None
+    mean_utilisation_percent: float | None
+    simulated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Exited:
     """The run is over. `how` says how it is known:
 
@@ -254,6 +271,7 @@ class Exited:
     checkpoint_dir: str | None = None  # this attempt's checkpoint directory, when something was saved in it
     started_s: float | None = None  # when its process began, by the clock of `at_s`; None: no process is known
     kind: Literal["exited"] = "exited"
+    use: DeviceUse | None = None  # of its devices, where they were metered
 
 
 @dataclass(frozen=True, slots=True)

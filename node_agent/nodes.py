@@ -10,12 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node_agent.devices.collector import CollectedDevices
 from node_agent.devices.cpu import memory_bytes
-from node_agent.devices.detect import DEFAULT_NAMES, probe
+from node_agent.devices.detect import probe
+from node_agent.devices.openers import DEFAULT_NAMES
 from node_agent.devices.simulated import SimulatedDevices, SimulatedSpec
-from node_agent.devices.source import Device, DeviceSource, DeviceSourceError, Measured, Quantity, Reading, Unavailable
+from node_agent.devices.source import (
+    Device,
+    DeviceEvent,
+    DeviceSource,
+    DeviceSourceError,
+    Measured,
+    Quantity,
+    Reading,
+    Topology,
+    Unavailable,
+)
 from node_agent.execution.accounts import isolation_note
 from node_agent.execution.mps import agents_daemon, held_to_share
+from node_agent.exporter import NodeFacts
 from node_agent.health.verdicts import Finding
 from node_agent.launcher.ports import Limits
 from node_agent.messages import DeviceReport, NodeReport
@@ -131,7 +144,37 @@ class NodeAgent:
         notes = [isolation_note(), *limits_notes(limits)]
         if self.simulated:
             notes.insert(0, "simulated devices: nothing here is measured")
+        if isinstance(self._source, CollectedDevices):  # of the others, asking may take a driver's time
+            notes += self._source.topology().notes
         return (*notes, *self._passed_over)
+
+    def topology(self) -> Topology:
+        """Of the devices as a whole. Raises DeviceSourceError. A driver in this process may take its time."""
+        return self._source.topology()
+
+    def facts(self) -> NodeFacts:
+        """What Prometheus is told of the node beside readings; waits for nothing."""
+        name, source = self.config.name, self._source
+        if not isinstance(source, CollectedDevices):
+            return NodeFacts(name, len(self._devices))
+        topology, state = source.topology(), source.state
+        stuck_s = max(0.0, time.time() - state.since_s) if state.phase == "stuck" else 0.0
+        return NodeFacts(
+            name, topology.found, topology.expected, topology.versions, state.phase, stuck_s, state.restarts
+        )
+
+    @property
+    def meters_devices(self) -> bool:
+        """Whether what a device reads is its own: a CPU core's memory is the whole node's, and it counts no energy."""
+        return self._source.vendor != "cpu"
+
+    @property
+    def all_devices(self) -> Sequence[Device]:
+        return self._devices
+
+    def events(self, now_s: float) -> Sequence[DeviceEvent]:
+        """Faults heard of since this was last asked; waits for nothing."""
+        return self._source.events(now_s)
 
     async def readings(self) -> Mapping[str, Mapping[Quantity, Measured]]:
         """By device uuid. A driver that does not answer holds up nothing: its devices are Unavailable until it does."""
@@ -165,10 +208,28 @@ def _machine_memory_bytes() -> int:
     return memory_bytes(Path("/proc/meminfo").read_text()).get("MemTotal", 0)
 
 
+# Told of every device, with the reason where it is missing. Of the others, what this device never has is left out.
+ALWAYS_TOLD = frozenset(
+    {
+        Quantity.UTILISATION_PERCENT,
+        Quantity.MEMORY_USED_BYTES,
+        Quantity.MEMORY_TOTAL_BYTES,
+        Quantity.POWER_WATTS,
+        Quantity.ENERGY_JOULES,
+        Quantity.TEMPERATURE_CELSIUS,
+        Quantity.CLOCK_MEGAHERTZ,
+    }
+)
+
+
 def readings_json(readings: Mapping[str, Mapping[Quantity, Measured]]) -> dict[str, Any]:
     """{uuid: {quantity: {"value", "unit", "at_s", "quality"} or {"unavailable": reason}}}"""
     return {
-        uuid: {quantity.value: _measured_json(measured) for quantity, measured in fields.items()}
+        uuid: {
+            quantity.value: _measured_json(measured)
+            for quantity, measured in fields.items()
+            if isinstance(measured, Reading) or not measured.lasting or quantity in ALWAYS_TOLD
+        }
         for uuid, fields in readings.items()
     }
 

@@ -165,4 +165,6 @@ def _context(
         log_cap_bytes=spec.log_cap_bytes,
         readiness=None if spec.serving is None else spec.serving.readiness,
         liveness=None if spec.serving is None or spec.argv is None else spec.serving.liveness,
+        tenant=spec.tenant,
+        share_milli=spec.share_milli,
     )

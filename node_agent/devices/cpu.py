@@ -9,22 +9,25 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from node_agent.devices.quantities import asked_for
 from node_agent.devices.source import (
     Device,
+    DeviceEvent,
     DeviceSourceError,
+    Group,
     Measured,
-    Quality,
     Quantity,
-    Reading,
+    Topology,
     Unavailable,
+    reading,
 )
 from node_agent.devices.visibility import hidden
 
 KIB = 1024
-NOT_OFFERED = Unavailable("not offered for a CPU core")
+NOT_OFFERED = Unavailable("not offered for a CPU core", lasting=True)
 
 
 def cpu_model(cpuinfo: str) -> str:
@@ -39,14 +42,14 @@ def cpu_model(cpuinfo: str) -> str:
 
 def memory_bytes(meminfo: str) -> dict[str, int]:
     """MemTotal, MemAvailable and the other kB rows of /proc/meminfo, in bytes."""
-    rows = re.findall(r"^(\w+):\s+(\d+) kB$", meminfo, re.MULTILINE)
+    rows = re.findall(r"^(\w+):\s+(\d{1,18}) kB$", meminfo, re.MULTILINE | re.ASCII)
     return {name: int(kib) * KIB for name, kib in rows}
 
 
 def core_ticks(stat: str) -> dict[int, tuple[int, int]]:
     """By core: (busy ticks, all ticks) since boot, from /proc/stat. Waiting for a disk counts as idle."""
     ticks = {}
-    for core, rest in re.findall(r"^cpu(\d+) (.+)$", stat, re.MULTILINE):
+    for core, rest in re.findall(r"^cpu(\d{1,6})((?: \d{1,18}){4,})$", stat, re.MULTILINE | re.ASCII):
         values = [int(value) for value in rest.split()][:8]  # guest time is already inside user time
         idle = values[3] + (values[4] if len(values) > 4 else 0)
         ticks[int(core)] = (sum(values) - idle, sum(values))
@@ -89,21 +92,25 @@ class CpuDevices:
         except OSError:
             return {}  # read() then says Unavailable for each core
 
-    def read(self, now_s: float) -> Mapping[str, Mapping[Quantity, Measured]]:
+    def read(self, now_s: float, groups: Collection[Group] | None = None) -> Mapping[str, Mapping[Quantity, Measured]]:
+        quantities = asked_for(groups)
+        if Quantity.UTILISATION_PERCENT not in quantities:  # the kernel's tables have none of the others
+            return {self._uuid(core): dict.fromkeys(quantities, NOT_OFFERED) for core in self._cores}
         before, self._last = self._last, self._ticks()
         used, total = self._memory(now_s)
-        return {
-            self._uuid(core): {
-                Quantity.UTILISATION_PERCENT: self._utilisation(before.get(core), self._last.get(core), now_s),
-                Quantity.MEMORY_USED_BYTES: used,
-                Quantity.MEMORY_TOTAL_BYTES: total,
-                Quantity.POWER_WATTS: NOT_OFFERED,
-                Quantity.ENERGY_JOULES: NOT_OFFERED,
-                Quantity.TEMPERATURE_CELSIUS: NOT_OFFERED,
-                Quantity.CLOCK_MEGAHERTZ: NOT_OFFERED,
-            }
-            for core in self._cores
-        }
+        found: dict[str, Mapping[Quantity, Measured]] = {}
+        for core in self._cores:
+            fields: dict[Quantity, Measured] = dict.fromkeys(quantities, NOT_OFFERED)
+            fields[Quantity.UTILISATION_PERCENT] = self._utilisation(before.get(core), self._last.get(core), now_s)
+            fields[Quantity.MEMORY_USED_BYTES], fields[Quantity.MEMORY_TOTAL_BYTES] = used, total
+            found[self._uuid(core)] = fields
+        return found
+
+    def events(self, now_s: float) -> Sequence[DeviceEvent]:
+        return ()
+
+    def topology(self) -> Topology:
+        return Topology(found=len(self._cores), expected=len(self._cores))
 
     @staticmethod
     def _utilisation(before: tuple[int, int] | None, after: tuple[int, int] | None, now_s: float) -> Measured:
@@ -112,7 +119,7 @@ class CpuDevices:
         if before is None or after[1] <= before[1]:
             return Unavailable("no time has passed since the last reading")
         busy = 100.0 * (after[0] - before[0]) / (after[1] - before[1])
-        return Reading(min(100.0, max(0.0, busy)), "percent", now_s, Quality.MEASURED)
+        return reading(Quantity.UTILISATION_PERCENT, min(100.0, max(0.0, busy)), now_s)
 
     def _memory(self, now_s: float) -> tuple[Measured, Measured]:
         try:
@@ -122,8 +129,8 @@ class CpuDevices:
             missing = Unavailable(f"/proc/meminfo: {error}")
             return missing, missing
         return (
-            Reading(float(total - available), "bytes", now_s, Quality.MEASURED),
-            Reading(float(total), "bytes", now_s, Quality.MEASURED),
+            reading(Quantity.MEMORY_USED_BYTES, float(total - available), now_s),
+            reading(Quantity.MEMORY_TOTAL_BYTES, float(total), now_s),
         )
 
     def visibility(self, devices: Sequence[Device]) -> Mapping[str, str]:

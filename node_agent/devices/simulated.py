@@ -9,10 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from node_agent.devices.source import Device, Measured, Quality, Quantity, Reading
+from node_agent.devices.quantities import asked_for
+from node_agent.devices.source import (
+    Device,
+    DeviceEvent,
+    Group,
+    Measured,
+    Quality,
+    Quantity,
+    Topology,
+    Unavailable,
+    reading,
+)
 from node_agent.devices.visibility import hidden
 
 # Invented for the simulation, and nobody's specification.
@@ -20,6 +31,7 @@ BUSY_WATTS = 600.0
 IDLE_WATTS = 90.0
 BUSY_MEGAHERTZ = 1750.0
 IDLE_MEGAHERTZ = 345.0
+NOT_SIMULATED = Unavailable("not simulated", lasting=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +101,24 @@ class SimulatedDevices:
         """Which devices have a run on them from now on."""
         self._busy = frozenset(indices)
 
-    def read(self, now_s: float) -> Mapping[str, Mapping[Quantity, Measured]]:
+    def read(self, now_s: float, groups: Collection[Group] | None = None) -> Mapping[str, Mapping[Quantity, Measured]]:
         """Energy counts what was drawn since the first reading, so it never falls."""
+        quantities = asked_for(groups)
+        if Quantity.POWER_WATTS not in quantities:
+            return {uuid: dict.fromkeys(quantities, NOT_SIMULATED) for uuid in self._uuids}
         passed_s = max(0.0, now_s - self._read_at_s) if self._read_at_s is not None else 0.0
         self._read_at_s = now_s
-        return {uuid: self._read_device(index, now_s, passed_s) for index, uuid in enumerate(self._uuids)}
+        found: dict[str, Mapping[Quantity, Measured]] = {}
+        for index, uuid in enumerate(self._uuids):
+            invented = self._read_device(index, now_s, passed_s)
+            found[uuid] = {quantity: invented.get(quantity, NOT_SIMULATED) for quantity in quantities}
+        return found
+
+    def events(self, now_s: float) -> Sequence[DeviceEvent]:
+        return ()
+
+    def topology(self) -> Topology:
+        return Topology(found=len(self._parts), expected=len(self._parts))
 
     def _read_device(self, index: int, now_s: float, passed_s: float) -> Mapping[Quantity, Measured]:
         busy = index in self._busy
@@ -103,18 +128,16 @@ class SimulatedDevices:
         memory_bytes = self._memory_bytes(index)
         used_bytes = int(memory_bytes * ((0.6 + 0.05 * ripple) if busy else 0.005))
 
-        def simulated(value: float, unit: str) -> Reading:
-            return Reading(value, unit, now_s, Quality.SIMULATED)
-
-        return {
-            Quantity.UTILISATION_PERCENT: simulated(round(92.0 + 6.0 * ripple, 1) if busy else 0.0, "percent"),
-            Quantity.MEMORY_USED_BYTES: simulated(float(used_bytes), "bytes"),
-            Quantity.MEMORY_TOTAL_BYTES: simulated(float(memory_bytes), "bytes"),
-            Quantity.POWER_WATTS: simulated(round(watts, 1), "watts"),
-            Quantity.ENERGY_JOULES: simulated(round(self._joules[index], 1), "joules"),
-            Quantity.TEMPERATURE_CELSIUS: simulated(round((64.0 if busy else 33.0) + 3.0 * ripple, 1), "celsius"),
-            Quantity.CLOCK_MEGAHERTZ: simulated(BUSY_MEGAHERTZ if busy else IDLE_MEGAHERTZ, "megahertz"),
+        invented = {
+            Quantity.UTILISATION_PERCENT: round(92.0 + 6.0 * ripple, 1) if busy else 0.0,
+            Quantity.MEMORY_USED_BYTES: float(used_bytes),
+            Quantity.MEMORY_TOTAL_BYTES: float(memory_bytes),
+            Quantity.POWER_WATTS: round(watts, 1),
+            Quantity.ENERGY_JOULES: round(self._joules[index], 1),
+            Quantity.TEMPERATURE_CELSIUS: round((64.0 if busy else 33.0) + 3.0 * ripple, 1),
+            Quantity.CLOCK_MEGAHERTZ: BUSY_MEGAHERTZ if busy else IDLE_MEGAHERTZ,
         }
+        return {name: reading(name, value, now_s, Quality.SIMULATED) for name, value in invented.items()}
 
     def _ripple(self, index: int, second: int) -> float:
         """A number in [-1, 1] that is the same for the same seed, device and second."""

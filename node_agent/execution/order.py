@@ -33,6 +33,8 @@ class RunContext:
     log_cap_bytes: int = 0
     readiness: ProbeSpec | None = None
     liveness: ProbeSpec | None = None
+    tenant: str = ""
+    share_milli: int = 0
 
     def to_tag(self) -> str:
         said = {name: getattr(self, name) for name in _CONTEXT_FIELDS}

@@ -232,6 +232,44 @@ def simulator(context: click.Context, seed: int, quick: bool, output: str) -> No
     context.exit(answer.exit_code)
 
 
+@bench.command("telemetry")
+@click.option(
+    "--window",
+    "window_s",
+    type=click.FloatRange(min=2, max=3600),
+    default=30.0,
+    show_default=True,
+    help="For how long the sampling is watched.",
+)
+@output_option
+@click.pass_context
+def telemetry(context: click.Context, window_s: float, output: str) -> None:
+    """What it costs to watch eight cards once a second: CPU and memory, with a driver library that is made up.
+
+    Needs a C compiler. No device is measured or used. Exit code 1 when a case misses what it must reach.
+    """
+    from benchmarks.telemetry.cases import BOUNDS, run_telemetry
+    from benchmarks.telemetry.stub import CompilerMissing
+    from node_agent.devices.source import DeviceSourceError
+
+    try:
+        with _progress("telemetry") as progress:
+            answer = run_telemetry(window_s=window_s, progress=progress)
+    except (CompilerMissing, DeviceSourceError) as error:
+        raise BadInput(str(error), field="telemetry") from None
+    if output == "json":
+        show_json("bench", answer.to_json())
+    else:
+        about = answer.provenance
+        click.echo(safe(f"sampling {about['cards']} made-up cards for {window_s:g} s on {about['cpu']}"))
+        table = _case_table()
+        for case, bound in BOUNDS.items():
+            if case in answer.values:
+                table.add(*_case(case, answer.values[case], bound, answer.ok(case)))
+        show_table(table)
+    context.exit(answer.exit_code)
+
+
 # ---- dispatch ----------------------------------------------------------------------------------------------------
 
 

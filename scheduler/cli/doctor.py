@@ -20,7 +20,6 @@ from scheduler.cli.options import output_option
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 2 * 10**9
-NEVER_RUN_ON = "Ascend, Cambricon, Hygon, MetaX, Moore Threads, Kunlun, Iluvatar"
 
 
 @click.command()
@@ -49,6 +48,7 @@ def examine(home: Home, config: Path | None) -> list[Finding]:
         ("python", _python),
         ("ray", _ray),
         ("nvml", _nvml),
+        ("vendors", _vendors),
         ("disk", lambda: _disk(home)),
         ("ports", lambda: _ports(home, config)),
         ("parts", lambda: _parts(home)),
@@ -100,8 +100,7 @@ def _nvml() -> list[Finding]:
         source = detect(("nvml",))
     except DeviceSourceError as error:
         return [
-            Finding("nvml", "note", str(error), "nothing on a machine without NVIDIA cards; else install their driver"),
-            Finding("vendors", "note", f"never run on hardware of {NEVER_RUN_ON}", "their adapters are yet to come"),
+            Finding("nvml", "note", str(error), "nothing on a machine without NVIDIA cards; else install their driver")
         ]
     try:
         devices = source.enumerate()
@@ -109,6 +108,29 @@ def _nvml() -> list[Finding]:
         return [Finding("nvml", "ok" if devices else "note", f"{len(devices)} devices: {names}")]
     finally:
         source.close()
+
+
+def _vendors() -> list[Finding]:
+    """Adapters that were never run on a card of their vendor: all of them in one line, those that this machine has."""
+    from node_agent.devices.openers import SourceAbsent, adapters
+
+    untried = {name: adapter for name, adapter in adapters().items() if not adapter.tried}
+    findings = [
+        Finding(
+            "vendors",
+            "note",
+            f"never run on hardware of {', '.join(sorted({adapter.vendor for adapter in untried.values()}))}",
+            "their adapters are written from what the tools are seen to print (docs/telemetry.md)",
+        )
+    ]
+    for name, adapter in untried.items():
+        try:
+            adapter.require()
+        except SourceAbsent:
+            continue
+        mend = "compare `suanli nodes` with the vendor's own tool before you rely on it"
+        findings.append(Finding("vendors", "note", f"{name}: its tool or library is installed here", mend))
+    return findings
 
 
 def _disk(home: Home) -> list[Finding]:

@@ -214,11 +214,49 @@ def _show_one(node: Node) -> None:
     show_table(table)
 
 
+# Of the many readings of a card (docs/telemetry.md): what a look at a node is for, and of the others what is amiss.
+ALWAYS = frozenset(
+    {
+        "utilisation_percent",
+        "memory_used_bytes",
+        "memory_total_bytes",
+        "power_watts",
+        "energy_joules",
+        "temperature_celsius",
+        "clock_megahertz",
+    }
+)
+WHEN_NOT_ZERO = frozenset(
+    {
+        "ecc_uncorrected_volatile",
+        "faults",
+        "held_by_hardware",
+        "held_by_hardware_heat",
+        "held_by_heat",
+        "held_by_power_brake",
+        "last_fault",
+        "recovery_action",
+        "row_remap_failed",
+        "row_remap_pending",
+        "vendor_health",
+    }
+)
+
+
+def _is_shown(quantity: str, reading: Mapping[str, Any]) -> bool:
+    return quantity in ALWAYS or (quantity in WHEN_NOT_ZERO and bool(reading.get("value")))
+
+
 def _readings(readings: Mapping[str, Mapping[str, Any]]) -> str:
     """`power 412 watts, temperature 61 celsius`; what cannot be read is named with its reason, never as a number."""
     told: list[str] = []
     missing: dict[str, list[str]] = {}
     for quantity, reading in readings.items():
+        if not _is_shown(quantity, reading):
+            continue
+        if quantity in WHEN_NOT_ZERO:
+            told.append(f"{quantity.replace('_', ' ')}: {reading['value']:g}")
+            continue
         if "unavailable" in reading:
             missing.setdefault(str(reading["unavailable"]), []).append(quantity.rsplit("_", 1)[0].replace("_", " "))
             continue

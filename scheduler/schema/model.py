@@ -210,7 +210,7 @@ class SiteConfig:
     store_url: str | None  # None: SQLite in the instance's home
     node_name: str | None  # None: this machine's host name
     node_site: str
-    device_sources: tuple[str, ...]  # tried in order: nvml, cpu
+    device_sources: tuple[str, ...]  # tried in order: nvml, ascend, cpu, ...
     simulated_nodes: tuple[SimulatedNodes, ...]
     lease_s: float
     ray: RaySettings

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
+from node_agent.devices.openers import DEFAULT_NAMES, REPLAY, adapters
 from scheduler.schema.cron import as_zone
 from scheduler.schema.fields import (
     SIZE_WORDS,
@@ -31,7 +32,6 @@ from scheduler.schema.model import NETWORKS, LogSettings, PolicySettings
 from scheduler.schema.problems import Shape
 
 DEFAULTS: Final = PolicySettings()
-DEVICE_SOURCES: Final = ("nvml", "cpu")
 PRECISIONS: Final = ("dense 16-bit", "dense fp8", "dense fp64")
 PACKINGS: Final = ("default", "fgd", "best-fit", "dot-product", "gpu-packing", "random")  # those of core.packing
 BACKFILLS: Final = ("easy", "conservative", "none")
@@ -54,10 +54,13 @@ def _as_date(value: object) -> str:
 
 
 def _as_sources(value: object) -> tuple[str, ...]:
-    words = f"a list of device sources, tried in order: {', '.join(DEVICE_SOURCES)}"
-    if not isinstance(value, list) or not value:
+    """Those that ship, a vendor's file of the site's own (SUANLI_VENDORS), or `replay:` and the path of a recording."""
+    known = ("nvml", "cpu", *sorted(set(adapters()) - {"nvml"}))
+    words = f"a list of device sources, tried in order: {', '.join(known)}, or {REPLAY}PATH"
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise expected(words)
-    if any(not isinstance(item, str) or item not in DEVICE_SOURCES for item in value) or len(set(value)) < len(value):
+    unknown = [item for item in value if item not in known and not (item.startswith(REPLAY) and item != REPLAY)]
+    if unknown or len(set(value)) < len(value):
         raise expected(words + f"; each once, got {', '.join(str(item)[:40] for item in value[:8])}")
     return tuple(value)
 
@@ -134,7 +137,7 @@ class IncludeShape(Shape):
 class NodeShape(Shape):
     site: Text
     name: ConfigName | None = None
-    devices: Annotated[tuple[str, ...], PlainValidator(_as_sources)] = DEVICE_SOURCES
+    devices: Annotated[tuple[str, ...], PlainValidator(_as_sources)] = DEFAULT_NAMES
     rack: ConfigName | None = None
     labels: LabelMap = Field(default_factory=dict)
 

@@ -799,3 +799,53 @@ def test_files_of_forgotten_runs_are_removed_and_of_others_not(place: Path, monk
             await a.host.read_log("1", 1, 0, "stdout", 0, 100)
 
     on_agent(place, scene)
+
+
+# ---- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_served_with_who_holds_each_device(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = place / "token"
+    token.write_text("suanli_0123456789abcdef")
+    token.chmod(0o600)
+    monkeypatch.setenv("SUANLI_NODE_METRICS", "127.0.0.1:0")
+    monkeypatch.setenv("SUANLI_NODE_METRICS_TOKEN", str(token))
+
+    async def scene(a: Listener) -> None:
+        await a.perform([alone(key(), spec("exec sleep 30", device_indices=(0,)))])
+        await a.until(Started, key())
+        assert a.host._door is not None
+        reader, writer = await asyncio.open_connection("127.0.0.1", a.host._door.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nAuthorization: Bearer suanli_0123456789abcdef\r\n\r\n")
+        text = (await reader.read()).decode()
+        writer.close()
+        assert text.startswith("HTTP/1.1 200 OK")
+        held = [line for line in text.splitlines() if 'job_id="1",tenant="studio"' in line]
+        assert any(line.startswith("suanli_device_memory_used_bytes") for line in held)
+        assert 'suanli_node_devices_found{node="s1"} 2.0' in text
+
+    on_agent(place, scene)
+
+
+def test_a_door_that_cannot_be_opened_is_a_note_and_stops_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUANLI_NODE_METRICS", "127.0.0.1:0")
+
+    async def scene(a: Listener) -> None:
+        hello = await a.hello(1)
+        assert any("no metrics are served here" in note for note in hello.nodes[0].notes)
+
+    on_agent(place, scene)
+
+
+def test_a_runs_end_tells_what_its_devices_used(place: Path) -> None:
+    async def scene(a: Listener) -> None:
+        simulated = await a.run(spec("sleep 0.3", device_indices=(0, 1)), key("1", node="s1"))
+        assert simulated.use is not None
+        assert (simulated.use.devices, simulated.use.simulated) == (2, True)
+        assert simulated.use.joules is not None
+        assert simulated.use.joules > 0
+        shared = await a.run(spec("true", share_milli=250), key("2", node="s1"))
+        on_cpu = await a.run(spec("true"), key("3"))
+        assert (shared.use, on_cpu.use) == (None, None)
+
+    on_agent(place, scene)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from node_agent.devices.cpu import CpuDevices, core_ticks, cpu_model, memory_bytes
 from node_agent.devices.detect import probe
@@ -56,6 +58,14 @@ def test_parsers() -> None:
     assert cpu_model("") == "CPU"
     assert memory_bytes(MEMINFO)["MemAvailable"] == 400 * 1024
     assert core_ticks("cpu0 1 2 3 4 5 6 7 8 9 9\n") == {0: (27, 36)}
+
+
+@given(text=st.text(max_size=200), number=st.text(alphabet="0123456789 ²٣-.", max_size=40))
+def test_any_text_of_the_kernel_is_numbers_or_none(text: str, number: str) -> None:
+    for table in (text, f"cpu0 {number}", f"cpu{number} 1 2 3 4", f"MemTotal: {number} kB\nmodel name : {text}"):
+        assert cpu_model(table)
+        assert all(value >= 0 for value in memory_bytes(table).values())
+        assert all(0 <= busy <= whole for busy, whole in core_ticks(table).values())
 
 
 # ---- simulated -------------------------------------------------------------------------------------------------------

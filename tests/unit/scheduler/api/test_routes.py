@@ -351,6 +351,7 @@ def test_readings_of_devices_are_metrics_of_their_own(site: Site) -> None:
     text = get(site, "/metrics/devices").text
     model = node["devices"][0]["model"]
     assert text == (
+        "# HELP suanli_device_power_watts Power drawn, as averaged by the device (NVML: over 1 s).\n"
         "# TYPE suanli_device_power_watts gauge\n"
         f'suanli_device_power_watts{{node="edge-0",device="{uuid}",model="{model}",simulated="true"}} 412.25\n'
     )

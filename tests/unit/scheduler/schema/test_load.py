@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from node_agent.devices.openers import DEFAULT_NAMES
 from scheduler.core.decisions import TenantPolicy
 from scheduler.core.packing.policies import PACKINGS as core_packings
 from scheduler.errors import BadInput
@@ -258,6 +259,14 @@ BAD: list[tuple[str, str, str, list[str]]] = [
     ("local", "[nvml, cpu]", "[nvlm, cpu]", ["node.devices: expected a list of device sources", "nvml, cpu"]),
     (
         "local",
+        "[nvml, cpu]",
+        '["replay:"]',
+        ["node.devices: expected a list", "or replay:PATH; each once, got replay:"],
+    ),
+    ("local", "[nvml, cpu]", "[cpu, cpu]", ["node.devices: expected a list", "each once, got cpu, cpu"]),
+    ("local", "[nvml, cpu]", "[[nvml]]", ["node.devices: expected a list of device sources"]),
+    (
+        "local",
         "model: H100 SXM",
         "model: H100",
         ["simulated_nodes[0].model: expected a model of the hardware", "H100 SXM"],
@@ -397,6 +406,19 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def test_every_source_may_be_named_and_all_are_tried_where_none_is(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme.yaml").write_text("command: [acme-smi]\n")
+    monkeypatch.setenv("SUANLI_VENDORS", str(tmp_path))
+    change(copy / "local.yaml", "[nvml, cpu]", '[ascend, acme, "replay:/var/lib/incident.jsonl", cpu]')
+    named = load_site(copy / "local.yaml").device_sources
+    assert named == ("ascend", "acme", "replay:/var/lib/incident.jsonl", "cpu")
+    change(copy / "local.yaml", '[ascend, acme, "replay:/var/lib/incident.jsonl", cpu]', "[cpu]")
+    change(copy / "local.yaml", "  devices: [cpu]\n", "")
+    assert load_site(copy / "local.yaml").device_sources == DEFAULT_NAMES
 
 
 def refused(copy: Path) -> list[str]:

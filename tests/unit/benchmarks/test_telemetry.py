@@ -1,0 +1,28 @@
+"""The benchmark of sampling answers in the one shape of all, and looks at a sampler that really runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.telemetry.cases import BOUNDS, TelemetryAnswer, run_telemetry
+from tests.fakes.nvml_stub import stub_library
+
+
+def test_every_case_has_a_figure_of_a_real_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    stub_library()  # skips where there is no compiler
+    monkeypatch.setenv("NVML_STUB", "")
+    answer = run_telemetry(window_s=0.5, settle_s=0.1)
+    document = answer.to_json()
+    assert [case["case"] for case in document["cases"]] == list(BOUNDS)
+    assert document["schema"]
+    assert document["provenance"]["cards"] == 8
+    assert all(value >= 0 for value in answer.values.values())
+    assert answer.values["driver_calls_per_fast_round"] <= 64
+    assert answer.ok("sampler_memory_mib")
+
+
+def test_a_case_that_misses_is_an_exit_code() -> None:
+    assert TelemetryAnswer({}, {"sampling_core_percent": 1.5}).exit_code == 1
+    assert TelemetryAnswer({}, {"sampling_core_percent": 0.5}).exit_code == 0
+    assert TelemetryAnswer({}, {}, partial=True).exit_code == 130
+    assert TelemetryAnswer({}, {}, partial=True).to_json()["partial"] is True
