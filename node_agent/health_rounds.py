@@ -93,8 +93,9 @@ class HealthRounds:
         by_name = {
             uuid: {str(quantity): value for quantity, value in fields.items()} for uuid, fields in readings.items()
         }
-        # What drivers tell of by themselves (XIDs) belongs here as soon as device sources pass it on.
-        seen = round_of(by_name, tuple(expected), boot=self._boot)
+        # Each is told once: nobody else asks for them.
+        count = node.facts().expected or None
+        seen = round_of(by_name, tuple(expected), node.events(now_s), expected_count=count, boot=self._boot)
         state, found = judge(self._states.get(name, HealthState()), seen, now_s, self._rules)
         self._states[name] = state
         if found != self._told.get(name, ()):

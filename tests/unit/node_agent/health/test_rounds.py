@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from node_agent.devices.source import Measured, Quality, Quantity, Reading, Unavailable
+from node_agent.devices.source import DeviceEvent, Measured, Quality, Quantity, Reading, Unavailable
+from node_agent.exporter import NodeFacts
 from node_agent.health import HealthRules
 from node_agent.health_rounds import HealthRounds
 from node_agent.messages import Event, HealthChanged
@@ -21,6 +22,15 @@ class FakeNode:
         self.uuids: tuple[str, ...] = ("d",)
         self.celsius = 50.0
         self.silent = False
+        self.heard: list[DeviceEvent] = []
+        self.expected: int | None = 1
+
+    def events(self, _now_s: float) -> list[DeviceEvent]:
+        heard, self.heard = self.heard, []
+        return heard
+
+    def facts(self) -> NodeFacts:
+        return NodeFacts("n1", 1, self.expected)
 
     async def readings(self) -> Mapping[str, Mapping[Quantity, Measured]]:
         if self.silent:
@@ -87,3 +97,17 @@ def test_a_directory_that_takes_nothing_stops_nothing(tmp_path: Path) -> None:
     agent.look(0.0)
     agent.node.silent = True
     assert agent.look(31.0) == ["unread"]
+
+
+def test_what_a_driver_tells_of_by_itself_counts_in_the_round_that_hears_it(tmp_path: Path) -> None:
+    agent = Rounds(tmp_path)
+    agent.node.heard = [DeviceEvent("d", "xid", 79, "GPU has fallen off the bus", 4.0, "the kernel")]
+    assert agent.look(5.0) == ["fallen-off-bus"]
+    assert agent.look(10.0) == []
+
+
+def test_fewer_devices_than_the_bus_knows_are_told_of(tmp_path: Path) -> None:
+    agent = Rounds(tmp_path)
+    agent.node.expected = 2
+    said = [agent.look(5.0 * i) for i in range(20)]
+    assert [each for each in said if each] == [["too-few-devices"]]
