@@ -390,7 +390,7 @@ def pending_job(job: Job) -> PendingJob:
 
 
 def _alternatives(job: Job) -> tuple[Demand, ...]:
-    """As the planner is asked for them: the devices of a gang's workers talk to one another, those of replicas do not."""
+    """As the planner is asked for them: the devices of a gang's workers talk to one another, those of replicas not."""
     alternatives = job.spec.alternatives
     if job.spec.workers_max == 1 or is_service(job):
         return alternatives
