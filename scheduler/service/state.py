@@ -16,7 +16,7 @@ from typing import Any, Literal
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, RunningJob
-from scheduler.core.demand import NodeFacts, Placement
+from scheduler.core.demand import Demand, NodeFacts, Placement
 from scheduler.core.fair_share import DecayedUsage
 from scheduler.core.jobs import (
     ON_NODES,
@@ -406,9 +406,6 @@ class ServiceState:
 def pending_job(job: Job) -> PendingJob:
     spec = job.spec
     wanted = spec.workers_max if job.workers_wanted is None else job.workers_wanted
-    alternatives = spec.alternatives
-    if spec.workers_max > 1 and not is_service(job):
-        alternatives = tuple([replace(demand, linked=True) if demand.milli else demand for demand in alternatives])
     return PendingJob(
         job_id=job.id,
         seq=job.seq,
@@ -418,13 +415,21 @@ def pending_job(job: Job) -> PendingJob:
         # A service that may be scaled to nothing waits for its first replica like any other.
         workers_min=max(1, min(spec.workers_min, wanted)),
         workers_max=max(1, wanted),
-        alternatives=alternatives,
+        alternatives=_alternatives(job),
         time_limit_s=spec.time_limit_s,
         name=spec.name,
         deadline_s=job.deadline_s,
         constraints=spec.constraints,
         reservation=spec.reservation,
     )
+
+
+def _alternatives(job: Job) -> tuple[Demand, ...]:
+    """As the planner is asked for them: the devices of a gang's workers talk to one another, those of replicas not."""
+    alternatives = job.spec.alternatives
+    if job.spec.workers_max == 1 or is_service(job):
+        return alternatives
+    return tuple([replace(demand, linked=True) if demand.milli else demand for demand in alternatives])
 
 
 def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
@@ -453,7 +458,7 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
         preemptions=job.preemptions,
         simulated=is_simulated(spec.alternatives),
         workers_max=spec.workers_max if grows else None,
-        alternatives=spec.alternatives if grows else (),
+        alternatives=_alternatives(job) if grows else (),
         constraints=spec.constraints,
         workers_wanted=job.workers_wanted if too_many and not stopping and not is_leaving else None,
     )
