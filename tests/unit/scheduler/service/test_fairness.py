@@ -236,7 +236,7 @@ def test_a_running_job_is_told_with_what_it_could_become(world: World) -> None:
     assert b is not None
     assert c is not None
     assert (a.name, a.apart_from, a.workers_max, a.workers_wanted, a.simulated) == ("a", ("db",), None, None, False)
-    assert (b.workers_max, b.alternatives) == (2, (Demand(devices=1),))
+    assert (b.workers_max, b.alternatives) == (2, (Demand(devices=1, linked=True),))
     assert c.workers_max is None  # without a checkpoint a restart would cost it everything
 
 
