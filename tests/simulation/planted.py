@@ -193,7 +193,7 @@ FOUND_BY: Mapping[str, tuple[int, str]] = {
     "reconnects_beyond_quota": (212, "no_bugs"),
     "believes_the_clock": (243, "ends_rightly"),
     "goes_on_from_a_torn_checkpoint": (2, "whole_checkpoint"),
-    "succeeds_when_told_to_go": (3, "ends_rightly"),
+    "succeeds_when_told_to_go": (6, "ends_rightly"),
 }
 """The first seed that finds it, and the promise that it breaks."""
 
