@@ -73,6 +73,7 @@ def test_the_nightly_benchmark_is_accepted(instance: Instance) -> None:
     assert instance.suanli("schedules", "delete", "nightly-benchmark").code == 0
 
 
+@pytest.mark.nightly  # a schedule's time comes with the minute: most of one is waited for
 @pytest.mark.timeout(240)
 def test_holds_and_schedules_outlive_a_killed_service(own_instance: Instance) -> None:
     """The service is killed before the time of a schedule, and again around it: the time counts once."""
