@@ -87,6 +87,6 @@ class NvmlEvents:
             try:
                 self._drivers.nvml.nvmlEventSetFree(self._set)
             except self._drivers.errors:
-                pass
+                pass  # the library is about to be let go of anyway
             self._set = None
             self._registered = {}

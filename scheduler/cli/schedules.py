@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
 
@@ -12,7 +11,10 @@ from scheduler.cli import words
 from scheduler.cli.client import Client, Json
 from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
+from scheduler.cli.owned import Owned, tenant_of
 from scheduler.cli.render import Table, hint, one_line, show_json, show_pairs, show_table
+
+_SCHEDULES = Owned("schedules")
 
 _name = click.argument("name", metavar="[TENANT/]NAME")
 MISFIRES = {"once": "a missed time is made up for, once", "skip": "a missed time is left out"}
@@ -48,7 +50,7 @@ def list_schedules(output: str) -> None:
 def show(name: str, output: str) -> None:
     """What NAME submits, when it comes next, and what became of its last times."""
     client = Client.from_env()
-    view = client.get(_path(name), **_tenant(name))
+    view = client.get(_SCHEDULES.path(name), **tenant_of(name))
     if output == "json":
         show_json("schedule", view)
         return
@@ -95,7 +97,7 @@ def resume(name: str, output: str) -> None:
 @output_option
 def delete(name: str, output: str) -> None:
     """Submit nothing more by NAME. Its jobs stay as they are."""
-    was = Client.from_env().delete(_with_tenant(name, ""))
+    was = Client.from_env().delete(_SCHEDULES.path_with_tenant(name, ""))
     if output == "json":
         show_json("schedule", was)
         return
@@ -152,7 +154,7 @@ def made(view: Json) -> str:
 
 
 def _change(name: str, verb: str, body: dict[str, Any], output: str, done: str) -> None:
-    view = Client.from_env().post(_with_tenant(name, verb), body)
+    view = Client.from_env().post(_SCHEDULES.path_with_tenant(name, verb), body)
     if output == "json":
         show_json("schedule", view)
         return
@@ -179,17 +181,3 @@ def _command(spec: Json) -> str:
     import shlex
 
     return shlex.join(str(part) for part in spec.get("command") or ())
-
-
-def _path(name: str, verb: str = "") -> str:
-    return f"/v1/schedules/{quote(name.rpartition('/')[2], safe='')}{verb}"
-
-
-def _tenant(name: str) -> dict[str, str]:
-    tenant = name.rpartition("/")[0]
-    return {"tenant": tenant} if tenant else {}
-
-
-def _with_tenant(name: str, verb: str) -> str:
-    tenant = _tenant(name)
-    return _path(name, verb) + (f"?{urlencode(tenant)}" if tenant else "")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import click
 
@@ -14,8 +13,11 @@ from scheduler.cli import words
 from scheduler.cli.client import Client, Json
 from scheduler.cli.layout import Column
 from scheduler.cli.options import output_option
+from scheduler.cli.owned import Owned, tenant_of
 from scheduler.cli.render import Table, hint, one_line, show_json, show_pairs, show_table
 from scheduler.errors import SuanliError
+
+_SERVICES = Owned("services")
 
 ASK_EVERY_S = 0.5
 ENDS = frozenset({"live", "rolled back", "failed", "gone"})
@@ -98,7 +100,7 @@ def list_services(output: str) -> None:
 @output_option
 def show(name: str, output: str) -> None:
     """Everything about service NAME: versions, replicas, requests of the last minute, decisions."""
-    view = Client.from_env().get(_path(name), **_tenant(name))
+    view = Client.from_env().get(_SERVICES.path(name), **tenant_of(name))
     if output == "json":
         show_json("service", view)
         return
@@ -117,7 +119,7 @@ def show(name: str, output: str) -> None:
 @output_option
 def rollback(name: str, to: int | None, output: str) -> None:
     """Go back to an earlier version of NAME. One that is taking over is given up."""
-    view = Client.from_env().post(_with_tenant(name, "/rollback"), {"to": to})
+    view = Client.from_env().post(_SERVICES.path_with_tenant(name, "/rollback"), {"to": to})
     if output == "json":
         show_json("service", view)
         return
@@ -133,7 +135,7 @@ def rollback(name: str, to: int | None, output: str) -> None:
 @output_option
 def delete(name: str, output: str) -> None:
     """Stop all versions of NAME for good."""
-    was = Client.from_env().delete(_with_tenant(name, ""))
+    was = Client.from_env().delete(_SERVICES.path_with_tenant(name, ""))
     if output == "json":
         show_json("service", was)
         return
@@ -322,7 +324,7 @@ def _wait(client: Client, view: Json, number: int) -> Json:
     name = f"{view['tenant']}/{view['name']}"
     try:
         while True:
-            view = client.get(_path(name), **_tenant(name))
+            view = client.get(_SERVICES.path(name), **tenant_of(name))
             version = _version(view, number)
             settled = version["state"] in ENDS and (version["state"] != "live" or _serves(view, version))
             if settled:
@@ -352,17 +354,3 @@ class Interrupted(SuanliError):
     """Ctrl-C where it is worth saying what goes on without us."""
 
     exit_code = 130
-
-
-def _path(name: str, verb: str = "") -> str:
-    return f"/v1/services/{quote(name.rpartition('/')[2], safe='')}{verb}"
-
-
-def _tenant(name: str) -> dict[str, str]:
-    tenant = name.rpartition("/")[0]
-    return {"tenant": tenant} if tenant else {}
-
-
-def _with_tenant(name: str, verb: str) -> str:
-    tenant = _tenant(name)
-    return _path(name, verb) + (f"?{urlencode(tenant)}" if tenant else "")
