@@ -42,8 +42,12 @@ check: $(READY) ## ruff, format check, mypy --strict, import contracts
 bench: $(READY) ## Our own hot paths, with pytest-benchmark
 	@$(BIN)/python -m pytest benchmarks/perf --benchmark-only --benchmark-columns=min,median,max,ops -q -p no:cacheprovider
 
-nightly: $(READY) ## The long tests: each real fault ten times over, 20,000 simulated stories, the demo
-	@$(BIN)/python -m pytest tests -m "nightly" --timeout 3600
+nightly: $(READY) ## The long tests: each real fault ten times over, 20,000 simulated stories, the demo, new examples
+	@failed=0; \
+	$(BIN)/python -m pytest tests -m "nightly" --timeout 3600 || failed=1; \
+	SUANLI_HYPOTHESIS=searching $(BIN)/python -m pytest tests/unit tests/contract -m "not nightly and not gpu" \
+	  -n 2 --dist loadfile || failed=1; \
+	exit $$failed
 
 report: $(READY) ## out/capacity.{json,md,html} from the last benchmark results
 	@$(BIN)/suanli report capacity --out out

@@ -2,19 +2,28 @@
 
 A shell without job control starts what goes to the background with SIGINT ignored, and children inherit that: the tests
 that interrupt real processes would then wait for ever.
+
+And hypothesis draws the same examples in every run, so that a run fails for what was changed and not by chance; new
+examples are looked for at night (`make nightly` says SUANLI_HYPOTHESIS=searching).
 """
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes.postgres import PostgresServer
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("searching", print_blob=True)
+settings.load_profile(os.environ.get("SUANLI_HYPOTHESIS", "repeatable"))
 
 
 @pytest.fixture(scope="session")
