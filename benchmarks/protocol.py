@@ -111,6 +111,14 @@ class Verdict(StrEnum):
     DEVICE_ERROR = "device_error"
     UNAVAILABLE = "unavailable"
     NO_RESULT = "no_result"
+    WRONG_DTYPE = "wrong_dtype"
+    TF32_ON = "tf32_on"
+    NOT_SYNCHRONISED = "not_synchronised"
+    CONSTANT_INPUTS = "constant_inputs"
+    CLOCK_SKEW = "clock_skew"
+    OVER_CLOCK_BOUND = "over_clock_bound"
+    DIGEST_MISMATCH = "digest_mismatch"
+    DEVICE_FAULT = "device_fault"
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,13 @@ class DeviceRecord:
     `gflops` is what counts: 0 where the window does not (see `verdict`), None where nothing could be run at all.
     `observed_gflops` is what was seen and verified over the time spent, for the one who looks into a failure.
     `evidence` and `on` travel together: measured on accelerator or cpu, or simulated on nothing.
+
+    `value` in `unit` is the figure of a workload that counts no FLOP (`GB/s`, `requests/s`); `gflops` is then None or 0
+    where the window does not count. `clock_bound` is `ok`, `over`, or `not checked: ` and why. `energy_quality` is
+    `measured` or `simulated`; energy, clocks, `ecc_uncorrected` and `faults` are what the window added or saw, None
+    where nobody could read them. `held_back_share`: of the readings, those in which something held the clock down.
+    `digest` is of a fixed product's bytes, the same for all sound cards of one model and software. `raw_sha256` names
+    the line of raw batches (benchmarks.raw_batches) that the figure can be computed from.
     """
 
     device: str
@@ -79,6 +86,27 @@ class DeviceRecord:
     library: str | None = None
     seed: int | None = None
     basis: str | None = None
+    rack: str | None = None
+    driver: str | None = None
+    runtime: str | None = None
+    clock_offset_s: float | None = None
+    clock_bound: str | None = None
+    mean_clock_megahertz: float | None = None
+    energy_joules: float | None = None
+    energy_quality: str | None = None
+    mean_power_watts: float | None = None
+    peak_temperature_celsius: float | None = None
+    held_back_share: float | None = None
+    ecc_uncorrected: int | None = None
+    faults: int | None = None
+    digest: str | None = None
+    value: float | None = None
+    unit: str | None = None
+    mfu: float | None = None
+    best_shape: tuple[int, int, int] | None = None
+    best_shape_gflops: float | None = None
+    arming_s: float | None = None
+    raw_sha256: str | None = None
     protocol: str = PROTOCOL_VERSION
 
     def rate(self) -> Measured | Simulated | None:
@@ -253,9 +281,13 @@ def cases_of(devices: Sequence[DeviceRecord], *, not_covered: int = 0) -> tuple[
 # ---- reading back ------------------------------------------------------------------------------------------------
 
 _TEXT = ("device", "model", "vendor", "workload", "precision", "protocol")
-_TEXT_OR_NULL = ("node", "site", "reason", "library", "basis")
+_TEXT_OR_NULL = (
+    *("node", "site", "reason", "library", "basis", "rack", "driver", "runtime", "clock_bound", "energy_quality"),
+    *("digest", "unit", "raw_sha256"),
+)
 _COUNTS = ("flop", "batches", "products", "samples")
-_COUNTS_OR_NULL = ("products_per_batch", "threads", "seed")
+_COUNTS_OR_NULL = ("products_per_batch", "threads", "seed", "ecc_uncorrected", "faults")
+_SIGNED_OR_NULL = ("clock_offset_s", "peak_temperature_celsius")
 _NUMBERS_OR_NULL = (
     "gflops",
     "observed_gflops",
@@ -269,6 +301,14 @@ _NUMBERS_OR_NULL = (
     "batch_gflops_p5",
     "batch_gflops_p50",
     "batch_gflops_p95",
+    "mean_clock_megahertz",
+    "energy_joules",
+    "mean_power_watts",
+    "held_back_share",
+    "value",
+    "mfu",
+    "best_shape_gflops",
+    "arming_s",
 )
 _DEFAULTS = {f.name: f.default for f in fields(DeviceRecord)}
 
@@ -286,6 +326,8 @@ def device_record(data: Mapping[str, Any]) -> DeviceRecord:
         value[name] = _checked(data, name, data.get(name) is None or _is_count(data[name]))
     for name in _NUMBERS_OR_NULL:
         value[name] = _checked(data, name, data.get(name) is None or _is_number(data[name]))
+    for name in _SIGNED_OR_NULL:
+        value[name] = _checked(data, name, data.get(name) is None or _is_finite(data[name]))
     value["verified"] = _checked(data, "verified", isinstance(data.get("verified"), bool))
     value["steady"] = _checked(data, "steady", data.get("steady") in (None, True, False))
     value["evidence"] = _checked(data, "evidence", data.get("evidence") in ("measured", "simulated"))
@@ -296,17 +338,14 @@ def device_record(data: Mapping[str, Any]) -> DeviceRecord:
         data, "covers", isinstance(covers, (list, tuple)) and covers != [] and all(isinstance(u, str) for u in covers)
     )
     value["covers"] = tuple(covers or ())
-    shape = data.get("shape")
-    _checked(
-        data,
-        "shape",
-        shape is None or (isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape))),
-    )
-    value["shape"] = None if shape is None else tuple(shape)
+    for name in ("shape", "best_shape"):
+        shape = data.get(name)
+        is_shape = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape))
+        value[name] = tuple(_checked(data, name, shape is None or is_shape) or ()) or None
     record = DeviceRecord(**value)
     if (record.evidence == "simulated") != (record.on == "nothing"):
         raise BadRecord("evidence and on contradict each other: only a simulated figure is measured on nothing")
-    if record.verified and (record.verdict is not Verdict.OK or not record.gflops):
+    if record.verified and (record.verdict is not Verdict.OK or not (record.gflops or record.value)):
         raise BadRecord("verified is true although the window does not count")
     if record.evidence == "measured" and not record.verified and record.gflops:
         raise BadRecord("gflops is not 0 although the device was not verified")
@@ -324,8 +363,12 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, (int, float)) and _is_finite(value) and value >= 0
 
 
 def placed(record: DeviceRecord, *, node: str, site: str) -> DeviceRecord:

@@ -60,6 +60,14 @@ class WhyExcluded(StrEnum):
     DEVICE_ERROR = str(Verdict.DEVICE_ERROR)
     UNAVAILABLE = str(Verdict.UNAVAILABLE)
     NO_RESULT = str(Verdict.NO_RESULT)
+    WRONG_DTYPE = str(Verdict.WRONG_DTYPE)
+    TF32_ON = str(Verdict.TF32_ON)
+    NOT_SYNCHRONISED = str(Verdict.NOT_SYNCHRONISED)
+    CONSTANT_INPUTS = str(Verdict.CONSTANT_INPUTS)
+    CLOCK_SKEW = str(Verdict.CLOCK_SKEW)
+    OVER_CLOCK_BOUND = str(Verdict.OVER_CLOCK_BOUND)
+    DIGEST_MISMATCH = str(Verdict.DIGEST_MISMATCH)
+    DEVICE_FAULT = str(Verdict.DEVICE_FAULT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,14 @@ _WORDS: dict[str, tuple[str, str]] = {
     "excluded.device_error": ("the device or its library failed", "设备或其软件库出错"),
     "excluded.unavailable": ("no figure available", "无可用数据"),
     "excluded.no_result": ("left no usable result", "没有留下可用的结果"),
+    "excluded.wrong_dtype": ("another number format than stated", "实际数据格式与声明不符"),
+    "excluded.tf32_on": ("TF32 was on where fp32 was stated", "声明 fp32 时启用了 TF32"),
+    "excluded.not_synchronised": ("timed without waiting for the device", "计时未等待设备完成"),
+    "excluded.constant_inputs": ("inputs were not random", "输入不是随机数据"),
+    "excluded.clock_skew": ("its clock was off by too much", "时钟偏差过大"),
+    "excluded.over_clock_bound": ("faster than its clock allows", "超过时钟频率所允许的上限"),
+    "excluded.digest_mismatch": ("another result than equal cards had", "与同型号卡的结果不一致"),
+    "excluded.device_fault": ("the card reported a fault in the window", "窗口内设备报告了故障"),
     # -- other sections
     "cpu": ("CPU devices", "CPU 设备"),
     "cpu.note": (
