@@ -186,7 +186,10 @@ def test_an_exit_is_seen_until_it_is_reaped(side: Side) -> None:
 @pytest.mark.parametrize("to", ["process", "group"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGKILL])
 def test_a_signal_ends_a_process(side: Side, number: signal.Signals, to: str) -> None:
+    """Until the shell has become the sleeper it catches SIGINT, and would exit of it."""
     pid = side.processes.start(side.order("waits"))
+    if isinstance(side, RealSide):
+        eventually(lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep")
     assert side.processes.awaits(pid, number) == ""
     (side.processes.signal if to == "process" else side.processes.signal_group)(pid, number)
     assert ended(side, pid) == ChildEnd(pid, exited=False, status=number)
