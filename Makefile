@@ -30,7 +30,8 @@ test: $(READY) ## Every test but the nightly ones
 	@failed=0; \
 	$(BIN)/python -m pytest tests/unit tests/contract tests/packaging tests/simulation -m "not nightly and not gpu" \
 	  -n 2 --dist loadfile --durations=8 || failed=1; \
-	$(BIN)/python -m pytest tests/integration tests/survival -m "not nightly and not gpu" --durations=8 || failed=1; \
+	$(BIN)/python -m pytest tests/integration tests/survival -m "not nightly and not gpu" \
+	  -n 2 --dist loadgroup --durations=8 || failed=1; \
 	exit $$failed
 
 check: $(READY) ## ruff, format check, mypy --strict, import contracts

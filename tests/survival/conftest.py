@@ -13,33 +13,47 @@ import pytest
 
 from tests.survival.sites import FarMachine, Site
 
-_SEEN_S: dict[str, list[float]] = defaultdict(list)
+SEEN_S = "seconds seen"
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/survival" in str(item.path):
             item.add_marker(pytest.mark.integration)
+            item.add_marker(pytest.mark.xdist_group("survival"))  # the site that they share is one process's
             item.add_marker(pytest.mark.timeout(3000 if item.get_closest_marker("nightly") else 180))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if not _SEEN_S:
+    all_seen_s: dict[str, list[float]] = defaultdict(list)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if getattr(report, "when", "") == "teardown":
+                for name, seen in report.user_properties:
+                    if name == SEEN_S:
+                        all_seen_s[seen[0]].append(seen[1])
+    if not all_seen_s:
         return
     terminalreporter.section("survival: seconds seen (nothing is asserted of them)")
-    for what, seen_s in _SEEN_S.items():
+    for what, seen_s in all_seen_s.items():
         counts = f"{len(seen_s)} times, median {median(seen_s):.2f}, longest {max(seen_s):.2f}"
         terminalreporter.write_line(f"{what}: {counts}")
 
 
 class Figures:
+    """They go with the test's report, which may be made in another process than the summary."""
+
+    def __init__(self, test: pytest.Item) -> None:
+        self._test = test
+
     def saw(self, what: str, seconds: float) -> None:
-        _SEEN_S[what].append(seconds)
+        self._test.user_properties.append((SEEN_S, [what, seconds]))
 
 
 @pytest.fixture
-def figures() -> Figures:
-    return Figures()
+def figures(request: pytest.FixtureRequest) -> Figures:
+    return Figures(request.node)
 
 
 @pytest.fixture(params=[1, pytest.param(10, marks=pytest.mark.nightly)], ids=["once", "ten times"])
