@@ -20,6 +20,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -36,6 +37,7 @@ from scheduler.errors import Conflict, Unavailable
 INSTANCE_VARIABLE = "SUANLI_INSTANCE"  # in the environment of everything `up` starts, so that strays can be told
 RUNTIME_VARIABLE = "SUANLI_NODE_RUNTIME"  # where a node's agents keep their sockets
 STATE_VARIABLE = "SUANLI_NODE_STATE"  # where a node's agents keep runs and logs
+LEAST_PORT = 15_000  # of those that are drawn; below stand the services that people know
 LOCK_WAIT_S = 2.0  # how long `up` and `down` wait for the home's lock, which the supervisor holds for moments
 
 
@@ -291,10 +293,31 @@ def write_private(path: Path, text: str) -> None:
 
 
 def free_port(host: str) -> int:
-    """A port that is free now. Another process may take it before we do: callers check again by listening."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that is free now. Another process may take it before we do: callers check again by listening.
+
+    Ray takes seconds to listen on what it is told. So it is one that the kernel gives to no connection meanwhile, and
+    drawn, as two instances may be started at once.
+    """
+    below = _first_ephemeral_port()
+    tries = random.sample(range(LEAST_PORT, below), 50) if below - LEAST_PORT > 1000 else []
+    for port in (*tries, 0):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                if port == 0:
+                    raise
+                continue
+            return int(probe.getsockname()[1])
+    raise AssertionError("port 0 is taken or raises")
+
+
+def _first_ephemeral_port() -> int:
+    """0 where nobody knows."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def require_free(host: str, port: int, *, door: str) -> None:
