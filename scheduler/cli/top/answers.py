@@ -15,18 +15,18 @@ from scheduler.errors import Unavailable
 Answer = TypeVar("Answer")
 
 
-class Worker(msgspec.Struct, frozen=True):
+class Worker(msgspec.Struct, frozen=True, gc=False):
     node: str
     phase: str
     simulated: bool = False
-    devices: list[int] = []
+    devices: tuple[int, ...] = ()
 
 
 class Reason(msgspec.Struct, frozen=True, gc=False):
     text: str
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, gc=False):
     id: str
     name: str
     tenant: str
@@ -36,7 +36,7 @@ class Job(msgspec.Struct, frozen=True):
     submitted_s: float
     workers_min: int
     workers_max: int
-    workers: list[Worker]
+    workers: tuple[Worker, ...]
     workers_wanted: int | None = None
     reason: Reason | None = None
     cause: str | None = None

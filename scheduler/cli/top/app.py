@@ -20,21 +20,19 @@ from textual.widgets import Input, Static
 from scheduler.cli.client import Client
 from scheduler.cli.device_listing import SiteTotals
 from scheduler.cli.top import orders
-from scheduler.cli.top.answers import Jobs, Services, Status
-from scheduler.cli.top.device_pane import details, device_pane, read_again
-from scheduler.cli.top.dialogs import HELP, AskReason, Box, ChooseColumn, Confirm
-from scheduler.cli.top.feed import DeviceNews, Failed, Feed, News
+from scheduler.cli.top.answers import Jobs, Status
+from scheduler.cli.top.device_pane import details, device_pane
+from scheduler.cli.top.dialogs import HELP, AskReason, Box, ChooseColumn, Confirm, TypedWords
+from scheduler.cli.top.feed import SOURCES, DeviceNews, Failed, Feed, News
 from scheduler.cli.top.grid import Grid
 from scheduler.cli.top.header import Condition, header_lines
+from scheduler.cli.top.look import CSS, FEW_KEYS, KEYS
 from scheduler.cli.top.node_pane import node_pane, without_devices
 from scheduler.cli.top.pane import Pane
 from scheduler.cli.top.queue_pane import left_out, queue_pane
 from scheduler.cli.top.service_pane import service_pane
 from scheduler.errors import Forbidden, SuanliError, Unavailable
 
-# What a pane's rows are made of; `status` is asked for with each.
-SOURCES = {"nodes": "devices", "devices": "devices", "queue": "jobs", "services": "services"}
-KEYS = "F1 help  Tab pane  F3 search  F4 filter  F6 sort  Enter details  k cancel  d drain  p pause  F10 quit"
 SAID_FOR_S = 12.0
 # So often the header's devices are asked for while another pane is looked at, in intervals of the feed.
 DEVICES_EVERY_S = 10.0
@@ -55,43 +53,12 @@ class Said(Message):
         self.then = then
 
 
-class TypedWords(Input):
-    """The field of search and filter: arrows move the table's cursor meanwhile."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "app.forget_typed", show=False),
-        Binding("tab,f4", "app.keep_typed", show=False),
-        Binding("f3", "app.search_on", show=False),
-        Binding("up", "app.move(-1)", show=False),
-        Binding("down", "app.move(1)", show=False),
-        Binding("pageup", "app.page(-1)", show=False),
-        Binding("pagedown", "app.page(1)", show=False),
-        Binding("f10", "app.leave", show=False),
-    ]
-
-
 class Top(App[int]):
     """`client` makes a connection of its own for whoever asks. The app's result is the command's exit code."""
 
     ENABLE_COMMAND_PALETTE = False
     ESCAPE_TO_MINIMIZE = False
-    CSS = """
-    Screen { layout: vertical; background: ansi_default; color: ansi_default; }
-    #header { height: 3; }
-    #tabs, #said, #keys { height: 1; }
-    #typed { height: 1; display: none; }
-    #typed.open { display: block; }
-    Grid { height: 1fr; }
-    ModalScreen { align: center middle; background: transparent; }
-    .box { width: auto; max-width: 90%; height: auto; max-height: 90%; min-width: 40;
-           border: round ansi_blue; padding: 0 1; background: ansi_default; color: ansi_default; }
-    .box Static { width: auto; max-width: 100%; }
-    .wide { width: 90%; }
-    .wide Static { width: 100%; }
-    #wrong { color: ansi_red; }
-    OptionList { height: auto; max-height: 20; width: 30; border: none; background: ansi_default; color: ansi_default; }
-    Input { background: ansi_default; color: ansi_default; border: none; height: 1; width: 60; max-width: 100%; }
-    """
+    CSS = CSS
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True)]
 
     def __init__(
@@ -115,11 +82,10 @@ class Top(App[int]):
         self.devices: DeviceNews | None = None
         self._client = client
         self._clock = clock
-        self._feed = Feed(client(), self._deliver, every_s=every_s)
+        self._feed = Feed(client(), self._deliver, every_s=every_s, panes=self.panes)
         self._every_s = every_s
-        self._lost = ""
+        self._lost: dict[str, str] = {}
         self._paused = False
-        self._news_s: float | None = None
         self._said = Text()
         self._said_s = float("-inf")
         self._typing = ""
@@ -162,23 +128,18 @@ class Top(App[int]):
         if isinstance(news, Failed):
             self._failed(news)
             return
-        self._lost = ""
-        self._news_s = news.at_s
+        self._lost.pop(news.kind, None)
         match news.value:
             case DeviceNews() as told:
                 self.devices, self.totals = told, told.totals
-                self.panes["devices"].more = (
-                    "and more; this is not all" if told.listing.truncated else read_again(told.listing)
-                )
-                self.panes["devices"].take(told.listing.devices, news.at_s)
-                self.panes["nodes"].take(told.nodes, news.at_s)
-            case Jobs() as told_jobs:
-                self.panes["queue"].more = left_out(told_jobs)
-                self.panes["queue"].take(told_jobs.jobs, news.at_s)
-            case Services() as told_services:
-                self.panes["services"].take(told_services.services, news.at_s)
+                more = "and more; this is not all" if told.listing.truncated else told.old
+                self.panes["devices"].more = more
+            case Jobs() as jobs:
+                self.panes["queue"].more = left_out(jobs)
             case Status() as status:
                 self.status = status
+        for name, rows in news.rows.items():
+            self.panes[name].take(rows, news.at_s)
         if self.devices is not None:
             self.panes["nodes"].more = without_devices(self.status.nodes, self.devices.nodes)
         self._frame()
@@ -190,7 +151,7 @@ class Top(App[int]):
         if not isinstance(error, SuanliError):
             raise error
         if isinstance(error, Unavailable):
-            self._lost = error.message
+            self._lost[news.kind] = error.message
         elif news.kind == "status" and isinstance(error, Forbidden):
             return  # a tenant sees its own work, not the service's
         for name, kind in SOURCES.items():
@@ -209,8 +170,9 @@ class Top(App[int]):
 
     def _frame(self) -> None:
         width = self.size.width
-        age_s = None if self._news_s is None else max(0.0, self._clock() - self._news_s)
-        condition = Condition(self._every_s, age_s, self._lost, self._paused)
+        told_s = self.grid.pane.at_s
+        age_s = None if told_s is None else max(0.0, self._clock() - told_s)
+        condition = Condition(self._every_s, age_s, next(iter(self._lost.values()), ""), self._paused)
         lines = header_lines(width, self.totals, self.status.jobs, self.status.nodes, condition)
         header = self.screen_stack[0].query_one("#header", Static)
         if header.styles.height is None or header.styles.height.value != len(lines):
@@ -220,7 +182,7 @@ class Top(App[int]):
         if self._clock() - self._said_s > SAID_FOR_S:
             self._said = self._standing_word()
         self._line("#said", self._said)
-        self._line("#keys", Text(KEYS, "dim"))
+        self._line("#keys", Text(KEYS if width >= len(KEYS) else FEW_KEYS, "dim"))
 
     def _line(self, which: str, text: Text) -> None:
         text.truncate(self.size.width, overflow="ellipsis")
@@ -270,7 +232,9 @@ class Top(App[int]):
 
     def action_go(self, name: str) -> None:
         self.grid.show(self.panes[name])
-        self._feed.want(self._wanted())
+        wanted = self._wanted()
+        self._lost = {kind: why for kind, why in self._lost.items() if kind in wanted}
+        self._feed.want(wanted)
         self._said_s = float("-inf")
         self._frame()
 

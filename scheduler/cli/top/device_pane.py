@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from scheduler.cli import words
@@ -30,6 +31,7 @@ FIELDS = (
     "faults",
 )
 UTIL, MEMORY_USED, MEMORY_TOTAL, POWER, TEMPERATURE, CLOCK, ECC, FAULTS = range(len(FIELDS))
+_UNIT = re.compile(r"_(percent|bytes|watts|celsius|megahertz)$")
 HOT_C = 85.0  # where health begins to look (docs/health.md)
 
 
@@ -128,7 +130,7 @@ def note(device: Device) -> str:
     return "; ".join(said)
 
 
-def read_again(listing: DeviceListing) -> str:
+def read_long_ago(listing: DeviceListing) -> str:
     """How many devices have had nothing new for long; nothing where all have."""
     old = sum(1 for device in listing.devices if age_s(listing, device) is not None)
     return f"{old:,} not read lately" if old else ""
@@ -150,7 +152,7 @@ def details(listing: DeviceListing, device: Device) -> list[tuple[str, object]]:
         ("read", "never" if device.read_at_s is None else words.moment(device.read_at_s) + (" (old)" if age else "")),
     ]
     for field, value in zip(listing.fields, device.values, strict=True):
-        name = field.replace("_", " ")
+        name = _UNIT.sub("", field).replace("_", " ")
         if value is None:
             told.append((name, f"- ({device.unavailable.get(field, 'not told')})"))
         elif field == "power_watts":

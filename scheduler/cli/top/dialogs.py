@@ -143,3 +143,18 @@ class ChooseColumn(ModalScreen[int | None]):
 
     def action_leave(self) -> None:
         self.dismiss(None)
+
+
+class TypedWords(Input):
+    """The field of search and filter: arrows move the table's cursor meanwhile."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "app.forget_typed", show=False),
+        Binding("tab,f4", "app.keep_typed", show=False),
+        Binding("f3", "app.search_on", show=False),
+        Binding("up", "app.move(-1)", show=False),
+        Binding("down", "app.move(1)", show=False),
+        Binding("pageup", "app.page(-1)", show=False),
+        Binding("pagedown", "app.page(1)", show=False),
+        Binding("f10", "app.leave", show=False),
+    ]

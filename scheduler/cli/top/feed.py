@@ -1,7 +1,7 @@
 """How does the live view get its news? From a thread that asks, one question after the other, what is being looked at.
 
-The service's own time comes first: between two rounds lie `every_s`, and never less than four times what the last round
-took, so that a view on a large site keeps a service busy for a fifth of its time at most. A service that does not
+The service's own time comes first: between two rounds lie `every_s`, and no less than four times what the last round
+took (up to ten seconds), so that a view on a large site does not keep a service busy. A service that does not
 answer is asked again at the same pace. The thread is a daemon: a question that hangs holds up nobody's leaving.
 """
 
@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scheduler.cli.client import Client
 from scheduler.cli.device_listing import DeviceListing, SiteTotals, read_listing, totals
 from scheduler.cli.queue import LIVE, MOST
-from scheduler.cli.top.answers import read_jobs, read_services, read_status
-from scheduler.cli.top.device_pane import FIELDS
+from scheduler.cli.top.answers import Jobs, Services, read_jobs, read_services, read_status
+from scheduler.cli.top.device_pane import FIELDS, read_long_ago
 from scheduler.cli.top.node_pane import NodeRow, node_rows
+from scheduler.cli.top.pane import Arranged, Pane
 from scheduler.errors import SuanliError, Unavailable
 
+# What a pane's rows are made of.
+SOURCES = {"nodes": "devices", "devices": "devices", "queue": "jobs", "services": "services"}
 REST = 4.0
-MOST_REST_S = 60.0
+MOST_REST_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An answer: what `QUESTIONS[kind]` makes of it. `at_s` when it came, by time.monotonic."""
+    """An answer: what `QUESTIONS[kind]` makes of it, and the rows of each pane that it fills. `at_s` when it came, by
+    time.monotonic."""
 
     kind: str
     value: object
+    rows: Mapping[str, Arranged[Any]]
     at_s: float
 
 
@@ -53,13 +59,15 @@ class DeviceNews:
     listing: DeviceListing
     nodes: list[NodeRow]
     totals: SiteTotals
+    old: str
+    """How many devices have had nothing new for long, in words."""
 
 
 def ask_devices(client: Client) -> DeviceNews:
     listing = read_listing(client.get_bytes("/v1/devices", fields=",".join(FIELDS)))
     if listing.fields != list(FIELDS):
         raise Unavailable("the service tells other readings than it was asked for; is it another version?")
-    return DeviceNews(listing, node_rows(listing), totals(listing))
+    return DeviceNews(listing, node_rows(listing), totals(listing), read_long_ago(listing))
 
 
 QUESTIONS: Mapping[str, Question] = {
@@ -70,8 +78,22 @@ QUESTIONS: Mapping[str, Question] = {
 }
 
 
+def rows_of(value: object) -> dict[str, Sequence[Any]]:
+    """By the pane that it fills."""
+    match value:
+        case DeviceNews():
+            return {"devices": value.listing.devices, "nodes": value.nodes}
+        case Jobs():
+            return {"queue": value.jobs}
+        case Services():
+            return {"services": value.services}
+        case _:
+            return {}
+
+
 class Feed:
-    """`deliver` is called in the feed's thread, with each answer as it comes. `client` is the thread's own."""
+    """`deliver` is called in the feed's thread, with each answer as it comes; `client` is the thread's own. Rows are
+    put into the order of `panes` here, so that sorting ten thousand of them keeps no key waiting."""
 
     def __init__(
         self,
@@ -79,8 +101,10 @@ class Feed:
         deliver: Callable[[News], None],
         *,
         every_s: float,
+        panes: Mapping[str, Pane[Any]],
         questions: Mapping[str, Question] = QUESTIONS,
     ) -> None:
+        self._panes = panes
         self.every_s = every_s
         self._client = client
         self._deliver = deliver
@@ -132,9 +156,10 @@ class Feed:
         self._asked_s[kind] = time.monotonic()
         try:
             value = self._questions[kind](self._client)
+            rows = {name: self._panes[name].arrange(items) for name, items in rows_of(value).items()}
         except Exception as error:  # of whatever kind: the thread's end would be a view that stands still
             if not isinstance(error, SuanliError):
                 self._ended = True
             self._deliver(Failed(kind, error, time.monotonic()))
         else:
-            self._deliver(Told(kind, value, time.monotonic()))
+            self._deliver(Told(kind, value, rows, time.monotonic()))

@@ -8,6 +8,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -64,6 +65,7 @@ class Grid(Widget, can_focus=True):
         self.drawn = 0
         self._places: list[Place] = []
         self._gap = 1
+        self._laid_out: Size | None = None
 
     def show(self, pane: Pane[Any] | None = None) -> None:
         """Draw anew: another pane, or what has changed in this one."""
@@ -73,6 +75,7 @@ class Grid(Widget, can_focus=True):
         self.refresh()
 
     def _lay_out(self) -> None:
+        self._laid_out = self.size
         self.pane.show_within(self.page)
         self._places, self._gap = self.pane.places(self.size.width)
 
@@ -81,12 +84,11 @@ class Grid(Widget, can_focus=True):
         """Rows that fit under the titles."""
         return max(1, self.size.height - 1)
 
-    def on_resize(self) -> None:
-        self._lay_out()
-
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def render_line(self, y: int) -> Strip:
+        if self.size != self._laid_out:
+            self._lay_out()
         width = self.size.width
         if y == 0:
             return _strip(self.pane.head(self._places, self._gap), width, NOTHING)

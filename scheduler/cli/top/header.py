@@ -58,21 +58,35 @@ def _state(width: int, condition: Condition) -> Text:
 
 
 def _kind(name: str, of: Totals, width: int) -> Text:
-    """`real  1,125 nodes 9,000 devices  [||||    ] 80% used  util 61%  3.1 MW  12 ill`; narrow screens lose its end."""
-    share = of.used_milli / (1000 * of.devices) if of.devices else 0.0
-    line = Text(f"{name:<10} {of.nodes:,} nodes, {of.devices:,} devices  ")
-    full = round(share * BAR)
-    line.append("[")
-    line.append("|" * full, "green")
-    line.append(" " * (BAR - full) + "]")
-    line.append(f" {of.used_milli / 1000:,.6g} used ({share:.0%})")
-    if of.unhealthy:
-        line.append(f"  {of.unhealthy:,} not schedulable", "bold red")
-    line.append("  util " + ("-" if of.utilisation is None else f"{of.utilisation:.0f}%"))
-    line.append("  power " + ("-" if of.watts is None else power_text(of.watts)))
-    if of.watts is not None and of.watts_of < of.devices:
-        line.append(f" (of {of.watts_of:,})")
-    if name == "simulated":
-        line.stylize("magenta", 0, len(name))
+    """`real  18 nodes, 144 devices  [||||    ] 114 used (79%)  util 49%  power 63.6 kW  1 not schedulable`; without
+    nodes and bar where there is no room for them."""
+    line = _kind_line(name, of, wide=True)
+    if line.cell_len > width:
+        line = _kind_line(name, of, wide=False)
     line.truncate(width, overflow="ellipsis")
     return line
+
+
+def _kind_line(name: str, of: Totals, *, wide: bool) -> Text:
+    share = of.used_milli / (1000 * of.devices) if of.devices else 0.0
+    line = Text()
+    line.append(f"{name:<11}", "magenta" if name == "simulated" else "")
+    if wide:
+        full = round(share * BAR)
+        line.append(f"{_counted(of.nodes, 'node')}, {_counted(of.devices, 'device')}  [")
+        line.append("|" * full, "green")
+        line.append(" " * (BAR - full) + "]")
+    else:
+        line.append(f"{_counted(of.devices, 'device')} ")
+    line.append(f" {of.used_milli / 1000:,.6g} used ({share:.0%})")
+    line.append("  util " + ("-" if of.utilisation is None else f"{of.utilisation:.0f}%"))
+    line.append(("  power " if wide else "  ") + ("-" if of.watts is None else power_text(of.watts)))
+    if of.watts is not None and of.watts_of < of.devices:
+        line.append(f" (of {of.watts_of:,})")
+    if of.unhealthy:
+        line.append(f"  {of.unhealthy:,} {'not schedulable' if wide else 'ill'}", "bold red")
+    return line
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

@@ -60,6 +60,25 @@ class Place:
     width: int
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By which column rows are sorted and which words they must have."""
+
+    sort: int
+    reverse: bool
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arranged(Generic[Row]):
+    """Rows in their order, ready to be shown: what costs most, and may be made in another thread (`Pane.arrange`)."""
+
+    items: Sequence[Row]
+    rows: Sequence[Row]
+    order: Order
+    widest: dict[int, int]
+
+
 def state_style(_row: object, text: str) -> str:
     return STATE_STYLES.get(text, OTHERWISE)
 
@@ -97,19 +116,35 @@ class Pane(Generic[Row]):
         self._text = text
         self._held: Hashable | None = None
         self._widest: dict[int, int] = {}
+        self._kept_texts: tuple[Sequence[Row], list[str]] = ((), [])
 
     # -- rows ------------------------------------------------------------------------------------------------------
 
-    def take(self, items: Sequence[Row], at_s: float) -> None:
-        """New rows; `items` in the order in which equals stand."""
-        self.items = items
+    @property
+    def order(self) -> Order:
+        return Order(self.sort, self.reverse, self.wanted)
+
+    def arrange(self, items: Sequence[Row]) -> Arranged[Row]:
+        """Changes nothing. `items` in the order in which equals stand."""
+        order = self.order
+        widest = {
+            at: min(field.most, max(map(_width, {field.cell(item) for item in items}), default=0))
+            for at, field in enumerate(self.fields)
+            if field.most
+        }
+        return Arranged(items, self._ordered(items, order), order, widest)
+
+    def take(self, arranged: Arranged[Row], at_s: float) -> None:
+        """New rows; what was arranged by another order than there is now is arranged anew."""
+        self.items = arranged.items
         self.at_s = at_s
         self.problem = ""
-        for at, field in enumerate(self.fields):
-            if field.most:
-                cells = {field.cell(item) for item in items}
-                self._widest[at] = min(field.most, max(map(_width, cells), default=0))
-        self._arrange()
+        self._widest = arranged.widest
+        if arranged.order == self.order:
+            self.rows = arranged.rows
+            self._follow()
+        else:
+            self._arrange()
 
     def sort_by(self, at: int) -> None:
         """Chosen once more, a column is turned round."""
@@ -127,8 +162,15 @@ class Pane(Generic[Row]):
         self._arrange()
 
     def _arrange(self) -> None:
-        rows = [item for item in self.items if self._matches(item, self._words())] if self.wanted else list(self.items)
-        key = self.fields[self.sort].key
+        self.rows = self._ordered(self.items, self.order)
+        self._follow()
+
+    def _ordered(self, items: Sequence[Row], order: Order) -> Sequence[Row]:
+        words = order.wanted.lower().split()
+        rows: Sequence[Row] = items
+        if words:
+            rows = [item for item, text in zip(items, self._texts(items), strict=True) if matches(text, words)]
+        key = self.fields[order.sort].key
         known: list[tuple[Any, Row]] = []
         unknown: list[Row] = []
         for row in rows:
@@ -137,16 +179,16 @@ class Pane(Generic[Row]):
                 unknown.append(row)
             else:
                 known.append((value, row))
-        known.sort(key=_first, reverse=self.reverse)
-        self.rows = [row for _value, row in known] + unknown
-        self._follow()
+        known.sort(key=_first, reverse=order.reverse)
+        return [row for _value, row in known] + unknown
 
-    def _words(self) -> list[str]:
-        return self.wanted.lower().split()
-
-    def _matches(self, row: Row, words: Sequence[str]) -> bool:
-        text = self._text(row)
-        return all((word[1:] not in text) if word[0] == "!" and word[1:] else word in text for word in words)
+    def _texts(self, items: Sequence[Row]) -> list[str]:
+        """Kept for as long as the rows are the same, as whoever types a filter asks for them with each letter."""
+        of, texts = self._kept_texts
+        if of is not items:
+            texts = [self._text(item) for item in items]
+            self._kept_texts = items, texts
+        return texts
 
     # -- the cursor ------------------------------------------------------------------------------------------------
 
@@ -185,7 +227,7 @@ class Pane(Generic[Row]):
             return False
         for step in range(len(self.rows)):
             at = (after + step) % len(self.rows)
-            if self._matches(self.rows[at], words):
+            if matches(self._text(self.rows[at]), words):
                 self.move_to(at)
                 return True
         return False
@@ -240,6 +282,11 @@ class Pane(Generic[Row]):
             if number + 1 < len(places):
                 pieces.append((" " * gap, "bold"))
         return pieces
+
+
+def matches(text: str, words: Sequence[str]) -> bool:
+    """Are all of `words` in it, and none that has a `!` before it?"""
+    return all((word[1:] not in text) if word[0] == "!" and word[1:] else word in text for word in words)
 
 
 def _first(pair: tuple[Any, object]) -> Any:

@@ -29,7 +29,7 @@ def queue_pane(clock: Callable[[], float] = time.time) -> Pane[Job]:
             Field("KIND", lambda j: j.kind, lambda j: j.kind, 4, most=9, shed=9),
             Field("STATE", lambda j: j.state, lambda j: _STATES.get(j.state, 9), 10, style=state_style),
             Field("WORKERS", lambda j: words.workers(_view(j)), lambda j: j.workers_min, 7, right=True, falling=True),
-            Field("ON", lambda j: words.place(_view(j)), _first_place, 14, most=28, shed=4),
+            Field("ON", lambda j: words.place(_view(j)), _first_place, 22, shed=4),
             Field("START", estimate, lambda j: j.est_start_s, 8, shed=5),
             Field(
                 "AGE",

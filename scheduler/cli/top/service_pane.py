@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scheduler.cli import words
+from scheduler.cli.device_listing import natural
 from scheduler.cli.service import note_text
 from scheduler.cli.top.pane import Field, Pane, state_style
 
@@ -16,7 +17,7 @@ def service_pane() -> Pane[View]:
         "services",
         "Services",
         [
-            Field("NAME", lambda v: str(v["name"]), lambda v: v["name"], 8, most=30),
+            Field("NAME", lambda v: str(v["name"]), lambda v: natural(v["name"]), 8, most=30),
             Field("TENANT", lambda v: str(v["tenant"]), lambda v: v["tenant"], 6, most=18, shed=6),
             Field("CLASS", lambda v: v["priority_class"] or "", lambda v: v["priority_class"], 5, most=14, shed=8),
             Field("STATE", lambda v: str(v["state"]), lambda v: v["state"], 8, most=12, style=state_style),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scheduler.cli.top.app import Top
 
 TERMINATED = 128 + signal.SIGTERM
+TURN_S = 0.0005
 PANES = ("nodes", "devices", "queue", "services")
 
 
@@ -34,6 +35,8 @@ def top(context: click.Context, every: float, pane: str) -> None:
     _need_terminal()
     from scheduler.cli.top.app import Top
 
+    # Two threads take turns, and a key waits for as long as the other's turn lasts: by default five milliseconds.
+    sys.setswitchinterval(TURN_S)
     app = Top(Client.from_env, every_s=every, pane=pane)
     code = asyncio.run(_run(app))
     if app.failure is not None:
