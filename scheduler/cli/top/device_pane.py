@@ -60,7 +60,7 @@ def device_pane() -> Pane[Device]:
             Field("JOBS", jobs_text, used_milli, 6, most=14, falling=True),
             Field("UTIL", _told(UTIL), _value(UTIL), 5, right=True, falling=True, style=_busy),
             Field("MEM%", _memory_share, _memory_part, 5, right=True, falling=True),
-            Field("MEMORY", _memory, _value(MEMORY_USED), 19, right=True, falling=True, shed=5),
+            Field("MEMORY", _memory, _value(MEMORY_USED), 16, right=True, falling=True, shed=5),
             Field("POWER", _told(POWER), _value(POWER), 6, right=True, falling=True),
             Field("TEMP", _told(TEMPERATURE), _value(TEMPERATURE), 5, right=True, falling=True, style=_heat),
             Field("CLOCK", _told(CLOCK), _value(CLOCK), 8, right=True, falling=True, shed=6),

@@ -156,6 +156,8 @@ class Grid(Widget, can_focus=True):
 
 def _strip(pieces: list[tuple[str, str]], width: int, under: Style) -> Strip:
     """A line of exactly `width` cells."""
+    if under is CHOSEN:  # one bar of one colour
+        pieces = [("".join(text for text, _style in pieces), "")]
     segments = [Segment(text, Style.parse(style) + under if style else under) for text, style in pieces]
     strip = Strip(segments)
     return strip.adjust_cell_length(width, under)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.text import Text
@@ -33,10 +33,9 @@ def header_lines(
     """Each at most `width` cells; a line for simulated devices where there are any."""
     lines = [_state(width, condition)]
     if totals is not None:
-        if totals.real.devices or not totals.simulated.devices:
-            lines.append(_kind("real", totals.real, width))
-        if totals.simulated.devices:
-            lines.append(_kind("simulated", totals.simulated, width))
+        kinds = [("real", totals.real)] if totals.real.devices or not totals.simulated.devices else []
+        kinds += [("simulated", totals.simulated)] if totals.simulated.devices else []
+        lines += _kinds(kinds, width)
     counts = [f"{count:,} {state}" for state, count in jobs.items() if count]
     away = [f"{count:,} {state}" for state, count in nodes.items() if count and state != "ready"]
     told = f"jobs       {', '.join(counts) or 'none'}" + (f"    nodes: {', '.join(away)}" if away else "")
@@ -57,14 +56,15 @@ def _state(width: int, condition: Condition) -> Text:
     return Text(fitted(f"suanli top  {clock}  every {condition.every_s:g} s", width), "bold")
 
 
-def _kind(name: str, of: Totals, width: int) -> Text:
+def _kinds(kinds: Sequence[tuple[str, Totals]], width: int) -> list[Text]:
     """`real  18 nodes, 144 devices  [||||    ] 114 used (79%)  util 49%  power 63.6 kW  1 not schedulable`; without
-    nodes and bar where there is no room for them."""
-    line = _kind_line(name, of, wide=True)
-    if line.cell_len > width:
-        line = _kind_line(name, of, wide=False)
-    line.truncate(width, overflow="ellipsis")
-    return line
+    nodes and bar where there is no room for them in each line."""
+    lines = [_kind_line(name, of, wide=True) for name, of in kinds]
+    if any(line.cell_len > width for line in lines):
+        lines = [_kind_line(name, of, wide=False) for name, of in kinds]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines
 
 
 def _kind_line(name: str, of: Totals, *, wide: bool) -> Text:

@@ -52,10 +52,10 @@ def _add(row: NodeRow, device: Device, busy: list[float]) -> None:
     row.models[device.model] += 1
     if device.is_simulated:
         row.simulated += 1
-    if device.use != "schedulable" or device.reason:
-        row.unhealthy += is_unhealthy(device)
-        if device.reason:
-            row.reasons[f"{device.index}: {device.reason}"] = None
+    if is_unhealthy(device):
+        row.unhealthy += 1
+    if device.reason:
+        row.reasons[f"{device.index}: {device.reason}"] = None
     if device.jobs:
         row.used_milli += used_milli(device)
         for job in device.jobs:
