@@ -129,9 +129,10 @@ class DeviceSite:
         self._thread.join(10)
         assert not self._thread.is_alive()
 
-    def freeze(self, path: str) -> None:
-        """Answer what it would answer now without making it again: for the measuring of who asks."""
-        self._ready[path] = json.dumps(self._found(path, {}, None)).encode()
+    def freeze(self, path: str, query: Mapping[str, str]) -> int:
+        """Answer always what it would answer now, without making it again: for the measuring of who asks. Its size."""
+        self._ready[path] = json.dumps(self._found(path, query, None)).encode()
+        return len(self._ready[path])
 
     def _answer(self, handler: BaseHTTPRequestHandler, body: Json | None) -> None:
         url = urlsplit(handler.path)

@@ -19,6 +19,6 @@ ModalScreen { align: center middle; background: transparent; }
 .wide { width: 90%; }
 .wide Static { width: 100%; }
 #wrong { color: ansi_red; }
-OptionList { height: auto; max-height: 20; width: 100%; border: none; background: ansi_default; color: ansi_default; }
+OptionList { height: auto; max-height: 20; width: 42; border: none; background: ansi_default; color: ansi_default; }
 Input { background: ansi_default; color: ansi_default; border: none; height: 1; width: 60; max-width: 100%; }
 """
