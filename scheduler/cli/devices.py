@@ -163,22 +163,27 @@ def _field_names(given: Sequence[str]) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(names))
 
 
-def show(wanted: Wanted, body: bytes) -> None:
+def show(wanted: Wanted, body: bytes) -> int:
+    """Write it; how many lines of sums stand under the table."""
     listing = read_listing(body)
     found = chosen(listing, wanted)
     sums = totals(listing, found)
     if wanted.output == "json":
         document = _as_told(body, found)
         show_json("devices", {**document, "totals": {kind: asdict(of) for kind, of in _kinds(sums)}})
-        return
+        return 0
     show_table(table_of(listing, found, wanted))
     if not found:
         hint("no device is unhealthy" if wanted.unhealthy else "no such device; `suanli nodes` lists what there is")
-    for kind, of in _kinds(sums):
-        if of.devices or (kind == "real" and not sums.simulated.devices):
-            click.echo(f"{kind}: {totals_text(of)}")
+    lines = [
+        f"{kind}: {totals_text(of)}"
+        for kind, of in _kinds(sums)
+        if of.devices or (kind == "real" and not sums.simulated.devices)
+    ]
     if listing.truncated:
-        click.echo("there are more than these; narrow it down with --site, --node or --model")
+        lines.append("there are more than these; narrow it down with --site, --node or --model")
+    click.echo("\n".join(lines))
+    return len(lines)
 
 
 def _kinds(sums: SiteTotals) -> tuple[tuple[str, Any], ...]:

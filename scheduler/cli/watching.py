@@ -25,12 +25,13 @@ CLEAR_REST_OF_SCREEN = "\x1b[J"
 def watch(
     every_s: float,
     ask: Callable[[], bytes],
-    show: Callable[[bytes], None],
+    show: Callable[[bytes], int],
     *,
     in_place: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Until ctrl-C. `show` writes to standard output; in a pipe each block of text has its time over it (`in_place`
+    """Until ctrl-C. `show` writes to standard output and says how many of its last lines are to stay on the screen where
+    not all have room; in a pipe each block of text has its time over it (`in_place`
     False: it has not, as documents follow one another). Raises what the first question raises."""
     on_screen = in_place and sys.stdout.isatty()
     body = ask()
@@ -56,20 +57,22 @@ def watch(
                     click.echo(f"suanli: {error.message}", err=True)
 
 
-def _paint(show: Callable[[bytes], None], body: bytes, lost: str, every_s: float, *, clear: bool) -> None:
+def _paint(show: Callable[[bytes], int], body: bytes, lost: str, every_s: float, *, clear: bool) -> None:
     """One screenful, written over the last one in a single write, so that nothing flickers."""
     columns, rows = shutil.get_terminal_size()
     screen = _Terminal()
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
-        show(body)
+        foot = show(body)
     lines = screen.getvalue().splitlines()
     head = f"{time.strftime('%H:%M:%S')}, every {every_s:g} s, ctrl-C ends it"
     if lost:
         head = lost
     room = max(1, rows - 2)
     if len(lines) > room:
-        left = len(lines) - (room - 1)
-        lines = [*lines[: room - 1], f"{left:,} more lines: narrow it down, or see `suanli top`"]
+        kept = max(0, room - foot - 1)
+        left = len(lines) - kept - foot
+        more = f"{left:,} more lines: narrow it down, or see `suanli top`"
+        lines = [*lines[:kept], more, *lines[len(lines) - foot :]][:room]
     text = "".join(f"{line}{CLEAR_REST_OF_LINE}\r\n" for line in (head[:columns], *lines))
     sys.stdout.write(("\x1b[2J" if clear else "") + HOME + text + CLEAR_REST_OF_SCREEN)
     sys.stdout.flush()

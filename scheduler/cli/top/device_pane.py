@@ -54,7 +54,7 @@ def device_pane() -> Pane[Device]:
             Field("DEV", lambda d: str(d.index), lambda d: d.index, 3, right=True),
             Field("KIND", kind_word, kind_word, 4, most=6, style=kind_style),
             Field("SITE", lambda d: d.site, lambda d: d.site, 4, most=20, shed=9),
-            Field("RACK", lambda d: d.rack or "", lambda d: d.rack and natural(d.rack), 4, most=12, shed=8),
+            Field("RACK", lambda d: d.rack or "", lambda d: natural(d.rack) if d.rack else None, 4, most=12, shed=8),
             Field("MODEL", lambda d: d.model, lambda d: d.model, 5, most=28, shed=3),
             Field("USE", use_word, use_word, 11, most=15, style=state_style),
             Field("JOBS", jobs_text, used_milli, 6, most=14, falling=True),

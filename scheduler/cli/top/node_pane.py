@@ -77,7 +77,7 @@ def node_pane() -> Pane[NodeRow]:
             Field("NODE", lambda n: n.name, lambda n: natural(n.name), 6, most=30),
             Field("KIND", _kind, _kind, 4, most=5, style=kind_style),
             Field("SITE", lambda n: n.site, lambda n: n.site, 4, most=20, shed=9),
-            Field("RACK", lambda n: n.rack or "", lambda n: n.rack and natural(n.rack), 4, most=12, shed=8),
+            Field("RACK", lambda n: n.rack or "", lambda n: natural(n.rack) if n.rack else None, 4, most=12, shed=8),
             Field("STATE", lambda n: n.state, lambda n: n.state, 8, style=state_style),
             Field("DEVICES", _models, lambda n: n.devices, 8, most=32, falling=True, shed=3),
             Field("USED", _used, lambda n: n.used_milli, 7, right=True, falling=True),

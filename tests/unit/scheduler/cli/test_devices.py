@@ -308,7 +308,8 @@ def test_on_a_terminal_one_screenful_takes_the_place_of_the_last(
     for screen in (first, second):
         lines = screen.split("\r\n")
         assert len(lines) == 12
-        assert re.match(r"2\d more lines: narrow it down", lines[-2])
+        assert re.match(r"2\d more lines: narrow it down", lines[-3])
+        assert lines[-2].startswith("real: 30 devices")
         assert screen.endswith(watching.CLEAR_REST_OF_SCREEN)
     assert "ctrl-C ends it" in first
 
