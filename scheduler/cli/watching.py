@@ -30,9 +30,9 @@ def watch(
     in_place: bool,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Until ctrl-C. `show` writes to standard output and says how many of its last lines are to stay on the screen where
-    not all have room; in a pipe each block of text has its time over it (`in_place`
-    False: it has not, as documents follow one another). Raises what the first question raises."""
+    """Until ctrl-C. `show` writes to standard output, and says how many of its last lines are to stay on the screen
+    where not all have room. In a pipe each block of text has its time over it (`in_place` False: it has not, as
+    documents follow one another). Raises what the first question raises."""
     on_screen = in_place and sys.stdout.isatty()
     body = ask()
     lost = ""
