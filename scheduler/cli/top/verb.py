@@ -32,7 +32,7 @@ def top(context: click.Context, every: float, pane: str) -> None:
 
     F1 shows the keys, q leaves. Without a terminal: `suanli devices -w`, `suanli queue`. NO_COLOR is honoured.
     """
-    _need_terminal()
+    need_terminal()
     from scheduler.cli.top.app import Top
 
     # Two threads take turns, and a key waits for as long as the other's turn lasts: by default five milliseconds.
@@ -51,7 +51,8 @@ async def _run(app: Top) -> int:
     return await app.run_async() or 0
 
 
-def _need_terminal() -> None:
+def need_terminal() -> None:
+    """Raises BadInput that names what to use instead."""
     instead = "`suanli devices` (-w: again and again), `suanli nodes` and `suanli queue` write plain text"
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise BadInput(f"top draws on a terminal, and this is none; {instead}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import io
 import os
 import pty
 import signal
@@ -22,9 +23,10 @@ from textual.pilot import Pilot
 
 from scheduler.cli.client import Client
 from scheduler.cli.root import root
-from scheduler.cli.top import orders
+from scheduler.cli.top import orders, verb
 from scheduler.cli.top.app import Top
 from scheduler.cli.top.dialogs import Box
+from scheduler.errors import BadInput
 from tests.fakes.device_site import DeviceSite, device_site, large_site, told_device
 from tests.fakes.fake_control import job_view, worker_view
 from tests.fakes.service_views import service_view
@@ -196,6 +198,16 @@ def test_narrow_terminals_shed_columns(site: DeviceSite) -> None:
     view(script, pane="devices", size=(60, 12))
 
 
+def test_a_screen_with_no_room_at_all_ends_nothing(site: DeviceSite) -> None:
+    async def script(pilot: Pilot[int], app: Top) -> None:
+        await pilot.press("2", "greater_than_sign", "escape", "d", "escape", "end", "pageup", "slash", "x", "escape")
+        await pilot.resize_terminal(1, 1)
+        await pilot.press("tab", "home")
+        assert app.is_running
+
+    view(script, size=(20, 4))
+
+
 # ---- orders ------------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +265,7 @@ def test_a_service_that_goes_away_leaves_what_is_known_with_its_age(site: Device
         site.back()
         await until(pilot, lambda: "new-0" in screen(app) and "NO ANSWER" not in screen(app))
 
-    view(script, every_s=0.02)
+    view(script, every_s=0.1)
 
 
 def test_a_service_that_was_never_there_is_waited_for(site: DeviceSite) -> None:
@@ -264,7 +276,7 @@ def test_a_service_that_was_never_there_is_waited_for(site: DeviceSite) -> None:
         site.back()
         await until(pilot, lambda: "edge-10" in screen(app))
 
-    view(script, every_s=0.02)
+    view(script, every_s=0.1)
 
 
 def test_what_is_refused_is_said_and_the_rest_is_shown(site: DeviceSite) -> None:
@@ -343,6 +355,20 @@ def test_without_a_terminal_it_says_what_to_use(site: DeviceSite) -> None:
     result = CliRunner().invoke(root, ["top"], prog_name="suanli")
     assert result.exit_code == 2
     assert "`suanli devices`" in result.stderr
+
+
+@pytest.mark.parametrize("term", ["", "dumb"])
+def test_a_terminal_that_cannot_be_drawn_on_is_refused(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    for stream in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}", Terminal())
+    monkeypatch.setenv("TERM", term)
+    with pytest.raises(BadInput, match="cannot be drawn on; `suanli devices`"):
+        verb.need_terminal()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(("how", "code"), [("q", 0), ("ctrl-c", 0), ("sigterm", 143)])
