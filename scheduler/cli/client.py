@@ -103,6 +103,13 @@ class Client:
         """GET; query values that are None are left out. Raises the API's failure as a scheduler.errors class."""
         return self._json(self._ask("GET", _with_query(path, query), None, ANSWER_TIMEOUT_S))
 
+    def get_bytes(self, path: str, /, **query: Any) -> bytes:
+        """As `get`, for answers so large that whoever asked reads them in its own way."""
+        answer = self._ask("GET", _with_query(path, query), None, ANSWER_TIMEOUT_S)
+        if not 200 <= answer.status < 300:
+            raise self._failure(answer)
+        return answer.body
+
     def post(self, path: str, body: Mapping[str, Any]) -> Json:
         """POST of a JSON object. Sent once: when the answer is lost, so is the knowledge of what was done."""
         return self._json(self._ask("POST", path, json.dumps(body).encode(), ANSWER_TIMEOUT_S))

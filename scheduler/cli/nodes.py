@@ -140,10 +140,10 @@ def drained_text(node: Node, *, now_s: float) -> str:
 
 def _why_not_ready(node: Node) -> list[str]:
     """The drain, reservations, and for a node that is down what is known of it; standing notes are in --reasons."""
-    return _notes(node) if node["state"] == "down" else _notes({**node, "notes": []})
+    return node_notes(node) if node["state"] == "down" else node_notes({**node, "notes": []})
 
 
-def _notes(node: Node) -> list[str]:
+def node_notes(node: Node) -> list[str]:
     drained = [f"drained: {node['drain']['reason']}"] if node["drain"] is not None else []
     found = [found_text(each) for each in node["health"]]
     return drained + found + [reserved_text(each) for each in node["reservations"]] + list(node["notes"])
@@ -185,7 +185,7 @@ def _show_one(node: Node) -> None:
             ("CPUs", f"{words.milli(node['cpus_free_milli'])} of {words.milli(node['cpus_milli'])} free"),
             ("memory", f"{words.size(node['memory_free_bytes'])} of {words.size(node['memory_bytes'])} free"),
             ("shares", SHARES[node["shares"]]),
-            ("notes", "\n".join(_notes(node))),
+            ("notes", "\n".join(node_notes(node))),
         ]
     )
     click.echo()

@@ -49,6 +49,8 @@ VERBS: Mapping[str, Verb] = {
     "scale": Verb("scale:scale", "Give a service more replicas, or fewer."),
     "service": Verb("service:service", "Inference services: deploy, list, show, roll back, delete."),
     "nodes": Verb("nodes:nodes", "List nodes, their devices and what is free."),
+    "devices": Verb("devices:devices", "List devices: use, jobs, readings; record them."),
+    "top": Verb("top.verb:top", "A live view of nodes, devices, queue and services."),
     "drain": Verb("drain:drain", "Empty a node: its jobs end, or save their work and move."),
     "resume": Verb("drain:resume", "Take a drained node back into use."),
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),

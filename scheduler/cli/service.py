@@ -17,7 +17,7 @@ from scheduler.cli.owned import Owned, tenant_of
 from scheduler.cli.render import Table, hint, one_line, show_json, show_pairs, show_table
 from scheduler.errors import SuanliError
 
-_SERVICES = Owned("services")
+SERVICES = Owned("services")
 
 ASK_EVERY_S = 0.5
 ENDS = frozenset({"live", "rolled back", "failed", "gone"})
@@ -100,12 +100,12 @@ def list_services(output: str) -> None:
 @output_option
 def show(name: str, output: str) -> None:
     """Everything about service NAME: versions, replicas, requests of the last minute, decisions."""
-    view = Client.from_env().get(_SERVICES.path(name), **tenant_of(name))
+    view = Client.from_env().get(SERVICES.path(name), **tenant_of(name))
     if output == "json":
         show_json("service", view)
         return
     now_s = time.time()
-    show_pairs(_pairs(view))
+    show_pairs(pairs(view))
     click.echo()
     show_table(_versions(view["versions"], now_s))
     if view["decisions"]:
@@ -119,7 +119,7 @@ def show(name: str, output: str) -> None:
 @output_option
 def rollback(name: str, to: int | None, output: str) -> None:
     """Go back to an earlier version of NAME. One that is taking over is given up."""
-    view = Client.from_env().post(_SERVICES.path_with_tenant(name, "/rollback"), {"to": to})
+    view = Client.from_env().post(SERVICES.path_with_tenant(name, "/rollback"), {"to": to})
     if output == "json":
         show_json("service", view)
         return
@@ -135,7 +135,7 @@ def rollback(name: str, to: int | None, output: str) -> None:
 @output_option
 def delete(name: str, output: str) -> None:
     """Stop all versions of NAME for good."""
-    was = Client.from_env().delete(_SERVICES.path_with_tenant(name, ""))
+    was = Client.from_env().delete(SERVICES.path_with_tenant(name, ""))
     if output == "json":
         show_json("service", was)
         return
@@ -177,12 +177,12 @@ def table_of(views: Sequence[Json]) -> Table:
             _slo(view),
             _share(traffic["attainment"]),
             traffic["refused"] + traffic["hopeless"] or "",
-            _note(view),
+            note_text(view),
         )
     return table
 
 
-def _pairs(view: Json) -> list[tuple[str, Any]]:
+def pairs(view: Json) -> list[tuple[str, Any]]:
     traffic, scaled = view["traffic"], view["autoscaling"]
     return [
         ("service", view["name"]),
@@ -260,7 +260,7 @@ def _decisions(rows: Sequence[Json]) -> Table:
     return table
 
 
-def _note(view: Json) -> str:
+def note_text(view: Json) -> str:
     if view["rollout"] is not None:
         return _rollout(view["rollout"])
     current = next((each for each in view["versions"] if each["number"] == view["version"]), None)
@@ -324,7 +324,7 @@ def _wait(client: Client, view: Json, number: int) -> Json:
     name = f"{view['tenant']}/{view['name']}"
     try:
         while True:
-            view = client.get(_SERVICES.path(name), **tenant_of(name))
+            view = client.get(SERVICES.path(name), **tenant_of(name))
             version = _version(view, number)
             settled = version["state"] in ENDS and (version["state"] != "live" or _serves(view, version))
             if settled:

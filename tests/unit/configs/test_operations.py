@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -102,6 +103,24 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
         assert len(refs) == len(set(refs))
         assert {target["datasource"]["uid"] for target in panel["targets"]} == {"${datasource}"}
     assert DASHBOARD["templating"]["list"][0]["name"] == "datasource"
+
+
+@pytest.mark.parametrize(
+    "argv", [["rules", "alerts.yaml"], ["config", "--syntax-only", "prometheus.yaml"]], ids=lambda argv: argv[0]
+)
+def test_prometheus_takes_what_is_meant_for_it(argv: list[str]) -> None:
+    promtool = os.environ.get("PROMTOOL") or shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed here (Debian's package prometheus has it)")
+    done = subprocess.run(
+        [promtool, "check", *argv],
+        cwd=CONFIGS / "prometheus",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # ---- systemd -----------------------------------------------------------------------------------------------------

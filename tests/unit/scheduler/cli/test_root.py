@@ -24,7 +24,18 @@ from tests.fakes.fake_control import job_view, node_view, worker_view
 if TYPE_CHECKING:
     from tests.unit.scheduler.cli.conftest import Shell
 
-HEAVY = ("ray", "torch", "numpy", "sqlalchemy", "pydantic", "fastapi", "rich", "yaml", "scheduler.core.cluster")
+HEAVY = (
+    "ray",
+    "torch",
+    "numpy",
+    "sqlalchemy",
+    "pydantic",
+    "fastapi",
+    "rich",
+    "textual",
+    "yaml",
+    "scheduler.core.cluster",
+)
 RUN_AND_TELL = """
 import sys
 from scheduler.cli.root import root
