@@ -22,10 +22,12 @@ from typing import Any, assert_never
 
 from node_agent import attempts
 from node_agent.agent_runs import (
+    ABOUT_NO_RUN,
     AgentRuns,
     CheckRun,
     ForgetFindings,
     ForgetRun,
+    KeepNoted,
     KnownRun,
     LaunchRun,
     LookAtEnd,
@@ -206,7 +208,7 @@ class AgentHost:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._launcher.connected.wait(), CONNECT_TIMEOUT_S)
         for node in self._nodes.values():
-            if not node.simulated:
+            if not node.made_up:
                 await asyncio.to_thread(node.refresh)
         self._runs.open_session(epoch, session)  # another one may have overtaken it meanwhile
         trouble = self._launcher.trouble or self._door_trouble
@@ -273,7 +275,7 @@ class AgentHost:
         for request in requests:
             self._do(request)
         touched = dict.fromkeys(keys)
-        touched |= {each.key: None for each in requests if not isinstance(each, RenewLaunchersLease | ForgetFindings)}
+        touched |= {each.key: None for each in requests if not isinstance(each, ABOUT_NO_RUN)}
         for key in touched:
             self._after_step(key)
 
@@ -294,6 +296,8 @@ class AgentHost:
                 self._spawn(self._renew(request))
             case ForgetFindings(node=node):
                 self._spawn(self._health.mended(node))
+            case KeepNoted(node=node, source=source, findings=findings):
+                self._spawn(self._health.note(node, source, findings))
             case LookAtEnd(key=key, record=record):
                 self._spawn(self._ended(key, record))
             case _:

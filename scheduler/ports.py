@@ -597,6 +597,13 @@ class ServiceControl(Protocol):
 
     def resume(self, node: str, by: Principal) -> Json: ...
 
+    def flag_devices(self, run: str, flags: Sequence[Json], by: Principal) -> Json:
+        """{"run", "taken": how many are held against devices now, "ignored": devices that no node has}.
+
+        Each flag: {"device": uuid, "rule": slow-than-like or slow-than-before, "text", "since_s"}. They are in place of
+        all that was flagged before."""
+        ...
+
     def reservations(self, by: Principal) -> Json:
         """{"reservations": [...]}, the next one first."""
         ...

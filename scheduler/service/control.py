@@ -46,6 +46,8 @@ from scheduler.service.outcome import (
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
+    Flag,
+    FlagsReported,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
@@ -387,6 +389,14 @@ class Service:
         must_be_operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
         return self.node(node, by)
+
+    def flag_devices(self, run: str, flags: Sequence[Json], by: Principal) -> Json:
+        must_be_operator(by, "flag devices")
+        named = tuple(Flag(each["device"], each["rule"], each["text"], each["since_s"]) for each in flags)
+        event = FlagsReported(run, named)
+        self.loop.request(event)
+        ignored = sorted(set(event.ignored))
+        return {"run": run, "taken": len(named) - len(event.ignored), "ignored": ignored}
 
     # -- reservations ----------------------------------------------------------------------------------------------
 

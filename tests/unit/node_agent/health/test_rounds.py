@@ -18,7 +18,7 @@ class FakeNode:
     """A node of one device, which reads as it is told."""
 
     def __init__(self) -> None:
-        self.simulated = False
+        self.simulated = self.made_up = False
         self.uuids: tuple[str, ...] = ("d",)
         self.celsius = 50.0
         self.silent = False
