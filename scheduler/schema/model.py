@@ -11,6 +11,7 @@ from pathlib import Path
 
 from node_agent.health.rules import HealthRules
 from scheduler.core.decisions import Backfill
+from scheduler.core.device_checks import CheckSettings
 from scheduler.core.health_budget import Budget
 
 
@@ -130,12 +131,13 @@ class PolicySettings:
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
     """`rules` are for the agents; the rest is for the service, which sees the fleet: how much may be taken out at a
-    time, and what is only told (`only_told`: by rules of these names)."""
+    time, what is only told (`only_told`: by rules of these names), and how idle devices are checked (None: not)."""
 
     rules: HealthRules = field(default_factory=HealthRules)
     budget: Budget = field(default_factory=Budget)
     report_only: bool = False
     only_told: frozenset[str] = frozenset()
+    checks: CheckSettings | None = field(default_factory=CheckSettings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Simulated devices are not checked: nothing that they said would be true. CPU dev
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from node_agent.health.rules import CHECKS
 from node_agent.health.verdicts import Finding
@@ -60,10 +60,8 @@ def order(state: ServiceState, out: Outcome, now_s: float) -> None:
     picked = chosen([each for each in idle if each.node not in busy], orders.settings, checked, now_s)
     if not picked:
         return
-    for each in picked:  # should it be lost on its way, or have to go, they are due again after a while
-        for device in state.cluster.facts(each.node).devices:
-            if device.index in each.indices:
-                book.due_s[device.uuid] = now_s + AGAIN_S
+    for each in picked:  # whatever becomes of it: one that cannot even begin is not tried again and again
+        _set_due(state, each.node, each.indices, next_due_s(each.node, orders.settings, now_s))
     out.checks.append(CheckOrdered(tuple(_spec(each, orders) for each in picked), now_s))
 
 
@@ -135,6 +133,12 @@ def _spec(idle: IdleDevices, orders: CheckOrders) -> JobSpec:
     )
 
 
+def _set_due(state: ServiceState, node: str, indices: Collection[int], due_s: float) -> None:
+    if node in state.cluster:
+        uuids = [device.uuid for device in state.cluster.facts(node).devices if device.index in indices]
+        state.checks.due_s.update(dict.fromkeys(uuids, due_s))
+
+
 # ---- the jobs ------------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +157,8 @@ def withdraw(state: ServiceState, out: Outcome, now_s: float, *, also_new: bool)
             state.checks.jobs.discard(job_id)
         elif isinstance(job.state, Pending) and (also_new or job.attempts):
             why = "its devices are wanted for work" if job.attempts else "its devices are not idle any more"
+            for demand in job.spec.alternatives:
+                _set_due(state, demand.node or "", demand.only, now_s + AGAIN_S)
             state.put(out, transitions.cancel(job, BY, why, now_s), "cancelled", now_s, {"by": BY, "reason": why})
             state.checks.jobs.discard(job_id)
 
