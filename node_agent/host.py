@@ -144,7 +144,9 @@ class AgentHost:
     async def _open_door(self) -> None:
         """For Prometheus, where it is configured. One that cannot be opened is told of, and stops nothing."""
         try:
-            config = door_config(os.environ, self._config.nodes[0].address) if self._config.nodes else None
+            # What is said to a machine is for the agent of the machine itself, not for that of made-up nodes beside it.
+            real = [node.config for node in self._nodes.values() if not node.made_up]
+            config = door_config(os.environ, real[0].address) if real else None
             if config is None:
                 return
             door = MetricsDoor(config, lambda: self.metrics(dcgm=config.dcgm))

@@ -512,6 +512,7 @@ class ServiceControl(Protocol):
 
     def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
         """{"jobs": [job view, ...], "total": ...}; live ones in queue order first, then ended ones, newest first.
+        Checks of idle devices are among them where their tenant (`suanli`) is named.
 
         `total`: how many there are, of which `jobs` has `limit` at most; None where ended ones go on beyond the limit.
         """

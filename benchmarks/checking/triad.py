@@ -62,7 +62,7 @@ def triad(torch: Any | None, device: ComputeDevice, seconds: float, stop: Stop, 
     for begin in range(0, count, LOOKED_AT_ONCE):
         end = min(count, begin + LOOKED_AT_ONCE)
         places = torch.arange(begin, end, dtype=torch.int64, device=where)
-        wrong = (a[begin:end].to(torch.int64) != _expected(places)).nonzero()
+        wrong = (a[begin:end] != _expected(places).to(torch.float32)).nonzero()
         if wrong.numel():
             first = begin + int(wrong[0].item()) if not bad else first
             bad += int(wrong.numel())
@@ -87,7 +87,7 @@ def _numpy_triad(seconds: float, stop: Stop, spoil: Spoil | None) -> float:
     rate = _rate(once, count, seconds, stop)
     if spoil is not None:
         spoil(a)
-    bad = np.flatnonzero(a.astype(np.int64) != _expected(np.arange(count, dtype=np.int64)))
+    bad = np.flatnonzero(a != _expected(np.arange(count, dtype=np.int64)).astype(np.float32))
     _complain(len(bad), count, int(bad[0]) if len(bad) else 0)
     return rate
 

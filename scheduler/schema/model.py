@@ -201,6 +201,16 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeMetrics:
+    """Where this machine's agent answers Prometheus, as node_agent/metrics_door.py takes it: `where` is PORT or
+    ADDRESS:PORT."""
+
+    where: str
+    token: Path
+    dcgm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SiteConfig:
     """Everything `suanli up --config FILE` needs, validated: names refer to things that exist."""
 
@@ -225,6 +235,8 @@ class SiteConfig:
     health: HealthPolicy = field(default_factory=HealthPolicy)
     node_rack: str | None = None
     node_labels: tuple[tuple[str, str], ...] = ()
+    node_expected_devices: int | None = None  # None: as many as the bus has, or were ever seen
+    node_metrics: NodeMetrics | None = None
     time_zone: str = "UTC"  # of recurring jobs that name none
     more_gateways: tuple[str, ...] = ()  # URLs of those elsewhere that are sent the routing table too
     logs: LogSettings = LogSettings()

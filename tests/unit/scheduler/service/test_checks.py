@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from node_agent.messages import Noted, Prepare, Stop
 from scheduler.core.decisions import Policy
-from scheduler.core.demand import NodeFacts
+from scheduler.core.demand import Demand, NodeFacts
 from scheduler.core.device_checks import CheckSettings, Part
 from scheduler.core.jobs import shown
 from scheduler.errors import Conflict
@@ -146,6 +146,26 @@ def test_no_more_devices_than_wanted_are_checked_at_a_time() -> None:
             end(world, job, {})
     assert most == 8
     assert {places(world, job)[0][0] for job in checks(world)} == {f"n{i}" for i in range(6)}
+
+
+def test_checks_are_listed_for_those_alone_who_ask_for_them() -> None:
+    world = world_of()
+    mine = world.one(devices=0, alternatives=(Demand(devices=0),))
+    world.engine.exit(mine)
+    check = until_check(world)
+
+    def listed(tenant: str | None, states: list[str] | None = None) -> tuple[list[str], int | None]:
+        answer = world.service.jobs(OPERATOR, tenant=tenant, states=states, limit=2)
+        return [view["id"] for view in answer["jobs"]], answer["total"]
+
+    assert listed(None, ["running"]) == ([], 0)
+    assert listed(TENANT, ["running"]) == ([check], 1)
+    for _ in range(3):
+        end(world, checks(world)[-1], {})
+        until_check(world)
+    assert listed(None) == ([mine], 1)
+    assert world.service.job("last", OPERATOR)["id"] == mine
+    world.no_bugs()
 
 
 # ---- giving way ------------------------------------------------------------------------------------------------------
