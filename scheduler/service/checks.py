@@ -10,7 +10,7 @@ Simulated devices are not checked: nothing that they said would be true. CPU dev
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from node_agent.health.rules import CHECKS
 from node_agent.health.verdicts import Finding
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 30.0
 AGAIN_S = 600.0
 """A doubt is settled, and a check that had to go is tried again, after so long at the soonest."""
+NO_PLACE_S = 3_600.0
+"""One that found no place is tried again after so long: something keeps its node from it (a reservation, CPUs)."""
 BY = "health"
 
 
@@ -66,35 +68,49 @@ def order(state: ServiceState, out: Outcome, now_s: float) -> None:
 
 
 def _idle(state: ServiceState, settings: CheckSettings, now_s: float) -> Iterator[IdleDevices]:
-    """Devices that have been idle for long enough and may be given work, by node and kind. One whose links are not
-    trusted is checked alone."""
+    """Devices that have been idle for long enough and may be given work, by node and kind, where one is due."""
     book, cluster = state.checks, state.cluster
     idle_s: dict[str, float] = {}
-    for name in cluster.node_names:
+    free = cluster.free.milli.tolist()
+    for name, row in cluster.nodes.row_of.items():
         status = state.nodes.get(name)
-        if status is None or status.facts is None or status.facts.simulated or not _takes_work(state, name):
+        if status is None or not status.up or name in state.drains or state.health.on(name).whole is not None:
             continue
-        groups: dict[tuple[Kind, int | None], list[DeviceFacts]] = {}
-        free = cluster.free.milli[cluster.nodes.row_of[name]]
-        for device in cluster.facts(name).devices:
-            if device.simulated or device.barred is Barred.ALL or free[device.index] != WHOLE_DEVICE_MILLI:
-                continue
-            if device.vendor.lower() == "cpu" and not settings.cpu:
-                continue
-            since_s = idle_s[device.uuid] = min(now_s, book.idle_s.get(device.uuid, now_s))
+        left = free[row]
+        devices = [
+            device
+            for device in cluster.facts(name).devices
+            if left[device.index] == WHOLE_DEVICE_MILLI and _is_checked(device, settings)
+        ]
+        if not devices:
+            continue
+        for device in devices:
+            idle_s[device.uuid] = min(now_s, book.idle_s.get(device.uuid, now_s))
             if device.uuid not in book.due_s:
                 book.due_s[device.uuid] = next_due_s(name, settings, now_s)
-            if now_s - since_s >= settings.idle_s:
-                alone = device.index if device.barred is not Barred.NOTHING else None
-                groups.setdefault((_kind(device), alone), []).append(device)
-        for (kind, _), devices in groups.items():
-            indices = tuple(sorted(device.index for device in devices))
-            yield IdleDevices(name, kind, indices, min(book.due_s[device.uuid] for device in devices))
+        if min(book.due_s[device.uuid] for device in devices) <= now_s:
+            ready = [device for device in devices if now_s - idle_s[device.uuid] >= settings.idle_s]
+            yield from _by_kind(name, ready, book.due_s)
     book.idle_s = idle_s
 
 
-def _takes_work(state: ServiceState, node: str) -> bool:
-    return state.is_up(node) and node not in state.drains and state.health.on(node).whole is None
+def _is_checked(device: DeviceFacts, settings: CheckSettings) -> bool:
+    return (
+        not device.simulated
+        and device.barred is not Barred.ALL
+        and (settings.cpu or device.vendor not in ("cpu", "CPU"))
+    )
+
+
+def _by_kind(node: str, devices: Iterable[DeviceFacts], due_s: Mapping[str, float]) -> Iterator[IdleDevices]:
+    """One whose links are not trusted is checked alone."""
+    groups: dict[tuple[Kind, int | None], list[DeviceFacts]] = {}
+    for device in devices:
+        alone = device.index if device.barred is not Barred.NOTHING else None
+        groups.setdefault((_kind(device), alone), []).append(device)
+    for (kind, _), group in groups.items():
+        indices = tuple(sorted(device.index for device in group))
+        yield IdleDevices(node, kind, indices, min(due_s[device.uuid] for device in group))
 
 
 def _kind(device: DeviceFacts) -> Kind:
@@ -158,7 +174,8 @@ def withdraw(state: ServiceState, out: Outcome, now_s: float, *, also_new: bool)
         elif isinstance(job.state, Pending) and (also_new or job.attempts):
             why = "its devices are wanted for work" if job.attempts else "its devices are not idle any more"
             for demand in job.spec.alternatives:
-                _set_due(state, demand.node or "", demand.only, now_s + AGAIN_S)
+                again_s = AGAIN_S if job.attempts else NO_PLACE_S
+                _set_due(state, demand.node or "", demand.only, now_s + again_s)
             state.put(out, transitions.cancel(job, BY, why, now_s), "cancelled", now_s, {"by": BY, "reason": why})
             state.checks.jobs.discard(job_id)
 

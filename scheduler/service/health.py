@@ -174,6 +174,8 @@ def _acted(book: HealthBook, facts: NodeFacts) -> Acted:
             linked = finding.use is Use.NO_MULTI_DEVICE
             barred[index] = (Barred.LINKED if linked else Barred.ALL, finding)
     doubtful = frozenset(_doubtful(book, facts)) - barred.keys()
+    if len(doubtful) == len(facts.devices):
+        doubtful = frozenset()  # there is no choice
     return Acted(whole, barred, doubtful) if whole is not None or barred or doubtful else NOTHING
 
 
@@ -185,7 +187,9 @@ def _doubtful(book: HealthBook, facts: NodeFacts) -> Iterator[int]:
     uuids = {
         finding.device
         for finding in book.found.get(facts.name, ())
-        if finding.rule in DEFAULT_RULES and DEFAULT_RULES[finding.rule].signal in _HOT_OR_SLOW
+        if finding.rule in DEFAULT_RULES
+        and DEFAULT_RULES[finding.rule].signal in _HOT_OR_SLOW
+        and not book.settings.is_only_told(finding)
     }
     return (device.index for device in facts.devices if device.uuid in uuids)
 
