@@ -220,13 +220,18 @@ class NodeColumns:
 
     def without_node(self, name: str) -> NodeColumns:
         """The columns without that row; later rows move up by one."""
-        row = self.row_of[name]
+        return self.without_nodes((name,))
+
+    def without_nodes(self, names: Sequence[str]) -> NodeColumns:
+        """The columns without these rows; later ones move up."""
+        rows = [self.row_of[name] for name in names]
+        gone = set(rows)
         new = self._next()
-        new.facts = self.facts[:row] + self.facts[row + 1 :]
-        new.names = self.names[:row] + self.names[row + 1 :]
+        new.facts = tuple([facts for row, facts in enumerate(self.facts) if row not in gone])
+        new.names = tuple([name for row, name in enumerate(self.names) if row not in gone])
         new.row_of = {name: i for i, name in enumerate(new.names)}
         for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
-            setattr(new, column, np.delete(getattr(self, column), row, axis=0))
+            setattr(new, column, np.delete(getattr(self, column), rows, axis=0))
         new._look_over()
         return new
 

@@ -64,6 +64,7 @@ def settle(state: ServiceState, out: Outcome, now_s: float) -> None:
     wishes = [wish for node, facts in known.items() for wish in _wishes(book, node, facts)]
     book.out = granted(wishes, known, book.settings.budget, out=book.out, drained=state.drains.keys())
     changed = {node for node, _ in book.out} | book.acted.keys() | book.found.keys()
+    told: list[NodeFacts] = []
     for node in sorted(changed):
         facts = known.get(node)
         acted = NOTHING if facts is None else _acted(book, facts)
@@ -74,7 +75,8 @@ def settle(state: ServiceState, out: Outcome, now_s: float) -> None:
         else:
             book.acted[node] = acted
         if facts is not None:
-            _tell_planner(state, facts)
+            told.append(facts)
+    _tell_planner(state, told)
     for node in sorted(book.found):
         if state.is_up(node):
             _see_to_jobs(state, out, node, now_s)
@@ -124,11 +126,13 @@ def planners_facts(state: ServiceState, facts: NodeFacts) -> NodeFacts:
     return replace(facts, devices=tuple(devices))
 
 
-def _tell_planner(state: ServiceState, facts: NodeFacts) -> None:
-    wanted = planners_facts(state, facts)
-    if facts.name in state.cluster and state.cluster.facts(facts.name) != wanted:
-        state.cluster.add_node(wanted)
-    state.set_schedulable(facts.name)
+def _tell_planner(state: ServiceState, changed: Sequence[NodeFacts]) -> None:
+    wanted = [planners_facts(state, facts) for facts in changed if facts.name in state.cluster]
+    differ = [facts for facts in wanted if state.cluster.facts(facts.name) != facts]
+    if differ:
+        state.cluster.add_nodes(differ)
+    for facts in changed:
+        state.set_schedulable(facts.name)
 
 
 # ---- what is wanted ----------------------------------------------------------------------------------------------

@@ -103,3 +103,26 @@ def test_barred_ones_are_told_apart() -> None:
     devices = (replace(facts.devices[0], barred=Barred.ALL), replace(facts.devices[1], doubtful=True), facts.devices[2])
     table.state.add_node(replace(facts, devices=devices))
     assert len(started(table.submit("a"))) == 1
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(tables(), st.lists(doubts, min_size=1, max_size=4))
+def test_several_nodes_told_at_once_are_as_if_told_one_by_one(
+    table: ClusterTable, doubted: list[tuple[int, list[int]]]
+) -> None:
+    other = copy.deepcopy(table)
+    names = sorted(table.state.node_names)
+    changed = {}
+    for which, indices in doubted if names else ():
+        facts = table.state.facts(names[which % len(names)])
+        devices = [replace(each, doubtful=each.index in indices) for each in facts.devices]
+        changed[facts.name] = replace(facts, devices=tuple(devices))
+    if changed:
+        table.state.add_nodes(list(changed.values()))
+    for facts in changed.values():
+        other.state.add_node(facts)
+    assert table.state.node_names == other.state.node_names
+    assert table.state.free.milli.tolist() == other.state.free.milli.tolist()
+    assert table.state.free.cpus_milli.tolist() == other.state.free.cpus_milli.tolist()
+    assert table.state.schedulable.tolist() == other.state.schedulable.tolist()
+    assert table.plan().starts == other.plan().starts
