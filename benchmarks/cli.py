@@ -1,4 +1,5 @@
-"""`python -m benchmarks run`: measure here (--local), or as the worker of a Suanli job (--worker).
+"""`python -m benchmarks run`: measure here (--local), or as the worker of a Suanli job (--worker). `check`: short
+checks of a job's devices (benchmarks/checking).
 
 Needs the standard library, NumPy, click, rich, and torch where there is one. stdout carries the answer and nothing
 else; progress goes to stderr when that is a terminal. Ctrl-C and SIGTERM leave a valid partial record that says so.
@@ -89,6 +90,32 @@ def run(
         answer = measure_here(options)
     show(answer, output)
     sys.exit(exit_code(answer.devices))
+
+
+@main.command()
+@click.option("--worker", is_flag=True, required=True, help="The devices of the Suanli job that this runs in.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True, help="Of each part."
+)
+@click.option("--part", "parts", multiple=True, help="products, memory or links; may be repeated. Default: all.")
+def check(worker: bool, seconds: float, parts: tuple[str, ...]) -> None:
+    """Check idle devices: products, memory and links, verified. Stopped, it ends soon and leaves no result."""
+    from benchmarks.checking.program import PARTS, check_devices
+    from benchmarks.local_run import BadJobEnvironment, job_devices
+
+    if unknown := set(parts) - set(PARTS):
+        raise click.UsageError(f"there is no part {min(unknown)}: one of {', '.join(PARTS)}")
+    try:
+        job = job_devices(os.environ)
+    except BadJobEnvironment as error:
+        raise click.UsageError(str(error)) from None
+    with _stoppable() as stop:
+        result = json.dumps(check_devices(job, parts or PARTS, seconds, stop.is_set))
+    if stop.is_set():
+        sys.exit(EXIT_INTERRUPTED)
+    if job.result_file:
+        _write_whole(Path(job.result_file), result)
+    click.echo(result)
 
 
 def measure_here(options: RunOptions) -> Answer:

@@ -15,6 +15,7 @@ from typing import Any
 
 import ray
 
+from node_agent.config import with_expectation
 from node_agent.host import AgentConfig, AgentHost, with_directories
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 
@@ -28,7 +29,7 @@ class AgentService:
 
     def __init__(self, config: AgentConfig) -> None:
         sys.setswitchinterval(SWITCH_S)
-        self._config = with_directories(config, os.environ)
+        self._config = with_expectation(with_directories(config, os.environ), os.environ)
         self._host: AgentHost | None = None
         self._starting = asyncio.Lock()
 

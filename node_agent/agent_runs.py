@@ -16,14 +16,17 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from node_agent import attempts
+from node_agent.health.verdicts import Finding
 from node_agent.launcher.records import RunRecord
 from node_agent.messages import (
+    KEYLESS,
     Command,
     Event,
     Exited,
     Forget,
     LaunchSpec,
     Mended,
+    Noted,
     Prepare,
     Prepared,
     Refused,
@@ -100,7 +103,17 @@ class ForgetFindings:
     node: str
 
 
-Request = CheckRun | LaunchRun | SignalRun | ForgetRun | RenewLaunchersLease | LookAtEnd | ForgetFindings
+@dataclass(frozen=True, slots=True)
+class KeepNoted:
+    """What others hold against this node, as in messages.Noted."""
+
+    node: str
+    source: str
+    findings: tuple[Finding, ...]
+
+
+Request = CheckRun | LaunchRun | SignalRun | ForgetRun | RenewLaunchersLease | LookAtEnd | ForgetFindings | KeepNoted
+ABOUT_NO_RUN = (RenewLaunchersLease, ForgetFindings, KeepNoted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +176,7 @@ class AgentRuns:
         stale = [command for command in commands if command.epoch < self.epoch]
         if stale:  # a service that was replaced, whatever session it believes in
             for command in stale:
-                self._tell(Refused(None if isinstance(command, RenewLease | Mended) else command.key, self.epoch))
+                self._tell(Refused(None if isinstance(command, KEYLESS) else command.key, self.epoch))
             return []
         if session != self.session or number <= self.heard:
             return []
@@ -178,7 +191,7 @@ class AgentRuns:
 
     def _obey(self, command: Command, now_s: float) -> list[Request]:
         if command.epoch < self.epoch:
-            self._tell(Refused(None if isinstance(command, RenewLease | Mended) else command.key, self.epoch))
+            self._tell(Refused(None if isinstance(command, KEYLESS) else command.key, self.epoch))
             return []
         self.epoch = command.epoch
         match command:
@@ -187,6 +200,8 @@ class AgentRuns:
                 return [RenewLaunchersLease(command.epoch, command.lease_s, stamp_s)]
             case Mended(node=node):
                 return [ForgetFindings(node)]
+            case Noted(node=node, source=source, findings=findings):
+                return [KeepNoted(node, source, findings)]
             case Prepare() | Release() | Stop() | Forget():
                 return self.feed(command.key, command, now_s)
             case _:

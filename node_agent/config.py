@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from node_agent.devices.simulated import SimulatedSpec
 from node_agent.health import HealthRules
 from node_agent.nodes import NodeConfig
 
+EXPECTED_VARIABLE = "SUANLI_NODE_DEVICES"
+"""How many devices the machine must have, by the word of who runs it."""
 STATE_VARIABLE = "SUANLI_NODE_STATE"
 RUNTIME_VARIABLE = "SUANLI_NODE_RUNTIME"
 
@@ -27,6 +30,23 @@ class AgentConfig:
     runtime_dir: Path | str
     lease_s: float = 60.0
     health: HealthRules = field(default_factory=HealthRules)
+
+
+def with_expectation(config: AgentConfig, environ: Mapping[str, str]) -> AgentConfig:
+    """How many devices the machine must have, where its environment says so and the configuration does not. Raises
+    RuntimeError for what is no number."""
+    told = environ.get(EXPECTED_VARIABLE, "")
+    if not told:
+        return config
+    if not (told.isascii() and told.isdigit() and len(told) <= 4):
+        raise RuntimeError(f"{EXPECTED_VARIABLE}={told[:40]}: the number of devices of this machine was expected")
+    nodes = tuple(
+        node
+        if isinstance(node.source, SimulatedSpec) or node.expected_devices is not None
+        else replace(node, expected_devices=int(told))
+        for node in config.nodes
+    )
+    return replace(config, nodes=nodes)
 
 
 def with_directories(config: AgentConfig, environ: Mapping[str, str]) -> AgentConfig:

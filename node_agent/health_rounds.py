@@ -12,23 +12,30 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from node_agent.devices.source import Measured
 from node_agent.health import Finding, HealthRules, HealthState, cleared, judge
 from node_agent.health.judging import findings
-from node_agent.health.keeping import from_text, to_text
+from node_agent.health.keeping import counts_from_text, from_text, noted_from_text, to_text
 from node_agent.health.mapping import round_of
+from node_agent.health.resets import Counted, counted
+from node_agent.health.rules import SOURCES
 from node_agent.messages import Event, HealthChanged
 from node_agent.nodes import NodeAgent
 
 EVERY_S = 5.0
+PLAYED_BACK = "simulated: played back from a recording"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 log = logging.getLogger(__name__)
 
 
 class HealthRounds:
-    """Of all real nodes of an agent: the devices of simulated ones are never unhealthy. `nodes` may fill up later."""
+    """Of all nodes of an agent but those whose devices are made up, which are never unhealthy; what a recording plays
+    back is judged like a real device, and what is found of it says so. `nodes` may fill up later.
+    """
 
     def __init__(
         self,
@@ -48,33 +55,45 @@ class HealthRounds:
         self._states: dict[str, HealthState] = {}
         self._expected: dict[str, dict[str, None]] = {}
         self._told: dict[str, tuple[Finding, ...]] = {}
+        self._noted: dict[str, dict[str, tuple[Finding, ...]]] = {}
+        self._counts: dict[str, dict[str, Counted]] = {}
 
     def remember(self) -> None:
         """What an agent before this one found. A file that cannot be used is told of, and left out."""
         for name in self._nodes:
             path = self._path(name)
             try:
-                state = from_text(path.read_text(encoding="utf-8"))
+                text = path.read_text(encoding="utf-8")
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:
                 log.warning("what was found of the health of %s cannot be read: %s", name, error)
                 continue
+            state = from_text(text)
             if state is None:
                 log.warning("%s is not understood: what was found before is not known any more", path)
             else:
                 self._states[name] = state
-                self._told[name] = findings(state, self._rules)
+                self._noted[name] = dict(noted_from_text(text))
+                self._counts[name] = dict(counts_from_text(text))
+                self._told[name] = self._found(name, findings(state, self._rules))
 
     def findings(self, node: str) -> tuple[Finding, ...]:
+        """The agent's own, and what others told it to keep."""
         return self._told.get(node, ())
+
+    def _found(self, name: str, own: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        node = self._nodes.get(name)
+        if node is not None and node.simulated:
+            own = tuple(replace(each, reason=f"{each.reason} ({PLAYED_BACK})") for each in own)
+        return own + tuple(each for _, found in sorted(self._noted.get(name, {}).items()) for each in found)
 
     async def run(self) -> None:
         """Never ends by itself."""
         while True:
             await asyncio.sleep(EVERY_S)
             for name, node in list(self._nodes.items()):
-                if node.simulated:
+                if node.made_up:
                     continue
                 try:
                     await self.look(name, node, time.time())
@@ -95,19 +114,48 @@ class HealthRounds:
         }
         # Each is told once: nobody else asks for them.
         count = node.facts().expected or None
-        seen = round_of(by_name, tuple(expected), node.events(now_s), expected_count=count, boot=self._boot)
-        state, found = judge(self._states.get(name, HealthState()), seen, now_s, self._rules)
+        seen = round_of(
+            by_name,
+            tuple(expected),
+            node.events(now_s),
+            expected_count=count,
+            boot=self._boot,
+            marks=self._marks(name, node, by_name),
+        )
+        state, own = judge(self._states.get(name, HealthState()), seen, now_s, self._rules)
         self._states[name] = state
+        await self._settle(name, self._found(name, own), now_s)
+
+    def _marks(self, name: str, node: NodeAgent, readings: Mapping[str, Mapping[str, Measured]]) -> Mapping[str, str]:
+        """A recording that begins again was not reset."""
+        if node.simulated:
+            return {}
+        counts = self._counts.setdefault(name, {})
+        for uuid, fields in readings.items():
+            counts[uuid] = counted(counts.get(uuid, Counted()), fields)
+        return {uuid: count.mark for uuid, count in counts.items()}
+
+    async def _settle(self, name: str, found: tuple[Finding, ...], now_s: float) -> None:
         if found != self._told.get(name, ()):
-            await asyncio.to_thread(self._keep, name, state)  # before it is told: else it could be told and forgotten
+            await asyncio.to_thread(self._keep, name)  # before it is told: else it could be told and forgotten
             self._say(name, found, now_s)
+
+    async def note(self, name: str, source: str, found: tuple[Finding, ...]) -> None:
+        """What others hold against the node's devices: all that this source does."""
+        if name not in self._nodes or source not in SOURCES:
+            return
+        async with self._turn:
+            self._noted.setdefault(name, {})[source] = found
+            own = findings(self._states.get(name, HealthState()), self._rules)
+            await self._settle(name, self._found(name, own), time.time())
 
     async def mended(self, name: str) -> None:
         """An operator says so: nothing of what was found is held against the node or its devices any more."""
         async with self._turn:
             self._expected.pop(name, None)
             self._states[name] = cleared(self._states.get(name, HealthState()))
-            await asyncio.to_thread(self._keep, name, self._states[name])
+            self._noted.pop(name, None)
+            await asyncio.to_thread(self._keep, name)
             if self._told.get(name):
                 self._say(name, (), time.time())
 
@@ -115,12 +163,13 @@ class HealthRounds:
         self._told[name] = found
         self._tell(HealthChanged(name, found, now_s))
 
-    def _keep(self, name: str, state: HealthState) -> None:
+    def _keep(self, name: str) -> None:
+        state = self._states.get(name, HealthState())
         path = self._path(name)
         fresh = path.with_suffix(".new")
         try:
             with open(fresh, "w", encoding="utf-8") as file:
-                file.write(to_text(state))
+                file.write(to_text(state, self._noted.get(name), self._counts.get(name)))
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(path)

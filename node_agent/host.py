@@ -22,10 +22,12 @@ from typing import Any, assert_never
 
 from node_agent import attempts
 from node_agent.agent_runs import (
+    ABOUT_NO_RUN,
     AgentRuns,
     CheckRun,
     ForgetFindings,
     ForgetRun,
+    KeepNoted,
     KnownRun,
     LaunchRun,
     LookAtEnd,
@@ -142,7 +144,9 @@ class AgentHost:
     async def _open_door(self) -> None:
         """For Prometheus, where it is configured. One that cannot be opened is told of, and stops nothing."""
         try:
-            config = door_config(os.environ, self._config.nodes[0].address) if self._config.nodes else None
+            # What is said to a machine is for the agent of the machine itself, not for that of made-up nodes beside it.
+            real = [node.config for node in self._nodes.values() if not node.made_up]
+            config = door_config(os.environ, real[0].address) if real else None
             if config is None:
                 return
             door = MetricsDoor(config, lambda: self.metrics(dcgm=config.dcgm))
@@ -206,7 +210,7 @@ class AgentHost:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._launcher.connected.wait(), CONNECT_TIMEOUT_S)
         for node in self._nodes.values():
-            if not node.simulated:
+            if not node.made_up:
                 await asyncio.to_thread(node.refresh)
         self._runs.open_session(epoch, session)  # another one may have overtaken it meanwhile
         trouble = self._launcher.trouble or self._door_trouble
@@ -273,7 +277,7 @@ class AgentHost:
         for request in requests:
             self._do(request)
         touched = dict.fromkeys(keys)
-        touched |= {each.key: None for each in requests if not isinstance(each, RenewLaunchersLease | ForgetFindings)}
+        touched |= {each.key: None for each in requests if not isinstance(each, ABOUT_NO_RUN)}
         for key in touched:
             self._after_step(key)
 
@@ -294,6 +298,8 @@ class AgentHost:
                 self._spawn(self._renew(request))
             case ForgetFindings(node=node):
                 self._spawn(self._health.mended(node))
+            case KeepNoted(node=node, source=source, findings=findings):
+                self._spawn(self._health.note(node, source, findings))
             case LookAtEnd(key=key, record=record):
                 self._spawn(self._ended(key, record))
             case _:

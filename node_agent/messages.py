@@ -174,7 +174,22 @@ class Mended:
     node: str
 
 
-Command = Prepare | Release | Stop | RenewLease | Forget | Mended
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What others have found of this node's devices: all that `source` (see health.rules.SOURCES) holds against it now.
+
+    The agent keeps it and tells it with its own findings, so that it outlives the service.
+    """
+
+    epoch: int
+    node: str
+    source: str
+    findings: tuple[Finding, ...]
+
+
+Command = Prepare | Release | Stop | RenewLease | Forget | Mended | Noted
+KEYLESS = (RenewLease, Mended, Noted)
+"""Commands that are about no run."""
 
 
 # ---- agent -> service --------------------------------------------------------------------------------------------

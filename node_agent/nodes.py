@@ -43,7 +43,8 @@ class NodeConfig:
     """A node to stand for. `source` names device sources in order of preference, or describes simulated devices.
 
     `cpus_milli` and `memory_bytes` None: what this process may use of the machine; for a simulated node, a round figure
-    a device.
+    a device. `expected_devices`: how many it must have, by the word of who runs it; None: as many as the bus has, or as
+    were ever seen.
     """
 
     name: str
@@ -54,6 +55,7 @@ class NodeConfig:
     memory_bytes: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
     rack: str | None = None
+    expected_devices: int | None = None
 
 
 class NodeAgent:
@@ -74,8 +76,14 @@ class NodeAgent:
         self._reading_since_s = 0.0
 
     @property
-    def simulated(self) -> bool:
+    def made_up(self) -> bool:
+        """Its devices are invented by the second, so that nothing is ever wrong with them."""
         return self._simulated is not None
+
+    @property
+    def simulated(self) -> bool:
+        """Its devices are made up, or played back from a recording."""
+        return self.made_up or (bool(self._devices) and all(device.simulated for device in self._devices))
 
     def refresh(self) -> None:
         """Enumerate again; a source that fails now leaves the devices as they were, and readings tell the trouble."""
@@ -115,13 +123,11 @@ class NodeAgent:
         if cpus_milli is None:
             cpus_milli = (
                 SIMULATED_CPUS_MILLI_PER_DEVICE * len(self._devices)
-                if self.simulated
+                if self.made_up
                 else 1000 * len(os.sched_getaffinity(0))
             )
         if memory is None:
-            memory = (
-                SIMULATED_MEMORY_BYTES_PER_DEVICE * len(self._devices) if self.simulated else _machine_memory_bytes()
-            )
+            memory = SIMULATED_MEMORY_BYTES_PER_DEVICE * len(self._devices) if self.made_up else _machine_memory_bytes()
         return NodeReport(
             name=config.name,
             site=config.site,
@@ -144,7 +150,8 @@ class NodeAgent:
         notes = [isolation_note(), *limits_notes(limits)]
         if self.simulated:
             notes.insert(0, "simulated devices: nothing here is measured")
-        if isinstance(self._source, CollectedDevices):  # of the others, asking may take a driver's time
+        # Of other sources, asking may take a driver's time.
+        if isinstance(self._source, CollectedDevices) or (self.simulated and not self.made_up):
             notes += self._source.topology().notes
         return (*notes, *self._passed_over)
 
@@ -155,13 +162,13 @@ class NodeAgent:
     def facts(self) -> NodeFacts:
         """What Prometheus is told of the node beside readings; waits for nothing."""
         name, source = self.config.name, self._source
+        told = self.config.expected_devices
         if not isinstance(source, CollectedDevices):
-            return NodeFacts(name, len(self._devices))
+            return NodeFacts(name, len(self._devices), told)
         topology, state = source.topology(), source.state
         stuck_s = max(0.0, time.time() - state.since_s) if state.phase == "stuck" else 0.0
-        return NodeFacts(
-            name, topology.found, topology.expected, topology.versions, state.phase, stuck_s, state.restarts
-        )
+        expected = topology.expected if told is None else told
+        return NodeFacts(name, topology.found, expected, topology.versions, state.phase, stuck_s, state.restarts)
 
     @property
     def meters_devices(self) -> bool:
@@ -178,7 +185,7 @@ class NodeAgent:
 
     async def readings(self) -> Mapping[str, Mapping[Quantity, Measured]]:
         """By device uuid. A driver that does not answer holds up nothing: its devices are Unavailable until it does."""
-        if self.simulated:
+        if self.made_up:
             return self._source.read(time.time())
         if self._reading is None or self._reading.done():
             self._reading_since_s = time.time()

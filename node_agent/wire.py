@@ -26,6 +26,7 @@ from node_agent.messages import (
     Forget,
     HealthChanged,
     Mended,
+    Noted,
     NumberedEvent,
     Prepare,
     Prepared,
@@ -49,7 +50,7 @@ _named = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
 _numbered = msgspec.msgpack.Decoder(list[tuple[int, str, msgspec.Raw]])
 _head = msgspec.msgpack.Decoder(tuple[str, int, int, float])
 _COMMANDS = {
-    each.__name__: msgspec.msgpack.Decoder(each) for each in (Prepare, Release, Stop, RenewLease, Forget, Mended)
+    each.__name__: msgspec.msgpack.Decoder(each) for each in (Prepare, Release, Stop, RenewLease, Forget, Mended, Noted)
 }
 _EVENTS = {
     each.__name__: msgspec.msgpack.Decoder(each)

@@ -512,6 +512,7 @@ class ServiceControl(Protocol):
 
     def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
         """{"jobs": [job view, ...], "total": ...}; live ones in queue order first, then ended ones, newest first.
+        Checks of idle devices are among them where their tenant (`suanli`) is named.
 
         `total`: how many there are, of which `jobs` has `limit` at most; None where ended ones go on beyond the limit.
         """
@@ -596,6 +597,13 @@ class ServiceControl(Protocol):
         ...
 
     def resume(self, node: str, by: Principal) -> Json: ...
+
+    def flag_devices(self, run: str, flags: Sequence[Json], by: Principal) -> Json:
+        """{"run", "taken": how many are held against devices now, "ignored": devices that no node has}.
+
+        Each flag: {"device": uuid, "rule": slow-than-like or slow-than-before, "text", "since_s"}. They are in place of
+        all that was flagged before."""
+        ...
 
     def reservations(self, by: Principal) -> Json:
         """{"reservations": [...]}, the next one first."""

@@ -1,5 +1,7 @@
 """One round's step: (state, round, now_s) -> (state, findings). See `rules` for when a rule holds and when it ends.
 
+What others find (Signal.TOLD) is none of its business: the agent keeps that beside this state.
+
 Times are epoch seconds, never falling: where a clock was set back, the step takes the latest that it has seen. What is
 Missing is no sign, and it is no recovery either: a device whose readings stop keeps what was found of it.
 """
@@ -64,7 +66,7 @@ def judge(state: HealthState, seen: Round, now_s: float, rules: HealthRules) -> 
         facts = seen.devices.get(device)
         mark = f"{seen.boot}\n{'' if facts is None else facts.mark}"
         for rule in rules.rules.values():
-            if not rule.enabled:
+            if not rule.enabled or rule.signal is Signal.TOLD:
                 continue
             before = state.watches.get((device, rule.name), _NOTHING)
             sign = _sign(rule, rules, device, seen, first_s.get(device), now_s, holds=before.since_s is not None)

@@ -39,6 +39,7 @@ class Signal(StrEnum):
     ALARM = "alarm"
     CRITICAL = "critical"
     PRE_SEPARATE = "pre_separate"
+    TOLD = "told"  # nothing is read for it: who finds it is in SOURCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +185,24 @@ _RULES = (
     Rule("unread", Signal.UNREAD, _NO_NEW, _KEEP, Advice.ANSWER, Lifts.ALONE, clear_s=10.0),
     Rule("vendor-alarm", Signal.ALARM, _NO_NEW, _KEEP, Advice.DIAGNOSE, Lifts.ALONE, count=3, window_s=300.0),
     Rule("vendor-critical", Signal.CRITICAL, _OUT, _KEEP, Advice.DIAGNOSE, Lifts.ALONE, count=2, window_s=300.0),
+    # What checks of idle devices find: a device that computes or moves data wrongly is never given back by itself.
+    Rule("check-wrong", Signal.TOLD, _NO_NEW, _KEEP, Advice.DIAGNOSE, Lifts.OPERATOR),
+    Rule("check-link-wrong", Signal.TOLD, Use.NO_MULTI_DEVICE, _KEEP, Advice.CABLING, Lifts.OPERATOR),
+    Rule("check-slow", Signal.TOLD, _FINE, _KEEP, Advice.COMPARE, Lifts.ALONE),
+    # What is made of the nights' measurements by whoever compares them.
+    Rule("slow-than-like", Signal.TOLD, _FINE, _KEEP, Advice.COMPARE, Lifts.ALONE),
+    Rule("slow-than-before", Signal.TOLD, _FINE, _KEEP, Advice.COMPARE, Lifts.ALONE),
     Rule("pre-separate", Signal.PRE_SEPARATE, _NO_NEW, _KEEP, Advice.RESET, Lifts.ALONE, count=2, window_s=300.0),
 )
 
 DEFAULT_RULES: Mapping[str, Rule] = {rule.name: rule for rule in _RULES}
+
+CHECKS, NIGHTS = "checks", "nights"
+SOURCES: Mapping[str, frozenset[str]] = {
+    CHECKS: frozenset({"check-wrong", "check-link-wrong", "check-slow"}),
+    NIGHTS: frozenset({"slow-than-like", "slow-than-before"}),
+}
+"""Who finds what no reading tells, and by which rules (of Signal.TOLD). The agent keeps it for them."""
 
 
 @dataclass(frozen=True, slots=True)

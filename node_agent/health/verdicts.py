@@ -48,6 +48,7 @@ class Advice(StrEnum):
     COOL = "check fans, filters, air flow and power feed"
     CABLING = "check the links: cables, bridges and switch trays"
     INSPECT = "take the device out and have the hardware inspected: the same came back again and again"
+    COMPARE = "compare it with its like: cooling, power cap, clocks, the links of its slot"
     ANSWER = "look at the driver and at the agent's log; nothing is known to be broken"
 
 

@@ -11,7 +11,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
-from scheduler.api import docs_page, job_routes, reservation_routes, schedule_routes, service_routes, site_routes
+from scheduler.api import (
+    docs_page,
+    health_routes,
+    job_routes,
+    reservation_routes,
+    schedule_routes,
+    service_routes,
+    site_routes,
+)
 from scheduler.api.answers import failure, failure_of, field_path
 from scheduler.api.context import ApiContext
 from scheduler.api.door import Door
@@ -59,6 +67,7 @@ def create_app(
     app.include_router(site_routes.open_router)
     app.include_router(job_routes.router)
     app.include_router(site_routes.router)
+    app.include_router(health_routes.router)
     app.include_router(reservation_routes.router)
     app.include_router(schedule_routes.router)
     app.include_router(service_routes.router)

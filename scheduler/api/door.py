@@ -24,7 +24,8 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_SUBMISSION_BYTES = 16 * 1024 * 1024
 # Of bodies beyond MAX_BODY_BYTES so much may be held at one time.
 MAX_LARGE_BODIES_BYTES = 4 * MAX_SUBMISSION_BYTES
-SUBMISSION = ("POST", "/v1/jobs")
+# Beside submissions: flags of as many devices as may be flagged (health_routes.FlagsRequest).
+LARGE = frozenset({("POST", "/v1/jobs"), ("POST", "/v1/health/flags")})
 BODY_TIMEOUT_S = 30.0
 OPEN_PATHS = frozenset({"/v1/health", "/docs", "/openapi.json"})
 PRINCIPAL = "suanli.principal"  # the key in the ASGI scope
@@ -77,7 +78,7 @@ class Door:
             return
         headers = Headers(scope=scope)
         scope[PRINCIPAL] = self._authenticated(headers)
-        limit = MAX_SUBMISSION_BYTES if (scope["method"], scope["path"]) == SUBMISSION else MAX_BODY_BYTES
+        limit = MAX_SUBMISSION_BYTES if (scope["method"], scope["path"]) in LARGE else MAX_BODY_BYTES
         with self._large_body() as may_be_large:
             body = await _whole_body(headers, receive, limit, may_be_large)
             if isinstance(body, bytes):

@@ -59,6 +59,20 @@ def node() -> None:
     required=True,
     help="A 0600 copy of the head's secrets/ray_token.",
 )
+@click.option(
+    "--expected-devices",
+    type=click.IntRange(0, 1024),
+    default=None,
+    help="How many devices this machine must have; fewer are a fault. Default: as many as its bus has.",
+)
+@click.option("--metrics", metavar="[ADDRESS:]PORT", default=None, help="Where this node answers Prometheus.")
+@click.option(
+    "--metrics-token",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The token that Prometheus shows there, in a 0600 file.",
+)
+@click.option("--metrics-dcgm", is_flag=True, help="With dcgm-exporter's names beside our own.")
 @click.option("--object-store-mb", type=click.IntRange(min=80), default=100, help="Ray's shared memory here.")
 def join(
     head: str,
@@ -67,6 +81,10 @@ def join(
     rack: str | None,
     labels: tuple[str, ...],
     ray_token: Path,
+    expected_devices: int | None,
+    metrics: str | None,
+    metrics_token: Path | None,
+    metrics_dcgm: bool,
     object_store_mb: int,
 ) -> None:
     """Join the cluster whose Ray head is HEAD (HOST:PORT, as `suanli status` on the head prints it)."""
@@ -87,11 +105,12 @@ def join(
             "home and `chmod 600` it)",
             field="--ray-token",
         )
+    own = _own_environment(expected_devices, metrics, metrics_token, metrics_dcgm)
     _wait_for(host, port)
     home = Home(Home.from_environment().path / "nodes" / name)
     with home.locked(), _termination_is_interruption():
         arguments = [f"--address={head}", *ray_arguments(home.runtime_dir / "r", object_store_mb * 1_000_000, told)]
-        _stay(home, head, arguments, ray_token, f"{name} joins {head} at site {site}")
+        _stay(home, head, arguments, ray_token, own, f"{name} joins {head} at site {site}")
 
 
 def _wait_for(host: str, port: int) -> None:
@@ -132,11 +151,35 @@ def _parse_head(head: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _stay(home: Home, head: str, ray_arguments: list[str], ray_token: Path, joins: str) -> None:
+def _own_environment(
+    expected_devices: int | None, metrics: str | None, token: Path | None, dcgm: bool
+) -> dict[str, str]:
+    """What this machine's agent is told by its environment. Raises BadInput for a door that could not be opened."""
+    from node_agent.config import EXPECTED_VARIABLE
+    from node_agent.metrics_door import DoorError, door_config, read_token
+    from scheduler.cli.site_nodes import metrics_environment
+
+    told = {} if expected_devices is None else {EXPECTED_VARIABLE: str(expected_devices)}
+    if metrics is None:
+        if token is not None or dcgm:
+            raise BadInput("--metrics: say where metrics are to be had, as PORT or ADDRESS:PORT", field="--metrics")
+        return told
+    if token is None:
+        raise BadInput("--metrics-token: name the file of the token that Prometheus shows", field="--metrics-token")
+    door = metrics_environment(metrics, token, dcgm=dcgm)
+    try:
+        door_config(door, "")
+        read_token(token)
+    except DoorError as error:
+        raise BadInput(f"--metrics: {error}", field="--metrics") from None
+    return told | door
+
+
+def _stay(home: Home, head: str, ray_arguments: list[str], ray_token: Path, own: dict[str, str], joins: str) -> None:
     """Keep this machine's Ray alive until we are told to go; then leave nothing behind, and tell the head so."""
     runtime_dir = home.make_runtime_dir()
     environment = instance_environment(home.identity, runtime_dir, home.path)
-    environment |= ray_environment(ray_token.absolute(), None)
+    environment |= ray_environment(ray_token.absolute(), None) | own
     temp_dir = runtime_dir / "r"
     _end_earlier(home)
     keeper: ProcessId | None = None

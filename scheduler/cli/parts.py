@@ -24,7 +24,7 @@ from scheduler.cli.instance import (
     free_port,
     session_is_ours,
 )
-from scheduler.cli.site_nodes import own_node
+from scheduler.cli.site_nodes import metrics_environment, own_node
 from scheduler.engine.joining import HEAD, ray_labels
 from scheduler.errors import Unavailable
 
@@ -49,6 +49,9 @@ def start_part(home: Home, site: SiteConfig, started: Started, name: str) -> Sta
     environment = instance_environment(home.identity, Path(started.runtime_dir), home.path)
     if name in ("ray", "service"):
         environment |= ray_environment(home.secret_file("ray_token"), site)
+    if name == "ray" and site.node_metrics is not None:  # the agent is a grandchild of it
+        metrics = site.node_metrics
+        environment |= metrics_environment(metrics.where, metrics.token, dcgm=metrics.dcgm)
     if name == "ray":
         environment |= {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(home.ray_state)}
     process = start_detached(_argv(home, site, started, name), environment, home.logs / f"{name}.log")

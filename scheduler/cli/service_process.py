@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from scheduler.schema.model import SiteConfig
     from scheduler.service.control import Service
     from scheduler.service.dispatch import RunSettings
+    from scheduler.service.health_book import HealthSettings
     from scheduler.store.sql import SqlStore
 
 
@@ -140,7 +141,6 @@ def _service(
     from scheduler.schema.cron import next_after
     from scheduler.schema.policy import planner_policy
     from scheduler.service.control import Service
-    from scheduler.service.health_book import HealthSettings
 
     return Service(
         store,
@@ -150,7 +150,7 @@ def _service(
         policy=planner_policy(site),
         half_life_s=site.policy.fair_share_half_life_s,
         run_settings=run_settings(site),
-        health=HealthSettings(site.health.budget, site.health.report_only, site.health.only_told),
+        health=health_settings(site),
         found_at=found_at,
         request_rates={
             name: tenant.requests_per_s for name, tenant in site.tenants.items() if tenant.requests_per_s is not None
@@ -194,6 +194,20 @@ def run_settings(site: SiteConfig) -> RunSettings:
 
     users = {name: tenant.unix_user for name, tenant in site.tenants.items() if tenant.unix_user is not None}
     return RunSettings(unix_users=users, log_cap_bytes=site.logs.cap_bytes, log_keep_s=site.logs.keep_s)
+
+
+def health_settings(site: SiteConfig) -> HealthSettings:
+    """What health may do, and by which program idle devices are checked: with the interpreter and the place of this
+    machine, as `suanli bench run` does."""
+    import benchmarks
+    from scheduler.service.health_book import CheckOrders, HealthSettings
+
+    policy = site.health
+    orders = None
+    if policy.checks is not None:
+        place = str(Path(next(iter(benchmarks.__path__))).resolve().parent)
+        orders = CheckOrders(policy.checks, (sys.executable, "-m", "benchmarks", "check"), place)
+    return HealthSettings(policy.budget, policy.report_only, policy.only_told, policy.rules.rules, orders)
 
 
 def local_nodes(site: SiteConfig) -> LocalNodes:

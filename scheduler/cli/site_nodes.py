@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from node_agent.devices.simulated import SimulatedSpec
+from node_agent.metrics_door import DCGM_VARIABLE, TOKEN_VARIABLE, WHERE_VARIABLE
 from node_agent.nodes import NodeConfig
 from scheduler.schema.model import SimulatedNodes, SiteConfig
 
@@ -19,7 +21,13 @@ def own_node(site: SiteConfig) -> NodeConfig:
         memory_bytes=None,
         labels=site.node_labels,
         rack=site.node_rack,
+        expected_devices=site.node_expected_devices,
     )
+
+
+def metrics_environment(where: str, token: Path, *, dcgm: bool) -> dict[str, str]:
+    """What an agent must find in its environment to answer Prometheus (node_agent/metrics_door.py)."""
+    return {WHERE_VARIABLE: where, TOKEN_VARIABLE: str(token.absolute()), DCGM_VARIABLE: "1" if dcgm else "0"}
 
 
 def simulated_nodes(site: SiteConfig) -> tuple[NodeConfig, ...]:

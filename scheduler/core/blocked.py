@@ -17,7 +17,7 @@ from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.pass_books import Found, PassBooks
 from scheduler.core.placement import Fit, how_many, place
-from scheduler.core.preemption import Victims, choose_victims
+from scheduler.core.preemption import GIVES_WAY, Victims, below, choose_victims, is_polite
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import borrowed_milli, may_reclaim
 from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
@@ -76,24 +76,30 @@ class Blocking(PassBooks):
         )
 
     def _asks_others(self, job: PendingJob) -> bool:
-        """Whether the job may ask running ones to go."""
+        """Whether the job may ask running ones to go, and there may be any."""
         if not (self.policy.preemption and job.may_preempt):
             return False
-        return job.holds_slo or job.priority not in self.policy.non_preempting
+        return self._asks_all_below(job) or self._lowest_running() < GIVES_WAY
+
+    def _asks_all_below(self, job: PendingJob) -> bool:
+        """Whether it may ask whatever has a lower priority."""
+        return self.policy.preemption and job.may_preempt and not is_polite(job, self.policy)
 
     def _preempt(self, job: PendingJob, found: Found) -> Reason | None:
         if not self._asks_others(job):
             return None
-        reclaims = self.guarantees and may_reclaim(self.policy, self.ledger, job)
-        if not reclaims and job.priority <= self._lowest_running():
+        reach = below(job, self.policy)
+        polite = is_polite(job, self.policy)
+        reclaims = not polite and self.guarantees and may_reclaim(self.policy, self.ledger, job)
+        if not reclaims and reach <= self._lowest_running():
             return None
         asker = (job.tenant if reclaims else None, job.holds_slo)
         hopeless = found.hopeless.get(asker)
-        if hopeless is not None and job.priority <= hopeless:
+        if hopeless is not None and reach <= hopeless:
             return None
         victims = self.victims_for(job, found, reclaims=reclaims)
         if victims is None:
-            found.hopeless[asker] = job.priority
+            found.hopeless[asker] = reach
             return None
         timeline = self.timeline()
         timeline.evict(victims.which)
@@ -109,8 +115,8 @@ class Blocking(PassBooks):
     def _lowest_running(self) -> int:
         """The lowest class that holds anything."""
         if self._lowest is None:
-            slots = self.timeline().holdings.slots
-            self._lowest = int(np.where(slots.alive, slots.priority, _HIGHEST).min(initial=_HIGHEST))
+            lowest = self.queue.holding.lowest_priority()
+            self._lowest = _HIGHEST if lowest is None else lowest
         return self._lowest
 
     def victims_for(self, job: PendingJob, found: Found, *, reclaims: bool) -> Victims | None:

@@ -120,7 +120,8 @@ class Policy:
 
     `packing` names a policy of `core.packing`. `backfill`: "easy" promises a start to the first blocked job of each
     pool, "conservative" to the first `reservation_depth` blocked ones, "none" lets nothing pass a blocked job.
-    `non_preempting` holds the priorities of the classes whose jobs never preempt, whatever runs below them. A job that
+    `non_preempting` holds the priorities of the classes whose jobs never preempt, whatever runs below them; but for
+    what gives way to everybody, which has a priority below 0. A job that
     was preempted before may be again only after `min_run_before_preemption_s`. A job that waits longer than
     `starve_after_s` goes before the fair share within its class. `min_run_before_growth_s`: an elastic job that ran so
     long may be restarted larger on devices that nobody waits for.

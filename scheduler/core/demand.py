@@ -41,7 +41,7 @@ class Demand:
     `node` and `site` pin the worker to a named node or site. `node_labels` and `device_labels` must all be carried by
     the node and by each device. `mig_profile` asks for MIG instances of that profile (`1g.10gb`); without it a MIG
     instance is never considered, also not by a demand for any device. `linked`: its one device talks to those of the
-    gang's other workers.
+    gang's other workers. `only` (with `node`): these devices of that node, by index, and no others.
     """
 
     vendor: str | None = None
@@ -57,6 +57,7 @@ class Demand:
     node_labels: Labels = ()
     device_labels: Labels = ()
     linked: bool = False
+    only: tuple[int, ...] = ()
 
     @property
     def kept_off(self) -> Barred:
@@ -73,6 +74,7 @@ class Demand:
         assert 0 <= self.share_milli < WHOLE_DEVICE_MILLI, self
         assert not (self.devices and self.share_milli), self
         assert min(self.cpus_milli, self.memory_bytes) >= 0, self
+        assert not self.only or self.node is not None, self
 
     def device_text(self) -> str:
         """`2 x H100 SXM`, `0.25 of any device`, `4 CPUs, 2 GiB and no device`: for messages."""
@@ -93,7 +95,8 @@ class DeviceFacts:
 
     A card that is partitioned by MIG is listed as its instances, each with `mig_profile` (`1g.10gb`). `island` names
     the set of devices that it reaches over NVLink or the like; the same name on several nodes is one island over them.
-    None: not known, or none. `barred` is what it is kept from at the moment: the one thing here that passes.
+    None: not known, or none. `barred` is what it is kept from at the moment, and `doubtful` that others like it are
+    taken before it: the things here that pass.
     """
 
     index: int
@@ -106,6 +109,7 @@ class DeviceFacts:
     mig_profile: str | None = None
     labels: Labels = ()
     barred: Barred = Barred.NOTHING
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,9 @@ Whole devices: those of one island, the tightest one with enough of them; where 
 the largest remainders first (so that what NVLink joins stays whole for the next worker: Amaral, Polo, Carrera, Seelam
 and Steinder, "Topology-aware GPU scheduling for learning workloads in cloud environments", SC 2017). A share: the
 device left with least (best fit: Johnson, "Near-optimal bin packing algorithms", MIT 1973).
+
+Of whole devices of one island that are all alike, those that are hot or slow (`Pool.last`) are taken last. That changes
+which of them stays idle, and nothing else: what is free on each island afterwards is as much either way.
 """
 
 from __future__ import annotations
@@ -47,9 +50,23 @@ def pick_devices(
     idle = (milli == WHOLE_DEVICE_MILLI) & usable
     all_of_it = bool((count_true(idle) == demand.devices).all())  # no choice is left
     if topology.cells.of_device is not None and not all_of_it and topology.split[rows].any():
-        return _by_island(idle, topology.cells.of_device[rows], demand.devices, counts)
-    taken = idle & (np.cumsum(idle, axis=1) <= (counts * demand.devices)[:, None])
+        return _by_island(idle, topology.cells.of_device[rows], demand.devices, counts, _last(pool, rows))
+    last = None if all_of_it else _last(pool, rows)
+    if last is None:
+        taken = idle & (np.cumsum(idle, axis=1) <= (counts * demand.devices)[:, None])
+    else:
+        before = idle & ~last
+        turn = np.where(last, count_true(before)[:, None] + np.cumsum(idle & last, axis=1), np.cumsum(before, axis=1))
+        taken = idle & (turn <= (counts * demand.devices)[:, None])
     return np.nonzero(taken)[1].reshape(workers, demand.devices)
+
+
+def _last(pool: Pool, rows: Ints) -> Bools | None:
+    """Devices of these rows that are taken last; None where none is."""
+    if pool.last is None:
+        return None
+    last: Bools = pool.last[rows]
+    return last if last.any() else None
 
 
 def _for_one(pool: Pool, free: FreeColumns, demand: Demand, row: int) -> Ints:
@@ -58,7 +75,11 @@ def _for_one(pool: Pool, free: FreeColumns, demand: Demand, row: int) -> Ints:
     left = [(milli, i) for i, milli in enumerate(free.milli[row].tolist()) if usable is None or usable[i]]
     if demand.share_milli:
         return np.array([[min((milli, i) for milli, i in left if milli >= demand.share_milli)[1]]], np.int64)
-    return np.array([[i for milli, i in left if milli == WHOLE_DEVICE_MILLI][: demand.devices]], np.int64)
+    idle = [i for milli, i in left if milli == WHOLE_DEVICE_MILLI]
+    if pool.last is not None and len(idle) > demand.devices:
+        last = pool.last[row].tolist()
+        idle = sorted(sorted(idle, key=last.__getitem__)[: demand.devices])
+    return np.array([idle[: demand.devices]], np.int64)
 
 
 def _shares(milli: Milli, usable: Bools, share_milli: int, counts: Ints) -> Ints:
@@ -69,17 +90,18 @@ def _shares(milli: Milli, usable: Bools, share_milli: int, counts: Ints) -> Ints
     return np.repeat(order.ravel(), given.ravel()).reshape(-1, 1)
 
 
-def _by_island(idle: Bools, cell: Ints, each: int, counts: Ints) -> Ints:
+def _by_island(idle: Bools, cell: Ints, each: int, counts: Ints, last: Bools | None = None) -> Ints:
     """All nodes at once. An island of n idle devices holds n // each workers: these come first, tightest island first;
     then what is left over in each island, most first, for workers that must stand on several."""
     width = idle.shape[1]
     together = (cell[:, :, None] == cell[:, None, :]) & idle[:, None, :]  # [rows, device, device of the same island]
     size = together.sum(axis=2)
-    earlier = (together & np.tri(width, k=-1, dtype=np.bool_)).sum(axis=2)
+    turn = np.broadcast_to(np.arange(width), idle.shape) if last is None else np.arange(width) + width * last
+    earlier = (together & (turn[:, None, :] < turn[:, :, None])).sum(axis=2)
     inside = size - size % each
     left_over = earlier >= inside
     key = np.where(left_over, width + 1 + width - size % each, size)
-    key = (key * (int(cell.max()) + 1) + cell) * width + np.arange(width)
+    key = (key * (int(cell.max()) + 1) + cell) * 2 * width + turn
     order = np.argsort(np.where(idle, key, np.iinfo(np.int64).max), axis=1)
     taken = np.arange(width) < (counts * each)[:, None]
     return np.sort(order[taken].reshape(-1, each), axis=1)

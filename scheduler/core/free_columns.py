@@ -144,25 +144,26 @@ class FreeColumns:
             self._lineage,
         )
 
-    def with_row_of(self, nodes: NodeColumns) -> FreeColumns:
-        """The columns with the last row of `nodes` added, all free."""
-        row = _all_free(nodes.device_model[-1:])
+    def with_rows_of(self, nodes: NodeColumns) -> FreeColumns:
+        """The columns with the last rows of `nodes` added, all free, as many as are missing."""
+        begin = len(self.whole)
+        rows = _all_free(nodes.device_model[begin:])
         return FreeColumns(
-            np.concatenate((widened(self.milli, nodes.max_devices), row)),
-            np.append(self.whole, _whole(row)),
-            np.append(self.cpus_milli, nodes.cpus_milli[-1]),
-            np.append(self.memory_bytes, nodes.memory_bytes[-1]),
-            np.append(self.stamps, self._lineage.new(1)),
+            np.concatenate((widened(self.milli, nodes.max_devices), rows)),
+            np.append(self.whole, _whole(rows)),
+            np.append(self.cpus_milli, nodes.cpus_milli[begin:]),
+            np.append(self.memory_bytes, nodes.memory_bytes[begin:]),
+            np.append(self.stamps, self._lineage.new(len(nodes) - begin)),
             self._lineage,
         )
 
-    def without_row(self, row: int) -> FreeColumns:
+    def without_rows(self, rows: Sequence[int]) -> FreeColumns:
         return FreeColumns(
-            np.delete(self.milli, row, axis=0),
-            np.delete(self.whole, row),
-            np.delete(self.cpus_milli, row),
-            np.delete(self.memory_bytes, row),
-            np.delete(self.stamps, row),
+            np.delete(self.milli, rows, axis=0),
+            np.delete(self.whole, rows),
+            np.delete(self.cpus_milli, rows),
+            np.delete(self.memory_bytes, rows),
+            np.delete(self.stamps, rows),
             self._lineage,
         )
 

@@ -110,11 +110,11 @@ def restricted(pools: Pools, pool: Pool, demand: Demand, level: Level, domain: i
     units = units_for(pools, demand, (level,))
     inside = units.domains[level] == domain
     if units.of_device is None:
-        return Pool(pool.nodes & inside, pool.devices)
+        return Pool(pool.nodes & inside, pool.devices, pool.last)
     nodes = np.zeros(len(pool.nodes), np.bool_)
     nodes[units.row[inside]] = True
     devices = inside[units.of_device]
-    return Pool(pool.nodes & nodes, devices if pool.devices is None else devices & pool.devices)
+    return Pool(pool.nodes & nodes, devices if pool.devices is None else devices & pool.devices, pool.last)
 
 
 def open_units(

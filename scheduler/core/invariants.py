@@ -311,8 +311,6 @@ class _Check(PlanFacts):
     def _check_preemptor(self, job: PendingJob) -> None:
         assert self.policy.preemption, f"job {job.job_id} preempts, and nobody may"
         assert job.may_preempt, f"job {job.job_id} may not preempt"
-        polite = job.priority in self.policy.non_preempting and not job.holds_slo
-        assert not polite, f"job {job.job_id} of priority {job.priority} may not preempt"
         own = self.reservation(job)
         out = job.reservation is not None and (own is None or own.start_s > self.now_s)
         assert not out, f"job {job.job_id} preempts before its reservation {job.reservation} begins"
@@ -320,6 +318,8 @@ class _Check(PlanFacts):
     def _check_victim(self, job: PendingJob, victim: RunningJob) -> None:
         who = f"victim {victim.job_id} of job {job.job_id}"
         assert victim.priority <= job.priority, f"{who} has priority {victim.priority}, its preemptor {job.priority}"
+        polite = job.priority in self.policy.non_preempting and not job.holds_slo
+        assert not polite or victim.priority < 0, f"job {job.job_id} of priority {job.priority} may not preempt {who}"
         assert not victim.stopping, f"{who} is stopping already"
         assert self.limit_end_s(victim) > self.now_s, f"{who} is past its time limit and leaves anyway"
         ran_s = self.now_s - victim.started_s

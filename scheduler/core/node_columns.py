@@ -32,8 +32,10 @@ _Name = TypeVar("_Name", bound=Hashable)
 _CACHED_POOLS = 512  # demands pinned to single nodes could otherwise grow the cache without bound
 _CACHED_ANSWERS = 512
 _NODE_COLUMNS = ("site", "rack", "simulated", "cpus_milli", "memory_bytes", "device_count", "node_labels")
-_DEVICE_COLUMNS = ("device_model", "device_vendor", "device_island", "device_profile", "device_labels", "device_barred")
-_what_a_device_is = attrgetter("index", "model", "vendor", "island", "mig_profile", "labels", "barred")
+# What makes one device of a node as good as another to any demand.
+_KIND_COLUMNS = ("device_model", "device_vendor", "device_profile", "device_labels", "device_barred")
+_DEVICE_COLUMNS = (*_KIND_COLUMNS, "device_island", "device_doubtful")
+_what_a_device_is = attrgetter("index", "model", "vendor", "island", "mig_profile", "labels", "barred", "doubtful")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,12 @@ class Pool:
     """The nodes that can serve a demand, were they empty and up; and which of their devices, where not all of them.
 
     `nodes` is bool[nodes]; `devices` is bool[nodes, max_devices], or None when every device of those nodes will do.
+    `last`, of the same shape: devices that are taken after others of their node; None: all are alike.
     """
 
     nodes: Bools
     devices: Bools | None
+    last: Bools | None = None
 
 
 @dataclass(slots=True)
@@ -85,7 +89,8 @@ class NodeColumns:
     number of the node's whole set of labels); bool[nodes]: `simulated`. int32[nodes, max_devices], ABSENT where there
     is no device: `device_model`, `device_vendor`, `device_island` (NO_ISLAND: none known), `device_profile` (of a MIG
     instance; NO_PROFILE: a whole device), `device_labels`, `device_barred` (Barred; `any_barred`: whether any is from
-    anything). `answers` keeps what others worked out from the nodes alone.
+    anything), `device_doubtful` (1: others are taken before it; `last`: where that matters, None where nowhere).
+    `answers` keeps what others worked out from the nodes alone.
     """
 
     __slots__ = (
@@ -98,12 +103,14 @@ class NodeColumns:
         "cpus_milli",
         "device_barred",
         "device_count",
+        "device_doubtful",
         "device_island",
         "device_labels",
         "device_model",
         "device_profile",
         "device_vendor",
         "facts",
+        "last",
         "memory_bytes",
         "names",
         "node_labels",
@@ -132,7 +139,9 @@ class NodeColumns:
         self.device_profile: Milli = np.zeros((0, 0), np.int32)
         self.device_labels: Milli = np.zeros((0, 0), np.int32)
         self.device_barred: Milli = np.zeros((0, 0), np.int32)
+        self.device_doubtful: Milli = np.zeros((0, 0), np.int32)
         self.any_barred = False
+        self.last: Bools | None = None
         self.answers: dict[Hashable, object] = {}
         self._pools: dict[tuple[object, ...], Pool] = {}
         self._tie_ranks: dict[int, Ints] = {}
@@ -180,15 +189,15 @@ class NodeColumns:
         devices = self._device_matrices(joining)
         for name in _DEVICE_COLUMNS:
             setattr(new, name, np.concatenate((widened(getattr(self, name), devices[name].shape[1]), devices[name])))
-        new.any_barred = bool((new.device_barred > Barred.NOTHING).any())
+        new._look_over()
         return new
 
     def _device_matrices(self, joining: Sequence[NodeFacts]) -> dict[str, Milli]:
         numbers = self.numbers
         counts = [len(facts.devices) for facts in joining]
         devices: Iterable[DeviceFacts] = chain.from_iterable(facts.devices for facts in joining)
-        columns = list(zip(*map(_what_a_device_is, devices), strict=True)) or [()] * 7
-        index, model, vendor, island, profile, labels, barred = columns
+        columns = list(zip(*map(_what_a_device_is, devices), strict=True)) or [()] * 8
+        index, model, vendor, island, profile, labels, barred, doubtful = columns
         width = max(self.max_devices, 1 + max(index, default=-1))
         named = np.array([name is not None for name in island], np.bool_)
         islands = np.full(len(index), NO_ISLAND, np.int32)
@@ -200,6 +209,7 @@ class NodeColumns:
             "device_profile": numbers.profiles.numbers(profile),
             "device_labels": numbers.labels.numbers(labels),
             "device_barred": barred,
+            "device_doubtful": doubtful,
         }
         at = np.repeat(np.arange(len(joining)) * width, counts) + np.array(index, np.int64)
         matrices: dict[str, Milli] = {}
@@ -210,14 +220,19 @@ class NodeColumns:
 
     def without_node(self, name: str) -> NodeColumns:
         """The columns without that row; later rows move up by one."""
-        row = self.row_of[name]
+        return self.without_nodes((name,))
+
+    def without_nodes(self, names: Sequence[str]) -> NodeColumns:
+        """The columns without these rows; later ones move up."""
+        rows = [self.row_of[name] for name in names]
+        gone = set(rows)
         new = self._next()
-        new.facts = self.facts[:row] + self.facts[row + 1 :]
-        new.names = self.names[:row] + self.names[row + 1 :]
+        new.facts = tuple([facts for row, facts in enumerate(self.facts) if row not in gone])
+        new.names = tuple([name for row, name in enumerate(self.names) if row not in gone])
         new.row_of = {name: i for i, name in enumerate(new.names)}
         for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
-            setattr(new, column, np.delete(getattr(self, column), row, axis=0))
-        new.any_barred = bool((new.device_barred > Barred.NOTHING).any())
+            setattr(new, column, np.delete(getattr(self, column), rows, axis=0))
+        new._look_over()
         return new
 
     def as_sound(self) -> NodeColumns:
@@ -230,12 +245,30 @@ class NodeColumns:
             for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
                 setattr(new, column, getattr(self, column))
             new.device_barred = np.minimum(self.device_barred, Barred.NOTHING)
+            new._look_over()
         return self._sound
 
     def _next(self) -> NodeColumns:
         new = NodeColumns()
         new.numbers = self.numbers
         return new
+
+    def _look_over(self) -> None:
+        """What the columns of devices come to."""
+        self.any_barred = bool((self.device_barred > Barred.NOTHING).any())
+        self.last = None
+        if not (self.device_doubtful > 0).any():
+            return
+        # Only where all devices of a node are of one kind does it change nothing else which of them is taken.
+        there = self.device_model != ABSENT
+        first = there.argmax(axis=1) if self.max_devices else np.zeros(len(self), np.int64)
+        alike = np.ones(len(self), np.bool_)
+        for name in _KIND_COLUMNS:
+            column: Milli = getattr(self, name)
+            alike &= ((column == column[np.arange(len(self)), first][:, None]) | ~there).all(axis=1)
+        last: Bools = (self.device_doubtful > 0) & alike[:, None]
+        if last.any():
+            self.last = last
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
@@ -277,18 +310,22 @@ class NodeColumns:
         return match
 
     def device_match(self, demand: Demand) -> Bools:
-        """bool[nodes, max_devices]: devices of the demanded model, vendor, MIG profile (or none) and labels."""
+        """bool[nodes, max_devices]: devices of the demanded model, vendor, MIG profile (or none), labels, indices."""
         match = self.kind_match(demand.vendor, demand.model)
         match &= self.device_profile == self.numbers.profiles.known(demand.mig_profile)
         if demand.device_labels:
             match &= self.label_match(demand.device_labels, self.device_labels)
+        if demand.only:
+            match &= np.isin(np.arange(self.max_devices), demand.only)
         return match
 
     def pool(self, demand: Demand) -> Pool:
         """Nodes and devices that serve the demand, busy, drained or not, but for barred devices. Sizes are not looked
         at."""
         wants_device = bool(demand.devices or demand.share_milli)
-        kind = (demand.vendor, demand.model, demand.mig_profile, demand.device_labels) if wants_device else None
+        kind = None
+        if wants_device:
+            kind = (demand.vendor, demand.model, demand.mig_profile, demand.device_labels, demand.only)
         kept_off = demand.kept_off if wants_device and self.any_barred else None
         key = (kind, kept_off, demand.simulated, demand.node, demand.site, demand.node_labels)
         found = self._pools.get(key)
@@ -314,7 +351,7 @@ class NodeColumns:
                 devices = match
         if len(self._pools) >= _CACHED_POOLS:
             self._pools.clear()
-        pool = self._pools[key] = Pool(nodes, devices)
+        pool = self._pools[key] = Pool(nodes, devices, self.last if demand.devices else None)
         return pool
 
     def remember(self, question: Hashable, answer: object) -> None:

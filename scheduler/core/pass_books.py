@@ -39,8 +39,8 @@ def end_of(job: PendingJob, now_s: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The reason of a job that was promised nothing, how many preemptions there were then, and whether it asked running
-    ones to go."""
+    """The reason of a job that was promised nothing, how many preemptions there were then, and whether it asked all
+    running ones of lower classes to go."""
 
     reason: Reason | Unsaid
     preemptions: int

@@ -181,7 +181,7 @@ class _Search:
         for alternative in range(first, len(self.alternatives)):
             demand = self.alternatives[alternative]
             for part in self.pools.of(demand):
-                usable = part if self.mask is None else Pool(part.nodes & self.mask, part.devices)
+                usable = part if self.mask is None else Pool(part.nodes & self.mask, part.devices, part.last)
                 found.append((alternative, demand, usable))
         return found
 

@@ -122,6 +122,7 @@ def device_serves(device: DeviceFacts, demand: Demand) -> bool:
         and demand.vendor in (None, device.vendor)
         and demand.mig_profile == device.mig_profile
         and set(demand.device_labels) <= set(device.labels)
+        and (not demand.only or device.index in demand.only)
         and not _is_kept_off(device, demand)
     )
 

@@ -124,7 +124,7 @@ class Pass(Blocking):
                     self._start(job, kind, fit)
                     return
                 reason, promised = self._block(job, found)
-                found.settled = None if promised else Settled(reason, len(self.preemptions), self._asks_others(job))
+                found.settled = None if promised else Settled(reason, len(self.preemptions), self._asks_all_below(job))
                 if job.job_id not in self.expected_start_s and len(self._unpromised) < _ESTIMATES and found.satisfiable:
                     self._unpromised.append(job)
                 if promised:

@@ -57,7 +57,7 @@ class Pools:
             parts = (up & self.nodes.simulated, up & ~self.nodes.simulated) if demand.simulated else (up,)
             if len(self._of) >= _KEPT:
                 self._of.clear()
-            found = self._of[demand] = tuple(Pool(part, pool.devices) for part in parts if part.any())
+            found = self._of[demand] = tuple(Pool(part, pool.devices, pool.last) for part in parts if part.any())
         return found
 
     def nodes_of(self, alternatives: Sequence[Demand]) -> Bools:

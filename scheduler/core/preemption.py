@@ -1,6 +1,7 @@
 """Which running jobs must go so that a more urgent gang fits, at the least loss?
 
-Who may go: jobs of a lower priority; and, where the gang's tenant reclaims what it is guaranteed, jobs of equal
+Who may go: jobs of a lower priority (for a job of a class that preempts nobody: those below 0, which give way to
+everybody); and, where the gang's tenant reclaims what it is guaranteed, jobs of equal
 priority of tenants that hold more than their guarantee: of each the cheapest, as long as the tenant was still over its
 guarantee before that one went. Nobody who is leaving already. A job that was preempted before has run for the policy's
 minimum since, so that two jobs never chase each other for the same devices.
@@ -28,6 +29,8 @@ from scheduler.core.victim_losses import DEVICE_SECOND, Losses
 from scheduler.core.victim_search import VictimSearch
 
 Harm = Callable[[FreeColumns], float]
+GIVES_WAY = 0
+"""What has a lower priority gives way to everybody."""
 NOTHING_TO_RECLAIM: Mapping[str, int] = {}
 
 
@@ -71,6 +74,16 @@ def choose_victims(
     return _least(search, search.answers(), harm)
 
 
+def below(job: PendingJob, policy: Policy) -> int:
+    """Whom it may ask to go: jobs of a lower priority than this."""
+    return min(job.priority, GIVES_WAY) if is_polite(job, policy) else job.priority
+
+
+def is_polite(job: PendingJob, policy: Policy) -> bool:
+    """It is of a class that preempts nobody."""
+    return job.priority in policy.non_preempting and not job.holds_slo
+
+
 def permitted(
     holdings: Holdings,
     job: PendingJob,
@@ -87,7 +100,7 @@ def permitted(
     present = slots.alive & rested & (holdings.leaves_s > now_s)
     if among is not None:
         present &= among
-    may_go: Bools = present & (slots.priority < job.priority)
+    may_go: Bools = present & (slots.priority < below(job, policy))
     if not reclaimable_milli:
         return may_go
     return may_go | _borrowed(holdings, job, losses, present & (slots.priority == job.priority), reclaimable_milli)

@@ -118,6 +118,12 @@ class RunningColumns:
     def __len__(self) -> int:
         return len(self._slot_of)
 
+    def lowest_priority(self) -> int | None:
+        """None: nothing runs."""
+        if not self._slot_of:
+            return None
+        return int(self._slots.priority[self._slots.alive].min())
+
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._slot_of
 

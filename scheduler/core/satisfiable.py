@@ -109,7 +109,7 @@ def _nearest_kind(nodes: NodeColumns, demand: Demand) -> str:
     demand = unlabelled
     if not demand.simulated and nodes.pool(replace(demand, simulated=True)).nodes.any():
         return f"{demand.device_text()} with simulated: true (only simulated nodes have it)"
-    elsewhere = np.flatnonzero(nodes.pool(replace(demand, node=None, site=None)).nodes)
+    elsewhere = np.flatnonzero(nodes.pool(replace(demand, node=None, site=None, only=())).nodes)
     if elsewhere.size:
         facts = nodes.facts[int(elsewhere[0])]
         return f"{demand.device_text()} on node {facts.name} at site {facts.site}"

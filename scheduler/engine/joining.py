@@ -49,7 +49,6 @@ def joined_node(labels: Mapping[str, str], address: str) -> NodeConfig:
         name=labels[_NODE],
         site=labels[_SITE],
         address=address,
-        source=("nvml", "cpu"),
         cpus_milli=None,
         memory_bytes=None,
         labels=tuple(sorted(own.items())),

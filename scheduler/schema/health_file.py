@@ -13,8 +13,9 @@ from typing import Annotated, Final
 
 from pydantic import Field, PlainValidator
 
-from node_agent.health.rules import DEFAULT_RULES, Escalation, HealthRules, Limits, Rule
+from node_agent.health.rules import DEFAULT_RULES, Escalation, HealthRules, Limits, Rule, Signal
 from node_agent.health.verdicts import Jobs, Lifts, Use
+from scheduler.core.device_checks import CheckSettings, Part
 from scheduler.core.health_budget import Budget
 from scheduler.schema.fields import duration, expected, finite_number, one_of, whole, without_nulls
 from scheduler.schema.model import HealthPolicy
@@ -22,9 +23,14 @@ from scheduler.schema.problems import Problems, Shape, nearest, raise_together, 
 from scheduler.schema.yaml_source import read_yaml
 
 MAX_CELSIUS: Final = 150.0
+# How long a check may take: its parts, each measured once, and what comes before them (a library, memory to fill).
+MEASURED: Final = 3
+BESIDE_S: Final = 60.0
+_OF_SIGNS: Final = ("count", "window", "apart", "clear", "lifts")
 _LIMITS: Final = Limits()
 _ESCALATION: Final = Escalation()
 _BUDGET: Final = Budget()
+_CHECKS: Final = CheckSettings()
 
 
 def _flag(value: object) -> bool:
@@ -95,6 +101,31 @@ class RuleShape(Shape):
     clear: Pause | None = None
 
 
+def _parts(value: object) -> tuple[Part, ...]:
+    words = f"a list of {', '.join(Part)}, each once"
+    if not isinstance(value, list) or not value or not set(map(str, value)) <= set(Part):
+        raise expected(words)
+    if len(set(value)) < len(value):
+        raise expected(words)
+    return tuple(Part(each) for each in value)
+
+
+class ChecksShape(Shape):
+    """Of idle devices; what each means is in scheduler.core.device_checks.CheckSettings."""
+
+    enabled: Flag = True
+    every: Annotated[float, PlainValidator(duration(low_s=600.0))] = _CHECKS.every_s
+    idle: Annotated[float, PlainValidator(duration(low_s=30.0))] = _CHECKS.idle_s
+    at_once: Annotated[int, PlainValidator(whole(1, 100_000))] = _CHECKS.at_once
+    what: Annotated[tuple[Part, ...], PlainValidator(_parts)] = _CHECKS.parts
+    failures: Annotated[int, PlainValidator(whole(1, 100))] = _CHECKS.failures
+    slow: Annotated[float, PlainValidator(_percent)] = _CHECKS.slow_share
+    likes: Annotated[int, PlainValidator(whole(1, 10_000))] = _CHECKS.likes
+    measure: Annotated[float, PlainValidator(duration(low_s=0.5, high_s=600.0))] = _CHECKS.measure_s
+    time_limit: Annotated[float, PlainValidator(duration(low_s=30.0))] = _CHECKS.time_limit_s
+    cpu: Flag = _CHECKS.cpu
+
+
 class HealthShape(Shape):
     """health.yaml."""
 
@@ -102,6 +133,7 @@ class HealthShape(Shape):
     budget: BudgetShape = Field(default_factory=BudgetShape)
     limits: LimitsShape = Field(default_factory=LimitsShape)
     escalation: EscalationShape = Field(default_factory=EscalationShape)
+    checks: ChecksShape = Field(default_factory=ChecksShape)
     rules: dict[str, RuleShape] = Field(default_factory=dict)
 
 
@@ -111,6 +143,11 @@ def check_health(file: HealthShape, own: Problems) -> None:
         rule = DEFAULT_RULES.get(name)
         if rule is None:
             own.expected(f"rules.{name}", "a rule that there is", name, names=nearest(name, DEFAULT_RULES, count=3))
+            continue
+        if rule.signal is Signal.TOLD:
+            for field in _OF_SIGNS:
+                if getattr(told, field) is not None:
+                    own.expected(f"rules.{name}.{field}", "nothing: no reading is a sign of it", getattr(told, field))
             continue
         count = rule.count if told.count is None else told.count
         window_s = rule.window_s if told.window is None else told.window
@@ -122,6 +159,10 @@ def check_health(file: HealthShape, own: Problems) -> None:
             own.expected(
                 f"rules.{name}.jobs", "keep or requeue, since the device goes on being given work", Jobs.MOVE.value
             )
+    checks = file.checks
+    if checks.time_limit < MEASURED * checks.measure + BESIDE_S:
+        words = f"{MEASURED} times checks.measure and {BESIDE_S:g} s beside, so at least"
+        own.expected("checks.time_limit", f"{words} {MEASURED * checks.measure + BESIDE_S:g} s", checks.time_limit)
     limits = file.limits
     for hot, cool in (("hot", "cool"), ("memory_hot", "memory_cool")):
         if getattr(limits, cool) > getattr(limits, hot):
@@ -142,6 +183,22 @@ def health_policy(file: HealthShape) -> HealthPolicy:
         budget=Budget(file.budget.share, file.budget.nodes),
         report_only=file.report_only,
         only_told=frozenset(name for name, told in file.rules.items() if told.report_only),
+        checks=_checks(file.checks) if file.checks.enabled else None,
+    )
+
+
+def _checks(told: ChecksShape) -> CheckSettings:
+    return CheckSettings(
+        every_s=told.every,
+        idle_s=told.idle,
+        at_once=told.at_once,
+        parts=told.what,
+        failures=told.failures,
+        slow_share=told.slow,
+        likes=told.likes,
+        measure_s=told.measure,
+        time_limit_s=told.time_limit,
+        cpu=told.cpu,
     )
 
 

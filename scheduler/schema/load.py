@@ -27,6 +27,7 @@ from scheduler.schema.model import (
     HealthCheck,
     Listen,
     LogSettings,
+    NodeMetrics,
     PolicySettings,
     PriorityClass,
     RaySettings,
@@ -362,6 +363,8 @@ def _site_config(
     policy: PolicyShape,
 ) -> SiteConfig:
     ordered = sorted(classes.priority_classes.items(), key=lambda item: -item[1].priority)
+    door = local.node.metrics
+    metrics = None if door is None else NodeMetrics(door.listen, path.parent / door.token, door.dcgm)
     return SiteConfig(
         name=local.name,
         path=path,
@@ -416,6 +419,8 @@ def _site_config(
         },
         policy=policy_settings(policy),
         node_rack=local.node.rack,
+        node_expected_devices=local.node.expected_devices,
+        node_metrics=metrics,
         node_labels=tuple(sorted(local.node.labels.items())),
         time_zone=local.time_zone or local_zone(),
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from node_agent.health.rules import HealthRules
 from scheduler.core.decisions import Backfill
+from scheduler.core.device_checks import CheckSettings
 from scheduler.core.health_budget import Budget
 
 
@@ -130,12 +131,13 @@ class PolicySettings:
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
     """`rules` are for the agents; the rest is for the service, which sees the fleet: how much may be taken out at a
-    time, and what is only told (`only_told`: by rules of these names)."""
+    time, what is only told (`only_told`: by rules of these names), and how idle devices are checked (None: not)."""
 
     rules: HealthRules = field(default_factory=HealthRules)
     budget: Budget = field(default_factory=Budget)
     report_only: bool = False
     only_told: frozenset[str] = frozenset()
+    checks: CheckSettings | None = field(default_factory=CheckSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,16 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeMetrics:
+    """Where this machine's agent answers Prometheus, as node_agent/metrics_door.py takes it: `where` is PORT or
+    ADDRESS:PORT."""
+
+    where: str
+    token: Path
+    dcgm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SiteConfig:
     """Everything `suanli up --config FILE` needs, validated: names refer to things that exist."""
 
@@ -223,6 +235,8 @@ class SiteConfig:
     health: HealthPolicy = field(default_factory=HealthPolicy)
     node_rack: str | None = None
     node_labels: tuple[tuple[str, str], ...] = ()
+    node_expected_devices: int | None = None  # None: as many as the bus has, or were ever seen
+    node_metrics: NodeMetrics | None = None
     time_zone: str = "UTC"  # of recurring jobs that name none
     more_gateways: tuple[str, ...] = ()  # URLs of those elsewhere that are sent the routing table too
     logs: LogSettings = LogSettings()

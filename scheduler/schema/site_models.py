@@ -134,8 +134,25 @@ class IncludeShape(Shape):
     health: Text | None = None
 
 
+def _as_door(value: object) -> str:
+    """PORT, or ADDRESS:PORT."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    address, colon, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65535) or (colon and not address):
+        raise expected('a port, or an address and a port such as "10.0.2.1:9400"')
+    return text
+
+
+class MetricsShape(Shape):
+    listen: Annotated[str, PlainValidator(_as_door)]
+    token: Text
+    dcgm: Flag = False
+
+
 class NodeShape(Shape):
     site: Text
+    expected_devices: Annotated[int, PlainValidator(whole(0, 1024))] | None = None
+    metrics: MetricsShape | None = None
     name: ConfigName | None = None
     devices: Annotated[tuple[str, ...], PlainValidator(_as_sources)] = DEFAULT_NAMES
     rack: ConfigName | None = None

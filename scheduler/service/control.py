@@ -35,6 +35,7 @@ from scheduler.ports import (
 )
 from scheduler.service import cancelling, deployment_views, fairness, machine, reserving, tenants, views
 from scheduler.service.admission import Admission
+from scheduler.service.check_book import is_check
 from scheduler.service.deployment_control import DeploymentControl
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.health_book import HealthSettings
@@ -46,6 +47,8 @@ from scheduler.service.outcome import (
     CancelRequested,
     CloseDownRequested,
     DrainRequested,
+    Flag,
+    FlagsReported,
     ReserveRequested,
     ResumeRequested,
     ScaleRequested,
@@ -64,6 +67,7 @@ log = logging.getLogger(__name__)
 MAX_LIVE_JOBS = 100_000
 ENDED_STATES = ("succeeded", "failed", "cancelled")
 _DRY_RUN_ID = "dry-run"
+_MOST_LOOKS = 100
 
 
 class Service:
@@ -253,7 +257,7 @@ class Service:
 
         def live(state: ServiceState) -> tuple[list[Json], int]:
             now_s = self._clock.now_s()
-            found = [job for job in state.jobs.values() if tenant in (None, job.spec.tenant)]
+            found = [job for job in state.jobs.values() if _is_asked_for(job, tenant)]
             wanted = [job for job in found if states is None or views.word(job) in states]
             first = views.in_queue_order(state, wanted, now_s)[:limit]
             return [views.job_view(state, job, now_s) for job in first], len(wanted)
@@ -264,12 +268,24 @@ class Service:
         if ended:
             there = {view["id"] for view in shown}
             room = limit - len(shown)
-            rows = self._store.recent_jobs(tenant=tenant, states=ended, limit=room + 1)
+            rows = self._recent(tenant, ended, room + 1)
             more = len(rows) > room
             rows = [job for job in rows[:room] if job.id not in there]
             placed = self._store.events_named([job.id for job in rows], PLACING)
             shown += [views.ended_view(job, placed.get(job.id, ())) for job in rows]
         return {"jobs": shown, "total": None if more else max(total, len(shown))}
+
+    def _recent(self, tenant: str | None, states: Sequence[str] | None, limit: int) -> list[Job]:
+        """The newest that were asked for, of which the store may have many others in between."""
+        found: list[Job] = []
+        before_seq: int | None = None
+        for _ in range(_MOST_LOOKS):
+            rows = self._store.recent_jobs(tenant=tenant, states=states, limit=limit, before_seq=before_seq)
+            found += [job for job in rows if _is_asked_for(job, tenant)]
+            if len(rows) < limit or len(found) >= limit:
+                break
+            before_seq = rows[-1].seq
+        return found[:limit]
 
     def job(self, job_id: str, by: Principal) -> Json:
         job = self._find(job_id, by)
@@ -387,6 +403,14 @@ class Service:
         must_be_operator(by, "resume nodes")
         self.loop.request(ResumeRequested(node))
         return self.node(node, by)
+
+    def flag_devices(self, run: str, flags: Sequence[Json], by: Principal) -> Json:
+        must_be_operator(by, "flag devices")
+        named = tuple(Flag(each["device"], each["rule"], each["text"], each["since_s"]) for each in flags)
+        event = FlagsReported(run, named)
+        self.loop.request(event)
+        ignored = sorted(set(event.ignored))
+        return {"run": run, "taken": len(named) - len(event.ignored), "ignored": ignored}
 
     # -- reservations ----------------------------------------------------------------------------------------------
 
@@ -512,7 +536,7 @@ class Service:
         """The job, as the loop knows it or else the store; NotFound if there is none that `by` may see."""
         tenant = by.tenant if by.role == "tenant" else None
         if job_id == "last":
-            newest = self._store.recent_jobs(tenant=tenant, states=None, limit=1)
+            newest = self._recent(tenant, None, 1)
             if not newest:
                 raise NotFound("there is no job yet")
             job_id = newest[0].id
@@ -539,6 +563,11 @@ class Service:
         job = self._store.job(job_id)
         assert job is not None, job_id
         return job, self._store.events_named([job_id], PLACING).get(job_id, ())
+
+
+def _is_asked_for(job: Job, tenant: str | None) -> bool:
+    """Checks of idle devices are shown to those alone who ask for their tenant's jobs."""
+    return tenant == job.spec.tenant or (tenant is None and not is_check(job.spec))
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from node_agent.health.rules import DEFAULT_RULES, NIGHTS, SOURCES, Rule, Signal
 from node_agent.health.verdicts import NODE, SEVERITY, Finding, Jobs, Use
-from node_agent.messages import Mended, Stop
+from node_agent.messages import Mended, Noted, Stop
 from scheduler.core.demand import Barred, NodeFacts, Placement
 from scheduler.core.health_budget import Target, Wish, granted
 from scheduler.core.jobs import EndCause, Job, Running, Starting, WorkerRun
@@ -22,7 +23,7 @@ from scheduler.ports import Json
 from scheduler.service import dispatch
 from scheduler.service.endings import stop
 from scheduler.service.health_book import NOTHING, Acted, HealthBook
-from scheduler.service.outcome import Outcome
+from scheduler.service.outcome import FlagsReported, Outcome
 from scheduler.service.state import ServiceState, alive, serves
 
 BY = "health"
@@ -31,13 +32,26 @@ SAME_TIME_S = 1.0
 
 
 def heard(state: ServiceState, node: str, findings: Sequence[Finding]) -> None:
-    """All that is found on the node now."""
+    """All that is found on the node now, by its agent's word."""
+    state.health.take(node, findings)
+
+
+def note(state: ServiceState, out: Outcome, node: str, source: str, findings: Sequence[Finding]) -> None:
+    """All that this source holds against the node's devices from now on; its agent is to keep it."""
     book = state.health
-    if findings:
-        book.found[node] = tuple(findings)
-    elif book.found.pop(node, None) is None:
+    new = tuple(findings)
+    if new == book.held_by(node, source):
         return
-    book.unsettled = True
+    book.noted[node, source] = new
+    out.send(node, Noted(state.epoch, node, source, new))
+    book.compose(node)
+
+
+def remind(state: ServiceState, out: Outcome, node: str) -> None:
+    """An agent that was greeted has said what it has kept: what it has missed since is told again."""
+    for (of, source), findings in state.health.noted.items():
+        if of == node and findings != state.health.kept.get((node, source), ()):
+            out.send(node, Noted(state.epoch, node, source, findings))
 
 
 def settle(state: ServiceState, out: Outcome, now_s: float) -> None:
@@ -49,40 +63,76 @@ def settle(state: ServiceState, out: Outcome, now_s: float) -> None:
     known = {name: status.facts for name, status in state.nodes.items() if status.facts is not None}
     wishes = [wish for node, facts in known.items() for wish in _wishes(book, node, facts)]
     book.out = granted(wishes, known, book.settings.budget, out=book.out, drained=state.drains.keys())
-    changed = {node for node, _ in book.out} | book.acted.keys()
+    changed = {node for node, _ in book.out} | book.acted.keys() | book.found.keys()
+    told: list[NodeFacts] = []
     for node in sorted(changed):
         facts = known.get(node)
         acted = NOTHING if facts is None else _acted(book, facts)
         if acted == book.on(node):
             continue
         if acted == NOTHING:
-            del book.acted[node]
+            book.acted.pop(node, None)
         else:
             book.acted[node] = acted
         if facts is not None:
-            _tell_planner(state, facts)
+            told.append(facts)
+    _tell_planner(state, told)
     for node in sorted(book.found):
         if state.is_up(node):
             _see_to_jobs(state, out, node, now_s)
 
 
+def told(rule: Rule, uuid: str, reason: str, since_s: float) -> Finding:
+    """A finding of somebody other than the agent."""
+    return Finding(uuid, rule.name, rule.use, rule.jobs, rule.lifts, reason, rule.advice.value, since_s)
+
+
+def flagged(state: ServiceState, out: Outcome, event: FlagsReported, now_s: float) -> None:
+    """What was made of the nights' measurements: in place of all that was flagged before."""
+    book = state.health
+    node_of = {
+        device.uuid: name
+        for name, status in state.nodes.items()
+        if status.facts is not None
+        for device in status.facts.devices
+    }
+    by_node: dict[str, dict[tuple[str, str], Finding]] = {}
+    for flag in event.flags:
+        node, rule = node_of.get(flag.device), book.settings.rules.get(flag.rule)
+        if node is None:
+            event.ignored.append(flag.device)
+        elif rule is not None and rule.enabled:
+            finding = told(rule, flag.device, f"{flag.text} ({event.run})", min(flag.since_s, now_s))
+            by_node.setdefault(node, {})[flag.device, flag.rule] = finding
+    for node in sorted({*state.nodes, *by_node}):
+        found = by_node.get(node, {})
+        note(state, out, node, NIGHTS, tuple(found[key] for key in sorted(found)))
+
+
 def planners_facts(state: ServiceState, facts: NodeFacts) -> NodeFacts:
     """The node as the planner is to know it."""
-    barred = state.health.on(facts.name).barred
-    if not barred:
+    acted = state.health.on(facts.name)
+    barred, doubtful = acted.barred, acted.doubtful
+    if not (barred or doubtful):
         return facts
     devices = [
-        replace(device, barred=barred[device.index][0]) if device.index in barred else device
+        replace(
+            device,
+            barred=barred[device.index][0] if device.index in barred else device.barred,
+            doubtful=device.index in doubtful,
+        )
         for device in facts.devices
     ]
     return replace(facts, devices=tuple(devices))
 
 
-def _tell_planner(state: ServiceState, facts: NodeFacts) -> None:
-    wanted = planners_facts(state, facts)
-    if facts.name in state.cluster and state.cluster.facts(facts.name) != wanted:
-        state.cluster.add_node(wanted)
-    state.set_schedulable(facts.name)
+def _tell_planner(state: ServiceState, changed: Sequence[NodeFacts]) -> None:
+    wanted = [planners_facts(state, facts) for facts in changed if facts.name in state.cluster]
+    differ = [facts for facts in wanted if state.cluster.facts(facts.name) != facts]
+    if differ:
+        state.cluster.add_nodes(differ)
+    for facts in changed:
+        state.set_schedulable(facts.name)
 
 
 # ---- what is wanted ----------------------------------------------------------------------------------------------
@@ -127,7 +177,25 @@ def _acted(book: HealthBook, facts: NodeFacts) -> Acted:
         elif index not in barred:
             linked = finding.use is Use.NO_MULTI_DEVICE
             barred[index] = (Barred.LINKED if linked else Barred.ALL, finding)
-    return Acted(whole, barred) if whole is not None or barred else NOTHING
+    doubtful = frozenset(_doubtful(book, facts)) - barred.keys()
+    if len(doubtful) == len(facts.devices):
+        doubtful = frozenset()  # there is no choice
+    return Acted(whole, barred, doubtful) if whole is not None or barred or doubtful else NOTHING
+
+
+_HOT_OR_SLOW = frozenset({Signal.TOLD, Signal.TOO_HOT, Signal.THROTTLED})
+
+
+def _doubtful(book: HealthBook, facts: NodeFacts) -> Iterator[int]:
+    """Devices that are hot or slow and are given work all the same: what has a choice is given others."""
+    uuids = {
+        finding.device
+        for finding in book.found.get(facts.name, ())
+        if finding.rule in DEFAULT_RULES
+        and DEFAULT_RULES[finding.rule].signal in _HOT_OR_SLOW
+        and not book.settings.is_only_told(finding)
+    }
+    return (device.index for device in facts.devices if device.uuid in uuids)
 
 
 # ---- what becomes of the jobs ------------------------------------------------------------------------------------
@@ -232,6 +300,8 @@ def mended(state: ServiceState, out: Outcome, node: str) -> bool:
     if node not in state.health.found:
         return False
     out.send(node, Mended(state.epoch, node))
+    for source in SOURCES:
+        state.health.noted[node, source] = ()
     heard(state, node, ())
     return True
 

@@ -17,9 +17,23 @@ from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord
 from scheduler.errors import SuanliError, Superseded, Unavailable
 from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Usage
-from scheduler.service.outcome import Firing, Outcome, Result, ScheduleFired, Undeploy, Undrain, Unreserve, Unschedule
+from scheduler.service.outcome import (
+    CheckOrdered,
+    Firing,
+    JobsSubmitted,
+    Outcome,
+    Result,
+    ScheduleFired,
+    Undeploy,
+    Undrain,
+    Unreserve,
+    Unschedule,
+)
 
 log = logging.getLogger(__name__)
+
+HEALTH = "health"
+"""Who submits checks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,7 @@ Unfired = (
     | Change
     | Billed
 )
-Piece = Unfired | Firing
+Piece = Unfired | Firing | CheckOrdered
 
 
 @dataclass(slots=True)
@@ -63,10 +77,12 @@ class Keeping:
     """How many pieces were set aside."""
     fired: dict[int, ScheduleFired] = field(default_factory=dict)
     """What schedules have submitted, by the identity of the Firing, which lives as long as the outcome."""
+    ordered: dict[int, JobsSubmitted] = field(default_factory=dict)
+    """Likewise the checks that were submitted."""
 
     def keep(self, store: Store) -> None:
         """The changes go last: all the rest may be written twice without harm, so that a retry may repeat it. (What a
-        schedule submits the store takes once.)
+        schedule submits the store takes once, and what is submitted here is noted.)
 
         Together, changes and usage records are one transaction. One by one, a job's first change and its records are:
         where these cannot be stored its later changes are not tried, so that no job ends unbilled.
@@ -79,6 +95,7 @@ class Keeping:
                 *out.drains,
                 *out.reservations,
                 *out.schedules,
+                *out.checks,
                 *out.deployed,
                 *usage,
             )
@@ -105,7 +122,11 @@ class Keeping:
             self.one_by_one.popleft()
 
     def _write(self, store: Store, piece: Piece) -> None:
-        if not isinstance(piece, Firing):
+        if isinstance(piece, CheckOrdered):
+            if id(piece) not in self.ordered:
+                jobs = store.submit(piece.specs, at_s=piece.at_s, by=HEALTH)
+                self.ordered[id(piece)] = JobsSubmitted(tuple(jobs))
+        elif not isinstance(piece, Firing):
             _write(store, piece)
         elif id(piece) not in self.fired:
             jobs = store.submit_scheduled(piece.due, piece.next_s, at_s=piece.at_s)
@@ -134,6 +155,8 @@ class Keeping:
                     "job %s: how long it ran cannot be stored; its node is asked again after a restart", job_id
                 )
                 self.set_aside.add(job_id)
+            case CheckOrdered():
+                log.exception("checks of idle devices cannot be submitted; they are tried again later")
             case Usage():
                 log.exception("what tenants have used is known here alone until it can be stored")
             case _:

@@ -16,6 +16,7 @@ from scheduler.errors import Conflict, NotFound
 from scheduler.ports import NodeDown, NodeUp, RunEvent
 from scheduler.service import (
     autoscaling,
+    checks,
     deployments,
     draining,
     fairness,
@@ -37,6 +38,7 @@ from scheduler.service.outcome import (
     CloseDownRequested,
     DrainRequested,
     Event,
+    FlagsReported,
     HoldRequested,
     JobsSubmitted,
     Outcome,
@@ -122,6 +124,9 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
         case ResumeRequested(node=node):
             known_node(state, node)
             draining.resume(state, out, node)
+            checks.forgive(state, node)
+        case FlagsReported():
+            health.flagged(state, out, event, now_s)
         case CloseDownRequested(by=by):
             _close_down(state, out, by, now_s)
         case NodeUp():
@@ -147,7 +152,10 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
     health.settle(state, out, now_s)
     if state.superseded_by is None and not state.closing_down:
         deployments.advance(state, out, now_s)
+        checks.withdraw(state, out, now_s, also_new=False)
         plan_now(state, out, now_s)
+        checks.withdraw(state, out, now_s, also_new=not state.plan_goes_on)
+        checks.order(state, out, now_s)
     while state.just_ended:
         _ended(state, out, state.just_ended.pop(), now_s)
     fairness.keep(state, out, now_s)
@@ -171,6 +179,7 @@ def _submitted(state: ServiceState, out: Outcome, job: Job, event: JobsSubmitted
     if job.id in state.jobs or job.id in state.ended:
         return  # heard before
     typical_work.saw(state, [job])
+    checks.saw(state, job)
     state.keep(job, now_s)
     ended = {before: state.ended[before] for before in job.spec.waits_for if before in state.ended}
     ended |= {before: event.ended[before] for before in job.spec.waits_for if before in event.ended}

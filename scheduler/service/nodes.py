@@ -32,6 +32,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
         state.cluster.add_node(health.planners_facts(state, event.facts))
         state.routes_changed.update(state.cluster.jobs_on(name))
     health.heard(state, name, event.findings)
+    health.remind(state, out, name)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
     status.shares = event.shares
     status.heard(now_s)

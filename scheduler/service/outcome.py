@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from node_agent.messages import Command, RunKey
-from scheduler.core.jobs import Hold, Job
+from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError
@@ -190,6 +190,26 @@ class ResumeRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class Flag:
+    """A device that was slow in the nights' measurements: `rule` as in health.rules, `text` the sentence."""
+
+    device: str
+    rule: str
+    text: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsReported:
+    """All that is flagged after the measurements `run`. `ignored` is for who asks: devices that no node has."""
+
+    run: str
+    flags: tuple[Flag, ...]
+    ignored: list[str] = field(default_factory=list)
+    kind: Literal["flags_reported"] = "flags_reported"
+
+
+@dataclass(frozen=True, slots=True)
 class CloseDownRequested:
     """The site is about to be taken down: start nothing more, let what runs save its work and go back to the queue."""
 
@@ -232,6 +252,7 @@ Event = (
     | ScheduleFired
     | DrainRequested
     | ResumeRequested
+    | FlagsReported
     | CloseDownRequested
     | NodeUp
     | NodeDown
@@ -284,6 +305,14 @@ class Firing:
     at_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class CheckOrdered:
+    """Checks of idle devices are to be submitted, by nobody but the service itself."""
+
+    specs: tuple[JobSpec, ...]
+    at_s: float
+
+
 @dataclass(slots=True)
 class Outcome:
     """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change, `usage`
@@ -297,6 +326,7 @@ class Outcome:
     reservations: list[Reservation | Unreserve] = field(default_factory=list)
     schedules: list[Schedule | Unschedule | Firing] = field(default_factory=list)
     deployed: list[Deployed | Undeploy] = field(default_factory=list)
+    checks: list[CheckOrdered] = field(default_factory=list)
     usage: Usage | None = None
     usage_records: list[UsageEntry] = field(default_factory=list)
     routes: tuple[Route, ...] | None = None
@@ -318,5 +348,5 @@ class Outcome:
 
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
-        rest = self.results or self.drains or self.reservations or self.schedules or self.deployed
+        rest = self.results or self.drains or self.reservations or self.schedules or self.deployed or self.checks
         return bool(self.changes or self.usage_records or rest)

@@ -19,7 +19,17 @@ from scheduler.core.decisions import Policy
 from scheduler.core.jobs import Job, Pending, Starting, WorkerPhase
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import Drain, NextTime, Store, no_time
-from scheduler.service import deployments, draining, fairness, fencing, machine, recurring, replicas, typical_work
+from scheduler.service import (
+    checks,
+    deployments,
+    draining,
+    fairness,
+    fencing,
+    machine,
+    recurring,
+    replicas,
+    typical_work,
+)
 from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.health_book import HealthSettings
@@ -100,6 +110,7 @@ def _take_in(state: ServiceState, drains: Sequence[Drain], jobs: Iterable[Job]) 
             job = transitions.worker_set_right(job, run.placement.worker, heard_s=None)
         if serves(job):
             state.leaving |= set(draining.leaving_after_restart(job))
+        checks.saw(state, job)
         state.keep(job, now_s)
         for run in workers_of(job):
             node = run.placement.node

@@ -26,7 +26,7 @@ from node_agent.messages import (
 from scheduler.core import transitions
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, Pending, Starting, Stopping, WorkerPhase
 from scheduler.ports import RunEvent
-from scheduler.service import dispatch, draining, fencing, health, metering, replicas
+from scheduler.service import checks, dispatch, draining, fencing, health, metering, replicas
 from scheduler.service.endings import stop, worker_ended
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import Released, ServiceState, alive, serves, workers_of
@@ -207,6 +207,7 @@ def exited(state: ServiceState, out: Outcome, said: Exited, now_s: float) -> Non
         job = replace(job, resume_from=said.checkpoint_dir)
     if said.result is not None:
         out.keep_result(key, said.result)
+    checks.ended(state, out, job, run, said, now_s)
     state.prepared.pop(key, None)
     run = transitions.worker_run(job, key.worker) or run
     if serves(job):

@@ -41,6 +41,7 @@ from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Change, Drain, NextTime, Reservation, Route, Schedule, no_time
 from scheduler.service.array_windows import ArrayWindows
+from scheduler.service.check_book import CheckBook
 from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.health_book import HealthBook
 from scheduler.service.loads import LoadBook
@@ -144,6 +145,7 @@ class ServiceState:
     nodes: dict[str, NodeStatus] = field(default_factory=dict)
     drains: dict[str, Drain] = field(default_factory=dict)
     health: HealthBook = field(default_factory=HealthBook)
+    checks: CheckBook = field(default_factory=CheckBook)
     timers: Timers = field(default_factory=Timers)
     lease_due_s: float = 0.0
     run_settings: RunSettings = field(default_factory=RunSettings)

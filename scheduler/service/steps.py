@@ -240,7 +240,7 @@ class ServiceSteps:
             self.store_error = None
         self.bugs += batch.keeping.bugs
         # Before anything that was submitted later: it may name these jobs.
-        self.inbox.put_first(list(batch.keeping.fired.values()))
+        self.inbox.put_first([*batch.keeping.fired.values(), *batch.keeping.ordered.values()])
         self.tallies.committed(batch.out.changes)
         self._act(batch)
         return True

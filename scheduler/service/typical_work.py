@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from scheduler.core.jobs import Job
 from scheduler.core.packing.shapes import Shape, TypicalShapes
+from scheduler.service.check_book import is_check
 from scheduler.service.state import ServiceState
 
 # So many of the newest jobs tell after a restart what is typical.
@@ -23,6 +24,8 @@ MOST_SHAPES = 100
 def saw(state: ServiceState, jobs: Iterable[Job]) -> None:
     """These were submitted, oldest first."""
     for job in jobs:
+        if is_check(job.spec):
+            continue
         shape = Shape.of(job.spec.alternatives[0])
         state.work.saw(shape, now_s=job.submitted_s, workers=max(1, job.spec.workers_min))
 

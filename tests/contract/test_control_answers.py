@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from scheduler.api import models, site_models
+from scheduler.api.health_routes import FlagsAnswer
 from scheduler.cli import nodes as nodes_verb
 from scheduler.cli import queue as queue_verb
 from scheduler.cli.render import plain
@@ -158,6 +159,8 @@ def test_the_site(side: Side) -> None:
     assert checked(site_models.NodeAnswer, side.control.node("n1", OPERATOR))["drain"] is None
     with pytest.raises(NotFound):
         side.control.node("nowhere", OPERATOR)
+    flag = {"device": "nobody", "rule": "slow-than-like", "text": "slow", "since_s": 0.0}
+    assert checked(FlagsAnswer, side.control.flag_devices("night", [flag], OPERATOR))["ignored"] == ["nobody"]
     drained = side.control.drain("n1", OPERATOR, reason="fan", deadline_in_s=60.0)
     shown = checked(site_models.NodeAnswer, drained)["drain"]
     assert shown["deadline_s"] - shown["at_s"] == pytest.approx(60.0)

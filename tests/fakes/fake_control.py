@@ -623,6 +623,12 @@ class FakeControl:
         view |= {"state": "ready", "drain": None}
         return view
 
+    def flag_devices(self, run: str, flags: Sequence[Json], by: Principal) -> Json:
+        self.flagged = (run, list(flags))
+        known = {device["uuid"] for view in self.node_views.values() for device in view["devices"]}
+        ignored = sorted({flag["device"] for flag in flags} - known)
+        return {"run": run, "taken": sum(flag["device"] in known for flag in flags), "ignored": ignored}
+
     def close_down(self, by: Principal) -> Json:
         running = [view for view in self.views.values() if view["state"] in ("starting", "running", "preempting")]
         return {"running": len(running)}

@@ -22,6 +22,7 @@ from node_agent.messages import (
     LaunchSpec,
     LogChunk,
     Mended,
+    Noted,
     Prepare,
     Refused,
     Release,
@@ -106,6 +107,8 @@ class FakeEngine:
         self.places: dict[tuple[str, int, int], tuple[str, tuple[int, ...], int]] = {}
         self.found: dict[str, tuple[Finding, ...]] = {}
         """What health has found, by node."""
+        self.noted: dict[str, dict[str, tuple[Finding, ...]]] = {}
+        """What others have found, by node and source: kept for them."""
         self.silent_starts = False
         """While True processes do not get started: Launch is taken and not answered."""
         self._on_event: Callable[[EngineEvent], None] | None = None
@@ -135,7 +138,12 @@ class FakeEngine:
             if node in self.deaf:
                 continue
             if isinstance(command, Mended):
+                self.noted.pop(node, None)
                 self.find(node)
+                continue
+            if isinstance(command, Noted):
+                self.noted.setdefault(node, {})[command.source] = command.findings
+                self.find(node, *self.found.get(node, ()))
                 continue
             if isinstance(command, Prepare):
                 self._check_placement(command)
@@ -257,7 +265,11 @@ class FakeEngine:
     def find(self, node: str, *findings: Finding) -> None:
         """Health finds this on the node from now on, and nothing else."""
         self.found[node] = findings
-        self._emit(node, HealthChanged(node, findings, self.clock.now_s()))
+        self._emit(node, HealthChanged(node, self._all_found(node), self.clock.now_s()))
+
+    def _all_found(self, node: str) -> tuple[Finding, ...]:
+        noted = self.noted.get(node, {})
+        return (*self.found.get(node, ()), *(each for source in sorted(noted) for each in noted[source]))
 
     def tick(self) -> None:
         """Let deadlines of stops and leases pass, on nodes that nobody can reach as on others."""
@@ -275,7 +287,7 @@ class FakeEngine:
     def _greet(self, name: str) -> None:
         node = self.nodes[name]
         runs = tuple(self._report(key, run) for key, run in node.runs.items())
-        self._tell(NodeUp(node.facts, runs, (), 1, findings=self.found.get(name, ())))
+        self._tell(NodeUp(node.facts, runs, (), 1, findings=self._all_found(name)))
         for number, event in list(node.events):
             self._tell(RunEvent(event, name, number))
 

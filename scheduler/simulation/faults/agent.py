@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, assert_never
 
 from node_agent import attempts
 from node_agent.agent_runs import (
+    ABOUT_NO_RUN,
     AgentRuns,
     CheckRun,
     ForgetFindings,
     ForgetRun,
+    KeepNoted,
     KnownRun,
     LaunchRun,
     LookAtEnd,
@@ -199,7 +201,7 @@ class VirtualAgent:
         for request in requests:
             self._do_one(request)
         for request in requests:
-            if not isinstance(request, RenewLaunchersLease | ForgetFindings):
+            if not isinstance(request, ABOUT_NO_RUN):
                 self._after_step(request.key)
 
     def _after_step(self, key: RunKey) -> None:
@@ -225,7 +227,7 @@ class VirtualAgent:
                 self._ask_launcher(lambda it: self._refusable(key, lambda: _forget(it, epoch, key)))
             case RenewLaunchersLease(epoch=epoch, lease_s=lease_s, stamp_s=stamp_s):
                 self._ask_launcher(lambda it: self._refusable(None, lambda: _renew(it, epoch, lease_s, stamp_s)))
-            case ForgetFindings():
+            case ForgetFindings() | KeepNoted():
                 pass  # its devices are never unhealthy
             case LookAtEnd():
                 self._timeline.after(LOOK_S, lambda: self._look_at_end(request))

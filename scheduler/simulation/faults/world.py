@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import assert_never
 from zlib import crc32
 
-from node_agent.messages import Command, Exited, Mended, RenewLease
+from node_agent.messages import KEYLESS, Command, Exited
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.jobs import LIVE_STATES, Pending
 from scheduler.core.reasons import Unsatisfiable
@@ -238,7 +238,7 @@ class World:
         service.act(lambda: act(service))
 
     def _sent(self, node: str, command: Command) -> None:
-        if not isinstance(command, RenewLease | Mended):
+        if not isinstance(command, KEYLESS):
             key = command.key
             which = f"job {key.job_id} attempt {key.attempt} worker {key.worker}"
             self._say(f"service to {node}: {type(command).__name__} {which}")

@@ -131,6 +131,31 @@ def test_a_simulated_jobs_devices_get_simulated_figures_at_once(tmp_path: Path) 
     assert answer["provenance"]["library"] is None
 
 
+def test_a_check_needs_numpy_alone_and_leaves_its_result(tmp_path: Path) -> None:
+    argv = ["-c", BLOCKER, "numpy,click,rich,pyyaml", "check", "--worker", "--seconds", "0.2", "--part", "memory"]
+    answer = run(argv, worker_environment(tmp_path))
+    assert json.loads((tmp_path / "result.json").read_text()) == answer
+    assert answer["library"].startswith("numpy ")
+    (parts,) = answer["devices"].values()
+    assert (parts["memory"]["came"], parts["memory"]["unit"]) == ("right", "GB/s")
+
+
+def test_a_check_that_is_asked_to_go_leaves_nothing(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "benchmarks", "check", "--worker", "--seconds", "60", "--part", "memory"]
+    process = subprocess.Popen(argv, cwd=CHECKOUT, env=worker_environment(tmp_path), stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not Path(f"/proc/{process.pid}/maps").read_text().count("multiarray"):  # it has begun to load libraries
+            assert time.monotonic() < deadline, "it does not begin"
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (130, -signal.SIGTERM)  # by its own choice, or before it could choose
+    finally:
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "result.json").exists()
+
+
 @pytest.mark.parametrize("missing", ["SUANLI_DEVICES", "SUANLI_SIMULATED"])
 def test_a_worker_outside_a_job_says_what_is_missing(tmp_path: Path, missing: str) -> None:
     environment = worker_environment(tmp_path)

@@ -50,6 +50,7 @@ TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("GET", "/v1/nodes/edge-0", None, (401, 401, 200, 200, 200, 200)),
     ("POST", "/v1/nodes/edge-0/drain", {"reason": "r"}, (401, 401, 403, 403, 403, 200)),
     ("POST", "/v1/nodes/edge-0/resume", {}, (401, 401, 403, 403, 403, 200)),
+    ("POST", "/v1/health/flags", {"run": "r", "flags": []}, (401, 401, 403, 403, 403, 200)),
     ("POST", "/v1/close-down", None, (401, 401, 403, 403, 403, 200)),
     ("GET", "/v1/status", None, (401, 401, 200, 403, 403, 200)),
     ("GET", "/v1/config", None, (401, 401, 200, 200, 200, 200)),

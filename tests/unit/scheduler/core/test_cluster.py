@@ -305,8 +305,8 @@ def test_equal_stamps_are_equal_rows_over_copies_and_what_is_made_from_them() ->
         look(least.replaced(free.milli.copy(), least.cpus_milli.copy(), least.memory_bytes.copy()))[1]
         == least.stamps[1]
     )
-    look(free.with_row_of(nodes.with_node(node_facts("n2", 1))))
-    assert free.without_row(0).stamps.tolist() == [free.stamps[1]]
+    look(free.with_rows_of(nodes.with_node(node_facts("n2", 1))))
+    assert free.without_rows((0,)).stamps.tolist() == [free.stamps[1]]
 
 
 def test_claims_of_placements_that_are_not_there() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from node_agent.devices.openers import DEFAULT_NAMES
 from scheduler.engine.joining import is_label_word, joined_node, ray_labels
 
 
@@ -24,6 +25,7 @@ def test_labels_there_and_back(rack: str | None, labels: dict[str, str], text: s
     node = joined_node(ray_sees, "10.0.0.7")
     assert (node.name, node.site, node.address, node.rack) == ("n7", "edge", "10.0.0.7", rack)
     assert node.labels == tuple(sorted(labels.items()))
+    assert node.source == DEFAULT_NAMES
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from node_agent.health.rules import DEFAULT_RULES
 from node_agent.health.verdicts import Jobs, Use
+from scheduler.core.device_checks import CheckSettings, Part
 from scheduler.core.health_budget import Budget
 from scheduler.errors import BadInput
 from scheduler.schema.health_file import load_health
@@ -52,6 +53,20 @@ def test_a_rule_is_changed_line_by_line(tmp_path: Path) -> None:
     assert rules["too-hot"] == DEFAULT_RULES["too-hot"]
 
 
+def test_checks_are_set_or_switched_off(tmp_path: Path) -> None:
+    told = load_health(
+        write(
+            tmp_path,
+            "checks: {every: 6h, idle: 5m, at_once: 64, what: [memory], failures: 3, slow: 80%, likes: 8, measure: 10s,"
+            " time_limit: 5m, cpu: true}\n"
+            "rules: {slow-than-like: {use: no_multi_device}, check-slow: {enabled: false}}\n",
+        )
+    )
+    assert told.checks == CheckSettings(21_600.0, 300.0, 64, (Part.MEMORY,), 3, 0.8, 8, 10.0, 300.0, True)
+    assert told.rules.rules["slow-than-like"].use is Use.NO_MULTI_DEVICE
+    assert load_health(write(tmp_path, "checks: {enabled: false}\n")).checks is None
+
+
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
@@ -69,6 +84,20 @@ def test_a_rule_is_changed_line_by_line(tmp_path: Path) -> None:
         ("rules: {too-hot: {count: 0}}", 1, "rules.too-hot.count"),
         ("rules: {too-hot: {clear: never}}", 1, "rules.too-hot.clear: expected a duration"),
         ("escalation: {bursts: 1}", 1, "escalation.bursts"),
+        ("checks: {every: 1m}", 1, "checks.every: expected a duration"),
+        ("checks: {what: [products, disks]}", 1, "checks.what: expected a list of products, memory, links"),
+        ("checks: {what: [memory, memory]}", 1, "checks.what"),
+        ("checks: {what: []}", 1, "checks.what"),
+        ("checks:\n  at_once: 0", 2, "checks.at_once"),
+        ("checks: {slow: 0.9}", 1, "checks.slow: expected a share from 0% to 100%"),
+        ("checks: {enabled: 1}", 1, "checks.enabled: expected true or false"),
+        ("checks:\n  measure: 1m\n  time_limit: 2m", 3, "checks.time_limit: expected 3 times checks.measure and 60 s"),
+        (
+            "rules: {check-wrong: {count: 3}}",
+            1,
+            "rules.check-wrong.count: expected nothing: no reading is a sign",
+        ),
+        ("rules: {slow-than-like: {lifts: reset}}", 1, "rules.slow-than-like.lifts"),
         ("windows: 3", 1, "windows"),
         ("- rules", 1, ""),
     ],

@@ -284,6 +284,25 @@ BAD: list[tuple[str, str, str, list[str]]] = [
     ("local", "rack: sim-rack-3", "rack: [Rack 3]", ["simulated_nodes[1].rack[0]: expected a name: lower-case"]),
     (
         "local",
+        "devices: [nvml, cpu]",
+        "expected_devices: -1",
+        ["node.expected_devices: expected a whole number from 0 to 1024", "got -1"],
+    ),
+    (
+        "local",
+        "devices: [nvml, cpu]",
+        "metrics: {listen: nine, token: t}",
+        ["node.metrics.listen: expected a port, or an address and a port"],
+    ),
+    (
+        "local",
+        "devices: [nvml, cpu]",
+        "metrics: {listen: ':9400', token: t}",
+        ["node.metrics.listen: expected a port, or an address and a port"],
+    ),
+    ("local", "devices: [nvml, cpu]", "metrics: {listen: 9400}", ["node.metrics.token"]),
+    (
+        "local",
         "rack: sim-rack-3",
         "mig: [big]",
         ['simulated_nodes[1].mig[0]: expected a MIG profile such as "1g.10gb"'],
