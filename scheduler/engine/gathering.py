@@ -21,7 +21,7 @@ from scheduler.engine.feed import COUNT, EVERY_S, ReadingsFeed, Way
 from scheduler.engine.lane import READ_BYTES, connected
 from scheduler.engine.readings import ReadingsStore
 
-DRAIN_S = 0.25
+DRAIN_S = 0.5
 """How often what came is looked at."""
 LOOK_S = 2.0
 """How often each agent is looked at: is it silent, is it to be asked?"""

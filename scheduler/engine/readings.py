@@ -222,7 +222,7 @@ class ReadingsStore:
         # A value must have a time: one from before, or one that comes with it.
         timed = table.quality
         ours = _ours(table, places)
-        if not timed.take(ours).all():
+        if b"\0" in timed.take(ours).tobytes():  # of so few cells faster than NumPy's all()
             timed = timed.copy()
             for row, rows, column, columns, _, quality in stamps:
                 timed[row : row + rows, _columns(table, column, columns)] = table.qualities[quality]
