@@ -37,7 +37,7 @@ from node_agent.wire import (
 NONCE_BYTES = 32
 PROOF_BYTES = hashlib.sha256().digest_size
 PROVE_WITHIN_S = 5.0
-MOST_CONNECTIONS = 16  # of the service there is one, or two while it is replaced
+MOST_CONNECTIONS = 16  # of the service there are two (one for readings), or four while it is replaced
 BUFFER_BYTES = 64 << 20  # what an answer may lie here while it is not taken
 READINGS_BUFFER_BYTES = 1 << 20  # with more than this not taken yet, no readings are added
 READ_AT_LEAST_S, READ_AT_MOST_S = 0.05, 600.0

@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -207,7 +206,7 @@ class ReadingsStore:
         if len(section.values) != 8 * len(places):
             raise _Refused(f"{len(section.values)} bytes of values for {len(places)} cells")
         values = np.frombuffer(section.values, "<f8")
-        if not isfinite(values.sum()) and not np.isfinite(values).all():
+        if b"\0" in np.isfinite(values).tobytes():  # of so few cells faster than NumPy's all()
             raise _Refused("a value is no number")
         reasons = []
         for text, lasting, packed in section.reasons:
@@ -222,7 +221,7 @@ class ReadingsStore:
         # A value must have a time: one from before, or one that comes with it.
         timed = table.quality
         ours = _ours(table, places)
-        if b"\0" in timed.take(ours).tobytes():  # of so few cells faster than NumPy's all()
+        if b"\0" in timed.take(ours).tobytes():
             timed = timed.copy()
             for row, rows, column, columns, _, quality in stamps:
                 timed[row : row + rows, _columns(table, column, columns)] = table.qualities[quality]
