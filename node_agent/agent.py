@@ -11,12 +11,12 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import ray
 
 from node_agent.config import with_expectation
 from node_agent.host import AgentConfig, AgentHost, with_directories
+from node_agent.lane import ToldReadings
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 
 # Ray's threads, and those that ask slow file systems, hold the interpreter up to this long (by default 5 ms) while a
@@ -53,8 +53,8 @@ class AgentService:
     async def read_log(self, job_id: str, attempt: int, worker: int, stream: str, offset: int, limit: int) -> LogChunk:
         return await (await self._started()).read_log(job_id, attempt, worker, stream, offset, limit)
 
-    async def readings(self) -> dict[str, Any]:
-        return await (await self._started()).readings()
+    async def read(self, book: int, number: int) -> ToldReadings:
+        return await (await self._started()).read(book, number)
 
     async def shutdown(self) -> None:
         """End all runs and the launcher; the actor itself is the engine's to end."""

@@ -73,7 +73,7 @@ def render(
                     "node": node,
                     "device": uuid,
                     "model": models.get(uuid, ""),
-                    "simulated": "true" if reading["quality"] == "simulated" else "false",
+                    "simulated": "false" if reading["quality"] == "measured" else "true",
                     **_held(holders, uuid),
                 }
                 counts = quantity in COUNTERS

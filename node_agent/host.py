@@ -47,7 +47,7 @@ from node_agent.execution.order import RunContext, key_from_text, key_text
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.health_rounds import HealthRounds
 from node_agent.housekeeping import Housekeeping
-from node_agent.lane import LaneServer
+from node_agent.lane import LaneServer, ToldReadings
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
 from node_agent.launcher.procfs import start_ticks, wait_gone
@@ -59,6 +59,8 @@ from node_agent.node_metrics import HeldBy, metrics_text
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
 from node_agent.outcome import exit_facts
 from node_agent.preparing import Preparation, Preparing
+from node_agent.readings_book import ReadingsBook
+from node_agent.readings_wire import batches
 from node_agent.regular_files import is_regular
 from node_agent.run_watch import RunWatch, tell_failure
 
@@ -107,7 +109,8 @@ class AgentHost:
         self._launcher = LauncherConnection(
             self._launcher_paths, self._state_dir, config.lease_s, self._agree, self._on_exit
         )
-        self._lane = LaneServer(self.take, self.events)
+        self._book, self._reading = ReadingsBook(), asyncio.Lock()
+        self._lane = LaneServer(self.take, self.events, self.read)
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch = RunWatch(self._state_dir, self._runs.states, self._context_of, self._feed, self._end_run)
         self._housekeeping = Housekeeping(self._state_dir, self._capped, self._knows)
@@ -250,6 +253,17 @@ class AgentHost:
         states = [state for state in known if state is not None]
         over = all(isinstance(state, attempts.Ended | attempts.Rejected) for state in states)
         return await asyncio.to_thread(read_chunk, paths, stream, offset, limit, over=over)
+
+    async def read(self, book: int, number: int) -> ToldReadings:
+        """All nodes' readings of now: what changed since `number` of `book`, or everything (see readings_book)."""
+        kept = self._book
+        async with self._reading:
+            kept.turn()
+            for name, node in self._nodes.items():
+                kept.update(name, await node.readings())
+                await asyncio.sleep(0)  # a hundred simulated nodes keep no command waiting
+            told = tuple(batches(kept.book, kept.since(book, number)))
+            return ToldReadings(told, kept.book, kept.number)
 
     async def readings(self) -> dict[str, Any]:
         """By node, as JSON: {node: {uuid: {quantity: {"value", "unit", "at_s", "quality"} or {"unavailable"}}}}"""

@@ -40,7 +40,7 @@ class _Meter:
             self._energy(energy)
         if isinstance(memory, Reading):
             self.peak_bytes = max(self.peak_bytes or 0.0, memory.value)
-            self.simulated = memory.quality is Quality.SIMULATED
+            self.simulated = memory.quality is not Quality.MEASURED
         if isinstance(busy, Reading) and (self.last_s is None or busy.at_s > self.last_s):
             if self.last_s is not None:
                 over_s = busy.at_s - self.last_s
@@ -49,7 +49,7 @@ class _Meter:
             self.last_s = busy.at_s
 
     def _energy(self, now: Reading) -> None:
-        self.simulated = now.quality is Quality.SIMULATED
+        self.simulated = now.quality is not Quality.MEASURED
         if self.energy is None:
             self.energy = now
             return

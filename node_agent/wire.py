@@ -5,6 +5,8 @@ A frame is its length in four bytes (big-endian) and one MessagePack array whose
     ["commands", session, number, [[name, command], ...]]     service -> agent
     ["poll", id, after_seq, wait_s]                           service -> agent
     ["batch", id, [incarnation, session, heard, clock_s], [[seq, name, event], ...]]      agent -> service
+    ["read", book, number, every_s, count]                    service -> agent: readings, as of `number` of `book`
+    ["readings", bytes]                                       agent -> service: see readings_wire.py
 
 What arrives is checked against the types of node_agent.messages; what does not fit ends the connection.
 """
@@ -49,6 +51,7 @@ _seconds = msgspec.msgpack.Decoder(float)
 _named = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
 _numbered = msgspec.msgpack.Decoder(list[tuple[int, str, msgspec.Raw]])
 _head = msgspec.msgpack.Decoder(tuple[str, int, int, float])
+_bytes = msgspec.msgpack.Decoder(bytes)
 _COMMANDS = {
     each.__name__: msgspec.msgpack.Decoder(each) for each in (Prepare, Release, Stop, RenewLease, Forget, Mended, Noted)
 }
@@ -106,6 +109,14 @@ def batch_frame(poll_id: int, batch: EventBatch) -> bytes:
     return _frame("batch", poll_id, (batch.incarnation, batch.session, batch.heard, batch.clock_s), events)
 
 
+def read_frame(book: int, number: int, every_s: float, count: int) -> bytes:
+    return _frame("read", book, number, float(every_s), count)
+
+
+def readings_frame(body: bytes) -> bytes:
+    return _frame("readings", body)
+
+
 def opened(frame: bytes) -> tuple[str, list[msgspec.Raw]]:
     """What it is, and its other items. Raises NotOurLanguage."""
     items = _read(_frames, frame)
@@ -125,6 +136,18 @@ def poll_of(items: Sequence[msgspec.Raw]) -> tuple[int, int, float]:
     """(id, after_seq, wait_s). Raises NotOurLanguage."""
     poll_id, after_seq, wait_s = _take(items, 3)
     return _read(_whole, poll_id), _read(_whole, after_seq), _read(_seconds, wait_s)
+
+
+def read_of(items: Sequence[msgspec.Raw]) -> tuple[int, int, float, int]:
+    """(book, number, every_s, count). Raises NotOurLanguage."""
+    book, number, every_s, count = _take(items, 4)
+    return _read(_whole, book), _read(_whole, number), _read(_seconds, every_s), _read(_whole, count)
+
+
+def readings_of(items: Sequence[msgspec.Raw]) -> bytes:
+    """Raises NotOurLanguage."""
+    (body,) = _take(items, 1)
+    return _read(_bytes, body)
 
 
 def batch_of(items: Sequence[msgspec.Raw]) -> tuple[int, EventBatch]:

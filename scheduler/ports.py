@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from node_agent.health.verdicts import Finding
 from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
@@ -315,6 +315,42 @@ class RunEvent:
 EngineEvent = NodeUp | NodeDown | RunEvent
 
 
+class ReadingRow(NamedTuple):
+    """One device's last readings of the fields that were asked for. `values` in their order; where one is None,
+    `unavailable` has the reason. `quality` is that of the least real of them (measured, simulated, replayed),
+    `read_at_s` the time of the newest; None: there is no value.
+    """
+
+    values: list[float | None]
+    unavailable: Mapping[str, str]
+    quality: str | None
+    read_at_s: float | None
+
+
+class Readings(Protocol):
+    """The last readings of all devices that are heard of. From any thread; an answer is of one moment for each node."""
+
+    def node(self, node: str, fields: Sequence[str] | None = None) -> Json:
+        """By device uuid and quantity: {"value", "unit", "at_s", "quality"} or {"unavailable": reason}; {} for a node
+        that was not heard. What a device never has is left out, unless it is among what is told of every device.
+        `fields` None: all."""
+        ...
+
+    def rows(self, nodes: Sequence[str], fields: Sequence[str]) -> Mapping[str, Mapping[str, ReadingRow]]:
+        """By node and device uuid; nodes that were not heard are left out. `fields` are quantities of the schema."""
+        ...
+
+
+class NoReadings:
+    """Readings where nobody reads."""
+
+    def node(self, node: str, fields: Sequence[str] | None = None) -> Json:
+        return {}
+
+    def rows(self, nodes: Sequence[str], fields: Sequence[str]) -> Mapping[str, Mapping[str, ReadingRow]]:
+        return {}
+
+
 class Engine(Protocol):
     """Carries commands to nodes and events back. No call blocks on a node."""
 
@@ -336,8 +372,8 @@ class Engine(Protocol):
         """Blocks up to some seconds. NotFound where there is no such log, Unavailable where the node is silent."""
         ...
 
-    def readings(self) -> Mapping[str, Json]:
-        """Last known device readings by node, as JSON: {"device uuid": {"quantity": {"value", "unit", ...}}}."""
+    def readings(self) -> Readings:
+        """The last readings of devices, as they are whenever it is asked."""
         ...
 
     def agents(self) -> Sequence[Json]:
@@ -582,10 +618,25 @@ class ServiceControl(Protocol):
         """`scale` of its live version."""
         ...
 
-    def nodes(self, by: Principal) -> Json: ...
+    def nodes(self, by: Principal, *, readings: bool = True) -> Json:
+        """{"nodes": [node view, ...], "fragmentation"}; without `readings` these are left empty."""
+        ...
 
     def node(self, node: str, by: Principal) -> Json:
         """One of them. NotFound where there is none of that name."""
+        ...
+
+    def devices(
+        self,
+        by: Principal,
+        *,
+        site: str | None = None,
+        node: str | None = None,
+        model: str | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Json:
+        """{"at_s", "fields", "devices": [...], "truncated"}: every device, with the last readings of `fields`. A tenant
+        sees of the jobs its own alone. NotFound for an unknown node, BadInput for an unknown field."""
         ...
 
     def tenants(self, by: Principal) -> Json:

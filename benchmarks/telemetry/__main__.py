@@ -6,6 +6,7 @@ import json
 import sys
 
 from benchmarks.telemetry.cases import run_telemetry
+from benchmarks.telemetry.ingestion import SendersTooSlow
 from benchmarks.telemetry.stub import CompilerMissing
 from node_agent.devices.source import DeviceSourceError
 
@@ -13,7 +14,7 @@ from node_agent.devices.source import DeviceSourceError
 def main(argv: list[str]) -> int:
     try:
         answer = run_telemetry(window_s=float(argv[0]) if argv else 30.0)
-    except (CompilerMissing, DeviceSourceError, ValueError) as error:
+    except (CompilerMissing, DeviceSourceError, SendersTooSlow, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(answer.to_json()))

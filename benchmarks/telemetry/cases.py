@@ -1,4 +1,5 @@
-"""What does watching a node cost its CPU and its memory? Eight made-up cards at 1 Hz, through the real pynvml.
+"""What does watching cost? A node: CPU and memory, for eight made-up cards at 1 Hz, through the real pynvml. And the
+service: what all nodes of a site tell it (`ingestion.py`).
 
 The sampler runs as it does on a node, in a process of its own, over a driver library that answers at once
 (`nvml_stub.c`): so the figures are Suanli's own cost, and what a real driver takes for its answers comes on top. The
@@ -19,6 +20,7 @@ from typing import Any
 from benchmarks.planner.answer import EXIT_INTERRUPTED, EXIT_MISSED, Bound
 from benchmarks.provenance import provenance
 from benchmarks.record import BENCH_SCHEMA
+from benchmarks.telemetry.ingestion import EVERY_S, NODES, ingestion
 from benchmarks.telemetry.stub import StubCards, build
 from node_agent.devices.collector import CollectedDevices
 from node_agent.devices.nvml import NvmlDevices
@@ -28,6 +30,7 @@ CARDS = 8
 SETTLE_S = 3.0
 LOOK_UP_S = 2.0
 ROUNDS = 200
+INGESTION_S = 20.0
 MIB = 1 << 20
 
 BOUNDS: Mapping[str, Bound] = {
@@ -40,6 +43,13 @@ BOUNDS: Mapping[str, Bound] = {
     "full_round_ms": Bound("ms"),
     "driver_calls_per_fast_round": Bound("calls"),
     "open_s": Bound("s"),
+    "ingestion_core_percent": Bound("% of a core", must=10, aim=3),
+    "ingestion_bytes_per_s": Bound("bytes/s"),
+    "ingestion_batches_per_s": Bound("batches/s", better="higher"),
+    "ingestion_memory_mib": Bound("MiB"),
+    "ingestion_columns_mib": Bound("MiB"),
+    "ingestion_look_ms": Bound("ms"),
+    "ingestion_ratio": Bound("times", better="higher"),
 }
 """Every case, in the order in which they are told. Names are stable."""
 
@@ -48,11 +58,12 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True, slots=True)
 class TelemetryAnswer:
-    """`partial`: it was interrupted, and cases are missing."""
+    """`partial`: it was interrupted, and cases are missing. `peers`: figures under the names of our cases."""
 
     provenance: Mapping[str, Any]
     values: Mapping[str, float] = field(default_factory=dict)
     partial: bool = False
+    peers: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def ok(self, case: str) -> bool | None:
         return BOUNDS[case].met(self.values[case], BOUNDS[case].must)
@@ -79,31 +90,41 @@ class TelemetryAnswer:
                 for case, bound in BOUNDS.items()
                 if case in self.values
             ],
-            "peers": {},
+            "peers": {name: dict(figures) for name, figures in self.peers.items()},
         }
         return document | {"partial": True} if self.partial else document
 
 
 def run_telemetry(
-    *, window_s: float, settle_s: float = SETTLE_S, progress: Progress = lambda what, share: None
+    *,
+    window_s: float,
+    settle_s: float = SETTLE_S,
+    nodes: int = NODES,
+    progress: Progress = lambda what, share: None,
 ) -> TelemetryAnswer:
-    """Raises stub.CompilerMissing where the library cannot be built, and DeviceSourceError where pynvml is missing."""
+    """`nodes`: how many tell the service of their readings. Raises stub.CompilerMissing where the library cannot be
+    built, DeviceSourceError where pynvml is missing, and ingestion.SendersTooSlow."""
     about = provenance(window_s=window_s, with_library=False) | {
         "cards": CARDS,
         "driver": "a stub that answers at once",
+        "nodes_told_of": nodes,
+        "told_every_s": EVERY_S,
     }
     values: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="suanli-telemetry-") as directory:
         cards = StubCards(Path(directory), build(Path(directory)), CARDS)
         try:
             values |= _rounds(cards)
-            progress("sampling", 0.2)
+            progress("sampling", 0.1)
             values |= _sampling(cards, window_s, settle_s, progress)
+            progress("readings of a site", 0.5)
+            told, peer = ingestion(window_s=min(window_s, INGESTION_S), nodes=nodes, settle_s=2 * settle_s)
+            values |= told
         except KeyboardInterrupt:
             return TelemetryAnswer(about, values, partial=True)
         finally:
             cards.close()
-    return TelemetryAnswer(about, values)
+    return TelemetryAnswer(about, values, peers={"dicts_by_node": peer})
 
 
 def _rounds(cards: StubCards) -> dict[str, float]:
@@ -137,7 +158,7 @@ def _sampling(cards: StubCards, window_s: float, settle_s: float, progress: Prog
         assert pid is not None, source.state
         from_s, sampler_s, agent_s = time.monotonic(), _cpu_s(pid), time.process_time()
         while (passed_s := time.monotonic() - from_s) < window_s:
-            progress("sampling", 0.2 + 0.8 * passed_s / window_s)
+            progress("sampling", 0.1 + 0.4 * passed_s / window_s)
             source.read(time.time())
             time.sleep(min(LOOK_UP_S, max(0.01, window_s - passed_s)))
         passed_s = time.monotonic() - from_s

@@ -206,7 +206,7 @@ def _known(row: object, order: Sequence[Quantity | None], at_s: float) -> dict[Q
     if not isinstance(row, list) or len(row) != len(order):
         raise ValueError(f"{len(order)} values were expected, not {str(row)[:60]}")
     cells = [(quantity, cell) for quantity, cell in zip(order, row, strict=True) if quantity is not None]
-    return unpacked_row([cell for _, cell in cells], [q for q, _ in cells], at_s, Quality.SIMULATED)
+    return unpacked_row([cell for _, cell in cells], [q for q, _ in cells], at_s, Quality.REPLAYED)
 
 
 def _aged(found: Measured, at_s: float) -> Measured:

@@ -32,10 +32,11 @@ __all__ = [
 
 
 class Quality(StrEnum):
-    """How a value came about. Simulated and measured values never mix."""
+    """How a value came about. Only what is measured counts as such; the others never mix with it."""
 
     MEASURED = "measured"  # read from the device, its driver or the kernel
-    SIMULATED = "simulated"  # made up by a simulated device, or played back from a recording
+    SIMULATED = "simulated"  # made up by a simulated device
+    REPLAYED = "replayed"  # played back from a recording, on a device that counts as simulated
 
 
 @dataclass(frozen=True, slots=True)

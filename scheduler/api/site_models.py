@@ -165,6 +165,43 @@ class NodeAnswer(NodeView, Answer):
     pass
 
 
+class DeviceJobView(Shape):
+    id: str
+    tenant: str
+    share_milli: int = Field(description="what it holds of the device, in thousandths")
+
+
+class DeviceRow(Shape):
+    """A device with its last readings. `values` are in the order of the answer's `fields`; `unavailable` has the reason
+    for each that is null."""
+
+    node: str
+    site: str
+    rack: str | None
+    index: int
+    uuid: str
+    model: str
+    vendor: str
+    simulated: bool
+    node_state: Literal["ready", "draining", "drained", "cordoned", "down"]
+    use: Literal["schedulable", "no_multi_device", "no_new_work", "cordoned"]
+    reason: str = Field(description="health's, also where nothing is done about it; empty where nothing is wrong")
+    jobs: list[DeviceJobView] = Field(description="a tenant sees its own alone")
+    quality: Literal["measured", "simulated", "replayed"] | None = Field(
+        description="how the values came about (of several ways the least real one); null: there is none"
+    )
+    read_at_s: float | None = Field(description="when the newest of them was taken")
+    values: list[float | None]
+    unavailable: dict[str, str]
+
+
+class DevicesAnswer(Answer):
+    at_s: float
+    fields: list[str]
+    devices: list[DeviceRow]
+    truncated: bool = Field(description="there are more than are shown: ask for one site, node or model")
+
+
 class ReservationView(Shape):
     """`start_s` and `end_s` are those of its present or next time."""
 

@@ -1,17 +1,20 @@
-"""/v1/nodes, /v1/tenants, /v1/status, /v1/config, /v1/health and /metrics: the site around the jobs."""
+"""/v1/nodes, /v1/devices, /v1/tenants, /v1/status, /v1/config, /v1/health and /metrics: the site around the jobs."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from node_agent import exporter
-from scheduler.api.answers import answer, encoded
+from scheduler.api.answers import answer, encoded, encoded_large
 from scheduler.api.context import Caller, Context, NodeName, Operator, Overseer, bearer
 from scheduler.api.metrics import prometheus_text
 from scheduler.api.site_models import (
     CloseDownAnswer,
     ConfigAnswer,
+    DevicesAnswer,
     DrainRequest,
     HealthAnswer,
     NodeAnswer,
@@ -32,15 +35,44 @@ async def health(context: Context) -> Response:
 
 
 @router.get("/v1/nodes", response_model=NodesAnswer, tags=["nodes"])
-async def nodes(by: Caller, context: Context) -> Response:
+async def nodes(
+    by: Caller,
+    context: Context,
+    readings: Annotated[bool, Query(description="false: leave the readings empty, which are most of it")] = True,
+) -> Response:
     """Nodes with their devices, what is free on them, and the last readings."""
-    return answer(await context.rooms.commands.call(lambda: encoded("nodes", context.control.nodes(by))))
+
+    def work() -> bytes:
+        return encoded_large("nodes", context.control.nodes(by, readings=readings))
+
+    return answer(await context.rooms.commands.call(work))
 
 
 @router.get("/v1/nodes/{node}", response_model=NodeAnswer, tags=["nodes"])
 async def node(node: NodeName, by: Caller, context: Context) -> Response:
     """One node, as in the list of them."""
     return answer(await context.rooms.commands.call(lambda: encoded("node", context.control.node(node, by))))
+
+
+@router.get("/v1/devices", response_model=DevicesAnswer, tags=["nodes"])
+async def devices(
+    by: Caller,
+    context: Context,
+    site: Annotated[str | None, Query(max_length=100)] = None,
+    node: Annotated[str | None, Query(max_length=253)] = None,
+    model: Annotated[str | None, Query(max_length=100, description="as the catalogue has it")] = None,
+    fields: Annotated[
+        list[str] | None, Query(description="quantities to show, repeated or separated by commas; none: the usual ones")
+    ] = None,
+) -> Response:
+    """Every device: where it is, whether it may be used, whose jobs it has, and its last readings."""
+    asked = [word for part in fields or () for word in part.split(",") if word]
+
+    def work() -> bytes:
+        shown = context.control.devices(by, site=site, node=node, model=model, fields=asked or None)
+        return encoded_large("devices", shown)
+
+    return answer(await context.rooms.commands.call(work))
 
 
 @router.post("/v1/nodes/{node}/drain", response_model=NodeAnswer, tags=["nodes"])

@@ -262,7 +262,8 @@ def _readings(readings: Mapping[str, Mapping[str, Any]]) -> str:
             continue
         value, unit = reading["value"], str(reading["unit"])
         shown = words.size(value) if unit == "bytes" else f"{value:.4g}{'%' if unit == 'percent' else ' ' + unit}"
-        mark = " (simulated)" if reading.get("quality") == "simulated" else ""
+        quality = reading.get("quality", "measured")
+        mark = "" if quality == "measured" else f" ({quality})"
         told.append(f"{quantity.rsplit('_', 1)[0].replace('_', ' ')} {shown}{mark}")
     told += [f"no {', '.join(names)}: {why}" for why, names in missing.items()]
     return "; ".join(told)

@@ -304,6 +304,10 @@ class ClusterState:
             for device in self.facts(name).devices
         )
 
+    def placements_on(self, name: str) -> list[tuple[str, Placement]]:
+        """(job, place) of each worker that holds something there, in the order in which they came."""
+        return [(job_id, placement) for (job_id, _), placement in self._on_node.get(name, {}).items()]
+
     def used_milli(self, name: str) -> int:
         """Thousandths that are taken of all the node's devices; 0 for a node that is not here."""
         if name not in self:

@@ -20,7 +20,7 @@ from node_agent.wire import Frames, NotOurLanguage, batch_of, commands_frame, op
 
 CONNECT_WITHIN_S = 2.0
 SEND_BUFFER_BYTES = 8 << 20
-READ_BYTES = 1 << 20
+READ_BYTES = 1 << 16  # more would be fetched from the system for every read, and given back
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,13 @@ class LaneClient:
 
 
 async def open_lane(offer: Lane) -> LaneClient:
-    """Raises LaneBroken when it cannot be reached in time, or is not the agent that made the offer."""
+    """Raises LaneBroken, as `connected`."""
+    return LaneClient(offer, await connected(offer), asyncio.get_running_loop())
+
+
+async def connected(offer: Lane) -> socket.socket:
+    """A connection, without blocking, over which both have proved the key. Raises LaneBroken when it cannot be reached
+    in time, or is not the agent that made the offer."""
     loop = asyncio.get_running_loop()
     connection: socket.socket | None = None
     try:
@@ -128,7 +134,7 @@ async def open_lane(offer: Lane) -> LaneClient:
             await loop.sock_sendall(connection, proof(offer.key, b"service", theirs) + ours)
             if not accepts(offer.key, ours, await _receive(loop, connection, PROOF_BYTES)):
                 raise LaneBroken("whoever answers there is not the agent")
-        return LaneClient(offer, connection, loop)
+        return connection
     except (OSError, TimeoutError) as error:
         if connection is not None:
             connection.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -23,13 +23,16 @@ from node_agent.agent import AgentActor
 from node_agent.agent_runs import StaleEpoch
 from node_agent.config import AgentConfig
 from node_agent.execution.logs import NoSuchLog
+from node_agent.lane import ToldReadings
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from scheduler.engine.driver import NAMESPACE, RayDriver
+from scheduler.engine.feed import Way
+from scheduler.engine.gathering import DRAIN_S, LOOK_S, ReadingsGathering
 from scheduler.engine.joining import LocalNodes, agents_of, is_ours
 from scheduler.engine.lane import LaneBroken, LaneClient, open_lane
 from scheduler.engine.link import AGENT_RETURN_S, AgentLink, poll_s
 from scheduler.errors import NotFound, Unavailable
-from scheduler.ports import Clock, EngineEvent, Json, NodeDown
+from scheduler.ports import Clock, EngineEvent, Json, NodeDown, Readings
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,6 @@ T = TypeVar("T")
 MEMBERSHIP_PERIOD_S = 0.4
 JOIN_PAUSE_S = 0.5
 LEFT_WITHIN_S = 60.0
-READINGS_PERIOD_S = 5.0
 CALL_TIMEOUT_S = 15.0
 POLL_LATE_S = 5.0
 OTHER_VERSION = (
@@ -83,7 +85,7 @@ class RayEngine:
         self._lost: dict[str, _Lost] = {}  # by agent name
         self._links: dict[str, AgentLink] = {}  # the newest link to each agent, also where it is lost
         self._by_node: dict[str, _Agent] = {}
-        self._readings: dict[str, Json] = {}
+        self._gathering = ReadingsGathering()
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()  # the service's thread sends, the loop hears
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
@@ -139,8 +141,8 @@ class RayEngine:
         assert isinstance(chunk, LogChunk)
         return chunk
 
-    def readings(self) -> Mapping[str, Json]:
-        return dict(self._readings)
+    def readings(self) -> Readings:
+        return self._gathering.store
 
     def agents(self) -> Sequence[Json]:
         return [
@@ -186,6 +188,7 @@ class RayEngine:
                 await self._let_go()
         finally:
             readings.cancel()
+            self._gathering.close()
 
     async def _join(self) -> None:
         """Nodes whose agents are out of reach for long meanwhile count as down."""
@@ -254,6 +257,7 @@ class RayEngine:
             self._lost.pop(name, None)
         for name in set(self._agents) - set(wanted):
             lost = self._agents.pop(name)
+            self._gathering.forget(name)
             self._lost[name] = _Lost(lost, self._clock.now_s())
             if lost.task is not None:
                 lost.task.cancel()
@@ -311,6 +315,7 @@ class RayEngine:
             agent.handle = handle
             told = agent.link.on_hello(hello, self._clock.now_s())
         await self._open_lane(agent, hello)
+        self._gathering.attend(agent.name, agent.link.nodes, hello.lane)
         for node in agent.link.nodes:
             self._by_node[node] = agent
         self._tell(told)
@@ -421,20 +426,37 @@ class RayEngine:
         self._lose(agent, events)
 
     async def _collect_readings(self) -> None:
-        """From all agents at once: one that hangs holds up nobody else's."""
+        """From all agents, each by the way that there is: one that hangs holds up nobody else's."""
         asked: dict[str, asyncio.Task[None]] = {}
+        look_s = 0.0
         while True:
-            for agent in list(self._agents.values()):
-                if agent.handle is not None and (agent.name not in asked or asked[agent.name].done()):
-                    asked[agent.name] = asyncio.create_task(self._read(agent), name=f"readings of {agent.name}")
-            await asyncio.sleep(READINGS_PERIOD_S)
+            now_s = self._loop.time()
+            more = self._gathering.drain(now_s)
+            if now_s >= look_s:
+                look_s = now_s + LOOK_S
+                for agent in list(self._agents.values()):
+                    if agent.handle is None or (agent.name in asked and not asked[agent.name].done()):
+                        continue
+                    way = self._gathering.look(agent.name, now_s)
+                    if way in (Way.CONNECT, Way.RAY):
+                        work = self._connect_for_readings(agent) if way is Way.CONNECT else self._read(agent)
+                        asked[agent.name] = asyncio.create_task(work, name=f"readings of {agent.name}")
+            await asyncio.sleep(0 if more else DRAIN_S)
+
+    async def _connect_for_readings(self, agent: _Agent) -> None:
+        try:
+            await self._gathering.connect(agent.name, self._loop.time())
+        except LaneBroken as error:
+            log.warning("agent %s: no connection for its readings (%s)", agent.name, error)
 
     async def _read(self, agent: _Agent) -> None:
         handle = agent.handle
         if handle is None:
             return
         try:
-            self._readings.update(await asyncio.wait_for(handle.readings.remote(), CALL_TIMEOUT_S))
+            asked = handle.read.remote(*self._gathering.known(agent.name))
+            told: ToldReadings = await asyncio.wait_for(asked, CALL_TIMEOUT_S)
+            self._gathering.hear_by_ray(agent.name, told.batches)
         except Exception as error:  # whatever Ray raises of an agent that is dying
             log.warning("agent %s gave no readings: %s", agent.name, type(error).__name__)
 

@@ -33,7 +33,7 @@ from scheduler.ports import (
     no_time,
     task_ids,
 )
-from scheduler.service import cancelling, deployment_views, fairness, machine, reserving, tenants, views
+from scheduler.service import cancelling, deployment_views, device_views, fairness, machine, reserving, tenants, views
 from scheduler.service.admission import Admission
 from scheduler.service.check_book import is_check
 from scheduler.service.deployment_control import DeploymentControl
@@ -475,28 +475,46 @@ class Service:
 
     # -- the site --------------------------------------------------------------------------------------------------
 
-    def nodes(self, by: Principal) -> Json:
-        readings = self._engine.readings()
+    def nodes(self, by: Principal, *, readings: bool = True) -> Json:
+        read = self._engine.readings()
 
         def ask(state: ServiceState) -> Json:
-            shown = views.node_views(state, readings, self._clock.now_s())
+            shown = views.node_views(state, read, self._clock.now_s())
             if by.role == "tenant":
                 hide_others(shown, state, by.tenant)
             return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
 
-        return self.loop.call(ask)
+        answer = self.loop.call(ask)
+        for view in answer["nodes"] if readings else ():
+            view["readings"] = read.node(view["name"])
+        return answer
 
     def node(self, node: str, by: Principal) -> Json:
-        readings = self._engine.readings().get(node, {})
+        read = self._engine.readings()
         now_s = self._clock.now_s()
 
         def ask(state: ServiceState) -> Json:
-            shown = views.node_view(state, machine.known_node(state, node), readings, now_s)
+            shown = views.node_view(state, machine.known_node(state, node), read, now_s)
             if by.role == "tenant":
                 hide_others([shown], state, by.tenant)
             return shown
 
-        return self.loop.call(ask)
+        return self.loop.call(ask) | {"readings": read.node(node)}
+
+    def devices(
+        self,
+        by: Principal,
+        *,
+        site: str | None = None,
+        node: str | None = None,
+        model: str | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Json:
+        asked = device_views.known_fields(fields)
+        tenant = by.tenant if by.role == "tenant" else None
+        there = self.loop.call(lambda state: device_views.seats(state, site=site, node=node, tenant=tenant))
+        now_s = self._clock.now_s()
+        return device_views.devices_view(there, self._engine.readings(), asked, at_s=now_s, model=model)
 
     def tenants(self, by: Principal) -> Json:
         tenant = by.tenant if by.role == "tenant" else None

@@ -14,6 +14,7 @@ from typing import Any
 WHOLE_MILLI = 1000
 CONTEXT_BYTES = 512 << 20  # of each job: what the driver takes for it on a large card
 GIB = 1 << 30
+OVERUSE_FIELDS = ("memory_used_bytes", "memory_total_bytes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.rollout import WHOLE
 from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Drain, Json, Reservation, StoredEvent
+from scheduler.ports import Drain, Json, Readings, Reservation, StoredEvent
 from scheduler.service import draining, health, reserving
-from scheduler.service.overuse import SharedDevice, overuse_notes
+from scheduler.service.overuse import OVERUSE_FIELDS, SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import NodeStatus, ServiceState, workers_of
 
@@ -252,9 +252,10 @@ def result_views(results: Mapping[tuple[int, int], str]) -> list[Json]:
 # ---- nodes -------------------------------------------------------------------------------------------------------
 
 
-def node_views(state: ServiceState, readings: Mapping[str, Json], now_s: float) -> list[Json]:
+def node_views(state: ServiceState, readings: Readings, now_s: float) -> list[Json]:
+    """As `node_view`; the readings of all are for who asked to add: there are many, and this is the state's thread."""
     known = sorted((status for status in state.nodes.values() if status.facts is not None), key=lambda s: s.name)
-    return [node_view(state, status, readings.get(status.name, {}), now_s) for status in known]
+    return [node_view(state, status, readings, now_s) for status in known]
 
 
 def node_counts(state: ServiceState) -> dict[str, int]:
@@ -262,7 +263,7 @@ def node_counts(state: ServiceState) -> dict[str, int]:
     found = dict.fromkeys(("ready", "draining", "drained", "cordoned", "down"), 0)
     for status in state.nodes.values():
         if status.facts is not None:
-            found[_node_word(state, status)] += 1
+            found[node_word(state, status)] += 1
     return found
 
 
@@ -277,7 +278,7 @@ def device_counts(state: ServiceState) -> Json:
     return found
 
 
-def _node_word(state: ServiceState, status: NodeStatus) -> str:
+def node_word(state: ServiceState, status: NodeStatus) -> str:
     if not status.up:
         return "down"
     if status.name not in state.drains:
@@ -285,7 +286,8 @@ def _node_word(state: ServiceState, status: NodeStatus) -> str:
     return "draining" if state.cluster.jobs_on(status.name) or state.strays.get(status.name) else "drained"
 
 
-def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: float) -> Json:
+def node_view(state: ServiceState, status: NodeStatus, readings: Readings, now_s: float) -> Json:
+    """Without the readings, of which it looks at those that say whether devices are used beyond their shares."""
     facts = status.facts
     assert facts is not None, status
     drain = state.drains.get(status.name)
@@ -295,11 +297,13 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
     if state.strays.get(status.name):
         notes.append(f"{len(state.strays[status.name])} processes of earlier attempts are being stopped")
     use = state.cluster.device_use(status.name)
-    notes += overuse_notes(_shared_devices(state, facts, use), readings, held=status.shares == "mps")
+    shared = _shared_devices(state, facts, use)
+    if shared:
+        notes += overuse_notes(shared, readings.node(status.name, OVERUSE_FIELDS), held=status.shares == "mps")
     return {
         "name": facts.name,
         "site": facts.site,
-        "state": _node_word(state, status),
+        "state": node_word(state, status),
         "simulated": facts.simulated,
         "address": facts.address,
         "devices": [
@@ -326,7 +330,7 @@ def node_view(state: ServiceState, status: NodeStatus, readings: Json, now_s: fl
         "shares": status.shares,
         "drain": None if drain is None else _drain_view(state, drain),
         "health": health.views(state, status.name),
-        "readings": readings,
+        "readings": {},
         "rack": facts.rack,
         "labels": dict(facts.labels),
         "reservations": [

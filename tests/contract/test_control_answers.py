@@ -17,7 +17,7 @@ from scheduler.cli import queue as queue_verb
 from scheduler.cli.render import plain
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Recurrence
-from scheduler.errors import Conflict, Forbidden, NotFound
+from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from scheduler.ports import Principal, ServiceControl
 from tests.fakes.fake_control import FakeControl, node_view, worker_view
 from tests.fakes.fake_engine import node_facts
@@ -167,6 +167,22 @@ def test_the_site(side: Side) -> None:
     again = checked(site_models.NodeAnswer, side.control.drain("n1", OPERATOR, reason="fan"))
     assert again["state"] in ("draining", "drained")
     assert checked(site_models.NodeAnswer, side.control.resume("n1", OPERATOR))["state"] == "ready"
+
+
+def test_every_device(side: Side) -> None:
+    answer = checked(site_models.DevicesAnswer, {"schema": "x"} | side.control.devices(OPERATOR))
+    assert [(row["node"], row["index"], row["simulated"]) for row in answer["devices"]] == [
+        ("n1", index, True) for index in range(4)
+    ]
+    named = checked(site_models.DevicesAnswer, {"schema": "x"} | side.control.devices(OPERATOR, fields=["faults"]))
+    assert (named["fields"], named["devices"][0]["values"]) == (["faults"], [None])
+    assert set(named["devices"][0]["unavailable"]) == {"faults"}
+    assert side.control.devices(OPERATOR, site="nowhere")["devices"] == []
+    assert len(side.control.devices(OPERATOR, node="n1", model="H100 SXM")["devices"]) == 4
+    with pytest.raises(BadInput, match="no reading called 'heat'"):
+        side.control.devices(OPERATOR, fields=["heat"])
+    with pytest.raises(NotFound):
+        side.control.devices(OPERATOR, node="nowhere")
 
 
 def test_others_jobs_are_not_there(side: Side) -> None:

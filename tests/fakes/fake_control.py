@@ -16,10 +16,12 @@ from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Canary, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
-from scheduler.ports import Json, Principal, ReservationRequest, WriteFigures
+from scheduler.ports import Json, Principal, ReadingRow, ReservationRequest, WriteFigures
 from scheduler.schema.job_models import CanaryShape
+from scheduler.service.device_views import known_fields
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.tallies import Tallies
+from tests.fakes.fake_readings import FakeReadings
 from tests.fakes.service_views import DECISION, SERVICE_COUNTS, rollout_view, service_view, version_view
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -169,6 +171,22 @@ def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False
         "labels": {},
         "reservations": [],
     } | more
+
+
+def device_row(view: Json, device: Json, row: ReadingRow | None, fields: Sequence[str]) -> Json:
+    """A device of a node's view, as the list of all devices has it."""
+    read = row or ReadingRow([None] * len(fields), dict.fromkeys(fields, "not heard"), None, None)
+    return {
+        "node": view["name"],
+        "site": view["site"],
+        "rack": view["rack"],
+        **{name: device[name] for name in ("index", "uuid", "model", "vendor", "simulated")},
+        "node_state": view["state"],
+        "use": "schedulable",
+        "reason": "",
+        "jobs": [{"id": job, "tenant": "", "share_milli": 1000} for job in device["jobs"]],
+        **read._asdict(),
+    }
 
 
 def drain_left(job: str, doing: str = "running", **more: Any) -> Json:
@@ -592,8 +610,38 @@ class FakeControl:
             "half_life_s": 604_800.0,
         }
 
-    def nodes(self, by: Principal) -> Json:
-        return {"nodes": list(self.node_views.values()), "fragmentation": FRAGMENTATION}
+    def nodes(self, by: Principal, *, readings: bool = True) -> Json:
+        shown = [view if readings else {**view, "readings": {}} for view in self.node_views.values()]
+        return {"nodes": shown, "fragmentation": FRAGMENTATION}
+
+    def devices(
+        self,
+        by: Principal,
+        *,
+        site: str | None = None,
+        node: str | None = None,
+        model: str | None = None,
+        fields: Sequence[str] | None = None,
+    ) -> Json:
+        """Of the nodes as their views have them; none is unhealthy, and who holds a device is a tenant's as its job."""
+        asked = known_fields(fields)
+        views = [self._node(node)] if node is not None else list(self.node_views.values())
+        read = FakeReadings({view["name"]: view["readings"] for view in views})
+        rows = [
+            device_row(view, device, read.rows([view["name"]], asked)[view["name"]].get(device["uuid"]), asked)
+            for view in views
+            for device in view["devices"]
+            if (site is None or view["site"] == site) and (model is None or device["model"] == model)
+        ]
+        for row in rows:
+            held = [self.views[entry["id"]] for entry in row["jobs"] if entry["id"] in self.views]
+            tenants = {view["id"]: view["tenant"] for view in held}
+            row["jobs"] = [
+                entry | {"tenant": tenants.get(entry["id"], "")}
+                for entry in row["jobs"]
+                if by.role != "tenant" or tenants.get(entry["id"]) == by.tenant
+            ]
+        return {"at_s": time.time(), "fields": list(asked), "devices": rows, "truncated": False}
 
     def node(self, node: str, by: Principal) -> Json:
         if self.on_look:

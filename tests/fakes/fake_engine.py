@@ -9,7 +9,7 @@ that knows of the first time, two attempts of a job alive at once.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from node_agent import attempts
@@ -33,8 +33,9 @@ from node_agent.messages import (
 )
 from scheduler.core.demand import DeviceFacts, NodeFacts
 from scheduler.errors import Unavailable
-from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, RunEvent
+from scheduler.ports import EngineEvent, Json, NodeDown, NodeUp, Readings, RunEvent
 from tests.fakes.fake_clock import FakeClock
+from tests.fakes.fake_readings import FakeReadings
 
 
 def node_facts(name: str, devices: int = 4, *, model: str = "H100 SXM", simulated: bool = False) -> NodeFacts:
@@ -162,8 +163,8 @@ class FakeEngine:
         data = f"{stream} of {job_id} attempt {attempt} worker {worker} on {node}\n".encode()
         return LogChunk(data[offset : offset + limit], min(len(data), offset + limit), offset + limit >= len(data))
 
-    def readings(self) -> Mapping[str, Json]:
-        return self.shown_readings
+    def readings(self) -> Readings:
+        return FakeReadings(self.shown_readings)
 
     def agents(self) -> Sequence[Json]:
         return [{"node": name, "pid": 1, "launcher_pid": 2, "nodes": [name]} for name in self.nodes]

@@ -229,3 +229,21 @@ def test_drain_keeps_new_work_away_until_resume(instance: Instance) -> None:
     assert "fan noise" in instance.suanli("nodes", "--reasons").out
     assert instance.suanli("resume", node).code == 0
     assert instance.ended(job_id)["state"] == "succeeded"
+
+
+def test_every_device_is_shown_with_readings_that_go_on(instance: Instance) -> None:
+    def read_at_s() -> dict[str, float]:
+        rows = instance.get("/v1/devices?fields=utilisation_percent,memory_used_bytes")["devices"]
+        found = {f"{row['node']}/{row['index']}": row["read_at_s"] for row in rows if row["values"][1] is not None}
+        assert all(
+            row["quality"] == ("simulated" if row["simulated"] else "measured") for row in rows if row["quality"]
+        )
+        return found if len(found) == len(rows) else {}
+
+    first = eventually(read_at_s, within_s=20, what="every device has readings")
+
+    def again() -> bool:
+        now = read_at_s()
+        return bool(now) and all(at_s > first[name] for name, at_s in now.items())
+
+    eventually(again, within_s=20, what="all are read again")

@@ -10,7 +10,7 @@ from node_agent.agent_runs import StaleEpoch
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from scheduler.engine.link import AgentLink, poll_s
 from scheduler.errors import Unavailable
-from scheduler.ports import EngineEvent, Json
+from scheduler.ports import EngineEvent, Json, NoReadings, Readings
 from scheduler.simulation.faults.agent import VirtualAgent
 from scheduler.simulation.faults.machine import Machine
 from scheduler.simulation.faults.network import Network
@@ -101,8 +101,8 @@ class VirtualEngine:
     ) -> LogChunk:
         raise Unavailable("there are no logs in a simulation")
 
-    def readings(self) -> Mapping[str, Json]:
-        return {}
+    def readings(self) -> Readings:
+        return NoReadings()
 
     def agents(self) -> Sequence[Json]:
         return [{"node": name, "pid": 1, "launcher_pid": 2, "nodes": [name]} for name in self._attended]

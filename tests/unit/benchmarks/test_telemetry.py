@@ -11,7 +11,7 @@ from tests.fakes.nvml_stub import stub_library
 def test_every_case_has_a_figure_of_a_real_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     stub_library()  # skips where there is no compiler
     monkeypatch.setenv("NVML_STUB", "")
-    answer = run_telemetry(window_s=0.5, settle_s=0.1)
+    answer = run_telemetry(window_s=0.5, settle_s=0.1, nodes=4)
     document = answer.to_json()
     assert [case["case"] for case in document["cases"]] == list(BOUNDS)
     assert document["schema"]
@@ -19,6 +19,9 @@ def test_every_case_has_a_figure_of_a_real_sampler(monkeypatch: pytest.MonkeyPat
     assert all(value >= 0 for value in answer.values.values())
     assert answer.values["driver_calls_per_fast_round"] <= 64
     assert answer.ok("sampler_memory_mib")
+    assert set(document["peers"]) == {"dicts_by_node"}
+    assert set(document["peers"]["dicts_by_node"]) < set(BOUNDS)
+    assert 0 < answer.values["ingestion_bytes_per_s"] < document["peers"]["dicts_by_node"]["ingestion_bytes_per_s"]
 
 
 def test_a_case_that_misses_is_an_exit_code() -> None:

@@ -42,6 +42,7 @@ from node_agent.messages import (
     Started,
     Stop,
 )
+from node_agent.readings_wire import batch_of
 from tests.fakes.agent_rig import CPU, Listener, agent, alone, config, key, spec
 from tests.fakes.processes import carrying, end_all, eventually, lives, number_in
 
@@ -589,6 +590,12 @@ def test_hello_tells_who_is_here(place: Path) -> None:
         assert os.getsid(hello.launcher_pid) != os.getsid(0)
         readings = await a.host.readings()
         assert set(readings) == {"n1", "s1"}
+        told = await a.host.read(0, 0)
+        heads = [section.head for body in told.batches for section in batch_of(body).sections]
+        assert [head and len(head.devices) for head in heads] == [len(node.devices) for node in hello.nodes]
+        more = await a.host.read(told.book, told.number)
+        assert (more.book, more.number) == (told.book, told.number + 1)
+        assert len(b"".join(more.batches)) < len(b"".join(told.batches)) / 2
         assert {"value", "unit", "at_s", "quality"} == set(next(iter(readings["n1"].values()))["memory_used_bytes"])
 
     on_agent(place, scene)

@@ -73,6 +73,14 @@ def test_a_poll_arrives_as_it_was_asked() -> None:
     assert (what, wire.poll_of(items)) == ("poll", (7, 3 << 40, 2.0))
 
 
+@given(whole, whole, finite, whole, st.binary(max_size=40))
+def test_readings_are_asked_for_and_told(book: int, number: int, every_s: float, count: int, b: bytes) -> None:
+    what, items = wire.opened(only_frame(wire.read_frame(book, number, every_s, count)))
+    assert (what, wire.read_of(items)) == ("read", (book, number, every_s, count))
+    what, items = wire.opened(only_frame(wire.readings_frame(b)))
+    assert (what, wire.readings_of(items)) == ("readings", b)
+
+
 def test_every_command_and_event_has_a_name_on_the_wire() -> None:
     """A message that somebody adds must not be left out here."""
     assert set(wire._COMMANDS) == {each.__name__ for each in get_args(Command)}
@@ -95,7 +103,9 @@ def test_frames_are_cut_out_of_whatever_pieces_arrive(bodies: list[bytes], rng: 
 def test_any_other_bytes_are_not_our_language(frame: bytes) -> None:
     try:
         what, items = wire.opened(frame)
-        {"commands": wire.commands_of, "poll": wire.poll_of, "batch": wire.batch_of}.get(what, list)(items)
+        takes: dict[str, Any] = {"commands": wire.commands_of, "poll": wire.poll_of, "batch": wire.batch_of}
+        takes |= {"read": wire.read_of, "readings": wire.readings_of}
+        takes.get(what, list)(items)
     except wire.NotOurLanguage:
         return
 

@@ -58,13 +58,13 @@ def clock(now_s: float) -> Callable[[], float]:
 def test_an_incident_comes_again_at_its_own_pace(recording: Path) -> None:
     source = ReplayDevices(recording, clock=clock(90_000.0))
     first = at(source, 90_000.0, "GPU-b")
-    assert first == Reading(100.0, "watts", 90_000.0, Quality.SIMULATED)
+    assert first == Reading(100.0, "watts", 90_000.0, Quality.REPLAYED)
     assert isinstance(at(source, 90_004.5, "GPU-a"), Reading)
     lost = at(source, 90_006.0, "GPU-a")
     assert isinstance(lost, Unavailable)
     assert lost.reason.startswith("device lost")
-    assert at(source, 90_007.5, "GPU-b") == Reading(107.0, "watts", 90_007.0, Quality.SIMULATED)
-    assert at(source, 90_500.0, "GPU-b") == Reading(109.0, "watts", 90_500.0, Quality.SIMULATED)  # it stands still
+    assert at(source, 90_007.5, "GPU-b") == Reading(107.0, "watts", 90_007.0, Quality.REPLAYED)
+    assert at(source, 90_500.0, "GPU-b") == Reading(109.0, "watts", 90_500.0, Quality.REPLAYED)  # it stands still
 
 
 def test_faults_come_once_when_it_is_their_time(recording: Path) -> None:

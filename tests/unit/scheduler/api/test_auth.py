@@ -47,6 +47,7 @@ TABLE: list[tuple[str, str, Any, tuple[int, ...]]] = [
     ("POST", "/v1/reservations", NIGHT, (401, 401, 403, 403, 403, 201)),
     ("DELETE", "/v1/reservations/night", None, (401, 401, 403, 403, 403, 200)),
     ("GET", "/v1/nodes", None, (401, 401, 200, 200, 200, 200)),
+    ("GET", "/v1/devices", None, (401, 401, 200, 200, 200, 200)),
     ("GET", "/v1/nodes/edge-0", None, (401, 401, 200, 200, 200, 200)),
     ("POST", "/v1/nodes/edge-0/drain", {"reason": "r"}, (401, 401, 403, 403, 403, 200)),
     ("POST", "/v1/nodes/edge-0/resume", {}, (401, 401, 403, 403, 403, 200)),

@@ -44,6 +44,7 @@ def until(condition: Callable[[], bool], *, timeout_s: float = 5.0) -> None:
         ("/v1/jobs/1/wait?timeout_s=0", models.JobViewAnswer, "suanli/wait/1"),
         ("/v1/reservations", site_models.ReservationsAnswer, "suanli/reservations/1"),
         ("/v1/nodes", site_models.NodesAnswer, "suanli/nodes/1"),
+        ("/v1/devices", site_models.DevicesAnswer, "suanli/devices/1"),
         ("/v1/tenants", site_models.TenantsAnswer, "suanli/tenants/1"),
         ("/v1/status", site_models.StatusAnswer, "suanli/status/1"),
         ("/v1/config", site_models.ConfigAnswer, "suanli/config/1"),
@@ -355,6 +356,31 @@ def test_readings_of_devices_are_metrics_of_their_own(site: Site) -> None:
         "# TYPE suanli_device_power_watts gauge\n"
         f'suanli_device_power_watts{{node="edge-0",device="{uuid}",model="{model}",simulated="true"}} 412.25\n'
     )
+
+
+def test_devices_are_asked_for_by_place_and_by_field(site: Site) -> None:
+    node = site.control.node_views["edge-0"]
+    uuid = node["devices"][0]["uuid"]
+    watts = {"value": 412.25, "unit": "watts", "at_s": 1.5, "quality": "measured"}
+    node["readings"] = {uuid: {"power_watts": watts, "faults": {"unavailable": "lost"}}}
+    for query in ("fields=power_watts,faults", "fields=power_watts&fields=faults"):
+        rows = get(site, f"/v1/devices?node=edge-0&{query}").json()["devices"]
+        assert rows[0]["values"] == [412.25, None]
+        assert rows[0]["unavailable"] == {"faults": "lost"}
+        assert (rows[0]["quality"], rows[0]["read_at_s"]) == ("measured", 1.5)
+    assert get(site, "/v1/devices?site=elsewhere").json()["devices"] == []
+    assert get(site, "/v1/devices?node=nowhere").status_code == 404
+    wrong = get(site, "/v1/devices?fields=power")
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "fields")
+    assert "power_watts" in wrong.json()["error"]["message"]
+
+
+def test_nodes_may_be_asked_for_without_their_readings(site: Site) -> None:
+    node = site.control.node_views["edge-0"]
+    node["readings"] = {node["devices"][0]["uuid"]: {"faults": {"unavailable": "lost"}}}
+    assert get(site, "/v1/nodes").json()["nodes"][0]["readings"] == node["readings"]
+    assert get(site, "/v1/nodes?readings=false").json()["nodes"][0]["readings"] == {}
+    assert get(site, "/v1/nodes?readings=perhaps").status_code == 422
 
 
 def test_the_docs_page_lists_every_operation_and_loads_nothing(site: Site) -> None:

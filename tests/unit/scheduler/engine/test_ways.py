@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 
 from node_agent.config import AgentConfig
-from node_agent.lane import LaneServer
+from node_agent.lane import LaneServer, ToldReadings
 from node_agent.messages import AgentHello, Command, EventBatch, NodeReport, RenewLease
 from node_agent.nodes import NodeConfig
+from node_agent.readings_book import ReadingsBook
 from scheduler.engine.driver import RayDriver
 from scheduler.engine.joining import LocalNodes
 from scheduler.engine.link import AgentLink
 from scheduler.engine.ray_engine import RayEngine, _Agent
 from tests.fakes.fake_clock import FakeClock
+from tests.fakes.told_readings import full, told
 
 NODE = NodeConfig("n1", "site", "addr")
 RENEW = RenewLease(1, 60.0, 5.0)
@@ -30,6 +32,8 @@ class Host:
         self.by_lane: list[Sequence[Command]] = []
         self.by_ray: list[Sequence[Command]] = []
         self.heard = asyncio.Event()
+        self.book = ReadingsBook()
+        self.read_as_of: list[tuple[int, int]] = []
 
     def take(self, _session: int, _number: int, commands: Sequence[Command]) -> None:
         self.by_lane.append(commands)
@@ -51,7 +55,13 @@ class RaysHandle:
     def __init__(self, host: Host) -> None:
         self.perform = RaysMethod(lambda _session, _number, commands: self._perform(commands))
         self.events = RaysMethod(host.events)
+        self.read = RaysMethod(self._read)
         self._host = host
+
+    async def _read(self, book: int, number: int) -> ToldReadings:
+        self._host.read_as_of.append((book, number))
+        bodies = told(self._host.book, book, number, n1={"gpu-a": full()})
+        return ToldReadings(tuple(bodies), self._host.book.book, self._host.book.number)
 
     def _perform(self, commands: Sequence[Command]) -> Any:
         self._host.by_ray.append(commands)
@@ -102,5 +112,29 @@ def test_what_is_sent_arrives_whatever_way_there_is(offered: bool) -> None:
         await asyncio.to_thread(engine.send, "n1", [RENEW])
         assert len(host.by_ray) == (1 if offered else 2)
         assert agent.lane is None
+
+    asyncio.run(run())
+
+
+def test_readings_come_by_ray_where_there_is_no_other_way() -> None:
+    async def run() -> None:
+        host = Host()
+        engine = Met(driver=RayDriver("host:1"), nodes=LocalNodes(NODE, ()), lease_s=60.0, clock=FakeClock())
+        engine._loop.close()
+        engine._loop = asyncio.get_running_loop()
+        agent = _Agent("n1", "ray-1", AgentConfig("n1", (NODE,), "", "", 60.0), AgentLink("n1"), RaysHandle(host))
+        engine._agents["n1"] = agent
+        engine._gathering.attend("n1", ("n1",), None)
+        gathering = asyncio.create_task(engine._collect_readings())
+        async with asyncio.timeout(10.0):
+            while not engine.readings().node("n1"):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        gathering.cancel()
+        assert host.read_as_of == [(0, 0)]
+        await engine._read(agent)
+        assert host.read_as_of[1:] == [(host.book.book, 1)]
+        agent.handle.read = RaysMethod(lambda *_: asyncio.sleep(0, "no readings at all"))
+        await engine._read(agent)  # is only logged
+        assert set(engine.readings().node("n1")) == {"gpu-a"}
 
     asyncio.run(run())
