@@ -103,6 +103,10 @@ class HistoryStore:
         first, last = _month(since_s), _month(until_s)
         return (*found, *(self._directory / name for name in names if first <= name <= last))
 
+    def month_path(self, at_s: float) -> Path:
+        """The file that holds what was recorded then."""
+        return self._directory / _month(at_s)
+
     def append(self, results: Iterable[StoredResult]) -> None:
         """Durable when it returns. Raises OSError when it cannot be; then at most a torn last line was left."""
         by_month: dict[str, list[str]] = {}

@@ -120,6 +120,25 @@ def changes(since: str, window_s: float | None, every: bool, output: str) -> Non
         _remark(f"{columns.unreadable_lines} lines of the record cannot be read and were left out")
 
 
+@click.command("night")
+@click.option("--cards", type=click.IntRange(min=100, max=20_000), default=10_000, show_default=True)
+@click.option("--nights", type=click.IntRange(min=20, max=179), default=90, show_default=True, help="Before tonight.")
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@output_option
+@click.pass_context
+def night(context: click.Context, cards: int, nights: int, seed: int, output: str) -> None:
+    """A simulated night, from raw batches to reports: what it takes. Needs no service; no device is measured.
+
+    Exit code 1 where it takes over a minute or a gibibyte.
+    """
+    import subprocess
+
+    asked = ["--cards", str(cards), "--nights", str(nights), "--seed", str(seed), "-o", output]
+    # In a process of its own, so that its peak of memory is the night's.
+    done = subprocess.run([sys.executable, "-m", "benchmarks.history.simulated_night", *asked], check=False)
+    context.exit(done.returncode)
+
+
 # ---- a night -----------------------------------------------------------------------------------------------------
 
 
