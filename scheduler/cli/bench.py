@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scheduler.cli.bench_nightly import changes, night, nightly
 from scheduler.cli.bench_serving import serving
 from scheduler.cli.client import Client, home_path
 from scheduler.cli.layout import Column
@@ -36,6 +37,9 @@ def bench() -> None:
 
 
 bench.add_command(serving)
+bench.add_command(nightly)
+bench.add_command(changes)
+bench.add_command(night)
 
 
 @bench.command("run")

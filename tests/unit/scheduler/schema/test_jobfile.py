@@ -162,7 +162,17 @@ def test_a_service_needs_no_time_limit_and_counts_replicas(site: SiteConfig, ope
 
 @pytest.mark.parametrize(
     "name",
-    ["training", "inference", "batch", "benchmark", "array", "alternatives", "nightly-benchmark", "openai-style"],
+    [
+        "training",
+        "inference",
+        "batch",
+        "benchmark",
+        "array",
+        "alternatives",
+        "nightly",
+        "nightly-benchmark",
+        "openai-style",
+    ],
 )
 def test_the_shipped_examples_are_good(name: str, repository: Path, site: SiteConfig, film: Principal) -> None:
     path = repository / "configs" / "jobs" / f"{name}.yaml"
