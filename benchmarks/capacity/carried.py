@@ -17,7 +17,11 @@ from typing import Any
 MAX_BYTES = 256 * 1024 * 1024
 ATTACHED = "capacity.json"
 _IN_HTML = re.compile(r'<template id="suanli-capacity-json">([A-Za-z0-9+/=\s]*)</template>')
-_IN_PDF = re.compile(rb"<<[^>]*?/Type /EmbeddedFile[^>]*?>>.*?stream\r?\n", re.DOTALL)
+# The dictionary of an object of that type, up to where its stream begins. No object is longer than this before that.
+_IN_PDF = re.compile(
+    rb"obj\s*<<((?:(?!endobj|stream).){0,2000}?)/Type /EmbeddedFile((?:(?!endobj|stream).){0,2000}?)>>\s*stream\r?\n",
+    re.DOTALL,
+)
 
 
 class NotAReport(ValueError):

@@ -147,7 +147,7 @@ def _compared(where: str, stated: Any, recomputed: Any) -> Iterator[Difference |
         for key in dict.fromkeys((*stated, *recomputed)):
             place = f"{where}.{key}" if where else str(key)
             yield from _compared(place, stated.get(key, ABSENT), recomputed.get(key, ABSENT))
-    elif isinstance(stated, list) and isinstance(recomputed, list):
+    elif isinstance(stated, (list, tuple)) and isinstance(recomputed, (list, tuple)):
         yield from _compared_lists(where, stated, recomputed)
     elif _same(stated, recomputed):
         yield None
@@ -155,7 +155,7 @@ def _compared(where: str, stated: Any, recomputed: Any) -> Iterator[Difference |
         yield Difference(where, _short(stated), _short(recomputed))
 
 
-def _compared_lists(where: str, stated: list[Any], recomputed: list[Any]) -> Iterator[Difference | None]:
+def _compared_lists(where: str, stated: Sequence[Any], recomputed: Sequence[Any]) -> Iterator[Difference | None]:
     name = next((n for n in _NAMES if _names_all(stated, n) and _names_all(recomputed, n)), None)
     if name is None:
         for index, (left, right) in enumerate(zip_longest(stated, recomputed, fillvalue=ABSENT)):
@@ -166,7 +166,7 @@ def _compared_lists(where: str, stated: list[Any], recomputed: list[Any]) -> Ite
         yield from _compared(f"{where}.{key}", left_by.get(key, ABSENT), right_by.get(key, ABSENT))
 
 
-def _names_all(entries: list[Any], name: str) -> bool:
+def _names_all(entries: Sequence[Any], name: str) -> bool:
     values = [entry[name] for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get(name), str)]
     return len(values) == len(entries) == len(set(values))
 

@@ -75,6 +75,7 @@ def measured(device: str, gflops: float, at_s: float, **more: Any) -> StoredResu
         "mean_clock_megahertz": 1_755.0,
         "flop": int(gflops * 1e9 * 600),
         "products_per_batch": 4,
+        "protocol": "1",
     } | more
     at = values.pop("recorded_at_s")
     return stored(record(device, gflops, **values), run=f"night-{int(at_s // DAY_S)}", at_s=at)
