@@ -79,7 +79,7 @@ def spread_chart(m: ModelRow, words: Words) -> Markup:
     parts = [_line(left, bottom, WIDTH - RIGHT, bottom, "axis")]
     for place, count in enumerate(counts):
         if count:
-            height = max(1.5, (bottom - TOP - 6) * count / most)
+            height = max(1.5, (bottom - TOP - 12) * count / most)
             tip = Markup("<title>{}–{}: {}</title>").format(
                 numbers.figure(low + (high - low) * place / len(counts)),
                 numbers.figure(low + (high - low) * (place + 1) / len(counts)),
@@ -91,10 +91,10 @@ def spread_chart(m: ModelRow, words: Words) -> Markup:
                 )
             )
     at = x(m.p50_gflops)
-    parts.append(_line(at, TOP - 2, at, bottom, "median"))
+    parts.append(_line(at, TOP - 8, at, bottom, "median"))
     beside = "start" if at < WIDTH * 0.55 else "end"
     said = words("spread.median", rate=numbers.figure(m.p50_gflops))
-    parts.append(_text(at + (5 if beside == "start" else -5), TOP + 4, said, "strong", beside))
+    parts.append(_text(at + (5 if beside == "start" else -5), TOP + 2, said, "strong", beside))
     parts.append(_text(left, SPREAD_HEIGHT - 6, numbers.figure(low)))
     parts.append(_text(WIDTH - RIGHT, SPREAD_HEIGHT - 6, numbers.figure(high), anchor="end"))
     return _drawing(words("spread.chart", model=m.model, n=m.verified), SPREAD_HEIGHT, parts)

@@ -160,7 +160,6 @@ def _audit(report: CapacityReport, w: Words) -> Table:
         (w("title"), telling.generated_text(report, w)),
         (w("label"), w(f"label.{report.label or 'none'}")),
         (w("inventory"), telling.inventory_text(report, w)),
-        (w("times.name"), w("times")),
         (w("evidence"), w("apart")),
         (w("audit"), telling.log_text(report.log, w)),
     ]

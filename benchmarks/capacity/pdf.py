@@ -47,7 +47,11 @@ def pdf_bytes(report: CapacityReport, language: Language, document: Mapping[str,
     _head(sheet, report, words)
     for number, held in enumerate(tables.goals):
         if number:
-            sheet.add_page()
+            sheet.need(120)  # its figure, its bars and its ratios stand on one page
+            if sheet.get_y() > MARGIN + 1:
+                sheet.gap(7)
+                sheet.rule()
+                sheet.gap(4)
         _goal(sheet, report, held, words)
     for table in (tables.changes, tables.outliers):
         if table is not None:
@@ -82,7 +86,7 @@ def _head(sheet: Sheet, report: CapacityReport, words: Words) -> None:
     sheet.say(words("title"), 20, bold=True)
     sheet.gap(1)
     sheet.say(telling.generated_text(report, words), 8.5, SOFT)
-    sheet.say(f"{telling.inventory_text(report, words)} {words('times')}", 8.5, SOFT)
+    sheet.say(telling.inventory_text(report, words), 8.5, SOFT)
     sheet.gap(1.5)
     proof = report.label in ("nightly", "acceptance")
     colour = GREEN if proof else BAD
@@ -155,7 +159,7 @@ def _headline(sheet: Sheet, g: GoalCapacity, words: Words) -> None:
 
 def _bar_row(sheet: Sheet, g: GoalCapacity, part: telling.Part, words: Words) -> None:
     name, bar, value = 0.36 * sheet.epw, 0.4 * sheet.epw, 0.24 * sheet.epw
-    height = max(10.5, 4.6 + sheet.tall(part.means, 7.5, name - 5))
+    height = max(10.5, 7.0 + sheet.tall(part.means, 7.5, name - 5))
     sheet.need(height)
     top = sheet.get_y()
     sheet.rule()
@@ -203,7 +207,7 @@ def _charts(sheet: Sheet, g: GoalCapacity, words: Words) -> None:
     """Nights at the left, the first models at the right; further models below in pairs."""
     width = (sheet.epw - 10) / 2
     shown = [m for m in g.models if m.spread is not None]
-    outlook = " ".join(text for text in (telling.outlook_text(g, words), telling.range_text(g, words)) if text)
+    outlook = telling.nights_text(g, words)
     tall = (46 if g.nights else 0) + 8 + sheet.tall(outlook, 8, width if g.nights else sheet.epw)
     sheet.need(tall + 4)
     sheet.gap(4)
@@ -244,7 +248,6 @@ def _table(sheet: Sheet, table: Table, words: Words, **colours: Any) -> None:
         [column.title for column in table.columns],
         [[shown_text(c, v) for c, v in zip(table.columns, row, strict=True)] for row in table.shown],
         right=[column.kind.is_number for column in table.columns],
-        weights=[column.width for column in table.columns],
         **colours,
     )
     if table.more:

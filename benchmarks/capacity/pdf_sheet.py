@@ -24,6 +24,8 @@ WHITE: Colour = (255, 255, 255)
 MARGIN = 16.0
 LEADING = 1.42
 POINT = 25.4 / 72
+# An identifier longer than this is broken rather than given all the room.
+LONGEST_PIECE = 30.0
 _NOT_FIRST = set("，。；：、！？）》」』】〉”’·%,.;:!?)]}–")
 _NOT_LAST = set("（《「『【〈“‘([{")
 
@@ -150,13 +152,12 @@ class Sheet(FPDF):
         rows: Sequence[Sequence[str]],
         *,
         right: Sequence[bool],
-        weights: Sequence[int],
         size: float = 7.6,
         colour: Colour = INK,
         soft: Colour = SOFT,
     ) -> None:
-        """Columns as wide as what stands in them where there is room, else shared out by `weights`."""
-        widths = self._column_widths(head, rows, weights, size)
+        """Rows under a head that every page repeats."""
+        widths = self._column_widths(head, rows, size)
         self._row(head, widths, right, size, soft, bold=True)
         for row in rows:
             height = self._row_height(row, widths, size, bold=False)
@@ -165,29 +166,29 @@ class Sheet(FPDF):
                 self._row(head, widths, right, size, soft, bold=True)
             self._row(row, widths, right, size, colour, bold=False)
 
-    def _column_widths(
-        self, head: Sequence[str], rows: Sequence[Sequence[str]], weights: Sequence[int], size: float
-    ) -> list[float]:
-        natural = []
+    def _column_widths(self, head: Sequence[str], rows: Sequence[Sequence[str]], size: float) -> list[float]:
+        """What stands in each column where there is room for that; else its longest piece that must not be broken, and
+        the rest in proportion to what is still wanted."""
+        wanted, needed = [], []
         for index, title in enumerate(head):
             self.letters(size, bold=True)
-            widest = self.width_of(title)
+            widths = [self.width_of(title)]
+            pieces = [self.width_of(piece.rstrip()) for piece in _pieces(title)]
             self.letters(size)
-            widest = max([widest, *(self.width_of(row[index]) for row in rows)])
-            natural.append(widest + 3.2)
+            for row in rows:
+                widths.append(self.width_of(row[index]))
+                pieces += [self.width_of(piece.rstrip()) for piece in _pieces(row[index])]
+            wanted.append(max(widths) + 3.2)
+            needed.append(min(max(pieces, default=0.0), LONGEST_PIECE) + 3.2)
         room = self.epw + 3  # what stands between columns stands not after the last
-        if sum(natural) <= room:
-            spare = (room - sum(natural)) / len(natural)
-            return [width + spare for width in natural]
-        # Narrow columns keep what they need; the others share the rest by their weights.
-        fixed: set[int] = set()
-        while True:
-            left = room - sum(natural[i] for i in fixed)
-            weight = sum(w for i, w in enumerate(weights) if i not in fixed)
-            fitting = {i for i in range(len(natural)) if i not in fixed and natural[i] <= left * weights[i] / weight}
-            if not fitting or len(fixed) + len(fitting) == len(natural):
-                return [natural[i] if i in fixed else left * weights[i] / weight for i in range(len(natural))]
-            fixed |= fitting
+        spare = room - sum(wanted)
+        if spare >= 0:
+            return [width + spare / len(wanted) for width in wanted]
+        left = room - sum(needed)
+        if left < 0:
+            return [width * room / sum(needed) for width in needed]
+        more = sum(wanted) - sum(needed)
+        return [least + left * (most - least) / more for least, most in zip(needed, wanted, strict=True)]
 
     def _row_height(self, row: Sequence[str], widths: Sequence[float], size: float, *, bold: bool) -> float:
         self.letters(size, bold=bold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.capacity import numbers
@@ -144,8 +145,12 @@ def window_text(g: GoalCapacity, words: Words) -> str:
         samples=f"{window.samples:,}",
         chance=numbers.ABSENT if window.detection_probability is None else numbers.chance(window.detection_probability),
     )
-    apart = " " if words.language == "en" else ""
-    return said + (apart + words("passed_over", n=window.passed_over) if window.passed_over else "")
+    stop = "。" if words.language == "zh" else "."
+    return (
+        said + stop
+        if not window.passed_over
+        else joined((said + stop, words("passed_over", n=window.passed_over)), words)
+    )
 
 
 def outlook_text(g: GoalCapacity, words: Words) -> str:
@@ -174,7 +179,17 @@ def _outlook_values(trend: Trend, due: str, words: Words) -> dict[str, object]:
     }
 
 
-def range_text(g: GoalCapacity, words: Words) -> str:
+def nights_text(g: GoalCapacity, words: Words) -> str:
+    """What the nights say of the goal, and how far they lay apart."""
+    return joined((outlook_text(g, words), _range_text(g, words)), words)
+
+
+def joined(sentences: Sequence[str], words: Words) -> str:
+    """One after the other; between Chinese sentences there is no space."""
+    return ("" if words.language == "zh" else " ").join(text for text in sentences if text)
+
+
+def _range_text(g: GoalCapacity, words: Words) -> str:
     held = g.night_range
     if held is None:
         return ""
@@ -199,4 +214,5 @@ def generated_text(report: CapacityReport, words: Words) -> str:
 
 
 def inventory_text(report: CapacityReport, words: Words) -> str:
-    return words(f"inventory.{report.inventory_from}", at=numbers.moment(report.inventory_at_s))
+    kept = words(f"inventory.{report.inventory_from}", at=numbers.moment(report.inventory_at_s))
+    return joined((kept, words("times")), words)

@@ -61,7 +61,6 @@ OTHER_WORDS: dict[str, tuple[str, str]] = {
         "变动的最宽情形计）和时钟偏差。趋势为有效测试夜上的 Theil–Sen 斜率及 Sen 的 95% 区间；不"
         "足 14 夜或区间包含零时不作预测。",
     ),
-    "times.name": ("Times", "时间"),
     "inventory": ("Inventory", "设备清单"),
     "interval.name": ("95% interval", "95% 区间"),
     "missing.name": ("Missing to the goal", "距目标差额"),

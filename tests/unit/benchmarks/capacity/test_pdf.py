@@ -81,7 +81,7 @@ def sheet(faces: Faces) -> Sheet:
 def test_a_long_table_repeats_its_head_on_every_page(faces: Faces) -> None:
     paper = sheet(faces)
     rows = [(f"row {n}", "x" * 200) for n in range(60)]
-    paper.ruled_table(("name", "what"), rows, right=(False, True), weights=(10, 30))
+    paper.ruled_table(("name", "what"), rows, right=(False, True))
     pages = PdfReader(io.BytesIO(bytes(paper.output()))).pages
     texts = [page.extract_text() for page in pages]
     assert len(texts) > 1
