@@ -11,16 +11,37 @@ them. A ratio without a denominator is None with a reason, never 0.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from benchmarks.catalogue import card_figures, goal_precisions
+from benchmarks.capacity.cards import (
+    CardFigure,
+    CardsMissing,
+    Exclusion,
+    ModelRow,
+    OwnedCard,
+    card_figures_of,
+    cards_missing,
+    exclusions,
+    model_rows,
+    owned_cards,
+)
+from benchmarks.capacity.interval import Energy, Interval, energy_of, interval_of
+from benchmarks.capacity.trend import NightRange, Trend, night_range, trend
+from benchmarks.capacity.windows import (
+    GOAL_WORKLOAD,
+    Night,
+    Window,
+    accepted_nights,
+    shared_windows,
+    standing,
+    window_facts,
+)
+from benchmarks.catalogue import goal_precisions
 from benchmarks.evidence import (
     FLOPS_PER_GFLOPS,
-    FLOPS_PER_TFLOPS,
     Extrapolated,
     Measured,
     MeasuredOn,
@@ -28,9 +49,10 @@ from benchmarks.evidence import (
     Simulated,
     total,
 )
+from benchmarks.history.findings import Estimate
 from benchmarks.history.store import StoredResult, latest_by_device
-from benchmarks.inventory import Device, Node
-from benchmarks.protocol import Verdict, quantile, window_label
+from benchmarks.inventory import Node
+from benchmarks.protocol import window_label
 from scheduler.schema.model import Card, Goal
 
 RateT = TypeVar("RateT", Nominal, Measured, Extrapolated, Simulated)
@@ -45,29 +67,6 @@ class WhyNone(StrEnum):
     NOTHING_VERIFIED = "nothing_verified"
     NO_RATED_CARD_VERIFIED = "no_rated_card_verified"
     ENERGY_NOT_READ = "energy_not_read"
-
-
-class WhyExcluded(StrEnum):
-    """Why an installed card adds nothing to the measured figure. The verdicts of the protocol, and two of our own."""
-
-    NEVER_RUN = "never_run"
-    NOT_IN_WINDOW = "not_in_window"
-    LATE_START = str(Verdict.LATE_START)
-    ZERO_WORK = str(Verdict.ZERO_WORK)
-    NOT_FINITE = str(Verdict.NOT_FINITE)
-    WRONG_PRODUCT = str(Verdict.WRONG_PRODUCT)
-    INTERRUPTED = str(Verdict.INTERRUPTED)
-    DEVICE_ERROR = str(Verdict.DEVICE_ERROR)
-    UNAVAILABLE = str(Verdict.UNAVAILABLE)
-    NO_RESULT = str(Verdict.NO_RESULT)
-    WRONG_DTYPE = str(Verdict.WRONG_DTYPE)
-    TF32_ON = str(Verdict.TF32_ON)
-    NOT_SYNCHRONISED = str(Verdict.NOT_SYNCHRONISED)
-    CONSTANT_INPUTS = str(Verdict.CONSTANT_INPUTS)
-    CLOCK_SKEW = str(Verdict.CLOCK_SKEW)
-    OVER_CLOCK_BOUND = str(Verdict.OVER_CLOCK_BOUND)
-    DIGEST_MISMATCH = str(Verdict.DIGEST_MISMATCH)
-    DEVICE_FAULT = str(Verdict.DEVICE_FAULT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,55 +86,19 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class Exclusion:
-    """`last_verified_at_s`: when this card was last verified in an earlier window, None if never."""
-
-    uuid: str
-    node: str
-    model: str
-    why: WhyExcluded
-    detail: str | None
-    last_verified_at_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRow:
-    """Installed real cards of one model under one goal. Quantiles are over verified cards, in GFLOP/s."""
-
-    model: str
-    vendor: str
-    installed: int
-    peak_tflops: float | None
-    verified: int
-    p5_gflops: float | None
-    p50_gflops: float | None
-    min_gflops: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The shared window behind a measured figure."""
-
-    run: str
-    start_at_s: float | None
-    window_s: float
-    label: str
-    precision: str
-    protocol: str
-    commit: str | None
-    detection_probability: float | None
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
 class GoalCapacity:
+    """`estimate` is extrapolated: the whole from a sample, with its interval. `nights` are accepted ones, in order."""
+
     goal: Goal
     nominal: Sum[Nominal]
     measured: Sum[Measured]
     extrapolated: Sum[Extrapolated]
     simulated: Sum[Simulated]
     simulated_installed: int
+    interval: Interval | None
+    estimate: Estimate | None
     missing_pflops: float
+    missing_cards: tuple[CardsMissing, ...]
     cards_owned: int
     cards_run: int
     availability: Ratio
@@ -143,10 +106,16 @@ class GoalCapacity:
     coverage: Ratio
     lock_pflops: Ratio
     energy_joules: Ratio
+    gflops_per_watt: Ratio
+    energy: Energy | None
     models: tuple[ModelRow, ...]
+    cards: tuple[CardFigure, ...]
     exclusions: tuple[Exclusion, ...]
     unrated_cards: int
     window: Window | None
+    nights: tuple[Night, ...]
+    night_range: NightRange | None
+    trend: Trend
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,53 +135,36 @@ class CpuEntry:
     recorded_at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class UnratedDevices:
-    """Real cards of a model for which no vendor peak is known: installed, measured if run, left out of efficiency."""
-
-    model: str
-    vendor: str
-    site: str
-    devices: int
-    in_catalogue: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Owned:
-    """An installed device with its node's facts."""
-
-    device: Device
-    node: Node
-    peak: Nominal | None
-
-
 def goal_capacity(
-    goal: Goal, nodes: Sequence[Node], catalogue: Mapping[str, Card], results: Sequence[StoredResult]
+    goal: Goal,
+    nodes: Sequence[Node],
+    catalogue: Mapping[str, Card],
+    results: Sequence[StoredResult],
+    *,
+    estimate: Estimate | None = None,
 ) -> GoalCapacity:
-    """One goal's figures. Results of devices that are not installed at the goal's sites play no part."""
+    """One goal's figures. Devices that are not installed at the goal's sites play no part except in the nights
+    before: cards that have been replaced were measured all the same."""
     precisions = goal_precisions(goal.precision)
     here = [node for node in nodes if node.site in goal.sites]
-    owned = {
-        d.uuid: _Owned(d, n, _peak(catalogue, d.model, precisions))
-        for n in here
-        if not n.simulated
-        for d in n.devices
-        if not d.is_cpu
-    }
-    mine = [
-        r for r in results if r.record.should_count() and r.record.precision in precisions and r.record.device in owned
+    owned = owned_cards(here, catalogue, precisions)
+    comparable = [
+        r
+        for r in results
+        if r.record.should_count() and r.record.precision in precisions and r.record.workload == GOAL_WORKLOAD
     ]
-    last = max(mine, key=lambda r: r.recorded_at_s, default=None)
-    ran = {
-        r.record.device: r
-        for r in mine
-        if last is not None and r.run == last.run and r.record.precision == last.record.precision
-    }
+    mine = [r for r in comparable if r.record.device in owned]
+    shared, passed_over = standing(shared_windows(mine), precisions)
+    ran = {} if shared is None else shared.results
     verified = {uuid: _measured(r) for uuid, r in ran.items() if r.record.verified}
     nominal = total(Nominal(0.0), (o.peak for o in owned.values() if o.peak is not None))
     measured = total(Measured(0.0, MeasuredOn.ACCELERATOR), verified.values())
-    models = _model_rows(owned, verified, catalogue, precisions)
+    models = model_rows(owned, verified)
     simulated, simulated_installed = _simulated(here, results, precisions)
+    missing_pflops = max(0.0, goal.goal_pflops - measured.pflops)
+    of_sites = [r for r in comparable if r.record.device in owned or r.record.site in goal.sites]
+    nights = () if shared is None else accepted_nights(shared_windows(of_sites), shared.precision)
+    energy = None if shared is None else energy_of(ran, shared.window_s)
     assert measured.counts_towards_goal
     return GoalCapacity(
         goal=goal,
@@ -221,18 +173,27 @@ def goal_capacity(
         extrapolated=_extrapolated(owned, ran, models),
         simulated=simulated,
         simulated_installed=simulated_installed,
-        missing_pflops=max(0.0, goal.goal_pflops - measured.pflops),
+        interval=None if shared is None or not shared.window_s else interval_of(ran, shared.window_s),
+        estimate=estimate,
+        missing_pflops=missing_pflops,
+        missing_cards=cards_missing(models, missing_pflops),
         cards_owned=len(owned),
         cards_run=len(ran),
         availability=_availability(owned, ran, verified),
         efficiency=_efficiency(owned, ran, verified),
         coverage=Ratio(len(ran) / len(owned)) if owned else Ratio(None, WhyNone.NO_CARDS),
         lock_pflops=_lock(owned, ran, verified),
-        energy_joules=Ratio(None, WhyNone.ENERGY_NOT_READ),
+        energy_joules=_of_energy(None if energy is None else energy.joules, owned, ran),
+        gflops_per_watt=_of_energy(None if energy is None else energy.gflops_per_watt, owned, ran),
+        energy=energy,
         models=models,
-        exclusions=_exclusions(owned, ran, mine),
+        cards=card_figures_of(owned, ran, models),
+        exclusions=exclusions(owned, ran, mine),
         unrated_cards=sum(o.peak is None for o in owned.values()),
-        window=_window(last, ran),
+        window=window_facts(shared, passed_over),
+        nights=nights,
+        night_range=night_range(nights),
+        trend=trend(nights, goal_pflops=goal.goal_pflops, due=goal.due, achieved_pflops=measured.pflops),
     )
 
 
@@ -242,7 +203,10 @@ def cpu_entries(nodes: Sequence[Node], results: Sequence[StoredResult]) -> tuple
     mine = [
         r
         for r in results
-        if r.record.evidence == "measured" and r.record.on == "cpu" and set(r.record.covers) <= set(installed)
+        if r.record.evidence == "measured"
+        and r.record.on == "cpu"
+        and r.record.workload == GOAL_WORKLOAD
+        and installed.keys() >= set(r.record.covers)
     ]
     return tuple(
         CpuEntry(
@@ -262,28 +226,7 @@ def cpu_entries(nodes: Sequence[Node], results: Sequence[StoredResult]) -> tuple
     )
 
 
-def unrated_devices(nodes: Sequence[Node], catalogue: Mapping[str, Card]) -> tuple[UnratedDevices, ...]:
-    """Installed real cards without a dense 16-bit peak, counted by model and site."""
-    counts = Counter(
-        (d.model, d.vendor, n.site)
-        for n in nodes
-        if not n.simulated
-        for d in n.devices
-        if not d.is_cpu and _peak(catalogue, d.model, ("bf16",)) is None
-    )
-    return tuple(
-        UnratedDevices(model, vendor, site, count, model in catalogue)
-        for (model, vendor, site), count in sorted(counts.items())
-    )
-
-
 # ---- the parts of one goal ---------------------------------------------------------------------------------------
-
-
-def _peak(catalogue: Mapping[str, Card], model: str, precisions: Sequence[str]) -> Nominal | None:
-    peaks = [card_figures(catalogue.get(model), p).peak_tflops for p in precisions]
-    known = [p for p in peaks if p is not None]
-    return Nominal(max(known) * FLOPS_PER_TFLOPS) if known else None
 
 
 def _measured(result: StoredResult) -> Measured:
@@ -293,34 +236,8 @@ def _measured(result: StoredResult) -> Measured:
     return rate
 
 
-def _model_rows(
-    owned: Mapping[str, _Owned],
-    verified: Mapping[str, Measured],
-    catalogue: Mapping[str, Card],
-    precisions: Sequence[str],
-) -> tuple[ModelRow, ...]:
-    rows = []
-    for model, vendor in sorted({(o.device.model, o.device.vendor) for o in owned.values()}):
-        members = [uuid for uuid, o in owned.items() if (o.device.model, o.device.vendor) == (model, vendor)]
-        rates = [verified[uuid].gflops for uuid in members if uuid in verified]
-        peak = _peak(catalogue, model, precisions)
-        rows.append(
-            ModelRow(
-                model=model,
-                vendor=vendor,
-                installed=len(members),
-                peak_tflops=None if peak is None else peak.flops / FLOPS_PER_TFLOPS,
-                verified=len(rates),
-                p5_gflops=quantile(rates, 0.05),
-                p50_gflops=quantile(rates, 0.5),
-                min_gflops=min(rates, default=None),
-            )
-        )
-    return tuple(rows)
-
-
 def _extrapolated(
-    owned: Mapping[str, _Owned], ran: Mapping[str, StoredResult], models: Sequence[ModelRow]
+    owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult], models: Sequence[ModelRow]
 ) -> Sum[Extrapolated]:
     """Cards that were not run, at the median rate of verified cards of their model in the same window. A card that was
     run and failed is not among them: its rate is known, and it is zero."""
@@ -340,7 +257,10 @@ def _simulated(
     mine = [
         r
         for r in results
-        if r.record.evidence == "simulated" and r.record.precision in precisions and r.record.device in installed
+        if r.record.evidence == "simulated"
+        and r.record.workload == GOAL_WORKLOAD
+        and r.record.precision in precisions
+        and r.record.device in installed
     ]
     # One figure a device: the newest, whichever 16-bit format it is in.
     newest = {r.record.device: r.record.rate() for r in sorted(mine, key=lambda r: r.recorded_at_s)}
@@ -348,8 +268,15 @@ def _simulated(
     return Sum(total(Simulated(0.0), rates), len(rates)), len(installed)
 
 
+def _of_energy(value: float | None, owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult]) -> Ratio:
+    if value is not None:
+        return Ratio(value)
+    why = WhyNone.NO_CARDS if not owned else WhyNone.NO_WINDOW if not ran else WhyNone.ENERGY_NOT_READ
+    return Ratio(None, why)
+
+
 def _why_unmeasured(
-    owned: Mapping[str, _Owned], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]
+    owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]
 ) -> WhyNone | None:
     if not owned:
         return WhyNone.NO_CARDS
@@ -358,13 +285,13 @@ def _why_unmeasured(
     return None if verified else WhyNone.NOTHING_VERIFIED
 
 
-def _nominal_of(uuids: Sequence[str], owned: Mapping[str, _Owned]) -> Nominal:
+def _nominal_of(uuids: Sequence[str], owned: Mapping[str, OwnedCard]) -> Nominal:
     peaks = (owned[uuid].peak for uuid in uuids)
     return total(Nominal(0.0), (peak for peak in peaks if peak is not None))
 
 
 def _availability(
-    owned: Mapping[str, _Owned], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]
+    owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]
 ) -> Ratio:
     whole = _nominal_of(list(owned), owned)
     if not owned or not ran:
@@ -375,7 +302,7 @@ def _availability(
 
 
 def _efficiency(
-    owned: Mapping[str, _Owned], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]
+    owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]
 ) -> Ratio:
     if (why := _why_unmeasured(owned, ran, verified)) is not None:
         return Ratio(None, why)
@@ -386,49 +313,7 @@ def _efficiency(
     return Ratio(achieved.flops / _nominal_of(rated, owned).flops)
 
 
-def _lock(owned: Mapping[str, _Owned], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]) -> Ratio:
+def _lock(owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult], verified: Mapping[str, Measured]) -> Ratio:
     if (why := _why_unmeasured(owned, ran, verified)) is not None:
         return Ratio(None, why)
     return Ratio(len(verified) * min(rate.pflops for rate in verified.values()))
-
-
-def _exclusions(
-    owned: Mapping[str, _Owned], ran: Mapping[str, StoredResult], mine: Sequence[StoredResult]
-) -> tuple[Exclusion, ...]:
-    verified_before = {
-        r.record.device: r.recorded_at_s for r in sorted(mine, key=lambda r: r.recorded_at_s) if r.record.verified
-    }
-    excluded = []
-    for uuid, card in owned.items():
-        result = ran.get(uuid)
-        if result is not None and result.record.verified:
-            continue
-        if result is not None:
-            why, detail = WhyExcluded(str(result.record.verdict)), result.record.reason
-        else:
-            was_run = any(r.record.device == uuid for r in mine)
-            why, detail = (WhyExcluded.NOT_IN_WINDOW if was_run else WhyExcluded.NEVER_RUN), None
-        excluded.append(Exclusion(uuid, card.node.name, card.device.model, why, detail, verified_before.get(uuid)))
-    return tuple(excluded)
-
-
-def _window(last: StoredResult | None, ran: Mapping[str, StoredResult]) -> Window | None:
-    if last is None or last.record.window_s is None:
-        return None
-    starts = [r.record.window_start_s for r in ran.values() if r.record.window_start_s]
-    chances = [
-        r.record.detection_probability
-        for r in ran.values()
-        if r.record.verified and r.record.detection_probability is not None
-    ]
-    return Window(
-        run=last.run,
-        start_at_s=min(starts, default=None),
-        window_s=last.record.window_s,
-        label=window_label(last.record.window_s),
-        precision=last.record.precision,
-        protocol=last.record.protocol,
-        commit=last.commit,
-        detection_probability=min(chances, default=None),
-        samples=sum(r.record.samples for r in ran.values()),
-    )

@@ -1,35 +1,32 @@
-"""What stands in a capacity report, as values and as JSON (`suanli/capacity/1`), before any language or layout.
+"""What stands in a capacity report, as values, before any language or layout.
 
-Goals and context goals are separate lists and nothing sums over either.
+Goals and context goals are separate lists and nothing sums over either. What nights tell (change points, outliers) and
+the estimates of samples come in from benchmarks.history; here they are only sorted by their kinds of evidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.capacity.arithmetic import (
-    CpuEntry,
-    GoalCapacity,
-    Ratio,
-    UnratedDevices,
-    cpu_entries,
-    goal_capacity,
-    unrated_devices,
-)
-from benchmarks.evidence import Extrapolated, Measured, Nominal, Simulated
+from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity, cpu_entries, goal_capacity
+from benchmarks.capacity.audit import LogUsed
+from benchmarks.capacity.cards import UnratedDevices, unrated_devices
+from benchmarks.catalogue import goal_precisions
+from benchmarks.evidence import EvidenceKind
+from benchmarks.history.findings import ChangePoint, Estimate, Outlier, Series
 from benchmarks.history.store import History
 from benchmarks.inventory import Node
-from benchmarks.provenance import iso_utc
 from scheduler.schema.model import Card, Goal, Site
-
-CAPACITY_SCHEMA = "suanli/capacity/1"
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityReport:
-    """`inventory_from` says whose word the inventory is: `service`, or `kept` with the time at which it was kept."""
+    """`inventory_from` says whose word the inventory is: `service`, or `kept` with the time at which it was kept.
+
+    `log` None: the history did not come from a log file, so nothing can be recomputed from one.
+    """
 
     generated_at_s: float
     goals: tuple[GoalCapacity, ...]
@@ -38,16 +35,29 @@ class CapacityReport:
     cpu: tuple[CpuEntry, ...]
     cpu_devices: int
     unrated: tuple[UnratedDevices, ...]
+    changes: tuple[ChangePoint, ...]
+    outliers: tuple[Outlier, ...]
+    simulated_changes: tuple[ChangePoint, ...]
+    simulated_outliers: tuple[Outlier, ...]
     inventory_from: str
     inventory_at_s: float
     unreadable_history_lines: int
+    log: LogUsed | None
+    nodes: tuple[Node, ...]
+    catalogue: Mapping[str, Card]
     provenance: Mapping[str, Any]
 
     @property
     def label(self) -> str | None:
-        """The weakest label of the windows behind the goals: one smoke window makes it a smoke report."""
-        labels = {g.window.label for g in self.goals if g.window} | {e.label for e in self.cpu if e.label}
+        """The weakest label of the windows behind the goals: one smoke window makes it a smoke report. Where no goal
+        has a window, the CPUs' weakest."""
+        labels = {g.window.label for g in self.goals if g.window} or {e.label for e in self.cpu if e.label}
         return next((label for label in ("smoke", "nightly", "acceptance") if label in labels), None)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Of installed real accelerators: those whose catalogue rows the figures rest on."""
+        return tuple(sorted({d.model for n in self.nodes if not n.simulated for d in n.devices if not d.is_cpu}))
 
 
 def build(
@@ -61,93 +71,44 @@ def build(
     provenance: Mapping[str, Any],
     inventory_from: str = "service",
     inventory_at_s: float | None = None,
+    log: LogUsed | None = None,
+    changes: Sequence[ChangePoint] = (),
+    outliers: Sequence[Outlier] = (),
+    estimates: Mapping[str, Estimate] | None = None,
 ) -> CapacityReport:
-    """All figures of one report. `history` holds the results that the report may use (its reader chose the period)."""
+    """All figures of one report. `history` holds the results that the report may use (its reader chose the period);
+    `estimates` are by the goal's name."""
     results = history.results
+    kept = {name: site for goal in goals for name in goal.sites if (site := sites.get(name)) is not None}
+    precisions = {p for g in goals for p in goal_precisions(g.precision)}
+
+    def concerns(series: Series) -> bool:
+        return series.site in kept and (not series.precision or series.precision in precisions)
+
+    told = tuple(sorted((c for c in changes if concerns(c.series)), key=lambda c: (-c.at_s, c.series)))
+    slow = tuple(sorted((o for o in outliers if concerns(o.series)), key=lambda o: (o.score, o.series)))
+    made_up = EvidenceKind.SIMULATED
     return CapacityReport(
         generated_at_s=generated_at_s,
-        goals=tuple(goal_capacity(g, nodes, catalogue, results) for g in goals if not g.is_context),
+        goals=tuple(
+            goal_capacity(g, nodes, catalogue, results, estimate=(estimates or {}).get(g.name))
+            for g in goals
+            if not g.is_context
+        ),
         context=tuple(g for g in goals if g.is_context),
         sites=sites,
         cpu=cpu_entries(nodes, results),
         cpu_devices=sum(d.is_cpu for n in nodes if not n.simulated for d in n.devices),
         unrated=unrated_devices(nodes, catalogue),
+        changes=tuple(c for c in told if c.series.evidence is not made_up),
+        outliers=tuple(o for o in slow if o.series.evidence is not made_up),
+        simulated_changes=tuple(c for c in told if c.series.evidence is made_up),
+        simulated_outliers=tuple(o for o in slow if o.series.evidence is made_up),
         inventory_from=inventory_from,
         inventory_at_s=generated_at_s if inventory_at_s is None else inventory_at_s,
         unreadable_history_lines=history.unreadable_lines,
+        log=log,
+        nodes=tuple(nodes),
+        catalogue=catalogue,
         provenance=provenance,
     )
-
-
-def to_json(report: CapacityReport) -> dict[str, Any]:
-    """`out/capacity.json`. Undefined values are null with a reason beside them."""
-    return {
-        "schema": CAPACITY_SCHEMA,
-        "generated_at": iso_utc(report.generated_at_s),
-        "label": report.label,
-        "goals": [_goal_json(g) for g in report.goals],
-        "context": [_about_goal(g) for g in report.context],
-        "cpu": {
-            "counts_towards_goals": False,
-            "devices": report.cpu_devices,
-            "gflops": _cpu_sums(report.cpu),
-            "entries": [asdict(e) | {"recorded_at": iso_utc(e.recorded_at_s)} for e in report.cpu],
-        },
-        "unrated_devices": [asdict(u) for u in report.unrated],
-        "inventory": {"from": report.inventory_from, "at": iso_utc(report.inventory_at_s)},
-        "unreadable_history_lines": report.unreadable_history_lines,
-        "provenance": dict(report.provenance),
-    }
-
-
-def _about_goal(goal: Goal) -> dict[str, Any]:
-    return {
-        "name": goal.name,
-        "title_en": goal.title_en,
-        "title_zh": goal.title_zh,
-        "site": ", ".join(goal.sites),
-        "sites": list(goal.sites),
-        "goal_pflops": goal.goal_pflops,
-        "precision": goal.precision,
-        "due": goal.due,
-        "source": goal.source,
-    }
-
-
-def _goal_json(g: GoalCapacity) -> dict[str, Any]:
-    return _about_goal(g.goal) | {
-        "nominal": _sum(g.nominal.rate, g.nominal.devices),
-        "measured": _sum(g.measured.rate, g.measured.devices),
-        "extrapolated": _sum(g.extrapolated.rate, g.extrapolated.devices),
-        "simulated": _sum(g.simulated.rate, g.simulated.devices)
-        | {"installed": g.simulated_installed, "counts_towards_goal": False},
-        "missing_pflops": g.missing_pflops,
-        "cards_owned": g.cards_owned,
-        "cards_run": g.cards_run,
-        "cards_unrated": g.unrated_cards,
-        "availability": _ratio(g.availability),
-        "efficiency": _ratio(g.efficiency),
-        "coverage": _ratio(g.coverage),
-        "r_lock_pflops": _ratio(g.lock_pflops),
-        "energy_joules": _ratio(g.energy_joules),
-        "models": [asdict(m) for m in g.models],
-        "exclusions": [asdict(e) | {"why": str(e.why)} for e in g.exclusions],
-        "window": None if g.window is None else asdict(g.window),
-    }
-
-
-def _sum(rate: Nominal | Measured | Extrapolated | Simulated, devices: int) -> dict[str, Any]:
-    return {"pflops": rate.pflops, "devices": devices}
-
-
-def _ratio(ratio: Ratio) -> dict[str, Any]:
-    return {"value": ratio.value, "reason": None if ratio.reason is None else str(ratio.reason)}
-
-
-def _cpu_sums(entries: Sequence[CpuEntry]) -> dict[str, float]:
-    """GFLOP/s by precision over verified groups. Precisions are not summed."""
-    sums: dict[str, float] = {}
-    for entry in entries:
-        if entry.verified:
-            sums[entry.precision] = sums.get(entry.precision, 0.0) + entry.gflops
-    return sums

@@ -342,9 +342,10 @@ def step_bench(stage: Stage) -> None:
 
 
 def step_report(stage: Stage) -> None:
-    """Write the capacity report: both goals, what counts and what does not, in English and Chinese."""
+    """Write the capacity report: both goals, what counts and what does not, in two languages; recompute its figures."""
     out = stage.out.parent
-    stage.suanli("report", "capacity", "--out", str(out))
+    stage.suanli("report", "capacity", "--out", str(out), "--format", "json,md,html,csv,xlsx")
+    stage.suanli("report", "verify", str(out / "capacity.json"))
     stage.suanli("report", "capacity", "--lang", "zh", "--out", str(out / "zh"))
     report = json.loads((out / "capacity.json").read_text())
     goals = {goal["goal_pflops"]: goal for goal in report["goals"]}
@@ -361,7 +362,7 @@ def step_report(stage: Stage) -> None:
             f"{goal['site']}: nominal {goal['nominal']['pflops']:g}, measured {goal['measured']['pflops']:g}; "
             f"simulated, kept apart: {goal['simulated']['pflops']:.2f}",
         )
-    for name in ("capacity.json", "capacity.md", "capacity.html", "zh/capacity.html"):
+    for name in ("capacity.json", "capacity.md", "capacity.html", "capacity.xlsx", "zh/capacity.html"):
         require((out / name).stat().st_size > 500, f"{name} is missing or empty")
 
 

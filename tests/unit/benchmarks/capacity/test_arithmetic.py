@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 
 from benchmarks.capacity.arithmetic import (
     GoalCapacity,
-    WhyExcluded,
     WhyNone,
     cpu_entries,
     goal_capacity,
-    unrated_devices,
 )
+from benchmarks.capacity.cards import WhyExcluded, unrated_devices
 from benchmarks.history.store import StoredResult
 from benchmarks.inventory import Device, Node
 from benchmarks.protocol import Verdict

@@ -10,50 +10,19 @@ from typing import Any
 
 import pytest
 
-from benchmarks.capacity import CapacityReport, build, write_reports
-from benchmarks.capacity.arithmetic import WhyExcluded, WhyNone
-from benchmarks.capacity.render import bar_width, figure, html_text, json_text, markdown_text
+from benchmarks.capacity import CapacityReport, render, write_all
+from benchmarks.capacity.arithmetic import WhyNone
+from benchmarks.capacity.as_json import json_text, to_json
+from benchmarks.capacity.cards import WhyExcluded
+from benchmarks.capacity.numbers import figure
+from benchmarks.capacity.render import bar_width
+from benchmarks.capacity.trend import Outlook
 from benchmarks.capacity.words import LANGUAGES, Language, Words, keys
-from benchmarks.history.store import History, StoredResult
-from benchmarks.inventory import Device, Node
+from benchmarks.history.findings import OutlierKind
+from benchmarks.inventory import Node
 from benchmarks.protocol import Verdict
-from tests.fakes.bench_records import CATALOGUE, GOALS, SITES, T0, cpu, failed, record, simulated, stored
-
-PROVENANCE = {"host": "edge<1>", "cpu": "EPYC", "python": "3.11", "commit": "abc", "protocol": "1"}
-
-
-def devices(*uuids: str, model: str = "H100 SXM", vendor: str = "nvidia") -> tuple[Device, ...]:
-    return tuple(Device(u, model, vendor, True) for u in uuids)
-
-
-CPU_NODE = Node("host", "dongyang-subnode", "ready", False, devices("c0", "c1", model="EPYC", vendor="cpu"))
-SIM_NODES = (
-    Node("sim-h100-0", "dongyang-subnode", "ready", True, devices("s0", "s1")),
-    Node("sim-910b-0", "edge-cloud", "ready", True, devices("t0", model="Ascend 910B", vendor="huawei")),
-)
-SIM_RESULTS = (
-    stored(simulated("s0", 790_000)),
-    stored(simulated("s1", 800_000)),
-    stored(simulated("t0", 304_300, model="Ascend 910B", vendor="huawei")),
-)
-
-
-def report(nodes: tuple[Node, ...], results: tuple[StoredResult, ...], **more: Any) -> CapacityReport:
-    values: dict[str, Any] = {
-        "goals": GOALS,
-        "sites": SITES,
-        "catalogue": CATALOGUE,
-        "nodes": nodes,
-        "history": History(results, 0),
-        "generated_at_s": T0 + 60,
-        "provenance": PROVENANCE,
-    }
-    return build(**(values | more))
-
-
-def cpu_only() -> CapacityReport:
-    """The demo's machine: CPU devices and simulated nodes."""
-    return report((CPU_NODE, *SIM_NODES), (stored(cpu("c0", "c1")), *SIM_RESULTS))
+from tests.fakes.bench_records import T0, failed, record, stored
+from tests.fakes.capacity_reports import CPU_NODE, SIM_NODES, SIM_RESULTS, cpu_only, devices, full, report
 
 
 def with_cards() -> CapacityReport:
@@ -68,7 +37,19 @@ def with_cards() -> CapacityReport:
     return report((cards, domestic, CPU_NODE, *SIM_NODES), results, inventory_from="kept", inventory_at_s=T0)
 
 
-BOTH = pytest.mark.parametrize("made", [cpu_only, with_cards])
+def html_text(made: CapacityReport, lang: Language) -> str:
+    return render.html_text(made, lang, to_json(made))
+
+
+def markdown_text(made: CapacityReport, lang: Language) -> str:
+    return render.markdown_text(made, lang, to_json(made))
+
+
+def written_json(made: CapacityReport) -> str:
+    return json_text(to_json(made))
+
+
+BOTH = pytest.mark.parametrize("made", [cpu_only, with_cards, full])
 EACH_LANGUAGE = pytest.mark.parametrize("lang", LANGUAGES)
 
 
@@ -81,8 +62,8 @@ def without(page: str, tag: str, attribute: str) -> str:
 
 
 def test_json_on_a_machine_without_accelerators() -> None:
-    document = json.loads(json_text(cpu_only()))
-    assert document["schema"] == "suanli/capacity/1"
+    document = json.loads(written_json(cpu_only()))
+    assert document["schema"] == "suanli/capacity/2"
     assert document["generated_at"] == "2027-01-15T08:01:00Z"
     assert document["label"] == "smoke"
     assert {g["goal_pflops"]: g["site"] for g in document["goals"]} == {700: "dongyang-subnode", 400: "edge-cloud"}
@@ -106,7 +87,7 @@ def test_json_on_a_machine_without_accelerators() -> None:
 
 def test_json_has_no_sum_over_goals() -> None:
     """1,100 is what the two goals would add up to, and 1,500 or 2,000 with the city's."""
-    document = json.loads(json_text(with_cards()))
+    document = json.loads(written_json(with_cards()))
     document.pop("provenance")
     numbers = {float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", json.dumps(document))}
     assert not numbers & {1100.0, 1300.0, 1600.0, 2000.0}
@@ -115,7 +96,7 @@ def test_json_has_no_sum_over_goals() -> None:
 
 
 def test_json_lists_unrated_cards_and_exclusions() -> None:
-    document = json.loads(json_text(with_cards()))
+    document = json.loads(written_json(with_cards()))
     assert [(u["model"], u["devices"]) for u in document["unrated_devices"]] == [("Ascend 910B", 1)]
     assert document["goals"][0]["exclusions"][0] == {
         "uuid": "GPU-0",
@@ -124,6 +105,7 @@ def test_json_lists_unrated_cards_and_exclusions() -> None:
         "why": "wrong_product",
         "detail": "residual 3 | <b>over</b> the tolerance",
         "last_verified_at_s": None,
+        "age_days": None,
     }
     assert len(document["goals"][0]["exclusions"]) == 14
     assert document["inventory"] == {"from": "kept", "at": "2027-01-15T08:00:00Z"}
@@ -202,10 +184,10 @@ def test_markdown_in_english_on_a_machine_without_accelerators() -> None:
         "Goal: 700 PFlops, dense 16-bit, due 2029-03-15",
         "| **Measured** | **0** | 0 | 0.0% | verified inside one shared window, on accelerators |",
         "Missing to the goal: 700.0 PFlops",
-        "- Availability (nominal of verified cards / nominal installed): undefined (no accelerator is installed here)",
+        "- Availability: undefined (no accelerator is installed here)",
         "> **SIMULATED** Simulated, kept apart",
         "> 1.59 PFlops (simulated) — 2 of 2 simulated devices answered",
-        "| host | dongyang-subnode | EPYC | 2 | fp32 | 120.0 | yes | smoke · 4 s |",
+        "| host | Dongyang sub-node | EPYC | 2 | fp32 | 120.0 | yes | smoke · 4 s |",
         "- Goal city-900: 900 PFlops, dense 16-bit, due 2029-03-15",
     ):
         assert line in text.splitlines(), line
@@ -237,6 +219,8 @@ def test_reasons_and_exclusions_have_words(lang: Language) -> None:
     words = Words(lang)
     assert all(words(f"why.{why}") for why in WhyNone)
     assert all(words(f"excluded.{why}") for why in WhyExcluded)
+    assert all(words(f"outlook.{outlook}") for outlook in Outlook)
+    assert all(words(f"outlier.{kind}") for kind in OutlierKind)
 
 
 def test_both_languages_fill_in_the_same_values() -> None:
@@ -249,9 +233,10 @@ def test_both_languages_fill_in_the_same_values() -> None:
 
 @EACH_LANGUAGE
 def test_files_are_written_whole_and_replaced(tmp_path: Path, lang: Language) -> None:
-    paths = write_reports(cpu_only(), tmp_path / "out", lang)
+    usual = ("json", "md", "html")
+    paths = write_all(cpu_only(), tmp_path / "out", languages=(lang,), formats=usual)
     assert [p.name for p in paths] == ["capacity.json", "capacity.md", "capacity.html"]
-    write_reports(with_cards(), tmp_path / "out", lang, formats=("json",))
+    write_all(with_cards(), tmp_path / "out", languages=(lang,), formats=("json",))
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["capacity.html", "capacity.json", "capacity.md"]
     assert json.loads(paths[0].read_text())["goals"][0]["measured"]["devices"] == 2
 

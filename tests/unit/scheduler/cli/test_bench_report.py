@@ -13,7 +13,7 @@ from benchmarks.history.store import HistoryStore
 from benchmarks.protocol import Verdict
 from benchmarks.system.cluster_run import RunPlan
 from scheduler.cli import bench as bench_module
-from scheduler.cli import report as report_module
+from scheduler.cli import report_capacity
 from scheduler.cli.root import root
 from scheduler.errors import Unavailable
 from tests.fakes.bench_records import GOALS, SITES, cpu, failed, record
@@ -262,4 +262,4 @@ def test_the_verbs_do_not_load_what_they_do_not_need() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout.strip() == "[]"
-    assert report_module.DEFAULT_DAYS == 30.0
+    assert report_capacity.DEFAULT_DAYS == 30.0
