@@ -41,6 +41,7 @@ class Node:
     simulated: bool
     devices: tuple[Device, ...]
     cpus_free_milli: int = 0
+    rack: str = ""
 
     @property
     def free(self) -> tuple[Device, ...]:
@@ -70,6 +71,7 @@ def parse_nodes(answer: Mapping[str, Any]) -> tuple[Node, ...]:
                 for d in node["devices"]
             ),
             cpus_free_milli=int(node.get("cpus_free_milli", 0)),
+            rack=str(node.get("rack") or ""),
         )
         for node in answer["nodes"]
     )
@@ -80,7 +82,7 @@ def keep_inventory(
 ) -> None:
     """Replace the kept inventory, atomically. Only what is needed is written: names, models, states."""
     kept = [
-        {name: node.get(name) for name in ("name", "site", "state", "simulated")}
+        {name: node.get(name) for name in ("name", "site", "state", "simulated", "rack")}
         | {"devices": [{name: d.get(name) for name in ("uuid", "model", "vendor")} for d in node["devices"]]}
         for node in nodes
     ]

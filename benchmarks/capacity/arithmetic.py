@@ -148,11 +148,7 @@ def goal_capacity(
     precisions = goal_precisions(goal.precision)
     here = [node for node in nodes if node.site in goal.sites]
     owned = owned_cards(here, catalogue, precisions)
-    comparable = [
-        r
-        for r in results
-        if r.record.should_count() and r.record.precision in precisions and r.record.workload == GOAL_WORKLOAD
-    ]
+    comparable = comparable_results(results, precisions)
     mine = [r for r in comparable if r.record.device in owned]
     shared, passed_over = standing(shared_windows(mine), precisions)
     ran = {} if shared is None else shared.results
@@ -195,6 +191,15 @@ def goal_capacity(
         night_range=night_range(nights),
         trend=trend(nights, goal_pflops=goal.goal_pflops, due=goal.due, achieved_pflops=measured.pflops),
     )
+
+
+def comparable_results(results: Sequence[StoredResult], precisions: Sequence[str]) -> list[StoredResult]:
+    """Those that a goal in these precisions may rest on, whoever's they are."""
+    return [
+        r
+        for r in results
+        if r.record.should_count() and r.record.precision in precisions and r.record.workload == GOAL_WORKLOAD
+    ]
 
 
 def cpu_entries(nodes: Sequence[Node], results: Sequence[StoredResult]) -> tuple[CpuEntry, ...]:

@@ -88,6 +88,7 @@ def nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
             state="",
             simulated=bool(row["simulated"]),
             devices=tuple(Device(str(u), str(m), str(v), True) for u, m, v in row["devices"]),
+            rack=str(row.get("rack") or ""),
         )
         for row in rows
     )
@@ -95,7 +96,8 @@ def nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
 
 def _node_json(node: Node) -> dict[str, Any]:
     devices = [[d.uuid, d.model, d.vendor] for d in node.devices]
-    return {"name": node.name, "site": node.site, "simulated": node.simulated, "devices": devices}
+    row = {"name": node.name, "site": node.site, "simulated": node.simulated, "devices": devices}
+    return row | {"rack": node.rack} if node.rack else row
 
 
 def _goal_json(g: GoalCapacity, at_s: float) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Auditor:
     goals: Sequence[Goal]
     sites: Mapping[str, Site]
     catalogue: Mapping[str, Card]
-    told: Callable[[History, Sequence[Node]], Told] = lambda _history, _nodes: Told()
+    told: Callable[[History, Sequence[Node], Sequence[Goal]], Told] = lambda _history, _nodes, _goals: Told()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,10 @@ def _recomputed(document: Mapping[str, Any], auditor: Auditor) -> tuple[Capacity
     history, used = read_log(auditor.log, since_s=float(log["since_s"]), until_s=float(log["until_s"]))
     names = [goal["name"] for goal in (*document["goals"], *document["context"])]
     nodes = nodes_of(inputs["nodes"])
-    told = auditor.told(history, nodes)
+    goals = [goal for goal in auditor.goals if goal.name in names]
+    told = auditor.told(history, nodes, goals)
     report = build(
-        goals=[goal for goal in auditor.goals if goal.name in names],
+        goals=goals,
         sites=auditor.sites,
         catalogue=auditor.catalogue,
         nodes=nodes,

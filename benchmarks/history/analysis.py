@@ -43,12 +43,15 @@ class Findings:
         return tuple(c for c in self.changes if not c.series.device or not any(_same(c, g) for g in groups))
 
 
-def analysed(columns: Columns, *, window_s: float | None = None) -> tuple[Findings, ...]:
+def analysed(
+    columns: Columns, *, window_s: float | None = None, measured_window_s: float | None = None
+) -> tuple[Findings, ...]:
     """Measured first, then simulated; only kinds of which there are nights. `window_s` None: that of each kind's last
-    run."""
+    run; `measured_window_s`: of what was measured alone."""
     answer = []
     for evidence in (EvidenceKind.MEASURED, EvidenceKind.SIMULATED):
-        length = _last_window(columns, evidence) if window_s is None else window_s
+        told_s = measured_window_s if evidence is EvidenceKind.MEASURED and window_s is None else window_s
+        length = _last_window(columns, evidence) if told_s is None else told_s
         if length is None:
             continue
         cards = card_nights(columns, evidence, window_s=length)

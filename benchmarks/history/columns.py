@@ -10,7 +10,7 @@ A result counts as a rate where its verdict is `ok`: what failed verification is
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,10 +18,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.history.store import LINE_SCHEMA, HistoryStore
+from benchmarks.history.store import LINE_SCHEMA, HistoryStore, StoredResult
 from benchmarks.protocol import Verdict
+from benchmarks.record import DeviceRecord
 
 GFLOPS = "GFLOP/s"
+_OK = str(Verdict.OK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,58 @@ class _Line(msgspec.Struct, frozen=True, gc=False):
     protocol: str = ""
 
 
+class _Gathered:
+    """Columns that are being filled, a result at a time."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, float], int] = {}
+        self._run_facts: list[Run] = []
+        self._whose: dict[tuple[str, ...], int] = {}
+        self._about: dict[tuple[str | None, ...], int] = {}
+        self._run, self._who, self._under, self._rates = array("i"), array("i"), array("i"), array("d")
+        self._failed: dict[str, int] = {}
+
+    def add(self, line: _Line | DeviceRecord, run: str, recorded_at_s: float) -> None:
+        rate, unit = (line.gflops, GFLOPS) if line.gflops else (line.value, line.unit)
+        if line.verdict != _OK or not rate or not 0.0 < rate < float("inf"):
+            verdict = str(line.verdict) if line.verdict != _OK else "no_rate"
+            self._failed[verdict] = self._failed.get(verdict, 0) + 1
+            return
+        window_s = line.window_s or 0.0
+        place = self._runs.setdefault((run, window_s), len(self._runs))
+        if place == len(self._run_facts):
+            self._run_facts.append(Run(run, recorded_at_s, window_s))
+        self._run.append(place)
+        key = (line.evidence, line.workload, line.precision, line.device)
+        self._who.append(self._whose.setdefault(key, len(self._whose)))
+        where = (line.site, line.model, line.rack, line.node, line.on, unit)
+        software = (line.driver, line.runtime, line.library, line.protocol)
+        self._under.append(self._about.setdefault(where + software, len(self._about)))
+        self._rates.append(rate)
+
+    def columns(self, *, unreadable: int = 0) -> Columns:
+        run, who, under = self._run, self._who, self._under
+        return Columns(
+            runs=tuple(self._run_facts),
+            whose=tuple(Whose(*key) for key in self._whose),  # type: ignore[arg-type]
+            about=tuple(About(*(text or "" for text in key)) for key in self._about),
+            run=np.frombuffer(run, np.int32) if run else np.empty(0, np.int32),
+            who=np.frombuffer(who, np.int32) if who else np.empty(0, np.int32),
+            under=np.frombuffer(under, np.int32) if under else np.empty(0, np.int32),
+            rate=np.frombuffer(self._rates, np.float64) if self._rates else np.empty(0, np.float64),
+            failed=self._failed,
+            unreadable_lines=unreadable,
+        )
+
+
+def columns_of(results: Iterable[StoredResult]) -> Columns:
+    """Of results that were read already."""
+    gathered = _Gathered()
+    for result in results:
+        gathered.add(result.record, result.run, result.recorded_at_s)
+    return gathered.columns()
+
+
 def read_columns(
     store: HistoryStore,
     *,
@@ -118,15 +172,9 @@ def read_columns(
 ) -> Columns:
     """Results recorded in [since_s, until_s]. Lines are read one by one; nothing but the columns is kept."""
     decode = msgspec.json.Decoder(_Line).decode
-    runs: dict[tuple[str, float], int] = {}
-    run_facts: list[Run] = []
-    whose: dict[tuple[str, ...], int] = {}
-    about: dict[tuple[str | None, ...], int] = {}
-    in_run, who, under, rates = array("i"), array("i"), array("i"), array("d")
-    failed: dict[str, int] = {}
+    gathered = _Gathered()
     unreadable = 0
     paths = store.files(since_s=since_s, until_s=until_s)
-    ok = str(Verdict.OK)
     for number, path in enumerate(paths):
         progress(number / len(paths))
         with path.open("rb") as lines:
@@ -138,34 +186,7 @@ def read_columns(
                     continue
                 if line.schema != LINE_SCHEMA:
                     unreadable += 1
-                    continue
-                if not since_s <= line.recorded_at_s <= until_s:
-                    continue
-                rate, unit = (line.gflops, GFLOPS) if line.gflops else (line.value, line.unit)
-                if line.verdict != ok or not rate or not 0.0 < rate < float("inf"):
-                    verdict = line.verdict if line.verdict != ok else "no_rate"
-                    failed[verdict] = failed.get(verdict, 0) + 1
-                    continue
-                window_s = line.window_s or 0.0
-                place = runs.setdefault((line.run, window_s), len(runs))
-                if place == len(run_facts):
-                    run_facts.append(Run(line.run, line.recorded_at_s, window_s))
-                in_run.append(place)
-                key = (line.evidence, line.workload, line.precision, line.device)
-                who.append(whose.setdefault(key, len(whose)))
-                where = (line.site, line.model, line.rack, line.node, line.on, unit)
-                software = (line.driver, line.runtime, line.library, line.protocol)
-                under.append(about.setdefault(where + software, len(about)))
-                rates.append(rate)
+                elif since_s <= line.recorded_at_s <= until_s:
+                    gathered.add(line, line.run, line.recorded_at_s)
     progress(1.0)
-    return Columns(
-        runs=tuple(run_facts),
-        whose=tuple(Whose(*key) for key in whose),  # type: ignore[arg-type]
-        about=tuple(About(*(text or "" for text in key)) for key in about),
-        run=np.frombuffer(in_run, np.int32) if in_run else np.empty(0, np.int32),
-        who=np.frombuffer(who, np.int32) if who else np.empty(0, np.int32),
-        under=np.frombuffer(under, np.int32) if under else np.empty(0, np.int32),
-        rate=np.frombuffer(rates, np.float64) if rates else np.empty(0, np.float64),
-        failed=failed,
-        unreadable_lines=unreadable,
-    )
+    return gathered.columns(unreadable=unreadable)

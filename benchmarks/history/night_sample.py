@@ -18,7 +18,6 @@ from benchmarks.record import DeviceRecord
 
 def units_of(answer: Mapping[str, Any]) -> tuple[tuple[Unit, ...], frozenset[str], bool]:
     """GET /v1/nodes as units, the names of those that could run now, and whether they are simulated."""
-    racks = {str(node["name"]): str(node.get("rack") or "") for node in answer["nodes"]}
     nodes = [node for node in parse_nodes(answer) if any(not d.is_cpu for d in node.devices)]
     simulated = all(node.simulated for node in nodes)
     mine = [node for node in nodes if node.simulated == simulated]
@@ -27,7 +26,7 @@ def units_of(answer: Mapping[str, Any]) -> tuple[tuple[Unit, ...], frozenset[str
             node.name,
             node.site,
             next(d.model for d in node.devices if not d.is_cpu),
-            racks[node.name],
+            node.rack,
             sum(not d.is_cpu for d in node.devices),
         )
         for node in mine

@@ -26,7 +26,7 @@ import click
 import numpy as np
 
 from benchmarks.catalogue import card_figures
-from benchmarks.history.analysis import analysed
+from benchmarks.history.analysis import Findings, analysed
 from benchmarks.history.appending import append_lines
 from benchmarks.history.columns import read_columns
 from benchmarks.history.store import History, HistoryStore, StoredResult, result_line
@@ -104,7 +104,7 @@ def run(cards: int, nights: int, directory: Path, *, seed: int) -> dict[str, Any
         (found,) = analysed(columns, window_s=WINDOW_S)
     with stage("reports_s"):
         history = store.read(since_s=TONIGHT_S, run=run_name)
-        reports = write_reports_of_night(cluster, every, history, directory / "out")
+        reports = write_reports_of_night(cluster, every, history, found, directory / "out")
     return {
         "stages": stages,
         "wall_s": round(sum(stages.values()), 2),
@@ -202,11 +202,12 @@ def _figure(line: str, by_device: dict[str, Card], seed: int) -> DeviceRecord:
 
 
 def write_reports_of_night(
-    cluster: ClusterConfig, every: tuple[Card, ...], history: History, directory: Path
+    cluster: ClusterConfig, every: tuple[Card, ...], history: History, found: Findings, directory: Path
 ) -> tuple[Path, ...]:
-    """The capacity report, as `suanli report capacity` writes it."""
-    from benchmarks.capacity import build, write_reports
-    from benchmarks.capacity.render import FORMATS
+    """The capacity report, as `suanli report capacity` writes it, in every format and language."""
+    from benchmarks.capacity import build, write_all
+    from benchmarks.capacity.fonts import NoFont
+    from benchmarks.capacity.writing import FORMATS
     from scheduler.schema.load import load_site
 
     nodes: dict[str, list[Card]] = {}
@@ -230,9 +231,13 @@ def write_reports_of_night(
         history=history,
         generated_at_s=TONIGHT_S,
         provenance={"generated_at": iso_utc(TONIGHT_S), "commit": commit(), "evidence": "simulated"},
+        changes=found.own_changes,
+        outliers=found.outliers,
     )
-    english = write_reports(made, directory, "en", formats=FORMATS)
-    return english + write_reports(made, directory, "zh", formats=FORMATS, stem="capacity.zh")
+    try:
+        return write_all(made, directory)
+    except NoFont:  # this machine has none with Chinese glyphs: all but the PDF
+        return write_all(made, directory, formats=[name for name in FORMATS if name != "pdf"])
 
 
 def answer(told: dict[str, Any], *, seed: int) -> dict[str, Any]:

@@ -19,9 +19,7 @@ from scheduler.errors import BadInput, NotFound, SuanliError, Unauthenticated, U
 
 if TYPE_CHECKING:
     from benchmarks.capacity import CapacityReport
-    from benchmarks.capacity.verify import Told
     from benchmarks.capacity.words import Language
-    from benchmarks.history.store import History
     from benchmarks.inventory import Node
     from benchmarks.system.cluster_run import ClusterClient
     from scheduler.schema.model import Goal
@@ -211,6 +209,7 @@ def capacity_report(
     """
     from benchmarks.capacity import build
     from benchmarks.capacity.audit import read_log
+    from benchmarks.capacity.by_nights import told_by_nights
     from benchmarks.provenance import provenance
     from benchmarks.system.site_facts import facts_from_api, facts_from_file
 
@@ -222,7 +221,7 @@ def capacity_report(
         history, log = read_log(directory, since_s=since_s, until_s=now_s)
     except OSError as error:
         raise Unavailable(f"the results log in {directory} cannot be read: {error.strerror or error}") from error
-    told = told_by_nights(history, nodes)
+    told = told_by_nights(history, nodes, goals)
     about = provenance(window_s=1.0, at_s=now_s, with_library=False)
     return build(
         goals=goals,
@@ -239,15 +238,6 @@ def capacity_report(
         outliers=told.outliers,
         estimates=told.estimates,
     )
-
-
-def told_by_nights(history: History, nodes: Sequence[Node]) -> Told:
-    """What the nights tell beside the figures. The one place where their analysis is asked, by the report and by its
-    verification alike; it finds nothing yet."""
-    from benchmarks.capacity.verify import Told
-
-    del history, nodes
-    return Told()
 
 
 def _of_site(

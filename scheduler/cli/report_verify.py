@@ -39,10 +39,10 @@ def verify(
 
     FILE is a capacity.json, or an HTML page or PDF that carries it. Exit code 1 where anything differs.
     """
+    from benchmarks.capacity.by_nights import told_by_nights
     from benchmarks.capacity.carried import NotAReport, read_document
     from benchmarks.capacity.verify import Auditor, compare_page, compare_pdf
     from benchmarks.capacity.verify import verify as recompute
-    from scheduler.cli.report_capacity import told_by_nights
 
     if log is not None and home is not None:
         raise BadInput("--log and --home both say where the log is; give one of them", field="log")

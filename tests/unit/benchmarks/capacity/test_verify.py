@@ -24,7 +24,7 @@ from tests.fakes.capacity_reports import DAY_S, findings, full, logged, measured
 from tests.fakes.tiny_font import CHINESE, write_font
 
 
-def told(history: Any, nodes: Any) -> Told:
+def told(history: Any, nodes: Any, goals: Any) -> Told:
     return Told(**findings())
 
 
@@ -161,7 +161,7 @@ def test_another_goal_is_found(home: Path) -> None:
 
 
 def test_other_findings_are_found(home: Path) -> None:
-    wheres = places(verified(home, told=lambda _h, _n: Told()))
+    wheres = places(verified(home, told=lambda _h, _n, _g: Told()))
     assert any(where.startswith("changes") for where in wheres)
     assert any(where.startswith("outliers") for where in wheres)
     assert "goals.g400.estimate" in wheres
