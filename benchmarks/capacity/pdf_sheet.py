@@ -26,6 +26,8 @@ LEADING = 1.42
 POINT = 25.4 / 72
 # An identifier longer than this is broken rather than given all the room.
 LONGEST_PIECE = 30.0
+# What is no wider than this stands on one line where there is any room for it: times, names of nodes, models.
+SHORT_CELL = 27.0
 _NOT_FIRST = set("，。；：、！？）》」』】〉”’·%,.;:!?)]}–")
 _NOT_LAST = set("（《「『【〈“‘([{")
 
@@ -184,6 +186,9 @@ class Sheet(FPDF):
         spare = room - sum(wanted)
         if spare >= 0:
             return [width + spare / len(wanted) for width in wanted]
+        whole = [most if most <= SHORT_CELL else least for least, most in zip(needed, wanted, strict=True)]
+        if sum(whole) <= room:
+            needed = whole
         left = room - sum(needed)
         if left < 0:
             return [width * room / sum(needed) for width in needed]
