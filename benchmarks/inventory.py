@@ -41,6 +41,9 @@ class Node:
     simulated: bool
     devices: tuple[Device, ...]
     cpus_free_milli: int = 0
+    rack: str | None = None
+    address: str = ""
+    reservations: tuple[str, ...] = ()
 
     @property
     def free(self) -> tuple[Device, ...]:
@@ -70,6 +73,9 @@ def parse_nodes(answer: Mapping[str, Any]) -> tuple[Node, ...]:
                 for d in node["devices"]
             ),
             cpus_free_milli=int(node.get("cpus_free_milli", 0)),
+            rack=None if node.get("rack") is None else str(node["rack"]),
+            address=str(node.get("address", "")),
+            reservations=tuple(str(r["name"]) for r in node.get("reservations") or ()),
         )
         for node in answer["nodes"]
     )
@@ -80,7 +86,7 @@ def keep_inventory(
 ) -> None:
     """Replace the kept inventory, atomically. Only what is needed is written: names, models, states."""
     kept = [
-        {name: node.get(name) for name in ("name", "site", "state", "simulated")}
+        {name: node.get(name) for name in ("name", "site", "state", "simulated", "rack")}
         | {"devices": [{name: d.get(name) for name in ("uuid", "model", "vendor")} for d in node["devices"]]}
         for node in nodes
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -110,8 +111,11 @@ def test_a_cpu_jobs_devices_are_one_group_and_the_result_is_a_file(tmp_path: Pat
         [*WORKER, "--window", "0.5", "--start-at", f"{start_at_s:.3f}", "--precision", "fp32"],
         worker_environment(tmp_path),
     )
-    assert json.loads((tmp_path / "result.json").read_text()) == answer
+    left = json.loads((tmp_path / "result.json").read_text())
+    (line,) = left.pop("raw")
+    assert left == answer
     (device,) = answer["devices"]
+    assert device["raw_sha256"] == hashlib.sha256(line.encode()).hexdigest()
     assert (device["covers"], device["threads"], device["on"]) == (["cpu-a-0", "cpu-a-1"], 2, "cpu")
     assert device["verdict"] in ("ok", "late_start"), device
     if device["verdict"] == "ok":
