@@ -29,7 +29,7 @@ FREIVALDS_VECTORS = 2
 # Sets of sign vectors, drawn anew for each window; which of them meets a product is drawn after the product.
 FREIVALDS_SETS = 16
 # A check looks at one of at most so many pieces of work.
-PIECES_PER_CHECK = 64
+PIECES_PER_CHECK = 256
 
 NIGHTLY_WINDOW_S = 600.0
 ACCEPTANCE_WINDOW_S = 3600.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.protocol import PRECISIONS, Shape
 from benchmarks.work import Work
-from benchmarks.workloads.devices import ComputeDevice, UnsupportedPrecision, torch_or_none
+from benchmarks.workloads.devices import ComputeDevice, UnsupportedPrecision, release_cached_memory, torch_or_none
 
 WORKLOADS = ("gemm", "bandwidth", "attention", "training", "collective")
 # Those that have one precision of their own, whatever is asked for.
@@ -66,6 +66,8 @@ def make_work(
     if precision not in PRECISIONS:
         raise UnsupportedPrecision(f"precision {precision} is not known here; one of {', '.join(PRECISIONS)}")
     module = importlib.import_module
+    if torch is not None:
+        release_cached_memory(torch, device)
     if measurement.workload == "gemm":
         shape = None if side is None else Shape(side, side, side)
         if torch is None:

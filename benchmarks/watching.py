@@ -110,9 +110,10 @@ class Watches:
             return True
 
     def begin(self, uuid: str) -> None:
+        """Waits for nothing: it is called at the start of a window. The first reading is taken at once."""
         with self._changed:
             self._open[uuid] = _Seen()
-        self._another_round()
+            self._changed.notify_all()
 
     def end(self, uuid: str) -> Conditions:
         answered = self._another_round()

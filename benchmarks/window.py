@@ -124,7 +124,7 @@ class _Window:
         self._start_s = begun if plan.start_at_s is None else plan.start_at_s
         if begun - self._start_s > LATE_START_S:
             return Fault(Verdict.LATE_START, f"ready {begun - self._start_s:.2f} s after the announced start")
-        self._watch.begin()
+        self._watch.begin()  # waits for nothing
         try:
             fault = self._work_until_the_end(self._armed.rhythm)
         finally:
@@ -167,18 +167,20 @@ class _Window:
         end_s = self._start_s + self._plan.window_s
         batch_s, check_s = rhythm.batch_s, rhythm.check_s
         group: list[Batch] = []
-        orders: list[Pair] = []
+        pieces, orders = rhythm.pieces_per_batch, work.draw(self._rng, rhythm.slots)
         while True:
             if self._stop():
                 done_s = max(0.0, clock.now_s() - self._start_s)
                 return Fault(
                     Verdict.INTERRUPTED, f"stopped after {done_s:.1f} s of {self._plan.window_s:g} s; not a full window"
                 )
-            order = work.draw(self._rng, rhythm.pieces_per_batch)
+            # Drawn for all batches up to the next check: Python's own code is cold after each batch, and slow.
+            first = len(group) * pieces
+            order = orders[first : first + pieces]
             begun = clock.now_s()
             over = begun + batch_s + check_s > end_s and bool(group or self._batches)
             if not over and begun < end_s:
-                work.run_batch(order, len(orders))
+                work.run_batch(order, first)
                 returned = clock.now_s()
                 work.settle()
                 ended = clock.now_s()
@@ -186,7 +188,6 @@ class _Window:
                 self._run_batches += 1
                 self._unsettled += ended - returned > UNSETTLED_SHARE * (ended - begun)
                 group.append(Batch(self._us(begun), _us(ended - begun), 0))
-                orders += order
                 if ended > end_s:
                     break
                 if len(group) < rhythm.batches_per_check:
@@ -194,14 +195,14 @@ class _Window:
             if not group:
                 break
             checking = clock.now_s()
-            fault = self._check(orders)
+            fault = self._check(orders[: len(group) * pieces])
             checked = clock.now_s()
             check_s = max(checked - checking, 0.7 * check_s)
             self._check_s += checked - checking
             if fault is not None:
                 return fault
             self._count(group, checked - checking)
-            group, orders = [], []
+            group, orders = [], work.draw(self._rng, rhythm.slots)
             self._progress(min(1.0, (checked - self._start_s) / self._plan.window_s))
             if over:
                 break

@@ -150,6 +150,13 @@ def free_memory_bytes(torch: Any, device: ComputeDevice) -> int | None:
     return None if device.is_cpu or ask is None else int(ask(device.index)[0])
 
 
+def release_cached_memory(torch: Any, device: ComputeDevice) -> None:
+    """What an earlier workload left in torch's cache; else it would not count as free."""
+    empty = getattr(getattr(torch, device.kind, None), "empty_cache", None)
+    if not device.is_cpu and empty is not None:
+        empty()
+
+
 def set_shortcuts(torch: Any, device: ComputeDevice, precision: str) -> None:
     """Full fp32 where fp32 is said, TF32 where that is said, and fp32 accumulation where 16 bit is said."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")

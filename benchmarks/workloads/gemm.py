@@ -163,13 +163,18 @@ class TorchGemm:
         torch = self._torch
         if self._on_host:
             self._signs = signs
-            rights = [b.cpu().to(torch.float64).numpy() for b in self._b]
-            lefts = [a.cpu().to(torch.float64).numpy() for a in self._a]
+            rights = [self._in_float64(b.cpu()).numpy() for b in self._b]
+            lefts = [self._in_float64(a.cpu()).numpy() for a in self._a]
             self._sides = [[expected_sides(a, b, signs) for b in rights] for a in lefts]
             return
         self._signs = torch.from_numpy(signs).to(self._where)
-        products = torch.cat([b.to(torch.float64) @ self._signs for b in self._b], dim=1)
-        self._sides = [list((a.to(torch.float64) @ products).split(signs.shape[1], dim=1)) for a in self._a]
+        products = torch.cat([self._in_float64(b) @ self._signs for b in self._b], dim=1)
+        self._sides = [list((self._in_float64(a) @ products).split(signs.shape[1], dim=1)) for a in self._a]
+
+    def _in_float64(self, values: Any) -> Any:
+        """What is narrower than 16 bits goes by way of fp32, which holds it exactly: not all conversions are there."""
+        torch = self._torch
+        return (values.to(torch.float32) if values.element_size() == 1 else values).to(torch.float64)
 
     def _widened(self, matrix: Any) -> Any:
         """In float64, in a kept buffer: a fresh one costs more in page faults than the sums. 16-bit values go by way
@@ -196,13 +201,13 @@ class TorchGemm:
 
     def _sample(self, matrix: Any, start: int) -> Any:
         flat = matrix.t().reshape(-1) if not matrix.is_contiguous() else matrix.view(-1)
-        return flat[start : start + SAMPLED].cpu().to(self._torch.float64).numpy()
+        return self._in_float64(flat[start : start + SAMPLED].cpu()).numpy()
 
     def golden(self) -> str:
         torch, shape = self._torch, self._shape
         left, right = golden_operands(shape.m, shape.n, shape.k, largest=1 if self._precision == "fp8" else 7)
-        a = torch.from_numpy(left).to(self._where).to(self._dtype)
-        b = self._right(torch.from_numpy(right).to(self._where).to(self._dtype))
+        a = torch.from_numpy(left).to(self._where).to(torch.float32).to(self._dtype)
+        b = self._right(torch.from_numpy(right).to(self._where).to(torch.float32).to(self._dtype))
         c = torch.zeros((shape.m, shape.n), dtype=self._stored, device=self._where)
         self._multiply(a, b, c)
         self.settle()
@@ -221,8 +226,9 @@ class TorchGemm:
         return drawn.to(device=self._where, dtype=self._dtype)
 
     def _right(self, matrix: Any) -> Any:
-        """fp8 units want the right-hand operand column by column."""
-        return matrix.t().contiguous().t() if self._precision == "fp8" else matrix
+        """fp8 units want the right-hand operand column by column, and a GPU's for int8 work best on it."""
+        by_column = self._precision == "fp8" or (self._precision == "int8" and not self._device.is_cpu)
+        return matrix.t().contiguous().t() if by_column else matrix
 
 
 def torch_gemm(

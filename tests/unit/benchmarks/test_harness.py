@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,8 @@ def test_verification_stays_below_what_it_may_cost(monkeypatch: pytest.MonkeyPat
 def test_a_window_that_does_not_count_has_no_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = cost_of(monkeypatch, lambda w, order, slot: None)
     cases = {case.case: case for case in cases_of_cost(cost)}
-    assert (cases["verified_over_bare"].value, cases["windows_valid"].value) == (None, 0)
+    assert (cases["verified_over_bare"].value, cases["verified_over_bare"].ok) == (None, False)
+    assert cases["windows_valid"].value == 0
     assert not cost.is_valid
 
 
@@ -79,3 +81,14 @@ def test_flop_per_clock_times_a_possible_clock_is_the_peak() -> None:
 
 def test_a_catalogue_that_is_not_there_knows_nothing(tmp_path: Path) -> None:
     assert shipped_cards(tmp_path / "none.csv") == {}
+
+
+def test_rounds_that_differ_by_more_than_what_is_asked_do_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = cost_of(monkeypatch)
+    restless = replace(
+        cost, rounds=tuple(replace(r, bare=r.bare * f) for r, f in zip(cost.rounds, (0.9, 1.0, 1.1), strict=True))
+    )
+    assert (cost.holds, restless.holds) == (True, None)
+    assert restless.accounted == cost.accounted > 0.99
+    slow = replace(cost, rounds=tuple(replace(r, bare=r.bare * 1.1) for r in cost.rounds))
+    assert slow.holds is False
