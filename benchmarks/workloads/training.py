@@ -6,8 +6,8 @@ layer; tables that are looked up are not), L layers of width d on sequences of s
 card's dense peak.
 
 Weights and the optimiser (AdamW) are fp32; bf16 is autocast. The task is to continue arithmetic sequences, which is
-learnt in some hundred steps. Verified: two trials from one seed give the same losses; every loss is finite, and a
-sampled one is computed again; the loss of the window's end is below that of the beginning.
+learnt in some hundred steps. Verified: two trials from one seed give the same losses; sampled losses are finite; weights
+have moved between one check and the next; the loss of the window's end is below that of the beginning.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ TRIAL_STEPS = 3
 # What two trials may differ by: gradients of looked-up tables are summed in any order on a GPU.
 SAME_LOSS = {"fp32": 1e-3, "tf32": 1e-2, "bf16": 3e-2}
 LEARNING_RATE = 1e-3
+SAMPLED = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Training:
         self._first_loss: float | None = None
         self._last_losses: list[float] = []
         self._unlike: float | None = None
+        self._weights = b""
         self._model: Any = None
         self._optimiser: Any = None
 
@@ -163,6 +165,10 @@ class Training:
         if not np.isfinite(loss):
             return Fault(Verdict.NOT_FINITE, "the loss is NaN or Inf")
         self._last_losses = [*self._last_losses[-19:], loss]
+        weights = self._model.head.weight.detach().reshape(-1)[:SAMPLED].cpu().numpy().tobytes()
+        if weights == self._weights:
+            return Fault(Verdict.WRONG_PRODUCT, "the weights have not moved since the last check: no step was made")
+        self._weights = weights
         return None
 
     def facts(self, rng: Generator) -> None:

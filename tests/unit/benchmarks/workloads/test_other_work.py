@@ -109,6 +109,9 @@ def test_a_model_that_learns_is_sound_and_one_that_does_not_is_not() -> None:
         work.run_batch([(step, 0)], 0)
         assert work.check(0, (step, 0), RNG) is None
     assert work.closing() is None
+    stale = work.check(0, (39, 0), RNG)  # no step since the last check
+    assert verdict(stale) is Verdict.WRONG_PRODUCT
+    assert "have not moved" in (stale.detail if stale else "")
     work._last_losses = [1e9]
     assert verdict(work.closing()) is Verdict.WRONG_PRODUCT
     work._losses[0] = torch.tensor(float("nan"))
