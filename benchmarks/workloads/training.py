@@ -6,8 +6,8 @@ layer; tables that are looked up are not), L layers of width d on sequences of s
 card's dense peak.
 
 Weights and the optimiser (AdamW) are fp32; bf16 is autocast. The task is to continue arithmetic sequences, which is
-learnt in some hundred steps. Verified: two trials from one seed give the same losses; sampled losses are finite; weights
-have moved between one check and the next; the loss of the window's end is below that of the beginning.
+learnt in some hundred steps. Verified: two trials from one seed give the same losses; sampled losses are finite;
+weights have moved between one check and the next; the loss of the window's end is below that of the beginning.
 """
 
 from __future__ import annotations
