@@ -17,39 +17,66 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmarks.protocol import PRECISIONS, Verdict
-from benchmarks.record import Answer, DeviceRecord, cases_of
+from benchmarks.protocol import LONGEST_WINDOW_S, Verdict
+from benchmarks.record import Answer, DeviceRecord, cases_of, is_invalid
 
 if TYPE_CHECKING:
-    from benchmarks.local_run import JobDevices, RunOptions
+    from benchmarks.job_devices import JobDevices
+    from benchmarks.local_run import Ran, RunOptions
     from benchmarks.workloads.simulated import CardFigures
 
 EXIT_INVALID = 1
 EXIT_INTERRUPTED = 130
+# Of the 256 KiB that a job's result may have; raw lines that find no room go over the meeting, or are left out.
+RAW_ROOM_BYTES = 160 * 1024
 
 
 @click.group()
 def main() -> None:
-    """Measure sustained, verified GEMM rates."""
+    """Measure what devices really deliver, verified and in one shared window."""
+
+
+def measurement_options(command: Any) -> Any:
+    """Those that `suanli bench run` has too."""
+    for option in reversed(
+        (
+            click.option(
+                "--window",
+                "window_s",
+                type=click.FloatRange(min=0, min_open=True, max=LONGEST_WINDOW_S),
+                default=5.0,
+                show_default=True,
+                help="Seconds of the window that all devices share. Under 600 the answer is labelled smoke.",
+            ),
+            click.option(
+                "--workloads",
+                multiple=True,
+                metavar="NAME,...",
+                help="gemm (the default), bandwidth, attention, training, collective; each has a window of its own.",
+            ),
+            click.option(
+                "--precision",
+                "precisions",
+                multiple=True,
+                metavar="NAME,...",
+                help="fp64, fp32, tf32, bf16, fp16, fp8, int8. Default: fp32 on a CPU, bf16 on an accelerator.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @main.command()
 @click.option("--local", "where", flag_value="local", default=True, help="This machine's devices (the default).")
 @click.option("--worker", "where", flag_value="worker", help="The devices of the Suanli job that this runs in.")
-@click.option(
-    "--window",
-    "window_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="Seconds of the window. Under 600 the answer is labelled smoke.",
-)
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Default: fp32 on a CPU, bf16 on an accelerator.")
+@measurement_options
 @click.option(
     "--start-at",
     "start_at_s",
@@ -57,7 +84,12 @@ def main() -> None:
     metavar="EPOCH_S",
     help="Absolute start of the window; ready later than that counts zero.",
 )
+@click.option("--best-shape", is_flag=True, help="After each GEMM window, look for the fastest of some shapes.")
+@click.option(
+    "--raw", type=click.Path(path_type=Path, dir_okay=False), help="Append each window's raw batches to this."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Of operands and checks. Default: drawn, and recorded.")
+@click.option("--run", "run_name", hidden=True, help="The name of the run that this worker belongs to.")
 @click.option("--card-peak-tflops", type=click.FloatRange(min=0), help="Catalogue peak of a simulated card.")
 @click.option(
     "--card-achieved-tflops", type=click.FloatRange(min=0), help="Published achieved rate of a simulated card."
@@ -66,28 +98,37 @@ def main() -> None:
 def run(
     where: str,
     window_s: float,
-    precision: str | None,
+    workloads: tuple[str, ...],
+    precisions: tuple[str, ...],
     start_at_s: float | None,
+    best_shape: bool,
+    raw: Path | None,
     seed: int | None,
+    run_name: str | None,
     card_peak_tflops: float | None,
     card_achieved_tflops: float | None,
     output: str,
 ) -> None:
-    """Run one window of GEMM and say what was achieved and verified."""
-    from benchmarks.local_run import BadJobEnvironment, RunOptions, job_devices
+    """Run each workload in one window and say what was achieved and verified."""
+    from benchmarks.job_devices import BadJobEnvironment, job_devices
     from benchmarks.workloads.simulated import CardFigures
 
-    options = RunOptions(window_s=window_s, precision=precision, start_at_s=start_at_s, seed=seed)
+    options = replace(
+        options_of(window_s, workloads, precisions), start_at_s=start_at_s, seed=seed, best_shape=best_shape
+    )
+    if run_name:
+        options = replace(options, run=run_name)
     if where == "worker":
         try:
             job = job_devices(os.environ)
         except BadJobEnvironment as error:
             raise click.UsageError(str(error)) from None
-        answer = _as_worker(job, CardFigures(card_peak_tflops, card_achieved_tflops), options)
+        answer, ran = _as_worker(job, CardFigures(card_peak_tflops, card_achieved_tflops), options)
         if job.result_file:
-            _write_whole(Path(job.result_file), json.dumps(answer.to_json()))
+            _write_whole(Path(job.result_file), json.dumps(answer.to_json() | raw_part(ran.raw_lines)))
     else:
-        answer = measure_here(options)
+        answer, ran = measure_here(options)
+    keep_raw(raw, ran.raw_lines)
     show(answer, output)
     sys.exit(exit_code(answer.devices))
 
@@ -101,7 +142,7 @@ def run(
 def check(worker: bool, seconds: float, parts: tuple[str, ...]) -> None:
     """Check idle devices: products, memory and links, verified. Stopped, it ends soon and leaves no result."""
     from benchmarks.checking.program import PARTS, check_devices
-    from benchmarks.local_run import BadJobEnvironment, job_devices
+    from benchmarks.job_devices import BadJobEnvironment, job_devices
 
     if unknown := set(parts) - set(PARTS):
         raise click.UsageError(f"there is no part {min(unknown)}: one of {', '.join(PARTS)}")
@@ -118,32 +159,130 @@ def check(worker: bool, seconds: float, parts: tuple[str, ...]) -> None:
     click.echo(result)
 
 
-def measure_here(options: RunOptions) -> Answer:
-    """`bench run --local`: this machine's devices, with progress and signals handled."""
+@main.command()
+@click.option("--window", "window_s", type=click.FloatRange(min=0.2, max=600), default=20.0, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1, max=100), default=3, show_default=True)
+@click.option("--precision", metavar="NAME", help="Default: fp32 on a CPU, bf16 on an accelerator.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def harness(window_s: float, rounds: int, precision: str | None, output: str) -> None:
+    """Set the verified rate of a window against a bare loop of the same products, in turns."""
+    answer, holds = measure_harness(window_s, rounds, precision)
+    show(answer, output)
+    sys.exit(0 if holds else EXIT_INVALID)
+
+
+def measure_harness(window_s: float, rounds: int, precision: str | None) -> tuple[Answer, bool]:
+    """Raises click.UsageError for a precision that there is not, or not here."""
+    from benchmarks.harness import run_harness
+    from benchmarks.workloads.devices import UnsupportedPrecision
+
+    options_of(window_s, (), (precision,) if precision else ())
+    try:
+        with progress_bars() as progress:
+            return run_harness(
+                precision, window_s=window_s, rounds=rounds, progress=lambda share: progress("harness", share)
+            )
+    except UnsupportedPrecision as error:
+        raise click.UsageError(str(error)) from None
+
+
+def options_of(window_s: float, workloads: Sequence[str], precisions: Sequence[str]) -> RunOptions:
+    """Raises click.UsageError for what there is not."""
+    from benchmarks.card_facts import shipped_cards
+    from benchmarks.local_run import RunOptions
+    from benchmarks.suite import BadMeasurement, measurements, split_names
+
+    try:
+        asked = measurements(split_names(workloads), split_names(precisions))
+    except BadMeasurement as error:
+        raise click.UsageError(str(error)) from None
+    return RunOptions(window_s=window_s, measurements=asked, cards=shipped_cards())
+
+
+def measure_here(options: RunOptions) -> tuple[Answer, Ran]:
+    """`bench run --local`: this machine's devices, with progress and signals handled.
+
+    Raises click.UsageError where nothing of what is asked can be done here.
+    """
     from benchmarks.local_run import run_here
-    from benchmarks.provenance import provenance
 
     with _stoppable() as stop, progress_bars() as progress:
-        devices = run_here(options, stop=stop, progress=progress)
-    return Answer(provenance(window_s=options.window_s), cases_of(devices), devices)
+        ran = run_here(options, stop=stop, progress=progress)
+    if ran.records and all(r.verdict is Verdict.UNAVAILABLE for r in ran.records):
+        raise click.UsageError("; ".join(dict.fromkeys(r.reason or "" for r in ran.records)))
+    return _answer(options, ran, with_library=True), ran
 
 
-def _as_worker(job: JobDevices, card: CardFigures, options: RunOptions) -> Answer:
+def _as_worker(job: JobDevices, card: CardFigures, options: RunOptions) -> tuple[Answer, Ran]:
     from benchmarks.local_run import run_as_job
-    from benchmarks.provenance import provenance
+    from benchmarks.meeting import Meeting, MeetingFailed, own_node
+    from benchmarks.starts import SystemClock
 
     with _stoppable() as stop, progress_bars() as progress:
-        devices = run_as_job(job, card, options, stop=stop, progress=progress)
+        meeting = None
+        if not job.simulated:
+            try:
+                meeting = Meeting.of_environment(os.environ, own_node(), SystemClock(), stop.is_set)
+            except MeetingFailed as error:
+                raise click.ClickException(str(error)) from None
+        ran = run_as_job(job, card, options, stop=stop, progress=progress, starts=meeting)
+        if meeting is not None:
+            with _whatever_comes(MeetingFailed):
+                for line in ran.raw_lines:
+                    meeting.send_raw(line)
+                ran = replace(ran, raw_lines=())
+            meeting.close()
     # A simulated job multiplied nothing: it loads no library and names none.
-    about = provenance(window_s=options.window_s, with_library=not job.simulated)
-    return Answer(about, cases_of(devices), devices)
+    return _answer(options, ran, with_library=not job.simulated), ran
+
+
+@contextmanager
+def _whatever_comes(error: type[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except error:
+        pass  # the raw lines go into the result then, as far as they find room
+
+
+def _answer(options: RunOptions, ran: Ran, *, with_library: bool) -> Answer:
+    from benchmarks.provenance import provenance
+
+    about = provenance(window_s=options.window_s, with_library=with_library) | {"run": options.run}
+    done = {(r.workload, r.precision) for r in ran.records}
+    stopped = any(r.verdict is Verdict.INTERRUPTED for r in ran.records) or len(ran.records) == 0
+    about["interrupted"] = stopped or (len(done) < len(options.measurements) and not _simulated_only(ran))
+    return Answer(about, cases_of(ran.records), ran.records)
+
+
+def _simulated_only(ran: Ran) -> bool:
+    return all(r.evidence == "simulated" for r in ran.records)
+
+
+def raw_part(lines: Sequence[str]) -> dict[str, Any]:
+    """What of the raw lines goes into a job's result: all of them, or how many found no room."""
+    if not lines:
+        return {}
+    if sum(len(line) for line in lines) <= RAW_ROOM_BYTES:
+        return {"raw": list(lines)}
+    return {"raw_left_out": len(lines)}
+
+
+def keep_raw(path: Path | None, lines: Sequence[str]) -> None:
+    if path is None:
+        return
+    from benchmarks.raw_batches import append_lines
+
+    try:
+        append_lines(path, lines)
+    except OSError as error:
+        raise click.ClickException(f"--raw: {path} cannot be written: {error.strerror or error}") from None
 
 
 def exit_code(devices: Sequence[DeviceRecord]) -> int:
     """See the head of this file. A CPU's or a simulated device's trouble is told but fails nothing."""
     if any(d.verdict is Verdict.INTERRUPTED for d in devices):
         return EXIT_INTERRUPTED
-    return EXIT_INVALID if any(d.should_count() and not d.verified for d in devices) else 0
+    return EXIT_INVALID if any(is_invalid(d) for d in devices) else 0
 
 
 @contextmanager

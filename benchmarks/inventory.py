@@ -41,7 +41,9 @@ class Node:
     simulated: bool
     devices: tuple[Device, ...]
     cpus_free_milli: int = 0
-    rack: str = ""
+    rack: str | None = None
+    address: str = ""
+    reservations: tuple[str, ...] = ()
 
     @property
     def free(self) -> tuple[Device, ...]:
@@ -71,7 +73,9 @@ def parse_nodes(answer: Mapping[str, Any]) -> tuple[Node, ...]:
                 for d in node["devices"]
             ),
             cpus_free_milli=int(node.get("cpus_free_milli", 0)),
-            rack=str(node.get("rack") or ""),
+            rack=None if node.get("rack") is None else str(node["rack"]),
+            address=str(node.get("address", "")),
+            reservations=tuple(str(r["name"]) for r in node.get("reservations") or ()),
         )
         for node in answer["nodes"]
     )

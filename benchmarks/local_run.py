@@ -1,8 +1,8 @@
-"""Run the window on the devices of this process: this machine's, or those of the Suanli job that we are.
+"""Run windows on the devices of this process: this machine's, or those of the Suanli job that we are.
 
-Every device gets a thread of its own and they all share one start and one window. As a job (SUANLI_* variables) the
-devices are the job's: a CPU job's devices are worked as one group, with as many threads as it has devices; a simulated
-job's devices get simulated figures and no product is run.
+What is to be measured is done one after the other; for each of it every device gets a thread of its own and they all
+share one start and one window. As a job the devices are the job's: a CPU job's devices are worked as one group, with as
+many threads as it has devices; a simulated job's devices get simulated figures and no product is run.
 """
 
 from __future__ import annotations
@@ -10,82 +10,57 @@ from __future__ import annotations
 import platform
 import secrets
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from benchmarks.protocol import PRECISIONS, Verdict, WindowPlan, run_window
-from benchmarks.record import DeviceRecord, WhichDevice, failed_record, measured_record
+from benchmarks.card_facts import CardFacts
+from benchmarks.job_devices import JobDevices, group_name
+from benchmarks.meeting import MeetingFailed
+from benchmarks.one_device import OneDevice, Told
+from benchmarks.protocol import LONGEST_WINDOW_S, Fault, Verdict
+from benchmarks.record import DeviceRecord, WhichDevice, failed_record
+from benchmarks.starts import Gathering, OwnStarts, Starts, SystemClock
+from benchmarks.suite import Measurement
+from benchmarks.watching import Watches, open_watches
+from benchmarks.work import DeviceWatch, Unwatched
 from benchmarks.workloads.devices import ComputeDevice, accelerators, cpu, library_text
-from benchmarks.workloads.gemm import make_gemm
 from benchmarks.workloads.simulated import CardFigures, SimulatedDevice, simulated_record
 
-# A window's own warm-up: a tenth of it, at least half a second. Steadiness is asked for from 600 s on (protocol).
-WARMUP_SHARE = 0.1
-LEAST_WARMUP_S = 0.5
-
-
-class BadJobEnvironment(ValueError):
-    """The SUANLI_* variables do not describe a job's devices. The message names the variable."""
-
-
-class SystemClock:
-    """Epoch seconds that never run backwards: the wall clock read once, then the monotonic one."""
-
-    def __init__(self) -> None:
-        self._offset_s = time.time() - time.perf_counter()
-
-    def now_s(self) -> float:
-        return self._offset_s + time.perf_counter()
-
-    def sleep_until(self, at_s: float) -> None:
-        while (left_s := at_s - self.now_s()) > 0:
-            time.sleep(left_s if left_s > 0.01 else left_s / 2)
-
-
-@dataclass(frozen=True, slots=True)
-class JobDevices:
-    """What the node told this job of its devices."""
-
-    uuids: tuple[str, ...]
-    model: str
-    vendor: str
-    node: str | None
-    simulated: bool
-    result_file: str | None
-
-    @property
-    def is_cpu(self) -> bool:
-        return self.vendor.lower() == "cpu"
+# A device that has not come back so long after its window's end is given up: its driver hangs.
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """`precision` None: each device's own (fp32 on a CPU, bf16 on an accelerator). `start_at_s` None: when warm."""
+    """`start_at_s` None: when warm. `seed` None: drawn, and recorded. `cards`: the catalogue's, by model.
+
+    `run` names the run in the raw lines. `side` sets the products' size, for trials.
+    """
 
     window_s: float
-    precision: str | None = None
+    measurements: tuple[Measurement, ...] = (Measurement(),)
     start_at_s: float | None = None
     seed: int | None = None
     side: int | None = None
+    run: str = field(default_factory=lambda: f"local-{secrets.token_hex(6)}")
+    best_shape: bool = False
+    cards: Mapping[str, CardFacts] = field(default_factory=dict)
+    patience_s: float = PATIENCE_S
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_s <= LONGEST_WINDOW_S:
+            raise ValueError(f"a window lasts some seconds, at most {LONGEST_WINDOW_S:g}, not {self.window_s:g}")
 
 
-def job_devices(environment: Mapping[str, str]) -> JobDevices:
-    """The devices of the job that we run in. Raises BadJobEnvironment outside one."""
-    uuids = tuple(u for u in environment.get("SUANLI_DEVICES", "").split(",") if u)
-    if not uuids:
-        raise BadJobEnvironment("SUANLI_DEVICES is empty: --worker is for jobs that Suanli started; use --local here")
-    simulated = environment.get("SUANLI_SIMULATED", "")
-    if simulated not in ("0", "1"):
-        raise BadJobEnvironment(f"SUANLI_SIMULATED must be 0 or 1, not {simulated!r}")
-    return JobDevices(
-        uuids=uuids,
-        model=environment.get("SUANLI_DEVICE_MODEL") or "unknown",
-        vendor=environment.get("SUANLI_DEVICE_VENDOR") or "unknown",
-        node=environment.get("SUANLI_NODE") or None,
-        simulated=simulated == "1",
-        result_file=environment.get("SUANLI_RESULT_FILE") or None,
-    )
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Records, and the line of raw batches of each that had a window, in the same order as they were made."""
+
+    records: tuple[DeviceRecord, ...]
+    raw_lines: tuple[str, ...] = ()
+
+
+Progress = Callable[[str, float], None]
 
 
 def run_as_job(
@@ -94,23 +69,15 @@ def run_as_job(
     options: RunOptions,
     *,
     stop: threading.Event,
-    progress: Callable[[str, float], None],
-) -> list[DeviceRecord]:
-    """One record a device, or one for the group of a CPU job's devices."""
+    progress: Progress,
+    starts: Starts | None = None,
+) -> Ran:
+    """One record a device and measurement, or one for the group of a CPU job's devices."""
     if job.simulated:
-        return [
-            simulated_record(
-                SimulatedDevice(uuid, job.node, None, job.model, job.vendor),
-                card,
-                precision=options.precision or "bf16",
-                seed=options.seed or 0,
-                window_s=options.window_s,
-            )
-            for uuid in job.uuids
-        ]
+        return Ran(tuple(_simulated(job, card, options)))
     if job.is_cpu:
         which = WhichDevice(group_name(job.uuids), job.uuids, job.node, None, job.model, job.vendor, on="cpu")
-        return _run_all([(cpu(len(job.uuids)), which)], options, stop, progress)
+        return _run_all([(cpu(len(job.uuids)), which)], options, stop, progress, starts)
     seen = accelerators()
     named = [WhichDevice(uuid, (uuid,), job.node, None, job.model, job.vendor, on="accelerator") for uuid in job.uuids]
     if len(seen) != len(named):
@@ -118,148 +85,142 @@ def run_as_job(
             f"{library_text()} sees {len(seen)} accelerators of the {len(named)} given to this job; "
             "check the driver, and that torch is built for this vendor"
         )
-        return [
-            failed_record(
-                w,
-                precision=options.precision or "bf16",
-                verdict=Verdict.DEVICE_ERROR,
-                reason=reason,
-                window_s=options.window_s,
+        return Ran(
+            tuple(
+                _failed(w, m, m.precision or "bf16", Fault(Verdict.DEVICE_ERROR, reason), options)
+                for m in options.measurements
+                for w in named
             )
-            for w in named
-        ]
-    return _run_all(list(zip(seen, named, strict=True)), options, stop, progress)
+        )
+    return _run_all(list(zip(seen, named, strict=True)), options, stop, progress, starts)
 
 
-def group_name(uuids: Sequence[str]) -> str:
-    """One name for the CPU devices of one job: `cpu-0 +3` for four."""
-    return uuids[0] if len(uuids) == 1 else f"{uuids[0]} +{len(uuids) - 1}"
-
-
-def run_here(
-    options: RunOptions, *, stop: threading.Event, progress: Callable[[str, float], None]
-) -> list[DeviceRecord]:
+def run_here(options: RunOptions, *, stop: threading.Event, progress: Progress) -> Ran:
     """All accelerators of this machine; its CPU where it has none."""
-    found: Sequence[ComputeDevice] = accelerators() or (cpu(),)
     node = platform.node() or None
     return _run_all(
         [
             (d, WhichDevice(d.uuid, (d.uuid,), node, None, d.model, d.vendor, on="cpu" if d.is_cpu else "accelerator"))
-            for d in found
+            for d in devices_here()
         ],
         options,
         stop,
         progress,
+        None,
     )
+
+
+def devices_here() -> Sequence[ComputeDevice]:
+    return accelerators() or (cpu(),)
+
+
+def _simulated(job: JobDevices, card: CardFigures, options: RunOptions) -> list[DeviceRecord]:
+    """GEMM alone is made up: of nothing else is it published what such a card reaches."""
+    return [
+        simulated_record(
+            SimulatedDevice(uuid, job.node, None, job.model, job.vendor),
+            card,
+            precision=measurement.precision or "bf16",
+            seed=options.seed or 0,
+            window_s=options.window_s,
+        )
+        for measurement in options.measurements
+        if measurement.workload == "gemm"
+        for uuid in job.uuids
+    ]
 
 
 def _run_all(
     devices: Sequence[tuple[ComputeDevice, WhichDevice]],
     options: RunOptions,
     stop: threading.Event,
-    progress: Callable[[str, float], None],
-) -> list[DeviceRecord]:
-    """Arm all, agree on one start, run all. A device that fails to arm does not hold up the others."""
+    progress: Progress,
+    starts: Starts | None,
+) -> Ran:
     clock = SystemClock()
     seed = options.seed if options.seed is not None else secrets.randbits(48)
-    records: list[DeviceRecord | None] = [None] * len(devices)
-    start = _SharedStart(clock, len(devices), options)
+    opened = open_watches(devices[0][0].vendor)
+    if isinstance(opened, Watches):
+        models = opened.models()
+        devices = [(d, replace(w, model=models.get(d.uuid, w.model))) for d, w in devices]
+    records: list[DeviceRecord] = []
+    lines: list[str] = []
+    hung: set[str] = set()
+    try:
+        for place, measurement in enumerate(options.measurements):
+            if stop.is_set():
+                break
+            parties = [(list(devices), _of_node(devices))] if measurement.is_of_node else [([d], d[1]) for d in devices]
+            own = OwnStarts(clock, len(parties), options.window_s, options.start_at_s)
+            told = Told(measurement, options, clock, seed + 1000 * place, stop, progress)
+            ran, late = _run_one_measurement(parties, told, starts or own, opened, hung)
+            hung |= late
+            records += ran.records
+            lines += ran.raw_lines
+    finally:
+        if isinstance(opened, Watches):
+            opened.close()
+    return Ran(tuple(records), tuple(lines))
 
-    def work(place: int) -> None:
-        device, which = devices[place]
-        precision = options.precision or device.default_precision
-        try:
-            records[place] = _run_one(device, which, precision, seed + place, options, clock, start, stop, progress)
-        except Exception as error:  # arming failed: no memory, no such precision, a lost device; it counts zero
-            start.give_up()
-            first_line = (str(error).strip().splitlines() or ["no message"])[0]
-            records[place] = failed_record(
-                which,
-                precision=precision,
-                verdict=Verdict.DEVICE_ERROR,
-                reason=f"{type(error).__name__}: {first_line}",
-                window_s=options.window_s,
-            )
 
-    threads = [threading.Thread(target=work, args=(i,), name=f"bench-{i}") for i in range(len(devices))]
+Party = tuple[Sequence[tuple[ComputeDevice, WhichDevice]], WhichDevice]
+
+
+def _run_one_measurement(
+    parties: Sequence[Party], told: Told, starts: Starts, opened: Watches | str, hung: set[str]
+) -> tuple[Ran, set[str]]:
+    """Arm all, agree on one start, run all. A device that fails to arm does not hold up the others, and one that does
+    not come back is left behind: its thread is, too."""
+    gathering = Gathering(len(parties), starts)
+    runs = []
+    for place, (members, which) in enumerate(parties):
+        computing = [device for device, _ in members]
+        one = OneDevice(computing, which, told, place, gathering, _watch(opened, computing))
+        if which.device in hung:
+            one.refuse(Fault(Verdict.DEVICE_ERROR, "it did not come back from an earlier window"))
+        runs.append(one)
+    threads = [threading.Thread(target=run.run, name=f"bench-{i}", daemon=True) for i, run in enumerate(runs)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        while thread.is_alive():
+    late: set[str] = set()
+    for thread, run in zip(threads, runs, strict=True):
+        while thread.is_alive() and run.device not in late:
             try:
                 thread.join(0.2)
             except KeyboardInterrupt:
-                stop.set()  # every window ends between two batches and leaves its partial record
-    return [r for r in records if r is not None]
+                told.stop.set()  # every window ends between two batches and leaves its partial record
+            if run.is_overdue():
+                late.add(run.device)
+                run.give_up()
+    try:
+        after = starts.over()
+    except MeetingFailed:
+        after = None  # the windows were run; of the clocks it is known what was known before
+    answers = [run.answer(after) for run in runs]
+    return Ran(tuple(record for record, _ in answers), tuple(line for _, line in answers if line)), late
 
 
-def _run_one(
-    device: ComputeDevice,
-    which: WhichDevice,
-    precision: str,
-    seed: int,
-    options: RunOptions,
-    clock: SystemClock,
-    start: _SharedStart,
-    stop: threading.Event,
-    progress: Callable[[str, float], None],
+def _watch(opened: Watches | str, computing: Sequence[ComputeDevice]) -> DeviceWatch:
+    if isinstance(opened, str):
+        return Unwatched(opened)
+    if len(computing) > 1:
+        return Unwatched("several devices work together: their counters are not told apart")
+    return opened.of(computing[0].uuid)
+
+
+def _of_node(devices: Sequence[tuple[ComputeDevice, WhichDevice]]) -> WhichDevice:
+    covers = tuple(uuid for _, which in devices for uuid in which.covers)
+    return replace(devices[0][1], device=group_name(covers), covers=covers)
+
+
+def _failed(
+    which: WhichDevice, measurement: Measurement, precision: str, fault: Fault, options: RunOptions
 ) -> DeviceRecord:
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision} is not one of {', '.join(PRECISIONS)}")
-    progress(which.device, 0.0)
-    workload = make_gemm(device, precision, seed=seed, side=options.side)
-    plan = WindowPlan(
-        window_s=options.window_s,
-        seed=seed,
-        start_at_s=start.agreed_s(),
-        warmup_s=max(LEAST_WARMUP_S, WARMUP_SHARE * options.window_s),
-    )
-    outcome = run_window(workload, clock, plan, stop=stop.is_set, progress=lambda share: progress(which.device, share))
-    shape = workload.shape
-    return measured_record(
+    return failed_record(
         which,
-        outcome,
-        shape=(shape.m, shape.n, shape.k),
         precision=precision,
-        products_per_batch=workload.products_per_batch,
-        threads=device.threads,
-        library=library_text(),
-        seed=seed,
+        verdict=fault.verdict,
+        reason=fault.detail,
+        window_s=options.window_s,
+        workload=measurement.workload,
     )
-
-
-class _SharedStart:
-    """One start for all devices of this process: the announced one, or some time after the last has armed.
-
-    A single device without an announced start begins when it is warm.
-    """
-
-    def __init__(self, clock: SystemClock, devices: int, options: RunOptions) -> None:
-        self._clock = clock
-        self._options = options
-        self._single = devices == 1
-        self._waiting = devices
-        self._start_s: float | None = None
-        self._changed = threading.Condition()
-
-    def agreed_s(self) -> float | None:
-        """Blocks until every device has armed or given up."""
-        if self._options.start_at_s is not None or self._single:
-            return self._options.start_at_s
-        with self._changed:
-            self._arrive()
-            while self._start_s is None:
-                self._changed.wait()
-            return self._start_s
-
-    def give_up(self) -> None:
-        with self._changed:
-            if self._start_s is None:
-                self._arrive()
-
-    def _arrive(self) -> None:
-        self._waiting -= 1
-        if self._waiting <= 0 and self._start_s is None:
-            warmup_s = max(2.0, WARMUP_SHARE * self._options.window_s)
-            self._start_s = self._clock.now_s() + warmup_s
-            self._changed.notify_all()

@@ -1,18 +1,24 @@
 """What did one device do, batch by batch? What an auditor computes its figure from, as one JSON line of raw times.
 
-A batch begins, its work ends, its check ends. Times are whole microseconds in int32: when it began, counted from the
-window's start, how long its work took and how long its check. Arrays travel as zlib-compressed little-endian bytes in
-base64. A batch counts if its check passed and ended inside the window; checks that failed are not here (they end the
-window), so F = flop_per_batch x batches whose check ended by window_s. Standard library and NumPy only.
+A batch begins, its work ends, its check ends. Times are whole microseconds, unsigned in 32 bits (so a window lasts at
+most 4,294 s): when it began, counted from the window's start, how long its work took and how long its check. Arrays
+travel as zlib-compressed little-endian bytes in base64. A batch counts if its check passed and ended inside the
+window; where several batches share a check, its time stands with the last of them, and none of them is here unless
+all count. Checks that failed are not here (they void the window), so F = flop_per_batch x batches whose check ended
+by window_s. For a workload that counts bytes, `flop_per_batch` holds bytes. Standard library and NumPy only.
 """
 
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
+import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +30,7 @@ RAW_SCHEMA = "suanli/bench-batches/1"
 MAX_BATCHES = 1_000_000
 MICROSECONDS = 1e6
 
-Microseconds = NDArray[np.int32]
+Microseconds = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +51,7 @@ class RawBatches:
     @property
     def batches(self) -> int:
         """Those that count."""
-        ended = self.began_us.astype(np.int64) + self.busy_us + self.check_us
+        ended = self.began_us.astype(np.int64) + self.busy_us.astype(np.int64) + self.check_us.astype(np.int64)
         return int(np.count_nonzero(ended <= round(self.window_s * MICROSECONDS)))
 
     @property
@@ -75,6 +81,22 @@ def to_line(raw: RawBatches) -> str:
         "check_us": _packed(raw.check_us),
     }
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Durable when it returns. Several processes may append; each line stays whole. Raises OSError."""
+    if not lines:
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        data = "".join(lines).encode()
+        while data:
+            data = data[os.write(handle, data) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_of(line: str) -> str:
@@ -111,7 +133,7 @@ def from_line(line: str) -> RawBatches:
 
 
 def _packed(values: Microseconds) -> str:
-    return base64.b64encode(zlib.compress(values.astype("<i4").tobytes(), 6)).decode()
+    return base64.b64encode(zlib.compress(values.astype("<u4").tobytes(), 6)).decode()
 
 
 def _unpacked(text: Any, count: int) -> Microseconds:
@@ -120,4 +142,4 @@ def _unpacked(text: Any, count: int) -> Microseconds:
     found = unpacking.decompress(base64.b64decode(text, validate=True), whole + 1)
     if len(found) != whole:
         raise ValueError(f"{count} times were announced, {len(found) / 4:g} or more are there")
-    return np.frombuffer(found, "<i4").astype(np.int32)
+    return np.frombuffer(found, "<u4").astype(np.uint32)

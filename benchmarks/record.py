@@ -16,18 +16,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from benchmarks.evidence import FLOPS_PER_GFLOPS, Measured, MeasuredOn, Simulated
-from benchmarks.protocol import (
-    PROTOCOL_VERSION,
-    Verdict,
-    WindowOutcome,
-    detection_over_window,
-    detection_probability,
-    quantile,
-)
+from benchmarks.protocol import PROTOCOL_VERSION, Verdict
 
 BENCH_SCHEMA = "suanli/bench/1"
-# The share of spoilt products for which the chance of being found out is published beside the per-product one.
-PUBLISHED_CORRUPT_SHARE = 0.01
+# Which of several precisions stands for a run in its headline cases.
+HEADLINE_PRECISIONS = ("bf16", "fp16", "fp32", "fp64")
 
 
 class BadRecord(ValueError):
@@ -47,7 +40,8 @@ class DeviceRecord:
     `measured` or `simulated`; energy, clocks, `ecc_uncorrected` and `faults` are what the window added or saw, None
     where nobody could read them. `held_back_share`: of the readings, those in which something held the clock down.
     `digest` is of a fixed product's bytes, the same for all sound cards of one model and software. `raw_sha256` names
-    the line of raw batches (benchmarks.raw_batches) that the figure can be computed from.
+    the line of raw batches (benchmarks.raw_batches) that the figure can be computed from. `clock_offset_s`: the node's
+    clock minus the coordinator's, known to `clock_uncertainty_s`.
     """
 
     device: str
@@ -90,6 +84,7 @@ class DeviceRecord:
     driver: str | None = None
     runtime: str | None = None
     clock_offset_s: float | None = None
+    clock_uncertainty_s: float | None = None
     clock_bound: str | None = None
     mean_clock_megahertz: float | None = None
     energy_joules: float | None = None
@@ -139,62 +134,14 @@ class WhichDevice:
     on: Literal["accelerator", "cpu"]
 
 
-def measured_record(
-    which: WhichDevice,
-    outcome: WindowOutcome,
-    *,
-    shape: tuple[int, int, int],
-    precision: str,
-    products_per_batch: int,
-    threads: int | None,
-    library: str,
-    seed: int,
-) -> DeviceRecord:
-    """The record of one window. `gflops` has the whole window as its denominator, `observed_gflops` the time spent."""
-    ok = outcome.verdict is Verdict.OK
-    rates = [r / FLOPS_PER_GFLOPS for r in outcome.batch_flops]
-    spent_s = min(outcome.elapsed_s, outcome.window_s)
-    return DeviceRecord(
-        device=which.device,
-        covers=which.covers,
-        node=which.node,
-        site=which.site,
-        model=which.model,
-        vendor=which.vendor,
-        evidence="measured",
-        on=which.on,
-        workload="gemm",
-        precision=precision,
-        gflops=outcome.counted_flop / outcome.window_s / FLOPS_PER_GFLOPS,
-        verified=ok,
-        verdict=outcome.verdict,
-        reason=None if ok else outcome.detail,
-        observed_gflops=outcome.flop / spent_s / FLOPS_PER_GFLOPS if spent_s > 0 else None,
-        shape=shape,
-        flop=outcome.flop,
-        window_s=outcome.window_s,
-        window_start_s=outcome.start_s,
-        elapsed_s=outcome.elapsed_s,
-        warmup_s=outcome.warmup_s,
-        steady=outcome.steady,
-        batches=outcome.batches,
-        products=outcome.products,
-        products_per_batch=products_per_batch,
-        samples=outcome.samples,
-        detection_probability=detection_probability(products_per_batch),
-        detection_probability_one_percent=detection_over_window(outcome.samples, PUBLISHED_CORRUPT_SHARE),
-        check_share=outcome.check_s / outcome.elapsed_s if outcome.elapsed_s > 0 else None,
-        batch_gflops_p5=quantile(rates, 0.05),
-        batch_gflops_p50=quantile(rates, 0.5),
-        batch_gflops_p95=quantile(rates, 0.95),
-        threads=threads,
-        library=library,
-        seed=seed,
-    )
-
-
 def failed_record(
-    which: WhichDevice, *, precision: str, verdict: Verdict, reason: str, window_s: float | None = None
+    which: WhichDevice,
+    *,
+    precision: str,
+    verdict: Verdict,
+    reason: str,
+    window_s: float | None = None,
+    workload: str = "gemm",
 ) -> DeviceRecord:
     """A device that should have been measured and was not: it counts zero, and says why."""
     return DeviceRecord(
@@ -206,9 +153,9 @@ def failed_record(
         vendor=which.vendor,
         evidence="measured",
         on=which.on,
-        workload="gemm",
+        workload=workload,
         precision=precision,
-        gflops=0.0,
+        gflops=None if verdict is Verdict.UNAVAILABLE else 0.0,
         verified=False,
         verdict=verdict,
         reason=reason,
@@ -249,33 +196,75 @@ class Answer:
         return answer
 
 
+def is_invalid(record: DeviceRecord) -> bool:
+    """Whether a figure that should count does not. What a card cannot do (no such precision) is no failure of it."""
+    return record.should_count() and not record.verified and record.verdict is not Verdict.UNAVAILABLE
+
+
 def cases_of(devices: Sequence[DeviceRecord], *, not_covered: int = 0) -> tuple[Case, ...]:
-    """The stable case names of `bench run`. Sums are over one kind of evidence each, and null where it was not run."""
-    accelerators = [d for d in devices if d.should_count()]
-    cpus = [d for d in devices if d.evidence == "measured" and d.on == "cpu"]
-    simulated = [d for d in devices if d.evidence == "simulated"]
-    invalid = sum(len(d.covers) for d in accelerators if not d.verified)
-    chances = [d.detection_probability for d in devices if d.verified and d.detection_probability is not None]
+    """The stable case names of `bench run`. Sums are over one kind of evidence each, and null where it was not run.
 
-    def summed(records: Sequence[DeviceRecord]) -> float | None:
-        known = [d.gflops for d in records if d.gflops is not None]
-        return sum(known) if known else None
-
-    def in_pflops(gflops: float | None) -> float | None:
-        return None if gflops is None else gflops / 1e6
-
+    The headline cases hold GEMM in one precision; where a run had more, each has a case of its own behind them.
+    """
+    kinds = {
+        "accelerator": [d for d in devices if d.should_count()],
+        "cpu": [d for d in devices if d.evidence == "measured" and d.on == "cpu"],
+        "simulated": [d for d in devices if d.evidence == "simulated"],
+    }
+    invalid = len({uuid for d in kinds["accelerator"] if is_invalid(d) for uuid in d.covers})
     measured = [d for d in devices if d.evidence == "measured"]
+    unsound = {uuid for d in measured if not d.verified for uuid in d.covers}
+    sound = {uuid for d in measured if d.verified for uuid in d.covers} - unsound
+    chances = [d.detection_probability for d in devices if d.verified and d.detection_probability is not None]
     return (
-        Case("measured_accelerator_pflops", in_pflops(summed(accelerators)), "PFlops"),
-        Case("measured_accelerators", sum(len(d.covers) for d in accelerators), "devices"),
-        Case("cpu_gflops", summed(cpus), "GFLOP/s"),
-        Case("simulated_pflops", in_pflops(summed(simulated)), "PFlops (simulated)"),
-        Case("simulated_devices", sum(len(d.covers) for d in simulated), "devices (simulated)"),
-        Case("devices_verified", sum(len(d.covers) for d in measured if d.verified), "devices"),
+        Case("measured_accelerator_pflops", _in_pflops(_summed(_headline(kinds["accelerator"]))), "PFlops"),
+        Case("measured_accelerators", _covered(kinds["accelerator"]), "devices"),
+        Case("cpu_gflops", _summed(_headline(kinds["cpu"])), "GFLOP/s"),
+        Case("simulated_pflops", _in_pflops(_summed(_headline(kinds["simulated"]))), "PFlops (simulated)"),
+        Case("simulated_devices", _covered(kinds["simulated"]), "devices (simulated)"),
+        Case("devices_verified", len(sound), "devices"),
         Case("devices_invalid", invalid, "devices", must=0, aim=0, ok=invalid == 0),
         Case("devices_not_covered", not_covered, "devices"),
         Case("detection_probability_min", min(chances, default=None), "probability"),
+        *(case for kind, records in kinds.items() for case in _further_cases(kind, records)),
     )
+
+
+def _headline(records: Sequence[DeviceRecord]) -> list[DeviceRecord]:
+    gemm = [d for d in records if d.workload == "gemm"]
+    there = list(dict.fromkeys(d.precision for d in gemm))
+    chosen = next((p for p in HEADLINE_PRECISIONS if p in there), there[0] if there else None)
+    return [d for d in gemm if d.precision == chosen]
+
+
+def _further_cases(kind: str, records: Sequence[DeviceRecord]) -> list[Case]:
+    """`cpu_bandwidth_fp32`, `accelerator_gemm_fp8`, ... where a run measured more than one thing."""
+    groups: dict[tuple[str, str], list[DeviceRecord]] = {}
+    for record in records:
+        groups.setdefault((record.workload, record.precision), []).append(record)
+    if len(groups) == 1 and records[0].workload == "gemm":
+        return []  # the headline has said it
+    cases = []
+    for (workload, precision), members in groups.items():
+        values = [d.value for d in members if d.value is not None]
+        unit = next((d.unit for d in members if d.unit), None)
+        value = sum(values) if unit else _summed(members)
+        suffix = " (simulated)" if kind == "simulated" else ""
+        cases.append(Case(f"{kind}_{workload}_{precision}", value, f"{unit or 'GFLOP/s'}{suffix}"))
+    return cases
+
+
+def _covered(records: Sequence[DeviceRecord]) -> int:
+    return len({uuid for d in records for uuid in d.covers})
+
+
+def _summed(records: Sequence[DeviceRecord]) -> float | None:
+    known = [d.gflops for d in records if d.gflops is not None]
+    return sum(known) if known else None
+
+
+def _in_pflops(gflops: float | None) -> float | None:
+    return None if gflops is None else gflops / 1e6
 
 
 # ---- reading back ------------------------------------------------------------------------------------------------
@@ -309,6 +298,7 @@ _NUMBERS_OR_NULL = (
     "mfu",
     "best_shape_gflops",
     "arming_s",
+    "clock_uncertainty_s",
 )
 _DEFAULTS = {f.name: f.default for f in fields(DeviceRecord)}
 

@@ -5,14 +5,15 @@ Measured accelerators, CPU (measured, never counted) and simulated each have the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import click
 
 from benchmarks.record import Answer, DeviceRecord
 
-_HEAD = ("DEVICE", "NODE", "MODEL", "PRECISION", "RATE", "BATCH P50", "VERIFIED", "CHECKS", "NOTE")
+_HEAD = ("DEVICE", "NODE", "MODEL", "WORKLOAD", "PRECISION", "RATE", "BATCH P50", "VERIFIED", "CHECKS", "NOTE")
 _SIMULATED_HEAD = ("NODE", "MODEL", "DEVICES", "PRECISION", "SIMULATED RATE", "NOTE")
 
 
@@ -49,9 +50,10 @@ def sections(answer: Answer) -> tuple[Section, ...]:
         Section(
             "NOT COVERED",
             "left alone; their last verified figures are older than this window",
-            ("NODE", "DEVICES", "REASON"),
+            ("NODE", "DEVICES", "LAST VERIFIED", "REASON"),
             tuple(
-                (str(n.get("node")), str(len(n.get("devices", []))), str(n.get("reason"))) for n in answer.not_covered
+                (str(n.get("node")), str(len(n.get("devices", []))), _age_text(n), str(n.get("reason")))
+                for n in answer.not_covered
             ),
         ),
     ]
@@ -100,13 +102,43 @@ def _measured_row(record: DeviceRecord) -> tuple[str, ...]:
         name,
         record.node or "-",
         record.model,
+        record.workload,
         record.precision,
-        rate_text(record.gflops),
-        rate_text(record.batch_gflops_p50),
+        rate_text(record.gflops) if record.unit is None else _value_text(record),
+        rate_text(record.batch_gflops_p50) if record.unit is None else "",
         "yes" if record.verified else "NO",
         str(record.samples),
-        "" if record.verified else f"{record.verdict}: {record.reason}",
+        _note(record),
     )
+
+
+def _value_text(record: DeviceRecord) -> str:
+    return "0" if record.value is None else f"{record.value:,.4g} {record.unit}"
+
+
+def _note(record: DeviceRecord) -> str:
+    if not record.verified:
+        return f"{record.verdict}: {record.reason}"
+    said = []
+    if record.best_shape_gflops is not None and record.best_shape is not None:
+        said.append(f"best shape {'x'.join(map(str, record.best_shape))}: {rate_text(record.best_shape_gflops)}")
+    if record.mfu is not None:
+        said.append(f"MFU {record.mfu:.1%}")
+    if record.mean_power_watts is not None:
+        said.append(f"{record.mean_power_watts:.0f} W")
+    if record.mean_clock_megahertz is not None:
+        said.append(f"{record.mean_clock_megahertz:.0f} MHz")
+    return "; ".join(said)
+
+
+def _age_text(left: Mapping[str, Any]) -> str:
+    """How old the last verified figures of these devices are: the oldest, or that some have none."""
+    ages = [figure["age_s"] for figure in (left.get("last_verified") or {}).values()]
+    if not ages:
+        return "never"
+    text = f"{max(ages) / 86_400:.1f} days ago" if max(ages) >= 86_400 else f"{max(ages) / 3600:.1f} h ago"
+    missing = len(left.get("devices", [])) - len(ages)
+    return text if missing <= 0 else f"{text}; {missing} never"
 
 
 def _by_node(records: Sequence[DeviceRecord]) -> tuple[tuple[str, ...], ...]:

@@ -88,7 +88,7 @@ def nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
             state="",
             simulated=bool(row["simulated"]),
             devices=tuple(Device(str(u), str(m), str(v), True) for u, m, v in row["devices"]),
-            rack=str(row.get("rack") or ""),
+            rack=None if row.get("rack") is None else str(row["rack"]),
         )
         for row in rows
     )

@@ -53,7 +53,7 @@ def _estimates(
         if shared is None or not 0 < len(shared.results) < owned:
             continue
         units = tuple(
-            Unit(node.name, node.site, cards[0].model, node.rack, len(cards))
+            Unit(node.name, node.site, cards[0].model, node.rack or "", len(cards))
             for node in nodes
             if node.site in goal.sites and not node.simulated and (cards := [d for d in node.devices if not d.is_cpu])
         )

@@ -19,10 +19,12 @@ from typing import Any
 
 from benchmarks.checking.copies import can_reach, copy_rate, pairs
 from benchmarks.checking.triad import Stop, Wrong, triad
-from benchmarks.local_run import JobDevices, SystemClock
-from benchmarks.protocol import Verdict, WindowPlan, run_window
+from benchmarks.job_devices import JobDevices
+from benchmarks.protocol import Verdict, WindowPlan
+from benchmarks.starts import SystemClock
+from benchmarks.suite import Measurement, make_work
+from benchmarks.window import run_window
 from benchmarks.workloads.devices import ComputeDevice, accelerators, cpu, library_text, torch_or_none
-from benchmarks.workloads.gemm import make_gemm
 
 VERSION = 1
 PARTS = ("products", "memory", "links")
@@ -90,14 +92,14 @@ def _links(named: Mapping[str, ComputeDevice], seconds: float, stop: Stop) -> tu
 def _products(device: ComputeDevice, seconds: float, stop: Stop) -> Result:
     """Products whose drawn samples are verified by Freivalds' method (benchmarks/protocol.py)."""
     seed = secrets.randbits(48)
-    workload = make_gemm(device, device.default_precision, seed=seed)
+    work = make_work(Measurement(), [device], seed=seed)
     plan = WindowPlan(window_s=seconds, seed=seed, warmup_s=WARM_S)
-    outcome = run_window(workload, SystemClock(), plan, stop=stop)
+    outcome = run_window(work, SystemClock(), plan, stop=stop)
     if outcome.verdict in _WRONG:
         return {"came": WRONG, "why": outcome.detail}
     if outcome.verdict is not Verdict.OK:
         return {"came": NOT_RUN, "why": outcome.detail or outcome.verdict.value}
-    return _rated(median(outcome.batch_flops) / 1e12, f"TFLOP/s {device.default_precision}")
+    return _rated(median(outcome.batch_rates) / 1e12, f"TFLOP/s {device.default_precision}")
 
 
 def _memory(device: ComputeDevice, seconds: float, stop: Stop) -> Result:

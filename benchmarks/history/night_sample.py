@@ -26,7 +26,7 @@ def units_of(answer: Mapping[str, Any]) -> tuple[tuple[Unit, ...], frozenset[str
             node.name,
             node.site,
             next(d.model for d in node.devices if not d.is_cpu),
-            node.rack,
+            node.rack or "",
             sum(not d.is_cpu for d in node.devices),
         )
         for node in mine

@@ -191,11 +191,11 @@ class HistoryStore:
 
 
 def latest_by_device(results: Sequence[StoredResult]) -> tuple[StoredResult, ...]:
-    """The newest result of every device and precision. A group's older result goes when any member has a newer one."""
+    """The newest result of every device, workload and precision. A group's older one goes when any member has a newer."""
     newest: list[StoredResult] = []
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for result in sorted(results, key=lambda r: r.recorded_at_s, reverse=True):
-        keys = {(uuid, result.record.precision) for uuid in result.record.covers}
+        keys = {(uuid, result.record.workload, result.record.precision) for uuid in result.record.covers}
         if not keys & seen:
             newest.append(result)
         seen |= keys

@@ -1,37 +1,59 @@
 """How is a whole cluster measured in one shared window? Benchmark jobs through the HTTP API, one a node, one start.
 
-Nodes are listed, one job is submitted for the free whole devices of each ready node, all with the same absolute start;
-their results come back through the API. Devices in use are left alone and reported as not covered. What a worker says
-of itself is not believed where the service knows better: node, site, model and whether a device is simulated are the
-service's words, and a result that contradicts them counts zero.
+Nodes are listed, and one job is submitted for the free whole devices of each ready node. Its worker arms (operands in
+memory, sizes settled), comes to the run's meeting place (`meeting_place.py`), has its clock compared, and waits; when
+all have armed one absolute start is announced, with racks that begin to warm up one after the other before it
+(`ramp.py`). Devices in use are left alone and reported as not covered. Results come back through the API
+(`cluster_records.py`).
+
+Why a meeting place: a job has no channel to its submitter while it runs but its log, and none from it at all. Where
+nodes cannot reach whoever runs the benchmark, the start is named at submission instead (`meeting` None): late ones
+are refused as ever, but clocks are not compared, and a window of 600 s or more then counts zero.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import benchmarks
-from benchmarks.inventory import Device, Node, parse_nodes
-from benchmarks.local_run import group_name
-from benchmarks.protocol import NIGHTLY_WINDOW_S, Verdict
-from benchmarks.record import DeviceRecord, WhichDevice, device_record, failed_record
+from benchmarks.card_facts import CardFacts
+from benchmarks.inventory import Node, parse_nodes
+from benchmarks.protocol import NIGHTLY_WINDOW_S
+from benchmarks.record import DeviceRecord
+from benchmarks.suite import Measurement, measurements
+from benchmarks.system.cluster_records import (
+    LastFigure,
+    NotCovered,
+    Submitted,
+    collected,
+    equal_digests,
+    left_alone,
+    never_started,
+    with_raw,
+)
+from benchmarks.system.meeting_place import Announced, ClockOffset
+from benchmarks.system.ramp import Placed, ramp
 from benchmarks.workloads.simulated import CardFigures
 from scheduler.errors import SuanliError, Unavailable
 
-# Between submit and the shared start: process start, library import, allocation, warm-up.
+# From submit to the shared start, where it is named at once; and how long arming may take where it is not.
 SMOKE_LEAD_S = 12.0
 NIGHTLY_LEAD_S = 120.0
+SMOKE_ARMING_S = 60.0
+NIGHTLY_ARMING_S = 600.0
 # Beyond the end of the window, for the last check and the result's way back.
 TAIL_S = 60.0
 POLL_S = 0.5
+ARMING_POLL_S = 0.1
+# From the announcement to the first rack's warm-up, for the word to get there.
+NOTICE_S = 0.5
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -41,6 +63,26 @@ class ClusterClient(Protocol):
     def get(self, path: str, /, **query: Any) -> dict[str, Any]: ...
 
     def post(self, path: str, body: Mapping[str, Any], /) -> dict[str, Any]: ...
+
+
+class Meeting(Protocol):
+    """`meeting_place.MeetingPlace`."""
+
+    def environment(self) -> dict[str, str]: ...
+
+    def now_s(self) -> float: ...
+
+    def armed(self, window: int) -> dict[str, int]: ...
+
+    def here(self) -> set[str]: ...
+
+    def ended(self, window: int) -> set[str]: ...
+
+    def offset(self, node: str, window: int) -> ClockOffset | None: ...
+
+    def take_raw(self) -> list[str]: ...
+
+    def announce(self, window: int, announced: Announced) -> None: ...
 
 
 class Timer(Protocol):
@@ -59,7 +101,10 @@ class WallTimer:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What is asked for. `nodes` empty: all. `precision` None: each device's own. `lead_s` None: by the window."""
+    """What is asked for. `nodes` empty: all, or those of the reservation. No precision: each device's own.
+
+    `lead_s` None: by the window; the longest time that arming may take, or the time to the start where nobody meets.
+    """
 
     window_s: float
     precision: str | None = None
@@ -67,6 +112,10 @@ class RunPlan:
     lead_s: float | None = None
     command: tuple[str, ...] = (sys.executable, "-m", "benchmarks", "run", "--worker")
     working_dir: str = str(Path(benchmarks.__path__[0]).resolve().parent)
+    workloads: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    reservation: str | None = None
+    best_shape: bool = False
 
     @property
     def lead(self) -> float:
@@ -74,45 +123,44 @@ class RunPlan:
             return self.lead_s
         return SMOKE_LEAD_S if self.window_s < NIGHTLY_WINDOW_S else NIGHTLY_LEAD_S
 
+    @property
+    def arming_limit_s(self) -> float:
+        if self.lead_s is not None:
+            return self.lead_s
+        return SMOKE_ARMING_S if self.window_s < NIGHTLY_WINDOW_S else NIGHTLY_ARMING_S
 
-@dataclass(frozen=True, slots=True)
-class NotCovered:
-    """Devices of one node that were not measured, and why."""
+    @property
+    def asked_precisions(self) -> tuple[str, ...]:
+        return self.precisions or ((self.precision,) if self.precision else ())
 
-    node: str
-    site: str
-    devices: tuple[str, ...]
-    reason: str
-    simulated: bool
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        return measurements(self.workloads, self.asked_precisions)
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "node": self.node,
-            "site": self.site,
-            "devices": list(self.devices),
-            "reason": self.reason,
-            "simulated": self.simulated,
-        }
+    @property
+    def warmup_s(self) -> float:
+        """Of load before the shared start, after the last rack's beginning."""
+        return max(1.0, min(120.0, 0.15 * self.window_s))
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterAnswer:
+    """`start_at_s`: of the first window; 0 where none was announced."""
+
     run: str
     start_at_s: float
     records: tuple[DeviceRecord, ...]
     not_covered: tuple[NotCovered, ...]
     interrupted: bool
+    raw_lines: tuple[str, ...] = ()
 
 
 class UnknownNode(ValueError):
     """A node was named that the service does not have. The message lists those it has."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    node: Node
-    devices: tuple[Device, ...]
-    job_id: str
+class UnknownReservation(ValueError):
+    """No node is reserved under that name."""
 
 
 def run_cluster(
@@ -120,72 +168,89 @@ def run_cluster(
     plan: RunPlan,
     cards: Mapping[str, CardFigures],
     *,
+    meeting: Meeting | None = None,
+    facts: Mapping[str, CardFacts] | None = None,
+    last: Mapping[str, LastFigure] | None = None,
     timer: Timer | None = None,
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> ClusterAnswer:
     """Submit, wait, collect. Ctrl-C cancels what still runs and returns what is there, marked interrupted.
 
-    `cards` gives the catalogue's figures by model, for simulated devices. Raises UnknownNode, and SuanliError where
-    the service cannot be asked at all; a single job that fails is a record that says so.
+    `cards` gives the catalogue's figures by model, for simulated devices, and `facts` what the catalogue knows of
+    real ones; `last` is by uuid. Raises UnknownNode, UnknownReservation, and SuanliError where the service cannot be
+    asked at all; a single job that fails is a record that says so.
     """
     timer = timer or WallTimer()
-    nodes = _chosen(parse_nodes(client.get("/v1/nodes")), plan.nodes)
-    not_covered = [_left_alone(node) for node in nodes if len(node.free) < len(node.devices)]
-    start_at_s = timer.now_s() + plan.lead
-    run = f"{int(start_at_s)}-{secrets.token_hex(3)}"
-    jobs: list[_Submitted] = []
-    records: list[DeviceRecord] = []
+    nodes = _chosen(parse_nodes(client.get("/v1/nodes")), plan)
+    not_covered = [left_alone(node) for node in nodes if len(node.free) < len(node.devices)]
+    named_s = timer.now_s() + plan.lead
+    run = f"{int(named_s)}-{secrets.token_hex(3)}"
+    going = _Going(client, plan, timer, meeting, named_s, progress)
     interrupted = False
     try:
         for node in (n for n in nodes if n.free):
-            answer = client.post("/v1/jobs", {"job": _job(node, plan, cards, start_at_s, run)})
-            jobs.append(_Submitted(node, node.free, str(answer["jobs"][0]["id"])))
-        views = _wait(client, jobs, plan, start_at_s, timer, progress)
+            job = _job(node, plan, cards, None if meeting else named_s, run, len(nodes))
+            if meeting is not None and not node.simulated:
+                job["env"] = meeting.environment()
+            answer = client.post("/v1/jobs", {"job": job})
+            going.jobs.append(Submitted(node, node.free, str(answer["jobs"][0]["id"])))
+        going.wait()
     except KeyboardInterrupt:
         interrupted = True
-        views = _cancelled(client, jobs, timer)
+        going.views = _cancelled(client, going.jobs, timer)
     except SuanliError:
         with contextlib.suppress(SuanliError):  # the first failure is the one to tell
-            _cancelled(client, jobs, timer)
+            _cancelled(client, going.jobs, timer)
         raise
-    for job in jobs:
-        view = views.get(job.job_id)
+    records: list[DeviceRecord] = []
+    raw_lines = meeting.take_raw() if meeting is not None else []
+    for job_done in going.jobs:
+        view = going.views.get(job_done.job_id)
         if view is not None and not view.get("attempt") and not view.get("results"):
-            not_covered.append(_never_started(job, view))
-        else:
-            records += _collected(job, view, plan)
-    return ClusterAnswer(run, start_at_s, tuple(records), tuple(not_covered), interrupted)
+            not_covered.append(never_started(job_done, view))
+            continue
+        found, lines = collected(
+            job_done, view, plan.window_s, plan.measurements, going.offsets_of(job_done), facts or {}
+        )
+        records += found
+        raw_lines += lines
+    not_covered = [left.with_last(last or {}, timer.now_s()) for left in not_covered if left.devices]
+    kept, records = with_raw(equal_digests(records), raw_lines, run)
+    return ClusterAnswer(run, going.first_start_s, tuple(records), tuple(not_covered), interrupted, tuple(kept))
 
 
-def _chosen(nodes: Sequence[Node], names: Sequence[str]) -> tuple[Node, ...]:
+def _chosen(nodes: Sequence[Node], plan: RunPlan) -> tuple[Node, ...]:
     known = {node.name: node for node in nodes}
-    for name in names:
+    for name in plan.nodes:
         if name not in known:
             raise UnknownNode(f"no node is called {name}; there are {', '.join(sorted(known)) or 'none'}")
-    return tuple(known[name] for name in names) if names else tuple(nodes)
+    chosen = tuple(known[name] for name in plan.nodes) if plan.nodes else tuple(nodes)
+    if plan.reservation is None:
+        return chosen
+    reserved = tuple(node for node in chosen if plan.reservation in node.reservations)
+    if not reserved:
+        there = sorted({name for node in nodes for name in node.reservations})
+        raise UnknownReservation(
+            f"no node of this run is reserved as {plan.reservation}; there are {', '.join(there) or 'no reservations'}"
+        )
+    return reserved
 
 
-def _left_alone(node: Node) -> NotCovered:
-    if node.state == "ready":
-        busy = tuple(d.uuid for d in node.devices if not d.free)
-        return NotCovered(node.name, node.site, busy, "in use; not disturbed", node.simulated)
-    everything = tuple(d.uuid for d in node.devices)
-    return NotCovered(node.name, node.site, everything, f"the node is {node.state}", node.simulated)
-
-
-def _never_started(job: _Submitted, view: Mapping[str, Any]) -> NotCovered:
-    """Its devices were taken by others before its turn came: they are not disturbed, and not covered."""
-    why = (view.get("reason") or {}).get("text") or view.get("detail") or "no reason was given"
-    uuids = tuple(d.uuid for d in job.devices)
-    reason = f"job {job.job_id} did not start in time: {why}"
-    return NotCovered(job.node.name, job.node.site, uuids, reason, job.node.simulated)
-
-
-def _job(node: Node, plan: RunPlan, cards: Mapping[str, CardFigures], start_at_s: float, run: str) -> dict[str, Any]:
+def _job(
+    node: Node, plan: RunPlan, cards: Mapping[str, CardFigures], start_at_s: float | None, run: str, nodes: int
+) -> dict[str, Any]:
     """The job file of one node's worker, pinned to the node and to its free whole devices."""
-    command = [*plan.command, "--window", f"{plan.window_s:g}", "--start-at", f"{start_at_s:.3f}"]
-    if plan.precision:
-        command += ["--precision", plan.precision]
+    command = [*plan.command, "--window", f"{plan.window_s:g}", "--run", run]
+    if start_at_s is not None:
+        command += ["--start-at", f"{start_at_s:.3f}"]
+    # A simulated card has figures of one precision.
+    precisions = plan.asked_precisions[:1] if node.simulated else plan.asked_precisions
+    if precisions:
+        command += ["--precision", ",".join(precisions)]
+    if plan.workloads and not node.simulated:
+        command += ["--workloads", ",".join(plan.workloads)]
+    if plan.best_shape and not node.simulated:
+        command += ["--best-shape"]
     if node.simulated:
         card = cards.get(node.free[0].model, CardFigures(None, None))
         if card.peak_tflops is not None:
@@ -193,7 +258,8 @@ def _job(node: Node, plan: RunPlan, cards: Mapping[str, CardFigures], start_at_s
         if card.achieved_tflops is not None:
             command += ["--card-achieved-tflops", f"{card.achieved_tflops:g}"]
     cpus = max(1, min(len(node.free), node.cpus_free_milli // 1000))
-    return {
+    each_s = plan.window_s + plan.warmup_s + TAIL_S + nodes
+    job: dict[str, Any] = {
         "name": f"bench-{run}",
         "kind": "benchmark",
         "command": command,
@@ -205,48 +271,121 @@ def _job(node: Node, plan: RunPlan, cards: Mapping[str, CardFigures], start_at_s
             "node": node.name,
             "simulated": node.simulated,
         },
-        "time_limit": plan.lead + plan.window_s + TAIL_S,
+        "time_limit": max(plan.lead, plan.arming_limit_s) + TAIL_S + len(plan.measurements) * each_s,
     }
+    if plan.reservation is not None:
+        job["reservation"] = plan.reservation
+    return job
 
 
-def _wait(
-    client: ClusterClient,
-    jobs: Sequence[_Submitted],
-    plan: RunPlan,
-    start_at_s: float,
-    timer: Timer,
-    progress: Callable[[str, float], None],
-) -> dict[str, dict[str, Any]]:
-    """Views of the jobs that ended in time. A job that waits for its devices past the window is cancelled: its window
-    is over, and running later would measure another one."""
-    views: dict[str, dict[str, Any]] = {}
-    deadline_s = start_at_s + plan.window_s + TAIL_S
-    begun_s = timer.now_s()
-    whole_s = max(start_at_s + plan.window_s - begun_s, 1e-3)
-    while len(views) < len(jobs):
-        now_s = timer.now_s()
-        for job in jobs:
-            if job.job_id in views:
+@dataclass(slots=True)
+class _Going:
+    """A run that goes on: jobs, views of those that are over, and which window is next to be announced."""
+
+    client: ClusterClient
+    plan: RunPlan
+    timer: Timer
+    meeting: Meeting | None
+    named_s: float
+    progress: Callable[[str, float], None]
+    jobs: list[Submitted] = field(default_factory=list)
+    views: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first_start_s: float = 0.0
+    _window: int = 0
+    _ends_s: float = 0.0
+    _arm_by_s: float = 0.0
+    _begun_s: float = 0.0
+
+    def wait(self) -> None:
+        """Until all jobs have ended, or have been cancelled: one that waits for its devices when the window has begun
+        would measure another one."""
+        self._begun_s = now_s = self.timer.now_s()
+        windows = len(self.plan.measurements)
+        if self.meeting is None:
+            self.first_start_s = self.named_s
+            self._ends_s = self.named_s + windows * self.plan.window_s + (windows - 1) * TAIL_S
+            self._window = windows
+        self._arm_by_s = now_s + self.plan.arming_limit_s
+        while True:
+            now_s = self.timer.now_s()
+            self._look(now_s)
+            if self.meeting is not None:
+                self._steer(self.meeting)
+            self._show(now_s)
+            if len(self.views) == len(self.jobs):
+                return
+            arming = self.meeting is not None and now_s > self._ends_s
+            self.timer.sleep(ARMING_POLL_S if arming else POLL_S)
+
+    def offsets_of(self, job: Submitted) -> tuple[ClockOffset | None, ...] | None:
+        """By window; None where clocks were not compared."""
+        if self.meeting is None:
+            return None
+        return tuple(self.meeting.offset(job.node.name, w) for w in range(len(self.plan.measurements)))
+
+    @property
+    def _deadline_s(self) -> float:
+        waiting_s = 0.0 if self._window >= len(self.plan.measurements) else self.plan.arming_limit_s
+        return max(self._ends_s, self._begun_s) + waiting_s + TAIL_S
+
+    def _look(self, now_s: float) -> None:
+        """At the jobs whose worker is not at the meeting place: of the others it is known that they live."""
+        here = self.meeting.here() if self.meeting is not None else set()
+        for job in self.jobs:
+            if job.job_id in self.views or (job.node.name in here and now_s <= self._deadline_s):
                 continue
             try:
-                view = client.get(f"/v1/jobs/{job.job_id}")
+                view = self.client.get(f"/v1/jobs/{job.job_id}")
             except Unavailable:  # the service restarts; jobs go on without it, so do we until the deadline
-                if now_s > deadline_s:
+                if now_s > self._deadline_s:
                     raise
-                break
+                return
             if view["state"] in ENDED:
-                views[job.job_id] = view
-            elif now_s > deadline_s or (view["state"] == "pending" and now_s > start_at_s + plan.window_s):
-                client.post(f"/v1/jobs/{job.job_id}/cancel", {"reason": "its benchmark window is over"})
-                views[job.job_id] = view
-        phase = "waiting for the shared start" if now_s < start_at_s else "measuring"
-        progress(f"{phase}; {len(views)} of {len(jobs)} nodes done", min(1.0, (now_s - begun_s) / whole_s))
-        if len(views) < len(jobs):
-            timer.sleep(POLL_S)
-    return views
+                self.views[job.job_id] = view
+            elif now_s > self._deadline_s or (view["state"] == "pending" and self._is_too_late(now_s)):
+                self.client.post(f"/v1/jobs/{job.job_id}/cancel", {"reason": "its benchmark window is over"})
+                self.views[job.job_id] = view
+
+    def _is_too_late(self, now_s: float) -> bool:
+        """For a job that has not started yet."""
+        if self.meeting is None:
+            return now_s > self.named_s + self.plan.window_s
+        return self._window > 0 or now_s > self._arm_by_s
+
+    def _steer(self, meeting: Meeting) -> None:
+        """Announce the next window when all that still live have armed for it, or have had their time."""
+        if self._window >= len(self.plan.measurements):
+            return
+        armed = meeting.armed(self._window)
+        waited_for = {j.node.name for j in self.jobs if j.job_id not in self.views and not j.node.simulated}
+        if not armed or (not waited_for <= set(armed) and self.timer.now_s() <= self._arm_by_s):
+            return
+        racks = {job.node.name: job.node.rack for job in self.jobs}
+        delays = ramp([Placed(node, racks.get(node), cards) for node, cards in armed.items()])
+        first_s = meeting.now_s() + NOTICE_S
+        at_s = first_s + max(delays.values()) + self.plan.warmup_s
+        meeting.announce(self._window, Announced(at_s, {node: first_s + delay for node, delay in delays.items()}))
+        self.first_start_s = self.first_start_s or at_s
+        self._window += 1
+        self._ends_s = at_s + self.plan.window_s
+        self._arm_by_s = self._ends_s + self.plan.arming_limit_s
+
+    def _show(self, now_s: float) -> None:
+        windows = len(self.plan.measurements)
+        if now_s > self._ends_s and self._window < windows:
+            phase = "arming"
+        else:
+            phase = "warming up for the shared start" if now_s < self._ends_s - self.plan.window_s else "measuring"
+        if windows > 1:
+            phase += f" (window {min(self._window + (phase == 'arming'), windows)} of {windows})"
+        until_s = self._ends_s if self._ends_s > now_s else now_s + self.plan.window_s
+        share = (now_s - self._begun_s) / max(until_s - self._begun_s, 1e-3)
+        if self.meeting is not None:
+            share = (max(0, self._window - 1) + min(1.0, share)) / windows
+        self.progress(f"{phase}; {len(self.views)} of {len(self.jobs)} nodes done", min(1.0, share))
 
 
-def _cancelled(client: ClusterClient, jobs: Sequence[_Submitted], timer: Timer) -> dict[str, dict[str, Any]]:
+def _cancelled(client: ClusterClient, jobs: Sequence[Submitted], timer: Timer) -> dict[str, dict[str, Any]]:
     """Cancel what runs and give it a few seconds to leave its partial results."""
     for job in jobs:
         if client.get(f"/v1/jobs/{job.job_id}")["state"] not in ENDED:
@@ -260,98 +399,3 @@ def _cancelled(client: ClusterClient, jobs: Sequence[_Submitted], timer: Timer) 
                 views[job.job_id] = view
         timer.sleep(POLL_S / 5)
     return views
-
-
-def _collected(job: _Submitted, view: Mapping[str, Any] | None, plan: RunPlan) -> list[DeviceRecord]:
-    """The job's records under the service's names, or one failure for every device that it should have measured."""
-    try:
-        document = _result(view)
-        if document is None:
-            return _failures(job, plan, _why_nothing(job.job_id, view))
-        reported = [device_record(d) for d in document["devices"]]
-    except (ValueError, KeyError, TypeError) as error:
-        return _failures(job, plan, f"the result of job {job.job_id} cannot be read: {error}")
-    known = {d.uuid: d for d in job.node.devices}
-    records: list[DeviceRecord] = []
-    covered: set[str] = set()
-    for record in reported:
-        if not set(record.covers) <= set(known) or set(record.covers) & covered:
-            continue  # no devices of this node, or devices reported twice
-        covered |= set(record.covers)
-        records.append(_as_known(record, job.node, [known[uuid] for uuid in record.covers], plan))
-    # As many as it was given; which of the free ones these were is the scheduler's choice.
-    short = len(job.devices) - len(covered)
-    missing = replace(job, devices=tuple(d for d in job.devices if d.uuid not in covered)[: max(0, short)])
-    return records + _failures(missing, plan, f"the result of job {job.job_id} leaves this device out")
-
-
-def _as_known(record: DeviceRecord, node: Node, devices: Sequence[Device], plan: RunPlan) -> DeviceRecord:
-    """The record with the service's facts in place of the worker's words."""
-    device = devices[0]
-    if (record.evidence == "simulated") != node.simulated:
-        what = "simulated" if node.simulated else "real"
-        return _failure(node, devices, record.precision, plan, f"reported as {record.evidence}, but it is {what}")
-    if len(devices) > 1 and not device.is_cpu:
-        return _failure(node, devices, record.precision, plan, "several accelerators were reported as one")
-    if record.verified and record.window_s != plan.window_s:
-        return _failure(
-            node, devices, record.precision, plan, f"ran a window of {record.window_s} s, not the one asked"
-        )
-    on = record.on if node.simulated else ("cpu" if device.is_cpu else "accelerator")
-    name = group_name(record.covers)
-    return replace(record, device=name, node=node.name, site=node.site, model=device.model, vendor=device.vendor, on=on)
-
-
-def _failures(job: _Submitted, plan: RunPlan, reason: str) -> list[DeviceRecord]:
-    """A group of CPU devices fails as a group; accelerators one by one."""
-    if not job.devices:
-        return []
-    precision = plan.precision or ("fp32" if job.devices[0].is_cpu else "bf16")
-    if job.devices[0].is_cpu:
-        return [_failure(job.node, job.devices, precision, plan, reason)]
-    return [_failure(job.node, (d,), precision, plan, reason) for d in job.devices]
-
-
-def _failure(node: Node, devices: Sequence[Device], precision: str, plan: RunPlan, reason: str) -> DeviceRecord:
-    uuids = tuple(d.uuid for d in devices)
-    first = devices[0]
-    record = failed_record(
-        WhichDevice(
-            group_name(uuids),
-            uuids,
-            node.name,
-            node.site,
-            first.model,
-            first.vendor,
-            on="cpu" if first.is_cpu else "accelerator",
-        ),
-        precision=precision,
-        verdict=Verdict.NO_RESULT,
-        reason=reason,
-        window_s=plan.window_s,
-    )
-    if node.simulated:
-        return replace(record, evidence="simulated", on="nothing", gflops=None)
-    return record
-
-
-def _result(view: Mapping[str, Any] | None) -> Any:
-    """What worker 0 of the newest attempt left, as parsed JSON where it is JSON; None where it left nothing.
-
-    `results` is [{"attempt", "worker", "result"}], or {"ATTEMPT/WORKER": text}.
-    """
-    results = (view or {}).get("results") or ()
-    if isinstance(results, Mapping):
-        keyed = [(*(int(part) for part in key.split("/")), value) for key, value in results.items()]
-    else:
-        keyed = [(int(r["attempt"]), int(r["worker"]), r["result"]) for r in results]
-    of_worker_0 = {attempt: value for attempt, worker, value in keyed if worker == 0}
-    newest = of_worker_0[max(of_worker_0)] if of_worker_0 else None
-    return json.loads(newest) if isinstance(newest, str) else newest
-
-
-def _why_nothing(job_id: str, view: Mapping[str, Any] | None) -> str:
-    if view is None:
-        return f"job {job_id} was stopped before it left a result"
-    cause = view.get("detail") or view.get("cause") or "no result was left"
-    return f"job {job_id} {view['state']}: {str(cause).strip().splitlines()[0]}"

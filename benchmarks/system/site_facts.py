@@ -77,4 +77,5 @@ def _card(entry: Mapping[str, Any]) -> Card:
         achieved_tflops=numbers("achieved_tflops"),
         confidence=str(entry.get("confidence", "")),
         source=str(entry.get("source", "")),
+        flop_per_clock=numbers("flop_per_clock"),
     )

@@ -1,7 +1,8 @@
 """Which devices can this process compute on, and how does each kind synchronise? Only this knows torch's names.
 
-torch device types behind one thin shim: cuda, npu (with torch_npu), cpu; without torch, NumPy on the CPU. Nothing here
-is imported at start-up: torch takes seconds.
+torch device types behind one thin shim: cuda (NVIDIA, AMD by ROCm, and those who ship a torch of that name), npu, mlu,
+musa, xpu and cpu, each by the module that its maker's plug-in adds to torch; without torch, NumPy on the CPU. Of all
+these only cpu and cuda are tried by us. Nothing here is imported at start-up: torch takes seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-DeviceKind = Literal["cuda", "npu", "cpu"]
+DeviceKind = Literal["cuda", "npu", "mlu", "musa", "xpu", "cpu"]
+# (kind, module whose import adds it to torch, vendor), in the order in which they are looked for.
+_PLUG_INS: tuple[tuple[DeviceKind, str | None, str], ...] = (
+    ("npu", "torch_npu", "Huawei"),
+    ("mlu", "torch_mlu", "Cambricon"),
+    ("musa", "torch_musa", "Moore Threads"),
+    ("xpu", None, "Intel"),
+)
+# Kinds whose float64 is not there or is too slow to check with: their products are checked on the host.
+CHECKED_ON_HOST = ("npu", "mlu", "musa", "xpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,10 @@ def accelerators() -> tuple[ComputeDevice, ...]:
     torch = torch_or_none()
     if torch is None:
         return ()
-    return _cuda(torch) or _npu(torch)
+    found = _cuda(torch)
+    for kind, plug_in, vendor in _PLUG_INS:
+        found = found or _plugged_in(torch, kind, plug_in, vendor)
+    return found
 
 
 def cpu(threads: int | None = None) -> ComputeDevice:
@@ -85,6 +98,15 @@ def cpu_model() -> str:
     return platform.machine() or "CPU"
 
 
+def runtime_text(device: ComputeDevice) -> str | None:
+    """`cuda 13.0`: the runtime that torch was built for; None where there is none."""
+    torch = torch_or_none()
+    if torch is None or device.kind != "cuda":
+        return None
+    hip = getattr(torch.version, "hip", None)
+    return f"rocm {hip}" if hip else f"cuda {torch.version.cuda}"
+
+
 def _cuda(torch: Any) -> tuple[ComputeDevice, ...]:
     if not torch.cuda.is_available():
         return ()
@@ -97,23 +119,62 @@ def _cuda(torch: Any) -> tuple[ComputeDevice, ...]:
     return tuple(found)
 
 
-def _npu(torch: Any) -> tuple[ComputeDevice, ...]:
-    try:
-        importlib.import_module("torch_npu")
-    except ImportError:
-        return ()
-    npu = torch.npu
-    if not npu.is_available():
+def _plugged_in(torch: Any, kind: DeviceKind, plug_in: str | None, vendor: str) -> tuple[ComputeDevice, ...]:
+    if plug_in is not None:
+        try:
+            importlib.import_module(plug_in)
+        except ImportError:
+            return ()
+    module = getattr(torch, kind, None)
+    if module is None or not module.is_available():
         return ()
     return tuple(
-        ComputeDevice("npu", index, f"npu-{index}", str(npu.get_device_name(index)), "Huawei")
-        for index in range(npu.device_count())
+        ComputeDevice(kind, index, f"{kind}-{index}", str(module.get_device_name(index)), vendor)
+        for index in range(module.device_count())
     )
 
 
 def synchronise(torch: Any, device: ComputeDevice) -> None:
     """Wait until the device has finished everything it was given. A no-op on a CPU, which works in step."""
+    if not device.is_cpu:
+        getattr(torch, device.kind).synchronize(device.index)
+
+
+def torch_place(torch: Any, device: ComputeDevice) -> Any:
+    return torch.device("cpu") if device.is_cpu else torch.device(device.kind, device.index)
+
+
+def free_memory_bytes(torch: Any, device: ComputeDevice) -> int | None:
+    """None where torch cannot say."""
+    ask = getattr(getattr(torch, device.kind, None), "mem_get_info", None)
+    return None if device.is_cpu or ask is None else int(ask(device.index)[0])
+
+
+def release_cached_memory(torch: Any, device: ComputeDevice) -> None:
+    """What an earlier workload left in torch's cache; else it would not count as free."""
+    empty = getattr(getattr(torch, device.kind, None), "empty_cache", None)
+    if not device.is_cpu and empty is not None:
+        empty()
+
+
+def set_shortcuts(torch: Any, device: ComputeDevice, precision: str) -> None:
+    """Full fp32 where fp32 is said, TF32 where that is said, and fp32 accumulation where 16 bit is said."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     if device.kind == "cuda":
-        torch.cuda.synchronize(device.index)
-    elif device.kind == "npu":
-        torch.npu.synchronize(device.index)
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    elif device.kind == "npu" and hasattr(torch.npu, "matmul"):
+        torch.npu.matmul.allow_hf32 = False
+
+
+def shortcuts_on(torch: Any, device: ComputeDevice) -> tuple[str, ...]:
+    """What is switched on now, whoever did it."""
+    high = torch.get_float32_matmul_precision() != "highest"
+    allowed = device.kind == "cuda" and bool(torch.backends.cuda.matmul.allow_tf32)
+    return ("tf32",) if high or allowed else ()
+
+
+class UnsupportedPrecision(ValueError):
+    """The device or library at hand cannot do this workload in this precision. The message says what it can."""

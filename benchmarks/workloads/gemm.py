@@ -1,222 +1,282 @@
 """How fast does a device multiply dense matrices? The product that the protocol counts: 2·m·n·k FLOP, from the formula.
 
-torch where it can be imported, NumPy otherwise (fp32 and fp64). Operands are N(0,1), several sets that together exceed
-a last-level cache, so that no flush is needed. TF32 and reduced-precision reductions are off; a product with them on
-fails the protocol's tolerance. 8192^3 on an accelerator; on a CPU the side is chosen so that a product takes some
-milliseconds, and a batch tens of them.
+Operands are N(0,1) (int8: N(0,1)·32, rounded), several sets that together exceed a last-level cache, so that no flush
+is needed. TF32 is on where tf32 is said and nowhere else; reduced-precision reductions are off. 8192^3 on an
+accelerator; on a CPU the side is chosen so that a product takes some milliseconds.
+
+| precision | operands | product stored as | how |
+|---|---|---|---|
+| fp64, fp32, bf16, fp16 | the same | the same | torch.mm |
+| tf32 | fp32 | fp32 | torch.mm with TF32 allowed; NVIDIA from A100 on |
+| fp8 | e4m3, scales of 1 | bf16 | torch._scaled_mm without fast accumulation; NVIDIA from L40S and H100 on |
+| int8 | int8 | int32, exact | torch._int_mm |
+
+NumPy without torch: `numpy_floor.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from benchmarks.protocol import Pair, Shape, Signs
-from benchmarks.workloads.devices import ComputeDevice, synchronise, torch_or_none
+from benchmarks.arming import DTYPES
+from benchmarks.products import Signs, draw_signs, expected_sides, golden_operands, judge, set_columns
+from benchmarks.protocol import FREIVALDS_SETS, Fault, Shape
+from benchmarks.work import Facts, Generator, Pair
+from benchmarks.workloads.devices import (
+    CHECKED_ON_HOST,
+    ComputeDevice,
+    UnsupportedPrecision,
+    free_memory_bytes,
+    set_shortcuts,
+    shortcuts_on,
+    synchronise,
+    torch_place,
+)
 
 ACCELERATOR_SIDE = 8192
 CPU_SIDES = (512, 768, 1024)
-TARGET_BATCH_S = 0.05
-MAX_PRODUCTS_PER_BATCH = 32
 # A CPU's operands together: more than the last-level cache of the machines this runs on, little enough for a laptop.
 CPU_OPERAND_BYTES = 64 * 2**20
+CPU_RESULT_BYTES = 256 * 2**20
 ACCELERATOR_OPERAND_SETS = 4
+MOST_SLOTS = 512
+INT8_SPREAD = 32.0
+CPU_PRODUCT_S = 0.006
+SAMPLED = 4096
 
-
-class UnsupportedPrecision(ValueError):
-    """The device or library at hand cannot multiply in this precision. The message says which it can."""
+BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
+STORED_AS = {"fp64": "float64", "fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"} | {
+    "fp8": "bfloat16",
+    "int8": "int32",
+}
 
 
 class TorchGemm:
     """Products on a torch device. Also the CPU's, with as many threads as it was given."""
 
+    name = "gemm"
+    counts: Literal["flop", "bytes"] = "flop"
+
     def __init__(
-        self, torch: Any, device: ComputeDevice, precision: str, side: int, operand_sets: int, seed: int
+        self, torch: Any, device: ComputeDevice, precision: str, shape: Shape, operand_sets: int, seed: int
     ) -> None:
         self._torch = torch
         self._device = device
         self._precision = precision
-        self._side = side
-        self._where = torch.device(device.kind, device.index) if not device.is_cpu else torch.device("cpu")
-        self._dtype = _torch_dtype(torch, precision)
-        _no_shortcuts(torch, device)
-        generator = torch.Generator(device="cpu" if device.kind == "npu" else self._where).manual_seed(seed)
-        self._a = [self._normal(generator) for _ in range(operand_sets)]
-        self._b = [self._normal(generator) for _ in range(operand_sets)]
-        self._c = [torch.zeros((side, side), dtype=self._dtype, device=self._where)]
-        on_host = device.kind == "npu"
-        self._wide: Any = None if on_host else torch.zeros((side, side), dtype=torch.float64, device=self._where)
-        is_16_bit = precision in ("bf16", "fp16")
-        self._narrow: Any = torch.zeros((side, side), device=self._where) if is_16_bit and not on_host else None
-        self._settle()
+        self._shape = shape
+        self._where = torch_place(torch, device)
+        self._dtype = getattr(torch, DTYPES[precision])
+        self._stored = getattr(torch, STORED_AS[precision])
+        self._on_host = device.kind in CHECKED_ON_HOST
+        set_shortcuts(torch, device, precision)
+        generator = torch.Generator(device="cpu" if self._on_host else self._where).manual_seed(seed)
+        self._a = [self._drawn(generator, shape.m, shape.k) for _ in range(operand_sets)]
+        self._b = [self._right(self._drawn(generator, shape.k, shape.n)) for _ in range(operand_sets)]
+        self._one = torch.ones((), device=self._where)
+        self._c: list[Any] = []
+        self._wide: Any = None
+        self._narrow: Any = None
+        self._signs: Any = None
+        self._sides: list[list[Any]] = []
 
-    def _normal(self, generator: Any) -> Any:
-        drawn = self._torch.randn((self._side, self._side), generator=generator, device=generator.device)
-        return drawn.to(device=self._where, dtype=self._dtype)
-
-    def _settle(self) -> None:
-        """Give a batch as many products as fill TARGET_BATCH_S, from a first timing of some."""
-        self.run_batch([(0, 0)])
-        spent_s = []
-        for _ in range(3):
-            begun = time.perf_counter()
-            self.run_batch([(0, 0)])
-            spent_s.append(time.perf_counter() - begun)
-        count = _products_for(sorted(spent_s)[1])
-        self._c = [self._torch.zeros_like(self._c[0]) for _ in range(count)]
-
-    @property
-    def shape(self) -> Shape:
-        return Shape(self._side, self._side, self._side)
+    # -- what it is ------------------------------------------------------------------------------------------------
 
     @property
     def precision(self) -> str:
         return self._precision
 
     @property
-    def products_per_batch(self) -> int:
-        return len(self._c)
+    def amount_per_piece(self) -> int:
+        return self._shape.flop
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._shape.m, self._shape.n, self._shape.k
 
     @property
     def operand_sets(self) -> int:
         return len(self._a)
 
-    def run_batch(self, pairs: Sequence[Pair]) -> None:
-        multiply = self._torch.mm
-        for slot, (a, b) in enumerate(pairs):
-            multiply(self._a[a], self._b[b], out=self._c[slot])
+    @property
+    def most_slots(self) -> int:
+        """A quarter of what memory is free, and on a CPU a fixed sum."""
+        each = self._shape.m * self._shape.n * self._stored.itemsize
+        free = free_memory_bytes(self._torch, self._device)
+        if self._device.is_cpu:
+            free = 4 * CPU_RESULT_BYTES
+        return 64 if free is None else max(1, min(MOST_SLOTS, free // 4 // each))
+
+    # -- the work --------------------------------------------------------------------------------------------------
+
+    def prepare(self, rng: Generator, slots: int) -> None:
+        torch = self._torch
+        del self._c[slots:]
+        while len(self._c) < slots:
+            self._c.append(torch.zeros((self._shape.m, self._shape.n), dtype=self._stored, device=self._where))
+        if not self._sides:
+            self._draw_checks(draw_signs(rng, self._shape.n))
+
+    def draw(self, rng: Generator, pieces: int) -> list[Pair]:
+        drawn = rng.integers(0, len(self._a), size=(pieces, 2)).tolist()
+        return [(a, b) for a, b in drawn]
+
+    def run_batch(self, order: Sequence[Pair], first_slot: int) -> None:
+        for slot, (a, b) in enumerate(order, first_slot):
+            self._multiply(self._a[a], self._b[b], self._c[slot])
+        self.settle()
+
+    def settle(self) -> None:
         synchronise(self._torch, self._device)
 
-    def residual(self, slot: int, pair: Pair, signs: Signs) -> float:
+    def _multiply(self, a: Any, b: Any, c: Any) -> None:
         torch = self._torch
-        if self._device.kind == "npu":  # has no float64: the check is done on the host
-            operands = [t.to("cpu").to(torch.float64).numpy() for t in self._operands(slot, pair)]
-            return host_residual(operands[0], operands[1], operands[2], signs)
-        a, b, c = self._operands(slot, pair)
-        vectors = list(torch.from_numpy(signs).to(self._where).T.contiguous())
-        right = self._times(a, self._times(b, vectors))
-        gaps = [left - r for left, r in zip(self._times(c, vectors), right, strict=True)]
-        return float(torch.stack(gaps).abs().max().item())
+        if self._precision == "int8":
+            torch._int_mm(a, b, out=c)
+        elif self._precision == "fp8":
+            torch._scaled_mm(a, b, scale_a=self._one, scale_b=self._one, out_dtype=self._stored, out=c)
+        else:
+            torch.mm(a, b, out=c)
 
-    def _times(self, matrix: Any, vectors: list[Any]) -> list[Any]:
-        """matrix · x in float64 for each x, in kept buffers: fresh ones cost more in page faults than the sums.
+    # -- its verification ------------------------------------------------------------------------------------------
 
-        16-bit values go by way of fp32, which holds them exactly and is converted faster. One vector at a time:
-        matrix-vector products run at memory speed where thin matrix products do not.
-        """
+    def check(self, slot: int, pair: Pair, rng: Generator) -> Fault | None:
+        torch = self._torch
+        chosen = set_columns(int(rng.integers(FREIVALDS_SETS)))
+        side = self._sides[pair[0]][pair[1]][:, chosen]
+        c = self._c[slot]
+        if self._on_host:
+            gaps = c.cpu().to(torch.float64).numpy() @ self._signs[:, chosen] - side
+        else:
+            wide = self._widened(c)
+            left = torch.stack([wide.mv(x) for x in self._signs[:, chosen].T.contiguous()], dim=1)
+            gaps = (left - side).cpu().numpy()
+        start = int(rng.integers(max(1, c.numel() - SAMPLED)))
+        return judge(gaps, self._sample(c, start), self._shape, self._precision)
+
+    def _draw_checks(self, signs: Signs) -> None:
+        """A·(B·x) for all pairs and sign vectors, in float64; on the host where the device has none."""
+        torch = self._torch
+        if self._on_host:
+            self._signs = signs
+            rights = [self._in_float64(b.cpu()).numpy() for b in self._b]
+            lefts = [self._in_float64(a.cpu()).numpy() for a in self._a]
+            self._sides = [[expected_sides(a, b, signs) for b in rights] for a in lefts]
+            return
+        self._signs = torch.from_numpy(signs).to(self._where)
+        products = torch.cat([self._in_float64(b) @ self._signs for b in self._b], dim=1)
+        self._sides = [list((self._in_float64(a) @ products).split(signs.shape[1], dim=1)) for a in self._a]
+
+    def _in_float64(self, values: Any) -> Any:
+        """What is narrower than 16 bits goes by way of fp32, which holds it exactly: not all conversions are there."""
+        torch = self._torch
+        return (values.to(torch.float32) if values.element_size() == 1 else values).to(torch.float64)
+
+    def _widened(self, matrix: Any) -> Any:
+        """In float64, in a kept buffer: a fresh one costs more in page faults than the sums. 16-bit values go by way
+        of fp32, which holds them exactly and is converted faster. One vector at a time is then multiplied, as
+        matrix-vector products run at memory speed where thin matrix products do not."""
+        torch = self._torch
+        if self._wide is None:
+            self._wide = torch.empty(tuple(matrix.shape), dtype=torch.float64, device=self._where)
+            if matrix.element_size() == 2:
+                self._narrow = torch.empty(tuple(matrix.shape), dtype=torch.float32, device=self._where)
         if self._narrow is not None:
             matrix = self._narrow.copy_(matrix)
-        wide = self._wide.copy_(matrix)
-        return [wide.mv(x) for x in vectors]
+        return self._wide.copy_(matrix)
 
-    def _operands(self, slot: int, pair: Pair) -> tuple[Any, Any, Any]:
-        return self._a[pair[0]], self._b[pair[1]], self._c[slot]
+    def facts(self, rng: Generator) -> Facts:
+        operands = [*self._a, *self._b]
+        dtypes = {str(matrix.dtype).removeprefix("torch.") for matrix in operands}
+        return Facts(
+            input_dtype="/".join(sorted(dtypes)),
+            inputs=tuple(self._sample(matrix, 0) for matrix in operands),
+            spread=INT8_SPREAD if self._precision == "int8" else 1.0,
+            shortcuts=shortcuts_on(self._torch, self._device),
+        )
 
+    def _sample(self, matrix: Any, start: int) -> Any:
+        flat = matrix.t().reshape(-1) if not matrix.is_contiguous() else matrix.view(-1)
+        return self._in_float64(flat[start : start + SAMPLED].cpu()).numpy()
 
-class NumpyGemm:
-    """Products on the CPU without torch. NumPy's own threads; fp32 or fp64."""
+    def golden(self) -> str:
+        torch, shape = self._torch, self._shape
+        left, right = golden_operands(shape.m, shape.n, shape.k, largest=1 if self._precision == "fp8" else 7)
+        a = torch.from_numpy(left).to(self._where).to(torch.float32).to(self._dtype)
+        b = self._right(torch.from_numpy(right).to(self._where).to(torch.float32).to(self._dtype))
+        c = torch.zeros((shape.m, shape.n), dtype=self._stored, device=self._where)
+        self._multiply(a, b, c)
+        self.settle()
+        return hashlib.sha256(c.cpu().view(torch.uint8).numpy()).hexdigest()
 
-    def __init__(self, precision: str, side: int, operand_sets: int, seed: int) -> None:
-        if precision not in ("fp32", "fp64"):
-            raise UnsupportedPrecision(f"NumPy multiplies in fp32 and fp64, not in {precision}; install torch for it")
-        self._precision = precision
-        self._side = side
-        dtype = np.float32 if precision == "fp32" else np.float64
-        rng = np.random.default_rng(seed)
-        self._a = [rng.standard_normal((side, side)).astype(dtype) for _ in range(operand_sets)]
-        self._b = [rng.standard_normal((side, side)).astype(dtype) for _ in range(operand_sets)]
-        self._c = [np.zeros((side, side), dtype)]
-        self.run_batch([(0, 0)])
-        begun = time.perf_counter()
-        self.run_batch([(0, 0)])
-        count = _products_for(time.perf_counter() - begun)
-        self._c = [np.zeros((side, side), dtype) for _ in range(count)]
+    def closing(self) -> Fault | None:
+        return None
 
-    @property
-    def shape(self) -> Shape:
-        return Shape(self._side, self._side, self._side)
+    # -- operands --------------------------------------------------------------------------------------------------
 
-    @property
-    def precision(self) -> str:
-        return self._precision
+    def _drawn(self, generator: Any, rows: int, columns: int) -> Any:
+        torch = self._torch
+        drawn = torch.randn((rows, columns), generator=generator, device=generator.device)
+        if self._precision == "int8":
+            drawn = (drawn * INT8_SPREAD).round_().clamp_(-127, 127)
+        return drawn.to(device=self._where, dtype=self._dtype)
 
-    @property
-    def products_per_batch(self) -> int:
-        return len(self._c)
-
-    @property
-    def operand_sets(self) -> int:
-        return len(self._a)
-
-    def run_batch(self, pairs: Sequence[Pair]) -> None:
-        for slot, (a, b) in enumerate(pairs):
-            np.matmul(self._a[a], self._b[b], out=self._c[slot])
-
-    def residual(self, slot: int, pair: Pair, signs: Signs) -> float:
-        return host_residual(self._a[pair[0]], self._b[pair[1]], self._c[slot], signs)
+    def _right(self, matrix: Any) -> Any:
+        """fp8 units want the right-hand operand column by column, and a GPU's for int8 work best on it."""
+        by_column = self._precision == "fp8" or (self._precision == "int8" and not self._device.is_cpu)
+        return matrix.t().contiguous().t() if by_column else matrix
 
 
-def host_residual(a: NDArray[Any], b: NDArray[Any], c: NDArray[Any], signs: Signs) -> float:
-    """Freivalds' residual in float64 on the host: largest |C·x - A·(B·x)|. NaN where anything is not finite."""
-    left = c.astype(np.float64) @ signs
-    right = a.astype(np.float64) @ (b.astype(np.float64) @ signs)
-    return float(np.max(np.abs(left - right)))
+def torch_gemm(
+    torch: Any, device: ComputeDevice, precision: str, *, seed: int, shape: Shape | None = None
+) -> TorchGemm:
+    """The workload for this device, its operands in memory. `shape` None: 8192^3, or sized to the CPU.
 
-
-def make_gemm(device: ComputeDevice, precision: str, *, seed: int, side: int | None = None) -> TorchGemm | NumpyGemm:
-    """The workload for this device, allocated and tried once. `side` None: sized to the device.
-
-    Raises UnsupportedPrecision; what the device's library raises for want of memory or of a device passes through.
+    Raises UnsupportedPrecision; what the library raises for want of memory or of a device passes through.
     """
-    torch = torch_or_none()
-    if torch is None:
-        return NumpyGemm(precision, side or CPU_SIDES[0], _cpu_sets(side or CPU_SIDES[0], precision), seed)
+    refuse_unsupported(torch, device, precision)
     if not device.is_cpu:
-        return TorchGemm(torch, device, precision, side or ACCELERATOR_SIDE, ACCELERATOR_OPERAND_SETS, seed)
+        side = Shape(ACCELERATOR_SIDE, ACCELERATOR_SIDE, ACCELERATOR_SIDE)
+        return TorchGemm(torch, device, precision, shape or side, ACCELERATOR_OPERAND_SETS, seed)
     if device.threads:
         torch.set_num_threads(device.threads)
-    side = side or _cpu_side(torch, precision)
-    return TorchGemm(torch, device, precision, side, _cpu_sets(side, precision), seed)
+    if shape is None:
+        side_length = _cpu_side(torch, device, precision)
+        shape = Shape(side_length, side_length, side_length)
+    return TorchGemm(torch, device, precision, shape, cpu_sets(shape, precision), seed)
 
 
-def _products_for(product_s: float) -> int:
-    return max(1, min(MAX_PRODUCTS_PER_BATCH, round(TARGET_BATCH_S / max(product_s, 1e-6))))
+def refuse_unsupported(torch: Any, device: ComputeDevice, precision: str) -> None:
+    """Raises UnsupportedPrecision."""
+    if precision not in BYTES:
+        raise UnsupportedPrecision(f"precision {precision} is not known here; one of {', '.join(BYTES)}")
+    if precision in ("tf32", "fp8"):
+        needed = (8, 0) if precision == "tf32" else (8, 9)
+        is_nvidia = device.kind == "cuda" and not getattr(torch.version, "hip", None)
+        if not is_nvidia or torch.cuda.get_device_capability(device.index) < needed:
+            what = "A100 and later" if precision == "tf32" else "L40S, H100 and later"
+            raise UnsupportedPrecision(
+                f"{precision} is measured on NVIDIA cards ({what}), not on {device.model}; leave it out of --precision"
+            )
 
 
-def _cpu_side(torch: Any, precision: str) -> int:
-    """The largest side whose product still fits eight times into a batch; the smallest where none does."""
-    dtype = _torch_dtype(torch, precision)
-    probe = torch.ones((CPU_SIDES[0], CPU_SIDES[0]), dtype=dtype)
-    torch.mm(probe, probe)
+def cpu_sets(shape: Shape, precision: str) -> int:
+    each = (shape.m * shape.k + shape.k * shape.n) * BYTES[precision]
+    return max(4, min(16, CPU_OPERAND_BYTES // each))
+
+
+def _cpu_side(torch: Any, device: ComputeDevice, precision: str) -> int:
+    """The largest side whose product is still short; the smallest where none is."""
+    small = CPU_SIDES[0]
+    trial = TorchGemm(torch, device, precision, Shape(small, small, small), 1, seed=0)
+    trial.prepare(np.random.default_rng(0), 1)
+    trial.run_batch([(0, 0)], 0)
     begun = time.perf_counter()
-    torch.mm(probe, probe)
+    trial.run_batch([(0, 0)], 0)
     product_s = time.perf_counter() - begun
-    fitting = [s for s in CPU_SIDES if 8 * product_s * (s / CPU_SIDES[0]) ** 3 <= TARGET_BATCH_S]
-    return max(fitting, default=CPU_SIDES[0])
-
-
-def _cpu_sets(side: int, precision: str) -> int:
-    element_bytes = {"fp64": 8, "fp32": 4}.get(precision, 2)
-    return max(4, CPU_OPERAND_BYTES // (2 * side * side * element_bytes))
-
-
-def _torch_dtype(torch: Any, precision: str) -> Any:
-    dtypes = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision not in dtypes:
-        raise UnsupportedPrecision(f"precision {precision} is not known here; one of {', '.join(dtypes)}")
-    return dtypes[precision]
-
-
-def _no_shortcuts(torch: Any, device: ComputeDevice) -> None:
-    """Full fp32 where fp32 is said, and fp32 accumulation where 16 bit is said."""
-    torch.set_float32_matmul_precision("highest")
-    if device.kind == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    elif device.kind == "npu" and hasattr(torch.npu, "matmul"):
-        torch.npu.matmul.allow_hf32 = False
+    fitting = [s for s in CPU_SIDES if product_s * (s / small) ** 3 <= CPU_PRODUCT_S]
+    return max(fitting, default=small)

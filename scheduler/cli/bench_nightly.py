@@ -39,7 +39,7 @@ NO_FLAGS = "this service does not take flags; slow cards are told here alone"
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    type=click.FloatRange(min=0, min_open=True, max=4_200),
     default=600.0,
     show_default=True,
     help="Seconds of the shared window. Nights of other windows are not compared with it.",
@@ -47,6 +47,13 @@ NO_FLAGS = "this service does not take flags; slow cards are told here alone"
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Run about N cards, whole nodes, and estimate.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of the sample. Default: the day's number.")
 @click.option("--precisions", metavar="P,...", help="One window each. Default: one, in each device's own.")
+@click.option(
+    "--workloads",
+    metavar="NAME,...",
+    default="gemm",
+    show_default=True,
+    help="Also bandwidth, attention, training, collective; a window each, those beside gemm in the first precision.",
+)
 @click.option("--lead", "lead_s", type=click.FloatRange(min=0, max=3600), help="Seconds from submit to the start.")
 @click.option("--days", type=click.FloatRange(min=1, max=180), default=90.0, show_default=True, help="To look back on.")
 @click.option("--no-flags", is_flag=True, help="Tell health nothing.")
@@ -63,6 +70,7 @@ def nightly(
     sample: int | None,
     seed: int | None,
     precisions: str | None,
+    workloads: str,
     lead_s: float | None,
     days: float,
     no_flags: bool,
@@ -74,8 +82,15 @@ def nightly(
     Every night at two: `suanli submit configs/jobs/nightly.yaml` (see docs/nights.md). Exit code 1 when an accelerator
     that should count does not, 130 when it was interrupted. Simulated cards are never flagged.
     """
-    wanted = _precisions(precisions)
-    night = Night(window_s=window_s, precisions=wanted, sample=sample, seed=seed, lead_s=lead_s, days=days)
+    night = Night(
+        window_s=window_s,
+        precisions=_precisions(precisions),
+        workloads=_workloads(workloads),
+        sample=sample,
+        seed=seed,
+        lead_s=lead_s,
+        days=days,
+    )
     client = Client.from_env()
     made = run_night(client, night, home=home_path(), config=config)
     flagged = Flagged(None, ()) if no_flags else tell_health(client, made)
@@ -148,6 +163,7 @@ class Night:
 
     window_s: float
     precisions: tuple[str | None, ...] = (None,)
+    workloads: tuple[str, ...] = ("gemm",)
     sample: int | None = None
     seed: int | None = None
     lead_s: float | None = None
@@ -258,14 +274,16 @@ def run_night(client: ClusterClient, night: Night, *, home: Path, config: Path |
     answers = []
     estimates: dict[str, Estimate] = {}
     interrupted = False
-    for precision in night.precisions:
-        plan = RunPlan(window_s=night.window_s, precision=precision, nodes=nodes, lead_s=night.lead_s)
+    for number, precision in enumerate(night.precisions):
+        workloads = night.workloads if number == 0 else ("gemm",)
+        plan = RunPlan(night.window_s, precision, nodes, night.lead_s, workloads=workloads)
         answer, interrupted = measure_cluster(client, plan, home=home, config=config)
         answers.append(answer)
         if night.sample and not interrupted:
-            for name in sorted({d.precision for d in answer.devices if d.on != "cpu"}):
+            products = [d for d in answer.devices if d.workload == "gemm" and d.on != "cpu"]
+            for name in sorted({d.precision for d in products}):
                 try:
-                    estimates[name] = estimated(units, [d for d in answer.devices if d.precision == name])
+                    estimates[name] = estimated(units, [d for d in products if d.precision == name])
                 except CannotEstimate as error:
                     _remark(f"{name}: {error}")
         if interrupted:
@@ -305,6 +323,20 @@ def _precisions(text: str | None) -> tuple[str | None, ...]:
             raise BadInput(f"--precisions: {name} is not one of {', '.join(PRECISIONS)}", field="precisions")
     if not names:
         raise BadInput(f"--precisions: name one or more of {', '.join(PRECISIONS)}", field="precisions")
+    return names
+
+
+def _workloads(text: str) -> tuple[str, ...]:
+    from benchmarks.suite import WORKLOADS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in WORKLOADS:
+            raise BadInput(f"--workloads: {name} is not one of {', '.join(WORKLOADS)}", field="workloads")
+    if "gemm" not in names:
+        raise BadInput(
+            "--workloads: gemm is what goals are counted in; name it, and others beside it", field="workloads"
+        )
     return names
 
 

@@ -1,8 +1,9 @@
 """The hardware catalogue: a CSV of cards with dense peaks, each with its source; empty where no vendor figure is known.
 
-Columns are fixed. Rates are TFlops (int8: Tops), bandwidth TB/s, memory GB of 10^9 bytes. A sparse figure, or one
-derived by dividing somebody's total, has no place in a number column: it goes into `note`. `vendor` is the word that
-device sources use (nvidia, huawei, ...): a demand for a vendor is matched against what a node's source reports.
+Columns are fixed; those of FLOP per clock may be missing (they came later). Rates are TFlops (int8: Tops), bandwidth
+TB/s, memory GB of 10^9 bytes. A sparse figure, or one derived by dividing somebody's total, has no place in a number
+column: it goes into `note`. `vendor` is the word that device sources use (nvidia, huawei, ...): a demand for a vendor
+is matched against what a node's source reports.
 """
 
 from __future__ import annotations
@@ -33,6 +34,16 @@ ACHIEVED: Final = {
     "fp32": "achieved_fp32_tflops",
     "int8": "achieved_int8_tops",
 }
+# Of the whole card in one clock, dense: FLOP per clock of one multiprocessor x multiprocessors, as the vendor's
+# architecture paper gives them. Times the clock behind the vendor's peak that is the peak.
+PER_CLOCK: Final = {
+    "fp16_bf16": "flop_per_clock_fp16_bf16",
+    "fp8": "flop_per_clock_fp8",
+    "fp64": "flop_per_clock_fp64",
+    "fp32": "flop_per_clock_fp32",
+    "tf32": "flop_per_clock_tf32",
+    "int8": "flop_per_clock_int8",
+}
 COLUMNS: Final = (
     "model",
     "vendor",
@@ -40,6 +51,7 @@ COLUMNS: Final = (
     *PEAKS.values(),
     "memory_bandwidth_tbps",
     *ACHIEVED.values(),
+    *PER_CLOCK.values(),
     "confidence",
     "source",
     "note",
@@ -65,7 +77,14 @@ def read_catalogue(path: Path, problems: Problems) -> dict[str, Card]:
             return cards
         for row in reader:
             if row:
-                _add_row(dict(zip(header, row, strict=False)), len(row), reader.line_num, cards, problems)
+                if len(row) != len(header):
+                    problems.add(
+                        "",
+                        f"expected {len(header)} columns; got {len(row)} (is a comma in a text without quotes?)",
+                        line=reader.line_num,
+                    )
+                    continue
+                _add_row(dict(zip(header, row, strict=True)), reader.line_num, cards, problems)
     except csv.Error as error:
         problems.add("", f"is not valid CSV: {error}", line=reader.line_num)
     if not cards and not problems:
@@ -82,17 +101,12 @@ def _check_header(header: list[str], problems: Problems) -> bool:
         elif header.count(name) > 1:
             problems.add(name, "is a column twice; keep one", line=1)
     for name in COLUMNS:
-        if name not in header:
+        if name not in header and name not in PER_CLOCK.values():
             problems.add(name, "required column, and not in the first line", line=1)
     return not problems
 
 
-def _add_row(row: Mapping[str, str], cells: int, line: int, cards: dict[str, Card], problems: Problems) -> None:
-    if cells != len(COLUMNS):
-        problems.add(
-            "", f"expected {len(COLUMNS)} columns; got {cells} (is a comma in a text without quotes?)", line=line
-        )
-        return
+def _add_row(row: Mapping[str, str], line: int, cards: dict[str, Card], problems: Problems) -> None:
     model = row["model"].strip()
     where = model or "model"
     for column in ("model", "vendor", "confidence", "source"):
@@ -105,6 +119,7 @@ def _add_row(row: Mapping[str, str], cells: int, line: int, cards: dict[str, Car
         return
     memory_gb = _positive(row, "memory_gb", where, line, problems)
     achieved = {key: _positive(row, column, where, line, problems) for key, column in ACHIEVED.items()}
+    per_clock = {key: _positive(row, column, where, line, problems) for key, column in PER_CLOCK.items()}
     cards[model] = Card(
         model=model,
         vendor=row["vendor"].strip(),
@@ -115,12 +130,13 @@ def _add_row(row: Mapping[str, str], cells: int, line: int, cards: dict[str, Car
         confidence=row["confidence"].strip(),
         source=row["source"].strip(),
         note=row["note"].strip(),
+        flop_per_clock={key: value for key, value in per_clock.items() if value is not None},
     )
 
 
 def _positive(row: Mapping[str, str], column: str, where: str, line: int, problems: Problems) -> float | None:
     """A number above 0, or None for an empty cell: unknown is never 0."""
-    cell = row[column].strip()
+    cell = row.get(column, "").strip()
     if not cell:
         return None
     try:

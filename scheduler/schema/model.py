@@ -35,6 +35,7 @@ class Card:
 
     `vendor` is the word that device sources use (nvidia, huawei, ...), all lower case.
     `achieved_tflops` by precision (bf16, fp16, fp8, fp64, fp32, int8 in Tops): others published it; absent if unknown.
+    `flop_per_clock` by precision (fp16_bf16, fp8, fp64, fp32, tf32, int8), of the whole card, dense; absent if unknown.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Card:
     confidence: str
     source: str
     note: str = ""
+    flop_per_clock: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

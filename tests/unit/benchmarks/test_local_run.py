@@ -5,26 +5,36 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from benchmarks import local_run
+from benchmarks import local_run, one_device
 from benchmarks.cli import exit_code
-from benchmarks.local_run import JobDevices, RunOptions, SystemClock, run_as_job, run_here
+from benchmarks.job_devices import JobDevices
+from benchmarks.local_run import Ran, RunOptions, run_as_job, run_here
 from benchmarks.protocol import Verdict
+from benchmarks.raw_batches import from_line
 from benchmarks.record import DeviceRecord
+from benchmarks.starts import SystemClock
+from benchmarks.suite import BadMeasurement, Measurement, measurements, split_names
 from benchmarks.workloads.devices import ComputeDevice, cpu
 from benchmarks.workloads.simulated import CardFigures
 
-OPTIONS = RunOptions(window_s=0.3, precision="fp32", seed=1, side=64)
+FP32 = (Measurement("gemm", "fp32"),)
+OPTIONS = RunOptions(window_s=0.3, measurements=FP32, seed=1, side=64)
 CPU_JOB = JobDevices(("c0", "c1"), "EPYC", "cpu", "host", False, None)
 GPU_JOB = JobDevices(("g0", "g1"), "H100 SXM", "nvidia", "edge-0", False, None)
 
 
-def run(job: JobDevices, options: RunOptions = OPTIONS) -> list[DeviceRecord]:
+def ran(job: JobDevices, options: RunOptions = OPTIONS) -> Ran:
     return run_as_job(
         job, CardFigures(None, None), options, stop=threading.Event(), progress=lambda device, share: None
     )
+
+
+def run(job: JobDevices, options: RunOptions = OPTIONS) -> tuple[DeviceRecord, ...]:
+    return ran(job, options).records
 
 
 def test_a_cpu_jobs_devices_are_one_group_of_that_many_threads() -> None:
@@ -67,17 +77,76 @@ def test_devices_of_one_process_share_one_start_and_one_that_cannot_arm_does_not
     assert {made[0].verdict, made[2].verdict} <= {Verdict.OK, Verdict.LATE_START}
 
 
-def test_a_precision_that_nothing_here_knows_counts_zero_with_the_reason() -> None:
-    (made,) = run(CPU_JOB, replace(OPTIONS, precision="fp4"))
-    assert (made.verdict, "fp4" in (made.reason or "")) == (Verdict.DEVICE_ERROR, True)
+@pytest.mark.parametrize(("precision", "told"), [("fp4", "fp4"), ("fp8", "leave it out"), ("tf32", "A100 and later")])
+def test_a_precision_that_this_device_has_not_is_no_failure_of_it(precision: str, told: str) -> None:
+    (made,) = run(CPU_JOB, replace(OPTIONS, measurements=(Measurement("gemm", precision),)))
+    assert (made.verdict, made.gflops, made.verified) == (Verdict.UNAVAILABLE, None, False)
+    assert told in (made.reason or "")
+
+
+def test_each_measurement_has_a_window_and_a_raw_line_of_its_own() -> None:
+    asked = (Measurement("gemm", "fp64"), Measurement("gemm", "int8"))
+    for window_s in (0.5, 2.0, 4.0):  # on a busy machine no batch may fit into a short one
+        made = ran(CPU_JOB, replace(OPTIONS, window_s=window_s, measurements=asked, run="night"))
+        if all(r.verified for r in made.records):
+            break
+    assert [(r.workload, r.precision) for r in made.records] == [("gemm", "fp64"), ("gemm", "int8")]
+    assert all(r.verified for r in made.records), made.records
+    for record, line in zip(made.records, made.raw_lines, strict=True):
+        raw = from_line(line)
+        assert (raw.run, raw.precision, raw.flop) == ("night", record.precision, record.flop)
+    starts = [r.window_start_s or 0 for r in made.records]
+    assert starts[1] >= starts[0] + 0.5
+
+
+def test_a_device_that_hangs_is_given_up_and_the_others_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_ins = (cpu(1), cpu(1))
+    monkeypatch.setattr(local_run, "accelerators", lambda: stand_ins)
+    released = threading.Event()
+    real = one_device.run_window
+
+    def hanging(*args: Any, **more: Any) -> Any:
+        if threading.current_thread().name == "bench-0":
+            released.wait(60)
+        return real(*args, **more)
+
+    monkeypatch.setattr(one_device, "run_window", hanging)
+    try:
+        made = run(GPU_JOB, replace(OPTIONS, patience_s=0.5))
+    finally:
+        released.set()
+    assert (made[0].verdict, made[0].gflops) == (Verdict.DEVICE_ERROR, 0.0)
+    assert "did not come back" in (made[0].reason or "")
+    assert made[1].verdict in (Verdict.OK, Verdict.LATE_START, Verdict.ZERO_WORK)
+    for thread in threading.enumerate():
+        if thread.name == "bench-0":
+            thread.join(30)
 
 
 def test_this_machine_is_run_with_what_it_has() -> None:
     progress: list[float] = []
-    made = run_here(OPTIONS, stop=threading.Event(), progress=lambda device, share: progress.append(share))
+    made = run_here(OPTIONS, stop=threading.Event(), progress=lambda device, share: progress.append(share)).records
     assert made
     assert all(r.verified for r in made), made
     assert progress[-1] == 1.0
+
+
+def test_names_of_workloads_and_precisions() -> None:
+    assert measurements((), ()) == (Measurement("gemm", None),)
+    assert measurements(split_names(["gemm,bandwidth"]), ("bf16", "fp8", "bf16")) == (
+        Measurement("gemm", "bf16"),
+        Measurement("gemm", "fp8"),
+        Measurement("bandwidth", None),
+    )
+    for given in ((("gemn",), ()), (("gemm",), ("fp4",))):
+        with pytest.raises(BadMeasurement, match="there are"):
+            measurements(*given)
+
+
+@pytest.mark.parametrize("window_s", [0.0, -1.0, 5000.0])
+def test_a_window_that_cannot_be_is_refused(window_s: float) -> None:
+    with pytest.raises(ValueError, match="window"):
+        RunOptions(window_s=window_s)
 
 
 def test_the_clock_waits_until_the_moment_and_not_before() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.evidence import Measured, MeasuredOn, Simulated
-from benchmarks.protocol import Verdict, WindowOutcome
-from benchmarks.record import BadRecord, DeviceRecord, WhichDevice, cases_of, device_record, measured_record
+from benchmarks.protocol import Verdict
+from benchmarks.record import BadRecord, DeviceRecord, cases_of, device_record, is_invalid
 from tests.fakes.bench_records import cpu, failed, record, simulated
 
 EACH = (record(), failed("gpu-1", Verdict.WRONG_PRODUCT, "residual"), cpu(), simulated("s"), simulated("t", None))
@@ -57,13 +57,21 @@ def test_the_rate_has_the_evidence_of_its_record() -> None:
     assert [r.should_count() for r in EACH] == [True, True, False, False, False]
 
 
-def test_the_whole_window_is_the_denominator_of_what_counts() -> None:
-    outcome = WindowOutcome(Verdict.OK, "", 10**12, 10.0, 1_000.0, 10.01, 0.5, None, 3, 6, 3, (4e11, 5e11, 6e11), 0.1)
-    which = WhichDevice("d", ("d",), None, None, "m", "v", on="cpu")
-    made = measured_record(
-        which, outcome, shape=(1, 1, 1), precision="fp32", products_per_batch=2, threads=1, library="x", seed=1
-    )
-    assert (made.gflops, made.batch_gflops_p50, made.verified) == (100.0, 500.0, True)
+def test_what_a_card_cannot_do_is_no_failure_of_it() -> None:
+    cannot = failed("gpu-1", Verdict.UNAVAILABLE, "fp8 is measured on NVIDIA cards", precision="fp8")
+    assert [is_invalid(r) for r in (*EACH, cannot)] == [False, True, False, False, False, False]
+    cases = {c.case: c.value for c in cases_of([record(), record("gpu-1"), cannot])}
+    assert (cases["devices_invalid"], cases["measured_accelerators"]) == (0, 2)
+
+
+def test_several_precisions_are_never_added() -> None:
+    made = [record(gflops=1e6), record(gflops=2e6, precision="fp8"), record(gflops=3e6, precision="int8")]
+    made.append(record(gflops=None, workload="bandwidth", precision="fp32", value=4000.0, unit="GB/s"))
+    cases = {c.case: (c.value, c.unit) for c in cases_of(made)}
+    assert cases["measured_accelerator_pflops"] == (1.0, "PFlops")
+    assert cases["accelerator_gemm_fp8"] == (2e6, "GFLOP/s")
+    assert cases["accelerator_bandwidth_fp32"] == (4000.0, "GB/s")
+    assert cases["measured_accelerators"] == (1, "devices")
 
 
 def test_cases_keep_evidence_apart_and_are_null_where_nothing_was_run() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.starts import SystemClock
+from benchmarks.system.meeting_place import Announced, MeetingPlace
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -110,8 +114,11 @@ def test_a_cpu_jobs_devices_are_one_group_and_the_result_is_a_file(tmp_path: Pat
         [*WORKER, "--window", "0.5", "--start-at", f"{start_at_s:.3f}", "--precision", "fp32"],
         worker_environment(tmp_path),
     )
-    assert json.loads((tmp_path / "result.json").read_text()) == answer
+    left = json.loads((tmp_path / "result.json").read_text())
+    (line,) = left.pop("raw")
+    assert left == answer
     (device,) = answer["devices"]
+    assert device["raw_sha256"] == hashlib.sha256(line.encode()).hexdigest()
     assert (device["covers"], device["threads"], device["on"]) == (["cpu-a-0", "cpu-a-1"], 2, "cpu")
     assert device["verdict"] in ("ok", "late_start"), device
     if device["verdict"] == "ok":
@@ -196,3 +203,51 @@ def _catches(pid: int, number: signal.Signals) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_two_workers_meet_and_share_one_start_although_a_third_is_killed(tmp_path: Path) -> None:
+    """Real processes: the coordinator compares their clocks, one dies while it waits, raw batches come to it."""
+    place = MeetingPlace("127.0.0.1", SystemClock())
+    workers: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for name in ("a", "b", "c"):
+            more = {"SUANLI_NODE": name, "SUANLI_DEVICES": f"cpu-{name}", "SUANLI_RESULT_FILE": str(tmp_path / name)}
+            workers[name] = subprocess.Popen(
+                [sys.executable, *WORKER, "--window", "1", "--precision", "fp32", "--run", "night"],
+                cwd=CHECKOUT,
+                env=worker_environment(tmp_path, **more) | place.environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        wait_until(lambda: set(place.armed(0)) == {"a", "b", "c"})
+        workers["c"].kill()
+        wait_until(lambda: place.here() == {"a", "b"})
+        announced = Announced(place.now_s() + 2.0, {"a": place.now_s(), "b": place.now_s() + 0.5})
+        place.announce(0, announced)
+        for name in ("a", "b"):
+            _, told = workers[name].communicate(timeout=60)
+            assert workers[name].returncode == 0, told
+        lines = place.take_raw()
+        assert len(lines) == 2
+        for name in ("a", "b"):
+            left = json.loads((tmp_path / name).read_text())
+            (device,) = left["devices"]
+            assert "raw" not in left
+            assert device["verdict"] in ("ok", "late_start", "zero_work"), device  # by how busy this machine is
+            assert device["window_start_s"] == announced.at_s
+            assert abs(device["clock_offset_s"]) < 0.05
+            assert device["raw_sha256"] in {hashlib.sha256(line.encode()).hexdigest() for line in lines}
+        assert not (tmp_path / "c").exists()
+    finally:
+        for process in workers.values():
+            process.kill()
+            process.communicate()
+        place.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

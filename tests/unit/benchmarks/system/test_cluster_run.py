@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks.protocol import Verdict
 from benchmarks.record import DeviceRecord
-from benchmarks.system.cluster_run import ClusterAnswer, RunPlan, UnknownNode, run_cluster
+from benchmarks.system.cluster_run import ClusterAnswer, RunPlan, UnknownNode, UnknownReservation, run_cluster
+from benchmarks.system.meeting_place import Announced, ClockOffset
 from benchmarks.workloads.simulated import CardFigures
 from scheduler.errors import Unavailable
 from tests.fakes.bench_records import cpu, failed, record
-from tests.fakes.fake_cluster import FakeCluster, Worker, as_result, device, flag, node, simulated_worker
+from tests.fakes.fake_cluster import FakeCluster, FakeTimer, Worker, as_result, device, flag, node, simulated_worker
 
 PLAN = RunPlan(window_s=4.0, lead_s=5.0)
 CARDS = {"H100 SXM": CardFigures(1000.0, 800.0)}
@@ -188,3 +189,124 @@ def test_results_by_attempt_and_worker_as_texts_are_read_too() -> None:
 
     cluster = Keyed(GPU, workers={"edge-0": as_result(record("gpu-0"), record("gpu-1"))})
     assert [r.verified for r in run_cluster(cluster, PLAN, CARDS, timer=cluster.timer).records] == [True, True]
+
+
+# ---- where workers meet --------------------------------------------------------------------------------------------
+
+
+class FakeMeeting:
+    """Workers arm at the moments that the test names; the cluster's jobs run when the start was announced."""
+
+    def __init__(self, timer: FakeTimer, arms_at_s: dict[str, float], skew_s: float = 0.0) -> None:
+        self.timer = timer
+        self.arms_at_s = arms_at_s
+        self.skew_s = skew_s
+        self.announced: list[Announced] = []
+
+    def environment(self) -> dict[str, str]:
+        return {"BENCH_MEETING": "here:1:secret"}
+
+    def now_s(self) -> float:
+        return self.timer.time_s
+
+    def armed(self, window: int) -> dict[str, int]:
+        return {name: 8 for name, at_s in self.arms_at_s.items() if at_s <= self.timer.time_s}
+
+    def here(self) -> set[str]:
+        return set() if self.announced and self.timer.time_s > self.announced[-1].at_s + 4.0 else set(self.armed(0))
+
+    def ended(self, window: int) -> set[str]:
+        return set()
+
+    def offset(self, node: str, window: int) -> ClockOffset | None:
+        return ClockOffset(self.skew_s, 0.001) if node in self.armed(window) else None
+
+    def take_raw(self) -> list[str]:
+        return []
+
+    def announce(self, window: int, announced: Announced) -> None:
+        assert window == len(self.announced)
+        self.announced.append(announced)
+
+
+OTHER = node("edge-1", device("gpu-2"), rack="r9")
+BOTH: dict[str, Worker | None] = {
+    "edge-0": as_result(record("gpu-0"), record("gpu-1")),
+    "edge-1": as_result(record("gpu-2")),
+}
+
+
+class Met(FakeCluster):
+    """Jobs end when the last announced window is over."""
+
+    meeting: FakeMeeting
+
+    def _view(self, job_id: str) -> dict[str, Any]:
+        job = self.jobs[int(job_id) - 1]
+        end_s = self.meeting.announced[-1].at_s + 4.0 if self.meeting.announced else 9e9
+        job["command"] += [] if flag(job, "--start-at") else ["--start-at", f"{end_s - 4.0:.3f}"]
+        if end_s > 8e9:
+            job["command"] = job["command"][:-2]
+            return {"id": job_id, "state": "running", "attempt": 1, "results": [], "reason": None}
+        return super()._view(job_id)
+
+
+def met(arms_at_s: dict[str, float], *nodes: dict[str, Any], skew_s: float = 0.0, **more: Any) -> tuple[Met, Any]:
+    cluster = Met(*nodes, workers=BOTH, **more)
+    cluster.meeting = FakeMeeting(cluster.timer, arms_at_s, skew_s)
+    plan = RunPlan(window_s=4.0, lead_s=20.0)
+    return cluster, run_cluster(cluster, plan, CARDS, timer=cluster.timer, meeting=cluster.meeting)
+
+
+def test_the_start_is_announced_when_all_have_armed_and_racks_begin_one_after_the_other() -> None:
+    cluster, answer = met({"edge-0": 1_003.0, "edge-1": 1_007.0}, GPU, OTHER)
+    (announced,) = cluster.meeting.announced
+    assert 1_007.0 < announced.at_s < 1_011.0
+    assert answer.start_at_s == announced.at_s
+    assert announced.ramp_at_s["edge-0"] == announced.ramp_at_s["edge-1"] + 1.0  # r9, then the one in no rack
+    assert announced.at_s >= max(announced.ramp_at_s.values()) + 1.0
+    assert {r.device: r.verified for r in answer.records} == {"gpu-0": True, "gpu-1": True, "gpu-2": True}
+    assert {r.clock_offset_s for r in answer.records} == {0.0}
+    assert all(job["env"] == {"BENCH_MEETING": "here:1:secret"} for job in cluster.jobs)
+
+
+def test_who_has_not_armed_in_time_is_not_waited_for() -> None:
+    cluster, _ = met({"edge-0": 1_003.0, "edge-1": 2_000.0}, GPU, OTHER)
+    (announced,) = cluster.meeting.announced
+    assert 1_020.0 < announced.at_s < 1_025.0
+
+
+def test_a_skewed_clock_counts_zero_whatever_the_worker_says() -> None:
+    _, answer = met({"edge-0": 1_001.0}, GPU, skew_s=0.08)
+    assert {r.verdict for r in answer.records} == {Verdict.CLOCK_SKEW}
+
+
+def test_simulated_nodes_do_not_meet() -> None:
+    cluster = FakeCluster(SIM, workers={"sim-0": simulated_worker})
+    meeting = FakeMeeting(cluster.timer, {})
+    answer = run_cluster(cluster, PLAN, CARDS, timer=cluster.timer, meeting=meeting)
+    assert "env" not in cluster.jobs[0]
+    assert (len(answer.records), meeting.announced) == (2, [])
+
+
+def test_a_run_within_a_reservation_is_on_its_nodes_and_says_so_in_its_jobs() -> None:
+    reserved = node("edge-1", device("gpu-2"), reservations=[{"name": "night"}])
+    cluster = FakeCluster(GPU, reserved, workers=BOTH)
+    answer = run_cluster(cluster, RunPlan(4.0, lead_s=5.0, reservation="night"), CARDS, timer=cluster.timer)
+    assert [j["reservation"] for j in cluster.jobs] == ["night"]
+    assert [r.device for r in answer.records] == ["gpu-2"]
+    with pytest.raises(UnknownReservation, match="day; there are night"):
+        run_cluster(cluster, RunPlan(4.0, reservation="day"), CARDS, timer=cluster.timer)
+
+
+def test_each_measurement_that_a_worker_leaves_out_is_a_failure_of_its_own() -> None:
+    plan = RunPlan(4.0, lead_s=5.0, workloads=("gemm", "bandwidth"), precisions=("bf16", "fp8"))
+    answer = run(GPU, workers=BOTH, plan=plan)
+    assert [(r.device, r.workload, r.precision, r.verified) for r in answer.records] == [
+        ("gpu-0", "gemm", "bf16", True),
+        ("gpu-1", "gemm", "bf16", True),
+        ("gpu-0", "gemm", "fp8", False),
+        ("gpu-1", "gemm", "fp8", False),
+        ("gpu-0", "bandwidth", "fp32", False),
+        ("gpu-1", "bandwidth", "fp32", False),
+    ]

@@ -151,7 +151,13 @@ def test_ctrl_c_leaves_a_record_that_says_so(site: Site) -> None:
     [
         (("--nodes", "edge-9"), 4, "edge-9"),
         (("--window", "0"), 2, "window"),
-        (("--precision", "fp4"), 2, "precision"),
+        (("--precision", "fp4"), 2, "no precision is called 'fp4'"),
+        (("--workloads", "gemm,stream"), 2, "no workload is called 'stream'"),
+        (("--window", "5000"), 2, "window"),
+        (("--reservation", "night"), 4, "no reservations"),
+        (("--raw", "x"), 2, "--raw is for --local"),
+        (("--local", "--reservation", "a"), 2, "--reservation"),
+        (("--local", "--precision", "fp8"), 2, "fp8"),
         (("--local", "--nodes", "a"), 2, "--local"),
     ],
 )

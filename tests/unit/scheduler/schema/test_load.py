@@ -392,7 +392,7 @@ BAD: list[tuple[str, str, str, list[str]]] = [
         "H100 SXM,nvidia,,0",
         ["fp16_bf16_dense_tflops: expected a number above 0", "'0'"],
     ),
-    ("hardware_catalogue", "H100 SXM,nvidia,,989", "H100 SXM,nvidia,989", ["expected 17 columns; got 16"]),
+    ("hardware_catalogue", "H100 SXM,nvidia,,989", "H100 SXM,nvidia,989", ["expected 23 columns; got 22"]),
     ("hardware_catalogue", "H100 SXM,nvidia", "H100 SXM,", ["H100 SXM.vendor: required, and empty"]),
     ("hardware_catalogue", "H200 SXM,nvidia", "H100 SXM,nvidia", ["H100 SXM: is listed twice"]),
     ("hardware_catalogue", "A10,nvidia", "any,nvidia", ["any: any, none and cpu are words of a demand"]),
