@@ -11,7 +11,7 @@ from scheduler.core.usage_book import Month
 from scheduler.errors import BadInput
 
 _NAME = re.compile(r"(\d{4})-(0[1-9]|1[0-2])", re.ASCII)
-FIRST, LAST = "1970-02", "9998-12"
+FIRST, LAST = "1970-01", "9998-12"
 
 
 def month_named(name: str, zone: str) -> Month:

@@ -15,7 +15,7 @@ from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
-from scheduler.core.usage_book import Correction, Entry, ModelRate, Month
+from scheduler.core.usage_book import By, Correction, Entry, ModelRate, Month
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 
 Json = dict[str, Any]  # only at the very edge: what is about to be JSON
@@ -656,6 +656,20 @@ class ServiceControl(Protocol):
 
     def tenants(self, by: Principal) -> Json:
         """{"tenants": [...]}, the one whose turn is next first; a tenant sees itself alone."""
+        ...
+
+    def usage(self, by: Principal, *, month: str | None, tenant: str | None, of: By) -> Json:
+        """api.usage_models.UsageAnswer: what a month (YYYY-MM; None: this one) came to, by `of`. A tenant sees its own
+        alone. Closed months are answered as they were closed."""
+        ...
+
+    def usage_entries(self, by: Principal, *, month: str | None, tenant: str | None, offset: int, limit: int) -> Json:
+        """api.usage_models.UsageEntriesAnswer: the entries of a month's book themselves, from `offset` on."""
+        ...
+
+    def close_usage(self, by: Principal, *, month: str, rates: Sequence[ModelRate]) -> Json:
+        """The month as `usage` shows it. Operators close months one after the other, each once it is over: Conflict
+        otherwise. `rates` are kept with it."""
         ...
 
     def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:

@@ -11,7 +11,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
-from scheduler.api import docs_page, job_routes, reservation_routes, schedule_routes, service_routes, site_routes
+from scheduler.api import (
+    docs_page,
+    job_routes,
+    reservation_routes,
+    schedule_routes,
+    service_routes,
+    site_routes,
+    usage_routes,
+)
 from scheduler.api.answers import failure, failure_of, field_path
 from scheduler.api.context import ApiContext
 from scheduler.api.door import Door
@@ -62,6 +70,7 @@ def create_app(
     app.include_router(reservation_routes.router)
     app.include_router(schedule_routes.router)
     app.include_router(service_routes.router)
+    app.include_router(usage_routes.router)
     app.add_middleware(Door, principal_of=tokens.principal)
     app.add_exception_handler(SuanliError, _on_suanli_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)

@@ -70,6 +70,11 @@ class Amounts:
 NOTHING = Amounts()
 
 
+def key_of(run: RunLine | UsageRecord) -> str:
+    """Under which a run stands in every book."""
+    return f"run/{run.job_id}/{run.attempt}/{run.worker}"
+
+
 @dataclass(frozen=True, slots=True)
 class RunLine:
     """The part of one run that lies in one month. `models` is of each device, () where they are not known. Energy and
@@ -99,7 +104,7 @@ class RunLine:
 
     @property
     def key(self) -> str:
-        return f"run/{self.job_id}/{self.attempt}/{self.worker}"
+        return key_of(self)
 
     @property
     def device_us(self) -> int:
@@ -374,6 +379,12 @@ def _count(sums: dict[tuple[str, bool], _Growing], entry: Entry, by: By, sign: i
         grown.corrections += amounts
     for model, device_us in entry.by_model().items():
         grown.by_model[model] = grown.by_model.get(model, 0) + sign * device_us
+
+
+def decimal_text(value: int, places: int) -> str:
+    """`value` divided by ten to the `places`, written out: 80.500000."""
+    whole, part = divmod(abs(value), 10**places)
+    return f"{'-' if value < 0 else ''}{whole}.{part:0{places}d}"
 
 
 def pflops_hours(device_us: int, rate: ModelRate) -> Fraction:

@@ -17,7 +17,17 @@ from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord
 from scheduler.errors import SuanliError, Superseded, Unavailable
 from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Usage
-from scheduler.service.outcome import Firing, Outcome, Result, ScheduleFired, Undeploy, Undrain, Unreserve, Unschedule
+from scheduler.service.outcome import (
+    Firing,
+    Outcome,
+    Result,
+    ScheduleFired,
+    Served,
+    Undeploy,
+    Undrain,
+    Unreserve,
+    Unschedule,
+)
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +51,7 @@ Unfired = (
     | Deployed
     | Undeploy
     | Usage
+    | Served
     | UsageEntry
     | Change
     | Billed
@@ -74,6 +85,7 @@ class Keeping:
         if self.one_by_one is None:
             out = self.out
             usage = () if out.usage is None else (out.usage,)
+            served = () if out.served is None else (out.served,)
             first: tuple[Piece, ...] = (
                 *out.results,
                 *out.drains,
@@ -81,6 +93,7 @@ class Keeping:
                 *out.schedules,
                 *out.deployed,
                 *usage,
+                *served,
             )
             try:
                 for piece in first:
@@ -136,6 +149,8 @@ class Keeping:
                 self.set_aside.add(job_id)
             case Usage():
                 log.exception("what tenants have used is known here alone until it can be stored")
+            case Served():
+                log.exception("how many requests services have answered is known here alone until it can be stored")
             case _:
                 assert_never(piece)
 
@@ -190,6 +205,8 @@ def _write(store: Store, piece: Unfired) -> None:
             store.clear_deployed(piece.tenant, piece.name)
         case Usage():
             store.set_usage(piece)
+        case Served():
+            store.set_served(piece.days)
         case UsageRecord() | SeenLate():
             store.commit((), [piece])
         case Billed():

@@ -25,7 +25,7 @@ from scheduler.core.usage_records import Achieved, MeteredUse, SeenLate, UsageRe
 from scheduler.service.benchmark_result import achieved
 from scheduler.service.dispatch import key_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState
+from scheduler.service.state import ServiceState, workers_of
 
 
 def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exited, cause: EndCause) -> None:
@@ -94,6 +94,21 @@ def node_is_back(state: ServiceState, node: str, known: Iterable[RunKey]) -> Non
     known = set(known)
     for key in [key for key in state.unheard if key.node == node and key not in known]:
         del state.unheard[key]
+
+
+def running(state: ServiceState, now_s: float) -> list[UsageRecord]:
+    """What runs still, up to now, or where its node is not heard of up to when it is known to have lived. For books of
+    months: these are no records, and none of them is kept."""
+    found = []
+    for job in state.jobs.values():
+        for run in workers_of(job):
+            if run.started_s is None or run.phase is WorkerPhase.EXITED:
+                continue
+            to_s = _believed_s(state, run, run.started_s)
+            if state.nodes[run.placement.node].up and run.start_heard_s is not None:
+                to_s = max(to_s, run.started_s + (now_s - run.start_heard_s))
+            found.append(_record(state, job, run, run.started_s, to_s, "unseen", ""))
+    return found
 
 
 def _believed_s(state: ServiceState, run: WorkerRun, from_s: float) -> float:
