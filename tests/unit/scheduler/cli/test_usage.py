@@ -1,0 +1,127 @@
+"""`suanli usage`: tables, CSV and JSON of a month, and closing it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scheduler.cli.measured_rates import measured_rates
+from tests.fakes.usage_site import NOW_S, OCTOBER_S, bench_history, measured
+from tests.unit.scheduler.cli.conftest import Shell
+
+
+@pytest.fixture
+def history(shell: Shell) -> Iterator[None]:
+    home = Path(os.environ["SUANLI_HOME"])
+    bench_history(home)
+    yield
+    shutil.rmtree(home / "bench")
+
+
+def rows(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+@pytest.mark.usefixtures("history")
+def test_a_month_by_tenant(shell: Shell) -> None:
+    text = shell.out("usage", "--month", "2026-11")
+    assert text.startswith("2026-11 (Asia/Shanghai): open\n")
+    found = {(row[0], row[1]): row for row in rows(text) if len(row) > 2}
+    assert found["film-studio", "simulated"][3:] == [
+        "50,400.000",
+        "-",
+        "not",
+        "read",
+        "0.000",
+        "50,400.000",
+        "5.600000",
+        "-",
+        "-",
+    ]
+    hospital = found["hospital", "real"]
+    assert hospital[2:5] == ["1", "22,050.000", "22,050.000"]
+    assert hospital[-3:] == ["3.748500", "-", "154,067"]
+    assert "rate of H100 SXM: 612,000.000 GFLOP/s bf16, median of 3, run night-1 (2026-10-01)" in text
+    assert "rate of SIM-1 (simulated): 400,000.000 GFLOP/s bf16, median of 1, run night-1 (2026-10-01)" in text
+    assert "no measured rate: 910B, 72,000.000 device-seconds" in text
+    assert "1,800.000 device-seconds are of runs whose end nobody saw" in text
+    assert found["magnet-factory", "real"][-5:] == ["no", "measured", "rate", "72,000.000", "-"]
+
+
+def test_without_any_measurement_there_are_no_pflops(shell: Shell) -> None:
+    text = shell.out("usage", "--month", "2026-11", "--by", "class")
+    assert "0.000000" not in text
+    assert "rate of" not in text
+    assert "no measured rate: H100 SXM, " in text
+    assert "no measured rate: SIM-1 (simulated), 50,400.000 device-seconds" in text
+    assert "ANSWERED" not in text
+
+
+@pytest.mark.usefixtures("history")
+def test_json_holds_exact_numbers_as_text(shell: Shell) -> None:
+    answer = json.loads(shell.out("usage", "--month", "2026-11", "--by", "job", "-o", "json"))
+    by_job = {each["name"]: each for each in answer["sums"]}
+    assert answer["schema"] == "suanli/usage/1"
+    assert by_job["7"]["device_seconds"] == "1028.572000"
+    assert by_job["7"]["pflops_hours"] == "0.174857240"  # 1028.572 s of a device at 612 TFlops
+    assert by_job["3"]["pflops_hours"] is None
+    assert by_job["3"]["without_rate"] == [{"model": "910B", "device_seconds": "72000.000000"}]
+    assert by_job["3"]["joules"] is None
+    assert [rate["run"] for rate in answer["rates"]] == ["night-1", "night-1"]
+
+
+@pytest.mark.usefixtures("history")
+def test_csv_has_a_line_for_each_sum(shell: Shell) -> None:
+    lines = list(csv.DictReader(io.StringIO(shell.out("usage", "--month", "2026-11", "--by", "service", "-o", "csv"))))
+    assert [(line["name"], line["answered"], line["devices"]) for line in lines] == [
+        ("hospital/ct-scan", "154067", "real")
+    ]
+    tenants = list(csv.DictReader(io.StringIO(shell.out("usage", "--month", "2026-11", "-o", "csv"))))
+    assert {line["joules"] for line in tenants if line["devices"] == "simulated"} == {""}
+
+
+@pytest.mark.usefixtures("history")
+def test_a_closed_month_keeps_the_rates_that_it_was_closed_with(shell: Shell) -> None:
+    closed = shell.run("usage", "close", "2026-10")
+    assert closed.exit_code == 0, closed.output
+    assert closed.stdout.startswith("2026-10 is closed: 3 entries, sha256 ")
+    before = shell.out("usage", "--month", "2026-10")
+    (Path(os.environ["SUANLI_HOME"]) / "bench" / "results.jsonl").write_text("")
+    assert shell.out("usage", "--month", "2026-10") == before
+    assert "closed on" in before
+    assert "by olga" in before
+    twice = shell.run("usage", "close", "2026-10")
+    assert (twice.exit_code, "never changes" in twice.stderr) == (5, True)
+    assert "612,000.000" in before
+
+
+def test_whoever_is_no_operator_closes_nothing(shell: Shell) -> None:
+    refused = shell.run("usage", "close", "2026-10", who="tenant")
+    assert (refused.exit_code, "Traceback" in refused.output) == (3, False)
+    assert shell.run("usage", "--month", "October").exit_code == 2
+    assert shell.run("usage", "--tenant", "hospital", who="tenant").exit_code == 3
+
+
+def test_the_newest_rate_before_a_moment_or_else_the_first_after_it() -> None:
+    history = [
+        measured("A", 100.0, at_s=OCTOBER_S, run="r1"),
+        measured("A", 300.0, at_s=OCTOBER_S + 10, run="r2", device="a1"),
+        measured("A", 100.5, at_s=OCTOBER_S + 10, run="r2", device="a2"),
+        measured("A", 9.0, at_s=OCTOBER_S + 10, run="r2", device="a3", precision="fp16"),
+        measured("A", 1.0, at_s=NOW_S, run="r3"),
+        measured("B", 7.0, at_s=NOW_S, run="r3"),
+        measured("C", 5.0, precision="fp32"),
+        measured("D", 5.0, workload="attention"),
+    ]
+    rates = measured_rates(history, OCTOBER_S + 100)
+    assert [(rate.model, rate.gflops, rate.run, rate.devices, rate.precision) for rate in rates] == [
+        ("A", "200.250000", "r2", 2, "bf16"),
+        ("B", "7.000000", "r3", 1, "bf16"),
+    ]
