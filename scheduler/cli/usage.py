@@ -101,6 +101,30 @@ def close(month: str) -> None:
         hint(f"{model} has no measured rate: its device time is named, and comes to no PFlops-hours")
 
 
+@usage.command()
+@click.argument("contracts", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--year", type=click.IntRange(2020, 9998), help="Default: this year, in the site's time zone.")
+@click.option("--rules", type=click.Path(path_type=Path), help="Rules of vouchers. Default: configs/vouchers.yaml.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Form of the answer; csv has a line for each run.",
+)
+def vouchers(contracts: tuple[Path, ...], year: int | None, rules: Path | None, output: str) -> None:
+    """Show what was executed of tenants' compute contracts, and the vouchers that this entitles to.
+
+    Each FILE is a tenant's contract (see configs/contracts/example.yaml). Simulated devices never count. -o csv and -o
+    json name every run (job, attempt, worker, from, to) that an amount is made of.
+    """
+    from scheduler.cli import usage_vouchers
+
+    found = usage_vouchers.reckoned(Client.from_env(), contracts, rules, year)
+    usage_vouchers.show(found, output)
+
+
 def rates_for(answer: Json, home: Path | None = None) -> list[ModelRate]:
     """Of a closed month those that it was closed with, else what this instance's history has."""
     if answer["closed"] is not None:

@@ -125,3 +125,65 @@ def test_the_newest_rate_before_a_moment_or_else_the_first_after_it() -> None:
         ("A", "200.250000", "r2", 2, "bf16"),
         ("B", "7.000000", "r3", 1, "bf16"),
     ]
+
+
+# ---- vouchers ------------------------------------------------------------------------------------------------------
+
+CONTRACT = """\
+tenant: magnet-factory
+contract: C-1
+period: {from: 2026-04-01, until: 2027-03-31}
+prices:
+  - {model: H100 SXM, per: device-hour, cny: 12.50, source: "3.2"}
+  - {per: pflops-hour, cny: 18, source: "3.3"}
+vertical_training:
+  - {chain: magnetic-materials, names: ["coercivity*"], source: annex 2}
+"""
+
+
+@pytest.fixture
+def contracts(tmp_path: Path) -> list[str]:
+    files = {"m.yaml": CONTRACT, "f.yaml": CONTRACT.replace("magnet-factory", "film-studio").replace("C-1", "C-2")}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    return [str(tmp_path / name) for name in files]
+
+
+@pytest.mark.usefixtures("history")
+def test_vouchers_of_two_contracts(shell: Shell, contracts: list[str]) -> None:
+    text = shell.out("usage", "vouchers", *contracts, "--year", "2026")
+    found = {row[0]: row for row in rows(text) if len(row) > 2}
+    assert found["magnet-factory"][1:7] == ["2026", "C-1", "1", "2,500.00", "2,500.00", "750.00"]
+    assert "magnet-factory: 72,000.000 device-seconds left out: no measured rate (910B)" in text
+    assert "film-studio: 50,400.000 device-seconds left out: simulated" in text
+    assert "not closed yet, and may change: " in text
+    assert "rounded to the fen" in text
+    assert "action plan of 2026-01-15" in text
+    assert "the contract's word was taken for its chain" in text
+
+
+@pytest.mark.usefixtures("history")
+def test_every_run_of_an_amount_is_named(shell: Shell, contracts: list[str]) -> None:
+    text = shell.out("usage", "vouchers", contracts[1], "--year", "2026", "-o", "csv")
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [(line["job"], line["month"], line["device_seconds"]) for line in lines] == [
+        ("2", "2026-10", "7200.000000"),
+        ("2", "2026-11", "14400.000000"),
+        ("6", "2026-11", "1800.000000"),
+        ("7", "2026-11", "1028.572000"),
+    ]
+    assert (lines[0]["from"], lines[0]["to"]) == ("2026-10-31T23:00:00.000+08:00", "2026-11-01T00:00:00.000+08:00")
+    assert lines[3]["amount_cny"] == "3.571431"
+    answer = json.loads(shell.out("usage", "vouchers", contracts[1], "--year", "2026", "-o", "json"))
+    (year,) = answer["years"]
+    assert (year["executed_cny"], year["voucher_cny"], year["limited_by"]) == ("84.82", "25.44", "nothing")
+
+
+def test_a_bad_contract_is_told_with_its_line(shell: Shell, contracts: list[str]) -> None:
+    Path(contracts[0]).write_text(CONTRACT.replace("12.50", "free"))
+    refused = shell.run("usage", "vouchers", *contracts)
+    assert refused.exit_code == 2
+    assert f"{contracts[0]}:5: prices[0].cny: expected CNY" in refused.stderr
+    assert shell.run("usage", "vouchers").exit_code == 2
+    nothing = shell.run("usage", "vouchers", contracts[1], "--year", "2031")
+    assert (nothing.exit_code, "film-studio" in nothing.output) == (0, False)
