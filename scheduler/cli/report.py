@@ -13,6 +13,7 @@ import click
 from scheduler.cli.client import Client, home_path
 from scheduler.cli.options import output_option
 from scheduler.cli.render import safe
+from scheduler.cli.report_usage import usage
 from scheduler.errors import BadInput, NotFound, SuanliError, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ DEFAULT_DAYS = 30.0
 @click.group()
 def report() -> None:
     """Reports for the site, such as achieved capacity."""
+
+
+report.add_command(usage)
 
 
 @report.command()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.billing.report.document import disagreements
 from scheduler.cli.measured_rates import measured_rates
 from tests.fakes.usage_site import NOW_S, OCTOBER_S, bench_history, measured
 from tests.unit.scheduler.cli.conftest import Shell
@@ -187,3 +188,38 @@ def test_a_bad_contract_is_told_with_its_line(shell: Shell, contracts: list[str]
     assert shell.run("usage", "vouchers").exit_code == 2
     nothing = shell.run("usage", "vouchers", contracts[1], "--year", "2031")
     assert (nothing.exit_code, "film-studio" in nothing.output) == (0, False)
+
+
+# ---- the statement -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("history")
+def test_the_statement_of_a_month_as_files(shell: Shell, contracts: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "statement"
+    text = shell.out(
+        *("report", "usage", "--month", "2026-11", "--lang", "zh", "--out", str(out)),
+        *("--contract", contracts[0], "--contract", contracts[1]),
+    )
+    assert text.count("已写入") == 6
+    document = json.loads((out / "usage.json").read_text())
+    assert disagreements(document) == []
+    assert document["command"].startswith("suanli report usage --month 2026-11 --lang zh")
+    assert [year["voucher_cny"] for year in document["vouchers"]["years"]] == ["25.44", "750.00"]
+    assert document["records_sha256"] in (out / "usage.html").read_text()
+    only = shell.run("report", "usage", "--month", "2026-11", "--format", "json", "--out", str(out), who="tenant")
+    assert only.exit_code == 0, only.output
+    mine = json.loads((out / "usage.json").read_text())
+    assert (mine["tenant"], {each["tenant"] for each in mine["tenants"]}) == ("film-studio", {"film-studio"})
+
+
+@pytest.mark.usefixtures("history")
+def test_what_is_wrong_with_a_statement(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for words, code in (
+        (("--format", "pdf"), 2),
+        (("--month", "2026-99"), 2),
+        (("--contract", str(tmp_path / "none.yaml")), 2),
+        (("--out", str(tmp_path / "file" / "x")), 6),
+    ):
+        refused = shell.run("report", "usage", *words)
+        assert (refused.exit_code, "internal error" in refused.output) == (code, False), refused.output
