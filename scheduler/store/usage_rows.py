@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select
@@ -116,6 +117,16 @@ def _row(record: UsageRecord) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=4_096)  # a month has a hundred thousand runs, on few kinds of places
+def _devices(text: str) -> tuple[int, ...]:
+    return tuple(json.loads(text))
+
+
+@lru_cache(maxsize=4_096)
+def _models(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
 def _record(row: Row[Any]) -> UsageRecord:
     return UsageRecord(
         job_id=row.job_id,
@@ -125,7 +136,7 @@ def _record(row: Row[Any]) -> UsageRecord:
         priority_class=row.priority_class,
         kind=row.kind,
         node=row.node,
-        devices=tuple(json.loads(row.devices_json)),
+        devices=_devices(row.devices_json),
         share_milli=row.share_milli,
         cpus_milli=row.cpus_milli,
         memory_bytes=row.memory_bytes,
@@ -136,7 +147,7 @@ def _record(row: Row[Any]) -> UsageRecord:
         cause=row.cause,
         name=row.name,
         site=row.site,
-        models=() if row.models_json is None else tuple(json.loads(row.models_json)),
+        models=() if row.models_json is None else _models(row.models_json),
         use=None if row.use_json is None else MeteredUse(**json.loads(row.use_json)),
         achieved=() if row.achieved_json is None else tuple(Achieved(**each) for each in json.loads(row.achieved_json)),
     )

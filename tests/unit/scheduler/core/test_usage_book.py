@@ -71,6 +71,11 @@ def line(record: UsageRecord, month: Month, *, runs_on: bool = False) -> RunLine
 # ---- parts ---------------------------------------------------------------------------------------------------------
 
 
+@given(st.floats(-1e12, 1e12) | st.integers(-(10**13), 10**13).map(lambda n: n / 2048))
+def test_milliseconds_are_those_of_the_exact_number(seconds: float) -> None:
+    assert in_ms(seconds) == round(Fraction(seconds) * 1000)
+
+
 def test_a_run_over_a_border_has_a_part_in_each_month_and_its_end_in_one() -> None:
     first, second = line(RECORD, OCTOBER), line(RECORD, NOVEMBER)
     assert (first.to_ms, second.from_ms) == (NOVEMBER.from_ms, NOVEMBER.from_ms)
