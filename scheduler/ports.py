@@ -15,6 +15,7 @@ from node_agent.messages import Command, Event, LogChunk, NodeReport, RunReport
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
+from scheduler.core.usage_book import By, Correction, Entry, ModelRate, Month
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 
 Json = dict[str, Any]  # only at the very edge: what is about to be JSON
@@ -87,6 +88,40 @@ class Usage:
 
     averages: Mapping[str, float]
     at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServedDay:
+    """What gateways said that a service did on one day (YYYY-MM-DD in the site's time zone), in all. `requests` are all
+    that came, `answered` those that a replica answered, `within_slo` of these; `errors` as in ServiceLoad."""
+
+    day: str
+    tenant: str
+    service: str
+    simulated: bool
+    requests: int = 0
+    answered: int = 0
+    within_slo: int = 0
+    errors: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str, bool]:
+        return self.day, self.tenant, self.service, self.simulated
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedMonth:
+    """A month whose book is closed. All usage records up to the store's write `write_number` are in it; `sha256` is
+    usage_book.book_sha256 of its `entries` entries and of `rates`."""
+
+    month: Month
+    zone: str
+    closed_s: float
+    by: str
+    write_number: int
+    entries: int
+    sha256: str
+    rates: tuple[ModelRate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +246,38 @@ class Store(Protocol):
 
     def usage_records_between(self, from_s: float, to_s: float, tenant: str | None = None) -> Sequence[UsageRecord]:
         """Those that began before `to_s` and did not end before `from_s`, by start, job, attempt and worker."""
+        ...
+
+    def usage_write_number(self) -> int:
+        """Of the last write. Asked before the records are read: they then hold all that was written up to it."""
+        ...
+
+    def usage_records_changed(self, write_number: int, before_s: float) -> Sequence[UsageRecord]:
+        """Those that were written later than that, of runs that began before `before_s`."""
+        ...
+
+    def served_days(self, from_day: str, to_day: str) -> Sequence[ServedDay]:
+        """From the first day on, before the second, by day, tenant, service, and real before simulated."""
+        ...
+
+    def set_served(self, days: Sequence[ServedDay]) -> None:
+        """Each in place of what was kept under its key."""
+        ...
+
+    def closed_months(self) -> Sequence[ClosedMonth]:
+        """By month."""
+        ...
+
+    def close_month(self, closed: ClosedMonth, entries: Sequence[Entry | Correction]) -> None:
+        """Keep the month and its book, both or neither. Raises Conflict where it is closed already."""
+        ...
+
+    def usage_book(self, month: str, tenant: str | None = None) -> Sequence[Entry | Correction]:
+        """The entries that a closed month holds, in the order of a book (usage_book.order), corrections last."""
+        ...
+
+    def usage_booked(self, keys: Sequence[str]) -> Mapping[tuple[str, str], Entry | None]:
+        """By (month, key), for entries of these keys: what closed months say of it, the last correction included."""
         ...
 
     def drains(self) -> Sequence[Drain]: ...
@@ -641,6 +708,20 @@ class ServiceControl(Protocol):
 
     def tenants(self, by: Principal) -> Json:
         """{"tenants": [...]}, the one whose turn is next first; a tenant sees itself alone."""
+        ...
+
+    def usage(self, by: Principal, *, month: str | None, tenant: str | None, of: By) -> Json:
+        """api.usage_models.UsageAnswer: what a month (YYYY-MM; None: this one) came to, by `of`. A tenant sees its own
+        alone. Closed months are answered as they were closed."""
+        ...
+
+    def usage_entries(self, by: Principal, *, month: str | None, tenant: str | None, offset: int, limit: int) -> Json:
+        """api.usage_models.UsageEntriesAnswer: the entries of a month's book themselves, from `offset` on."""
+        ...
+
+    def close_usage(self, by: Principal, *, month: str, rates: Sequence[ModelRate]) -> Json:
+        """The month as `usage` shows it. Operators close months one after the other, each once it is over: Conflict
+        otherwise. `rates` are kept with it."""
         ...
 
     def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:

@@ -191,7 +191,7 @@ class HistoryStore:
 
 
 def latest_by_device(results: Sequence[StoredResult]) -> tuple[StoredResult, ...]:
-    """The newest result of every device, workload and precision. A group's older one goes when any member has a newer."""
+    """The newest result of every device, workload and precision; of a group, where no member has a newer one."""
     newest: list[StoredResult] = []
     seen: set[tuple[str, str, str]] = set()
     for result in sorted(results, key=lambda r: r.recorded_at_s, reverse=True):

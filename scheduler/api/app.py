@@ -19,6 +19,7 @@ from scheduler.api import (
     schedule_routes,
     service_routes,
     site_routes,
+    usage_routes,
 )
 from scheduler.api.answers import failure, failure_of, field_path
 from scheduler.api.context import ApiContext
@@ -71,6 +72,7 @@ def create_app(
     app.include_router(reservation_routes.router)
     app.include_router(schedule_routes.router)
     app.include_router(service_routes.router)
+    app.include_router(usage_routes.router)
     app.add_middleware(Door, principal_of=tokens.principal)
     app.add_exception_handler(SuanliError, _on_suanli_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)

@@ -213,6 +213,33 @@ class ResultView(Shape):
     result: Any
 
 
+class MeteredUseView(Shape):
+    """What the run made its whole devices do, all together (memory: the one that held most), over `metered_s` of its
+    time, which is less than all of it where the agent was restarted meanwhile. null: it could not be read."""
+
+    devices: int
+    metered_s: float
+    joules: float | None
+    joules_at_least: bool = Field(description="a counter was set back meanwhile: it was that or more")
+    mean_watts: float | None
+    peak_memory_bytes: float | None
+    mean_utilisation_percent: float | None
+    simulated: bool = Field(description="a simulated device made the readings up")
+
+
+class AchievedView(Shape):
+    """What a benchmark's result says, those of one workload, precision and evidence added up."""
+
+    workload: str
+    precision: str
+    on: Literal["accelerator", "cpu", "simulated"] = Field(
+        description="the evidence: measured on an accelerator, measured on a CPU (counts towards no goal), or simulated"
+    )
+    gflops: float | None = Field(description="what counts: unverified devices are in it with 0; null: nothing was run")
+    devices: int
+    verified: int
+
+
 class UsageView(Shape):
     """One worker's run that has ended: how long its process lived, by its node's clock, and what it held meanwhile.
 
@@ -230,6 +257,11 @@ class UsageView(Shape):
     device_seconds: float
     end: Literal["seen", "unseen"]
     cause: str
+    site: str | None = Field(description="of its node, as it was known then")
+    models: list[str] = Field(description="of each of `devices`; empty where they were not known")
+    use: MeteredUseView | None = Field(description="null: nothing was metered, as of shares of devices")
+    unmetered_s: float = Field(description="of `seconds` those that no energy reading covers")
+    achieved: list[AchievedView] = Field(description="of benchmarks that left a result")
 
 
 class JobDetailView(JobView):

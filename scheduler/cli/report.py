@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from scheduler.cli.report_capacity import capacity
+from scheduler.cli.report_usage import usage
 from scheduler.cli.report_verify import verify
 
 
@@ -14,4 +15,5 @@ def report() -> None:
 
 
 report.add_command(capacity)
+report.add_command(usage)
 report.add_command(verify)

@@ -56,6 +56,7 @@ VERBS: Mapping[str, Verb] = {
     "reserve": Verb("reserve:reserve", "Keep nodes free for a time: list, make and cancel reservations."),
     "schedules": Verb("schedules:schedules", "Recurring jobs: list, show, pause, resume, delete."),
     "tenants": Verb("tenants:tenants", "What tenants may hold and hold, and whose turn is next."),
+    "usage": Verb("usage:usage", "What a month came to: device time, energy, PFlops-hours, requests."),
     "bench": Verb("bench:bench", "Measure what the devices really deliver."),
     "simulate": Verb("simulate:simulate", "Try policies on recorded work; simulated."),
     "report": Verb("report:report", "Reports for the site, such as achieved capacity."),

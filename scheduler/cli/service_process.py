@@ -152,6 +152,7 @@ def _service(
         run_settings=run_settings(site),
         health=health_settings(site),
         found_at=found_at,
+        zone=site.time_zone,
         request_rates={
             name: tenant.requests_per_s for name, tenant in site.tenants.items() if tenant.requests_per_s is not None
         },

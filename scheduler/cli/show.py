@@ -74,6 +74,12 @@ def show(job_id: str, output: str) -> None:
     if job["usage"]:
         click.echo()
         show_table(_usage(job))
+        if any(run.get("use") for run in job["usage"]):
+            click.echo()
+            show_table(_metered(job))
+        if any(run.get("achieved") for run in job["usage"]):
+            click.echo()
+            show_table(_achieved(job))
     if job["events"]:
         click.echo()
         show_table(_events(job))
@@ -160,6 +166,65 @@ def _usage(job: words.View) -> Table:
     for run in job["usage"]:
         seconds, device_seconds = f"{run['seconds']:.1f}", f"{run['device_seconds']:.1f}"
         table.add(run["worker"], run["attempt"], *_place(run), seconds, device_seconds, run["end"], run["cause"])
+    return table
+
+
+def _metered(job: words.View) -> Table:
+    """What its runs made their devices do. METERED says how much of a run's time the readings cover: an agent that was
+    restarted has missed what was before."""
+    table = Table(
+        [
+            Column("WORKER", right=True),
+            Column("ATTEMPT", right=True),
+            Column("JOULES", right=True),
+            Column("MEAN-W", right=True),
+            Column("PEAK-MEMORY", right=True),
+            Column("MEAN-USE", right=True),
+            Column("METERED"),
+            Column("READINGS", shed=1),
+        ]
+    )
+    for run in job["usage"]:
+        use = run.get("use")
+        if use is None:
+            continue
+        table.add(
+            run["worker"],
+            run["attempt"],
+            words.joules(use),
+            words.or_unread(use["mean_watts"], lambda watts: f"{watts:.1f}"),
+            words.or_unread(use["peak_memory_bytes"], words.size),
+            words.or_unread(use["mean_utilisation_percent"], lambda percent: f"{percent:.1f}%"),
+            words.metered(use, run["seconds"], run["unmetered_s"]),
+            "simulated" if use["simulated"] else "measured",
+        )
+    return table
+
+
+def _achieved(job: words.View) -> Table:
+    """Of a benchmark, by its own result. A device that was not verified counts 0."""
+    table = Table(
+        [
+            Column("WORKER", right=True),
+            Column("ATTEMPT", right=True),
+            "WORKLOAD",
+            "PRECISION",
+            Column("PFLOPS", right=True),
+            "EVIDENCE",
+            Column("VERIFIED", right=True),
+        ]
+    )
+    for run in job["usage"]:
+        for each in run.get("achieved", ()):
+            table.add(
+                run["worker"],
+                run["attempt"],
+                each["workload"],
+                each["precision"],
+                words.or_unread(each["gflops"], words.pflops, "not run"),
+                words.EVIDENCE[each["on"]],
+                f"{each['verified']}/{each['devices']}",
+            )
     return table
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 View = Mapping[str, Any]
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
+EVIDENCE = {
+    "accelerator": "measured",
+    "cpu": "measured on a CPU: counts towards no goal",
+    "simulated": "simulated: nothing was computed",
+}
+UNREAD = "not read"
+_READ_EVERY_S = 10.0  # as node_agent/metering.py reads a run's devices
 MOST_PLACES = 2  # nodes that the ON column names before it counts the rest
 
 
@@ -42,6 +49,31 @@ def size(size_bytes: float) -> str:
             return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
         value /= 1024
     return f"{value:.3g} TiB" if value < 1000 else f"{value:.0f} TiB"
+
+
+def or_unread(value: float | None, how: Callable[[float], str], otherwise: str = UNREAD) -> str:
+    """What was not read is said to be so, and is no 0."""
+    return otherwise if value is None else how(value)
+
+
+def joules(use: View) -> str:
+    """`>= 1,234` where a counter was set back meanwhile."""
+    if use["joules"] is None:
+        return UNREAD
+    return f"{'>= ' if use['joules_at_least'] else ''}{use['joules']:,.1f}"
+
+
+def metered(use: View, seconds: float, unmetered_s: float) -> str:
+    """`58.2 of 60.0 s`; a gap that is more than the two ends between readings is named."""
+    if use["joules"] is None:
+        return "energy not read"
+    said = f"{use['metered_s']:.1f} of {seconds:.1f} s"
+    gap = unmetered_s > max(2 * _READ_EVERY_S, 0.1 * seconds)
+    return f"{said} (the agent was restarted, or its readings were missing)" if gap else said
+
+
+def pflops(gflops: float) -> str:
+    return f"{gflops / 1e6:.4g}"
 
 
 def milli(value_milli: float) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from scheduler.core import transitions
 from scheduler.core.autoscaling import Decision, Scaling, decide
 from scheduler.core.jobs import Autoscale, Job, JobSpec, Pending, Running, Starting, WorkerPhase
+from scheduler.service import served
 from scheduler.service.loads import LoadsReported
 from scheduler.service.outcome import Outcome
 from scheduler.service.state import ServiceState, workers_of
@@ -71,6 +72,7 @@ def begin(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
 
 def take_loads(state: ServiceState, out: Outcome, event: LoadsReported, now_s: float) -> None:
     gateways, loads = event.take()
+    served.note(state, loads.values(), now_s)
     for job_id in state.loads.take(gateways, loads, state.services, now_s):
         ask(state, out, state.jobs[job_id], now_s)
 

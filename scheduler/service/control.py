@@ -16,6 +16,7 @@ from scheduler.core import transitions
 from scheduler.core.decisions import Policy
 from scheduler.core.explain import explain
 from scheduler.core.jobs import Hold, Job, JobSpec
+from scheduler.core.usage_book import By, ModelRate
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
 from scheduler.ports import (
     Clock,
@@ -33,7 +34,17 @@ from scheduler.ports import (
     no_time,
     task_ids,
 )
-from scheduler.service import cancelling, deployment_views, device_views, fairness, machine, reserving, tenants, views
+from scheduler.service import (
+    cancelling,
+    deployment_views,
+    device_views,
+    fairness,
+    machine,
+    reserving,
+    served,
+    tenants,
+    views,
+)
 from scheduler.service.admission import Admission
 from scheduler.service.check_book import is_check
 from scheduler.service.deployment_control import DeploymentControl
@@ -60,6 +71,7 @@ from scheduler.service.rights import hide_others, may_change, may_see, must_be_o
 from scheduler.service.schedule_control import ScheduleControl
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
 from scheduler.service.submissions import Submissions, Wanted
+from scheduler.service.usage_control import UsageControl
 from scheduler.service.why import dry_run_view, why_ended, why_live
 
 log = logging.getLogger(__name__)
@@ -77,7 +89,8 @@ class Service:
     replicas ask for are derived from it. `status_extra`: what the composer knows (version, addresses, store's URL) and
     `status` is to show. `half_life_s`: after so long, what a tenant used counts half. `next_time`: when recurring jobs
     come next. `request_rates`: by tenant, how many requests a second its callers may send. `run_settings`: what nodes
-    are told of every run. `found_at`: where its API is, for services that it replaces and that wait to replace it.
+    are told of every run. `zone`: the time zone of the bill's months and days.
+    `found_at`: where its API is, for services that it replaces and that wait to replace it.
     """
 
     def __init__(
@@ -99,6 +112,7 @@ class Service:
         health: HealthSettings | None = None,
         found_at: str = "",
         request_rates: Mapping[str, float] | None = None,
+        zone: str = "UTC",
     ) -> None:
         self._store = store
         self._engine = engine
@@ -116,7 +130,9 @@ class Service:
         self._health = health
         self._found_at = found_at
         self._request_rates = dict(request_rates or {})
+        self._zone = zone
         self._loop: ServiceLoop | None = None
+        self._usage = UsageControl(store, clock, lambda: self.loop, zone)
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
         self._schedules = ScheduleControl(clock, lambda: self.loop)
         self._deployments = DeploymentControl(
@@ -168,6 +184,7 @@ class Service:
             run_settings=self._run_settings,
             request_rates=self._request_rates,
             health=self._health,
+            zone=self._zone,
         )
         loop = ServiceLoop(state, self._store, self._engine, self._gateway, self._clock)
         loop.perform_first(first)
@@ -184,6 +201,7 @@ class Service:
         state = self._loop.call_closed(lambda state: state)
         try:
             self._store.set_usage(fairness.snapshot(state, self._clock.now_s()))
+            self._store.set_served(served.unkept(state))
         except (Unavailable, Superseded) as error:  # the last minute of what tenants used is forgotten, no more
             log.warning("what tenants used since %.0f is not kept: %s", state.usage_kept_s, error.message)
 
@@ -519,6 +537,15 @@ class Service:
     def tenants(self, by: Principal) -> Json:
         tenant = by.tenant if by.role == "tenant" else None
         return self.loop.call(lambda state: tenants.tenants_view(state, self._clock.now_s(), tenant=tenant))
+
+    def usage(self, by: Principal, *, month: str | None, tenant: str | None, of: By) -> Json:
+        return self._usage.sums(by, month, tenant, of)
+
+    def usage_entries(self, by: Principal, *, month: str | None, tenant: str | None, offset: int, limit: int) -> Json:
+        return self._usage.entries(by, month, tenant, offset, limit)
+
+    def close_usage(self, by: Principal, *, month: str, rates: Sequence[ModelRate]) -> Json:
+        return self._usage.close(by, month, rates)
 
     def status(self, by: Principal) -> Json:
         loop = self.loop

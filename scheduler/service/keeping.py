@@ -24,6 +24,7 @@ from scheduler.service.outcome import (
     Outcome,
     Result,
     ScheduleFired,
+    Served,
     Undeploy,
     Undrain,
     Unreserve,
@@ -55,6 +56,7 @@ Unfired = (
     | Deployed
     | Undeploy
     | Usage
+    | Served
     | UsageEntry
     | Change
     | Billed
@@ -90,6 +92,7 @@ class Keeping:
         if self.one_by_one is None:
             out = self.out
             usage = () if out.usage is None else (out.usage,)
+            served = () if out.served is None else (out.served,)
             first: tuple[Piece, ...] = (
                 *out.results,
                 *out.drains,
@@ -98,6 +101,7 @@ class Keeping:
                 *out.checks,
                 *out.deployed,
                 *usage,
+                *served,
             )
             try:
                 for piece in first:
@@ -159,6 +163,8 @@ class Keeping:
                 log.exception("checks of idle devices cannot be submitted; they are tried again later")
             case Usage():
                 log.exception("what tenants have used is known here alone until it can be stored")
+            case Served():
+                log.exception("how many requests services have answered is known here alone until it can be stored")
             case _:
                 assert_never(piece)
 
@@ -213,6 +219,8 @@ def _write(store: Store, piece: Unfired) -> None:
             store.clear_deployed(piece.tenant, piece.name)
         case Usage():
             store.set_usage(piece)
+        case Served():
+            store.set_served(piece.days)
         case UsageRecord() | SeenLate():
             store.commit((), [piece])
         case Billed():

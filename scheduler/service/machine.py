@@ -27,6 +27,7 @@ from scheduler.service import (
     recurring,
     reserving,
     scaling,
+    served,
     typical_work,
 )
 from scheduler.service.dispatch import is_service
@@ -159,6 +160,7 @@ def finish(state: ServiceState, out: Outcome, now_s: float) -> None:
     while state.just_ended:
         _ended(state, out, state.just_ended.pop(), now_s)
     fairness.keep(state, out, now_s)
+    served.keep(state, out, now_s)
     table = routes(state)
     if table is not None:
         out.routes = state.published = table

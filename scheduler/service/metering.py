@@ -8,20 +8,24 @@ hearing of its node before the news that it is gone, by the service's clock: the
 which the service heard of the start is counted from the node's own start on. Where the service was started anew since
 and has not heard of the node again, nothing is known of that time and none is counted. A wall clock that was set
 between two starts of the service can put the first of these differences out by as much, until the end is seen.
+
+What a run made its devices do comes with its end, as its node metered it; nothing is made of it here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal
 
 from node_agent.messages import Exited, RunKey
-from scheduler.core.jobs import EndCause, Job, WorkerPhase, WorkerRun
-from scheduler.core.usage_records import SeenLate, UsageRecord
+from scheduler.core.jobs import EndCause, Job, JobKind, WorkerPhase, WorkerRun
+from scheduler.core.usage_records import Achieved, MeteredUse, SeenLate, UsageRecord, models_of
+from scheduler.service.benchmark_result import achieved
 from scheduler.service.dispatch import key_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState
+from scheduler.service.state import ServiceState, workers_of
 
 
 def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exited, cause: EndCause) -> None:
@@ -37,9 +41,11 @@ def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exi
         # A node that says when it began says also until when it is known to have lived; one without a record does not.
         known = said.started_s is not None
         to_s = max(from_s, said.at_s) if known else _believed_s(state, run, from_s)
-        out.usage_records.append(_record(state, job, run, from_s, to_s, "unseen", words))
+        record = _record(state, job, run, from_s, to_s, "unseen", words)
     else:
-        out.usage_records.append(_record(state, job, run, from_s, max(from_s, said.at_s), "seen", words))
+        record = _record(state, job, run, from_s, max(from_s, said.at_s), "seen", words)
+    did = _achieved(said, simulated=record.simulated) if job.spec.kind is JobKind.BENCHMARK else ()
+    out.usage_records.append(replace(record, use=_use(said), achieved=did))
 
 
 def given_up(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, cause: EndCause) -> None:
@@ -61,9 +67,26 @@ def ended_late(state: ServiceState, out: Outcome, said: Exited) -> None:
     to_s, cause = max(from_s, said.at_s), said.asked or said.how
     if unheard is not None:
         end: Literal["seen", "unseen"] = "seen" if said.how != "unknown" else "unseen"
-        out.usage_records.append(replace(unheard, from_s=from_s, to_s=to_s, end=end, cause=cause))
+        did = _achieved(said, simulated=unheard.simulated) if unheard.kind == JobKind.BENCHMARK.value else ()
+        out.usage_records.append(
+            replace(unheard, from_s=from_s, to_s=to_s, end=end, cause=cause, use=_use(said), achieved=did)
+        )
     elif said.how != "unknown":
-        out.usage_records.append(SeenLate(key.job_id, key.attempt, key.worker, key.node, from_s, to_s, cause))
+        site, models = _node(state, key.node)
+        out.usage_records.append(
+            SeenLate(
+                key.job_id,
+                key.attempt,
+                key.worker,
+                key.node,
+                from_s,
+                to_s,
+                cause,
+                site=site,
+                models=models,
+                use=_use(said),
+            )
+        )
 
 
 def node_is_back(state: ServiceState, node: str, known: Iterable[RunKey]) -> None:
@@ -73,6 +96,21 @@ def node_is_back(state: ServiceState, node: str, known: Iterable[RunKey]) -> Non
         del state.unheard[key]
 
 
+def running(state: ServiceState, now_s: float) -> list[UsageRecord]:
+    """What runs still, up to now, or where its node is not heard of up to when it is known to have lived. For books of
+    months: these are no records, and none of them is kept."""
+    found = []
+    for job in state.jobs.values():
+        for run in workers_of(job):
+            if run.started_s is None or run.phase is WorkerPhase.EXITED:
+                continue
+            to_s = _believed_s(state, run, run.started_s)
+            if state.nodes[run.placement.node].up and run.start_heard_s is not None:
+                to_s = max(to_s, run.started_s + (now_s - run.start_heard_s))
+            found.append(_record(state, job, run, run.started_s, to_s, "unseen", ""))
+    return found
+
+
 def _believed_s(state: ServiceState, run: WorkerRun, from_s: float) -> float:
     """Until when the run is known to have lived, by the clock of `from_s`."""
     status = state.nodes[run.placement.node]
@@ -80,6 +118,39 @@ def _believed_s(state: ServiceState, run: WorkerRun, from_s: float) -> float:
     if heard_s is None or run.start_heard_s is None:
         return from_s
     return from_s + max(0.0, heard_s - run.start_heard_s)
+
+
+def _use(said: Exited) -> MeteredUse | None:
+    """What is no number cannot be kept: it counts as not read."""
+    use = said.use
+    if use is None or _known(use.metered_s) is None:
+        return None
+    return MeteredUse(
+        use.devices,
+        use.metered_s,
+        _known(use.joules),
+        use.joules_at_least,
+        _known(use.mean_watts),
+        _known(use.peak_memory_bytes),
+        _known(use.mean_utilisation_percent),
+        use.simulated,
+    )
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) and value >= 0 else None
+
+
+def _achieved(said: Exited, *, simulated: bool) -> tuple[Achieved, ...]:
+    return () if said.result is None else achieved(said.result, simulated=simulated)
+
+
+def _node(state: ServiceState, node: str) -> tuple[str | None, tuple[tuple[int, str], ...]]:
+    """Its site and the models of its devices by index, as far as they are known."""
+    status = state.nodes.get(node)
+    if status is None or status.facts is None:
+        return None, ()
+    return status.facts.site, tuple((device.index, device.model) for device in status.facts.devices)
 
 
 def _record(
@@ -92,6 +163,7 @@ def _record(
     cause: str,
 ) -> UsageRecord:
     place, spec = run.placement, job.spec
+    site, models = _node(state, place.node)
     return UsageRecord(
         job_id=job.id,
         attempt=run.attempt,
@@ -109,4 +181,7 @@ def _record(
         to_s=to_s,
         end=end,
         cause=cause,
+        name=spec.name,
+        site=site,
+        models=models_of(place.devices, models),
     )

@@ -15,7 +15,7 @@ from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError
-from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Schedule, Usage
+from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Schedule, ServedDay, Usage
 from scheduler.service.loads import LoadsReported
 
 # ---- events ------------------------------------------------------------------------------------------------------
@@ -297,6 +297,13 @@ class Undeploy:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """How many requests services have answered on these days, so far."""
+
+    days: tuple[ServedDay, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Firing:
     """`due` has its time now: its job is to be submitted, and its next time is `next_s`, both or neither."""
 
@@ -316,7 +323,7 @@ class CheckOrdered:
 @dataclass(slots=True)
 class Outcome:
     """Grows while events are stepped through; performed as a whole. `routes` is None when they did not change, `usage`
-    when it need not be kept now."""
+    and `served` when they need not be kept now."""
 
     changes: list[Change] = field(default_factory=list)
     commands: dict[str, list[Command]] = field(default_factory=dict)
@@ -328,6 +335,7 @@ class Outcome:
     deployed: list[Deployed | Undeploy] = field(default_factory=list)
     checks: list[CheckOrdered] = field(default_factory=list)
     usage: Usage | None = None
+    served: Served | None = None
     usage_records: list[UsageEntry] = field(default_factory=list)
     routes: tuple[Route, ...] | None = None
 

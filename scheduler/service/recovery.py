@@ -28,6 +28,7 @@ from scheduler.service import (
     machine,
     recurring,
     replicas,
+    served,
     typical_work,
 )
 from scheduler.service.dispatch import RunSettings, is_gang
@@ -55,6 +56,7 @@ def recover(
     run_settings: RunSettings | None = None,
     request_rates: Mapping[str, float] | None = None,
     health: HealthSettings | None = None,
+    zone: str = "UTC",
 ) -> tuple[ServiceState, Outcome]:
     """The state to start with, and what is to be committed first. Raises Unavailable if the store cannot be read."""
     state = ServiceState(epoch, lease_s, secret, policy, now_s, ClusterState())
@@ -65,6 +67,7 @@ def recover(
     recurring.take_in(state, store.schedules())
     deployments.take_in(state, store.deployed())
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
+    state.served = served.restored(store, zone, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
     jobs = store.live_jobs()
     waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.waits_for]

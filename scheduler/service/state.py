@@ -46,6 +46,7 @@ from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.health_book import HealthBook
 from scheduler.service.loads import LoadBook
 from scheduler.service.outcome import Outcome
+from scheduler.service.served_days import ServedDays
 from scheduler.service.timers import Timer, Timers
 
 # How many jobs that ended are remembered by whether they succeeded, for those that are submitted to wait for them.
@@ -179,6 +180,7 @@ class ServiceState:
     held_shares: Mapping[str, float] = field(default_factory=dict)
     """By fair-share account: what is held since `usage` was last advanced."""
     usage_kept_s: float = 0.0
+    served: ServedDays = field(default_factory=ServedDays)
 
     work: ShapeHistory = field(default_factory=lambda: ShapeHistory(WORK_HALF_LIFE_S))
     """What kinds of work were submitted of late."""

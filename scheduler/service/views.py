@@ -234,6 +234,11 @@ def usage_view(record: UsageRecord) -> Json:
         "device_seconds": record.device_seconds,
         "end": record.end,
         "cause": record.cause,
+        "site": record.site,
+        "models": list(record.models),
+        "use": None if record.use is None else dataclasses.asdict(record.use),
+        "unmetered_s": record.unmetered_s,
+        "achieved": [dataclasses.asdict(each) for each in record.achieved],
     }
 
 

@@ -21,10 +21,23 @@ from typing import Any, Self
 from scheduler.core.jobs import LIVE_STATES, Hold, Job, JobSpec, Pending, shown
 from scheduler.core.reasons import NotConsidered
 from scheduler.core.rollout import Deployed
+from scheduler.core.usage_book import Correction, Entry, order
 from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
-from scheduler.errors import Superseded, Unavailable
+from scheduler.errors import Conflict, Superseded, Unavailable
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, WriteFigures, task_ids
+from scheduler.ports import (
+    Change,
+    ClosedMonth,
+    Drain,
+    Reservation,
+    Schedule,
+    ServedDay,
+    StoredEvent,
+    Submission,
+    Usage,
+    WriteFigures,
+    task_ids,
+)
 
 Hook = Callable[[str], None]
 
@@ -48,6 +61,11 @@ class Kept:
     deployed: dict[tuple[str, str], Deployed] = field(default_factory=dict)
     usage: Usage | None = None
     usage_records: dict[tuple[str, int, int], UsageRecord] = field(default_factory=dict)
+    usage_writes: int = 0
+    usage_written: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    served: dict[tuple[str, str, str, bool], ServedDay] = field(default_factory=dict)
+    months: dict[str, ClosedMonth] = field(default_factory=dict)
+    books: dict[str, tuple[Entry | Correction, ...]] = field(default_factory=dict)
 
 
 class VirtualStore:
@@ -153,13 +171,16 @@ class VirtualStore:
             records = [entry for entry in usage_records if isinstance(entry, UsageRecord)]
             assert all(record.job_id in self.kept.jobs for record in records), "a record of a job never submitted"
             self.kept.commits += 1
+            self.kept.usage_writes += 1
             for change in changes:
                 self.kept.jobs[change.job.id] = change.job
                 self._append(change)
             for entry in usage_records:
-                record = accounted(self.kept.usage_records.get(entry.key), entry)
-                if record is not None:
+                known = self.kept.usage_records.get(entry.key)
+                record = accounted(known, entry)
+                if record is not None and record != known:
                     self.kept.usage_records[entry.key] = replace(record, cause=plain_text(record.cause))
+                    self.kept.usage_written[entry.key] = self.kept.usage_writes
 
     def _append(self, change: Change) -> None:
         self.kept.events.append(
@@ -242,7 +263,49 @@ class VirtualStore:
         with self._write("set_usage"):
             self.kept.usage = replace(usage, averages=dict(usage.averages)) if usage.averages else None
 
+    def set_served(self, days: Sequence[ServedDay]) -> None:
+        with self._write("set_served"):
+            self.kept.served |= {day.key: day for day in days}
+
+    def close_month(self, closed: ClosedMonth, entries: Sequence[Entry | Correction]) -> None:
+        name = closed.month.name
+        with self._write("close_month"):
+            if name in self.kept.months:
+                raise Conflict(f"{name} is closed already, and a closed month never changes")
+            self.kept.months[name] = closed
+            self.kept.books[name] = tuple(entries)
+
     # -- reading ---------------------------------------------------------------------------------------------------
+
+    def usage_write_number(self) -> int:
+        return self.kept.usage_writes
+
+    def usage_records_changed(self, write_number: int, before_s: float) -> Sequence[UsageRecord]:
+        records = [
+            record
+            for key, record in self.kept.usage_records.items()
+            if self.kept.usage_written[key] > write_number and record.from_s < before_s
+        ]
+        return sorted(records, key=lambda record: (record.from_s, *record.key))
+
+    def served_days(self, from_day: str, to_day: str) -> Sequence[ServedDay]:
+        return [self.kept.served[key] for key in sorted(self.kept.served) if from_day <= key[0] < to_day]
+
+    def closed_months(self) -> Sequence[ClosedMonth]:
+        return [self.kept.months[name] for name in sorted(self.kept.months)]
+
+    def usage_book(self, month: str, tenant: str | None = None) -> Sequence[Entry | Correction]:
+        entries = [entry for entry in self.kept.books.get(month, ()) if tenant in (None, entry.tenant)]
+        return sorted(entries, key=lambda entry: (isinstance(entry, Correction), order(entry)))
+
+    def usage_booked(self, keys: Sequence[str]) -> Mapping[tuple[str, str], Entry | None]:
+        found: dict[tuple[str, str], Entry | None] = {}
+        for month in sorted(self.kept.books):
+            for entry in self.kept.books[month]:
+                if entry.key in keys:
+                    of_month = entry.of_month if isinstance(entry, Correction) else month
+                    found[of_month, entry.key] = entry.after if isinstance(entry, Correction) else entry
+        return found
 
     def job(self, job_id: str) -> Job | None:
         return self.kept.jobs.get(job_id)

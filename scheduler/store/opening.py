@@ -138,5 +138,28 @@ def _from_6(connection: Connection) -> None:
     tables.metadata.create_all(connection, tables=[tables.services])
 
 
+def _from_7(connection: Connection) -> None:
+    """Usage records say what the job was called, where it ran and what it made its devices do; requests are counted;
+    months can be closed. Of runs that ended before, the name alone is known."""
+    growing = "INTEGER" if connection.dialect.name == "sqlite" else "BIGINT"
+    known = {column["name"] for column in inspect(connection).get_columns("usage_records")}
+    for column in (
+        "name TEXT DEFAULT '' NOT NULL",
+        "site TEXT",
+        "models_json TEXT",
+        "use_json TEXT",
+        "achieved_json TEXT",
+        f"write_number {growing} DEFAULT 0 NOT NULL",
+    ):
+        if column.partition(" ")[0] not in known:  # a step of an older store has just made the table as it is now
+            connection.execute(text(f"ALTER TABLE usage_records ADD COLUMN {column}"))
+    if "write_number" not in known:
+        connection.execute(text("CREATE INDEX usage_records_write ON usage_records (write_number)"))
+    connection.execute(
+        text("UPDATE usage_records SET name = (SELECT jobs.name FROM jobs WHERE jobs.id = usage_records.job_id)")
+    )
+    tables.metadata.create_all(connection, tables=[tables.usage_served, tables.usage_months, tables.usage_book])
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5, 6: _from_6}
+_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5, 6: _from_6, 7: _from_7}

@@ -21,11 +21,23 @@ from sqlalchemy.exc import ArgumentError
 
 from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
+from scheduler.core.usage_book import Correction, Entry
 from scheduler.core.usage_records import UsageEntry, UsageRecord
 from scheduler.errors import BadInput
 from scheduler.plain_text import plain_text
-from scheduler.ports import Change, Drain, Reservation, Schedule, StoredEvent, Submission, Usage, WriteFigures
-from scheduler.store import encoding, job_rows, schedule_rows, submitting, tables, usage_rows
+from scheduler.ports import (
+    Change,
+    ClosedMonth,
+    Drain,
+    Reservation,
+    Schedule,
+    ServedDay,
+    StoredEvent,
+    Submission,
+    Usage,
+    WriteFigures,
+)
+from scheduler.store import book_rows, encoding, job_rows, schedule_rows, submitting, tables, usage_rows
 from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
 from scheduler.store.writing import WRITE, Writer
@@ -173,6 +185,13 @@ class SqlStore:
         rows = [{"account": name, "average": value, "at_s": usage.at_s} for name, value in usage.averages.items()]
         self._replace(delete(tables.usage), tables.usage, *rows)
 
+    def set_served(self, days: Sequence[ServedDay]) -> None:
+        self._writer.write(lambda connection: book_rows.write_served(connection, days))
+
+    def close_month(self, closed: ClosedMonth, entries: Sequence[Entry | Correction]) -> None:
+        rows = book_rows.rows_of(closed.month.name, entries)
+        self._writer.write(lambda connection: book_rows.close(connection, closed, rows))
+
     def _replace(self, old: Delete, table: Table, *new: Mapping[str, Any]) -> None:
         """In one transaction. Written twice it is as written once."""
 
@@ -251,6 +270,30 @@ class SqlStore:
     def usage_records_between(self, from_s: float, to_s: float, tenant: str | None = None) -> Sequence[UsageRecord]:
         with self._read() as connection:
             return usage_rows.between(connection, from_s, to_s, tenant)
+
+    def usage_write_number(self) -> int:
+        with self._read() as connection:
+            return int(connection.execute(select(tables.meta.c.writes)).scalar_one())
+
+    def usage_records_changed(self, write_number: int, before_s: float) -> Sequence[UsageRecord]:
+        with self._read() as connection:
+            return usage_rows.changed_after(connection, write_number, before_s)
+
+    def served_days(self, from_day: str, to_day: str) -> Sequence[ServedDay]:
+        with self._read() as connection:
+            return book_rows.read_served(connection, from_day, to_day)
+
+    def closed_months(self) -> Sequence[ClosedMonth]:
+        with self._read() as connection:
+            return book_rows.closed(connection)
+
+    def usage_book(self, month: str, tenant: str | None = None) -> Sequence[Entry | Correction]:
+        with self._read() as connection:
+            return book_rows.book(connection, month, tenant)
+
+    def usage_booked(self, keys: Sequence[str]) -> Mapping[tuple[str, str], Entry | None]:
+        with self._read() as connection:
+            return book_rows.booked(connection, keys)
 
     def drains(self) -> Sequence[Drain]:
         with self._read() as connection:

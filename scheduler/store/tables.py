@@ -22,9 +22,10 @@ from sqlalchemy import (
 )
 
 # 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: meta.writes, meta.leader,
-# drains.deadline_s. 5: jobs.held_json. 6: schedules. 7: services, jobs.pinned.
+# drains.deadline_s. 5: jobs.held_json. 6: schedules. 7: services, jobs.pinned. 8: what usage records say of name, site,
+# models, use and achievement, usage_served, usage_months, usage_book.
 # opening.py brings older stores up to this.
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 metadata = MetaData()
 
@@ -160,7 +161,8 @@ usage = Table(
 )
 
 # What ran where for how long, a row a run (core.usage_records). `devices_json` is a list of indices on the node; `seen`
-# is false where nobody saw the end.
+# is false where nobody saw the end. `write_number` is what meta.writes was when the row was last written: what changed
+# since a month was closed is found by it.
 usage_records = Table(
     "usage_records",
     metadata,
@@ -180,6 +182,58 @@ usage_records = Table(
     Column("to_s", Float(53), nullable=False),
     Column("seen", Boolean, nullable=False),
     Column("cause", Text, nullable=False),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("site", Text),
+    Column("models_json", Text),
+    Column("use_json", Text),
+    Column("achieved_json", Text),
+    Column("write_number", _GROWING, nullable=False, server_default=text("0")),
     Index("usage_records_end", "to_s"),
     Index("usage_records_tenant", "tenant", "to_s"),
+    Index("usage_records_write", "write_number"),
+)
+
+# What the gateways said that services answered, added up by day (YYYY-MM-DD in the site's time zone): of replicas on
+# real and on simulated devices apart.
+usage_served = Table(
+    "usage_served",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("tenant", String(63), primary_key=True),
+    Column("service", String(100), primary_key=True),
+    Column("simulated", Boolean, primary_key=True),
+    Column("requests", _GROWING, nullable=False),
+    Column("answered", _GROWING, nullable=False),
+    Column("within_slo", _GROWING, nullable=False),
+    Column("errors", _GROWING, nullable=False),
+)
+
+# Months whose usage was closed, never changed again. `write_number` as in usage_records: what was written up to then is
+# in the month's book. `rates_json`: the measured rates that its device-seconds are multiplied with.
+usage_months = Table(
+    "usage_months",
+    metadata,
+    Column("month", String(7), primary_key=True),
+    Column("zone", Text, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),
+    Column("to_ms", BigInteger, nullable=False),
+    Column("closed_s", Float(53), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("write_number", _GROWING, nullable=False),
+    Column("entries", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("rates_json", Text, nullable=False),
+)
+
+# The entries of closed months (core.usage_book): of what ran in `of_month`, booked in `in_month`, which is a later one
+# for corrections alone. `key` names the run or the service.
+usage_book = Table(
+    "usage_book",
+    metadata,
+    Column("in_month", String(7), ForeignKey("usage_months.month"), primary_key=True),
+    Column("of_month", String(7), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("entry_json", Text, nullable=False),
+    Index("usage_book_key", "key"),
 )

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
-from scheduler.core.usage_records import UsageEntry, UsageRecord, accounted
+from scheduler.core.usage_records import Achieved, MeteredUse, UsageEntry, UsageRecord, accounted
 from scheduler.plain_text import plain_text
 from scheduler.store.straight import Straight
+from scheduler.store.tables import meta
 from scheduler.store.tables import usage_records as table
 
 _IDS_AT_ONCE = 500  # databases limit how many values one statement may carry
@@ -22,7 +25,10 @@ _DELETE = Straight(
         table.c.worker == bindparam("of_worker"),
     )
 )
-_INSERT = Straight(insert(table), tuple(column.name for column in table.columns))
+_INSERT = Straight(
+    insert(table).values(write_number=select(meta.c.writes).scalar_subquery()),
+    tuple(column.name for column in table.columns if column.name != "write_number"),
+)
 _OF_JOBS = select(table).where(table.c.job_id.in_(bindparam("jobs", expanding=True)))
 _OF_ATTEMPTS = _OF_JOBS.where(table.c.attempt.in_(bindparam("attempts", expanding=True)))
 
@@ -76,6 +82,13 @@ def between(connection: Connection, from_s: float, to_s: float, tenant: str | No
     return [_record(row) for row in connection.execute(query)]
 
 
+def changed_after(connection: Connection, write_number: int, before_s: float) -> list[UsageRecord]:
+    """Those that were written since, of runs that began before."""
+    query = select(table).where(table.c.write_number > write_number, table.c.from_s < before_s)
+    query = query.order_by(table.c.from_s, table.c.job_id, table.c.attempt, table.c.worker)
+    return [_record(row) for row in connection.execute(query)]
+
+
 def _row(record: UsageRecord) -> dict[str, Any]:
     return {
         "job_id": record.job_id,
@@ -94,7 +107,24 @@ def _row(record: UsageRecord) -> dict[str, Any]:
         "to_s": record.to_s,
         "seen": record.end == "seen",
         "cause": plain_text(record.cause),
+        "name": plain_text(record.name),
+        "site": None if record.site is None else plain_text(record.site),
+        "models_json": json.dumps([plain_text(model) for model in record.models]) if record.models else None,
+        "use_json": None if record.use is None else json.dumps(asdict(record.use), allow_nan=False),
+        "achieved_json": json.dumps([asdict(each) for each in record.achieved], allow_nan=False)
+        if record.achieved
+        else None,
     }
+
+
+@lru_cache(maxsize=4_096)  # a month has a hundred thousand runs, on few kinds of places
+def _devices(text: str) -> tuple[int, ...]:
+    return tuple(json.loads(text))
+
+
+@lru_cache(maxsize=4_096)
+def _models(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
 
 
 def _record(row: Row[Any]) -> UsageRecord:
@@ -106,7 +136,7 @@ def _record(row: Row[Any]) -> UsageRecord:
         priority_class=row.priority_class,
         kind=row.kind,
         node=row.node,
-        devices=tuple(json.loads(row.devices_json)),
+        devices=_devices(row.devices_json),
         share_milli=row.share_milli,
         cpus_milli=row.cpus_milli,
         memory_bytes=row.memory_bytes,
@@ -115,4 +145,9 @@ def _record(row: Row[Any]) -> UsageRecord:
         to_s=row.to_s,
         end="seen" if row.seen else "unseen",
         cause=row.cause,
+        name=row.name,
+        site=row.site,
+        models=() if row.models_json is None else _models(row.models_json),
+        use=None if row.use_json is None else MeteredUse(**json.loads(row.use_json)),
+        achieved=() if row.achieved_json is None else tuple(Achieved(**each) for each in json.loads(row.achieved_json)),
     )

@@ -58,9 +58,20 @@ from scheduler.core.reasons import (
     WaitingForVictims,
 )
 from scheduler.core.rollout import Deployed, Rollout, Version
-from scheduler.core.usage_records import SeenLate, UsageRecord
+from scheduler.core.usage_book import Correction, ModelRate, Month, RunLine, ServedLine
+from scheduler.core.usage_records import Achieved, MeteredUse, SeenLate, UsageRecord
 from scheduler.errors import BadInput, Conflict, Unavailable
-from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Submission, Usage
+from scheduler.ports import (
+    Change,
+    ClosedMonth,
+    Drain,
+    Reservation,
+    Schedule,
+    ServedDay,
+    Store,
+    Submission,
+    Usage,
+)
 from scheduler.store.sql import SqlStore, open_store
 from scheduler.store.tables import SCHEMA_VERSION
 from tests.fakes.fake_store import FakeStore
@@ -377,6 +388,101 @@ def test_usage_records_come_back_and_the_better_account_replaces_the_other(reope
     assert [event.event for event in reopen().job_events(job.id)] == ["submitted", "placed"]
 
 
+def test_what_a_record_says_of_its_devices_comes_back(reopen: Open) -> None:
+    store = reopen()
+    (job,) = store.submit([SPEC], at_s=1.0, by="x")
+    use = MeteredUse(2, 9.75, 12_345.678, True, 1_266.2, 2.0**34, None, False)
+    did = (Achieved("gemm", "bf16", "accelerator", 6.1e5, 2, 2), Achieved("gemm", "fp32", "cpu", None, 1, 0))
+    whole = used(job, name="训练", site="东阳", models=("H100 SXM", "升腾 910B"), use=use, achieved=did)
+    store.commit((), [whole, used(job, worker=1)])
+    assert reopen().usage_records(job.id) == [whole, used(job, worker=1)]
+
+
+def test_records_that_changed_since_a_write(store: Store) -> None:
+    first, second = store.submit([SPEC, SPEC], at_s=1.0, by="x")
+    store.commit((), [used(first), used(second, end="seen")])
+    number = store.usage_write_number()
+    assert store.usage_records_changed(number, 1e9) == []
+    store.commit((), [used(second, to_s=90.0)])  # the seen end stays: nothing changed
+    assert store.usage_records_changed(number, 1e9) == []
+    seen = used(first, to_s=18.0, end="seen")
+    store.commit([Change(first, "x", 2.0)], [seen])
+    assert store.usage_records_changed(number, 1e9) == [seen]
+    assert store.usage_records_changed(number, seen.from_s) == []
+    assert len(store.usage_records_changed(0, 1e9)) == 2
+    assert store.usage_records_changed(store.usage_write_number(), 1e9) == []
+
+
+def test_requests_of_a_day_are_replaced_by_their_newer_sum(reopen: Open) -> None:
+    store = reopen()
+    first = ServedDay("2026-11-01", "studio", "chat", False, 10, 9, 8, 1)
+    made_up = replace(first, simulated=True, requests=4)
+    later = ServedDay("2026-11-30", "hospital", "扫描", False, 2**40, 0, 0, 0)
+    store.set_served([first, later])
+    store.set_served([made_up, replace(first, requests=12)])
+    assert reopen().served_days("2026-11-01", "2026-12-01") == [replace(first, requests=12), made_up, later]
+    assert reopen().served_days("2026-11-02", "2026-11-30") == []
+    many = [replace(first, service=f"s{number}") for number in range(450)]
+    store.set_served(many)
+    store.set_served(many)
+    assert len(store.served_days("2026-11-01", "2026-11-02")) == 452
+
+
+def line(job_id: str, **given: Any) -> RunLine:
+    base = RunLine(
+        job_id=job_id,
+        attempt=1,
+        worker=0,
+        tenant="studio",
+        name="训练",
+        priority_class="normal",
+        kind="training",
+        site="dongyang",
+        node="n1",
+        devices=(0, 1),
+        models=("H100 SXM", "H100 SXM"),
+        share_milli=0,
+        simulated=False,
+        from_ms=1_000,
+        to_ms=5_000,
+        end="seen",
+        cause="succeeded",
+        metered_us=8_000_000,
+        millijoules=123_456,
+    )
+    return replace(base, **given)
+
+
+def closed(month: str, entries: int) -> ClosedMonth:
+    rate = ModelRate("H100 SXM", "612345.678", "bf16", "accelerator", "r1", 9.0, 8)
+    return ClosedMonth(Month(month, 0, 9_000), "Asia/Shanghai", 20.5, "王", 7, entries, "ab" * 32, (rate,))
+
+
+def test_a_month_is_closed_once_with_its_book(reopen: Open) -> None:
+    store = reopen()
+    served = ServedLine("studio", "chat", False, 10, 9, 8, 1)
+    book = (line("2"), line("10.1", tenant="hospital"), served)
+    store.close_month(closed("2026-09", 3), book)
+    shorter = line("2", to_ms=4_000, end="unseen", metered_us=0, unmetered_us=6_000_000, millijoules=None)
+    wrong = Correction("2026-09", line("2"), shorter)
+    new = Correction("2026-09", None, line("3"))
+    store.close_month(closed("2026-10", 3), (line("2", attempt=2), wrong, new))
+    with pytest.raises(Conflict, match=r"2026-09 is closed already"):
+        store.close_month(closed("2026-09", 0), ())
+    again = reopen()
+    assert again.closed_months() == [closed("2026-09", 3), closed("2026-10", 3)]
+    assert again.usage_book("2026-09") == [line("2"), line("10.1", tenant="hospital"), served]
+    assert again.usage_book("2026-09", "hospital") == [line("10.1", tenant="hospital")]
+    assert again.usage_book("2026-10") == [line("2", attempt=2), wrong, new]
+    assert again.usage_book("2026-08") == []
+    assert again.usage_booked([line("2").key, line("3").key, served.key, "run/99/1/0"]) == {
+        ("2026-09", line("2").key): shorter,
+        ("2026-09", line("3").key): line("3"),
+        ("2026-09", served.key): served,
+    }
+    assert again.usage_booked([]) == {}
+
+
 def test_several_accounts_of_one_run_in_one_commit(store: Store) -> None:
     (job,) = store.submit([SPEC], at_s=1.0, by="x")
     late = SeenLate(job.id, 1, 0, "n1", 10.0, 40.0, "exit")
@@ -447,10 +553,13 @@ def test_the_epoch_only_grows(reopen: Open) -> None:
         lambda store, job: store.clear_schedule("studio", "other"),
         lambda store, job: store.submit_scheduled(scheduled(), 200.0, at_s=2.0),
         lambda store, job: store.set_usage(Usage({"studio": 0.5}, 2.0)),
+        lambda store, job: store.set_served([ServedDay("2026-11-01", "studio", "chat", False, 1, 1, 1, 0)]),
+        lambda store, job: store.close_month(closed("2026-09", 1), [line("1")]),
     ],
     ids=[
         *("submit", "commit", "use", "set_result", "set_drain", "clear_drain"),
         *("set_reservation", "clear_reservation", "set_schedule", "clear_schedule", "submit_scheduled", "set_usage"),
+        *("set_served", "close_month"),
     ],
 )
 def test_a_service_that_was_replaced_writes_nothing_any_more(

@@ -15,12 +15,14 @@ from typing import Any
 from node_agent.messages import LogChunk
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Canary, JobKind, JobSpec, Misfire, Recurrence
+from scheduler.core.usage_book import By, ModelRate
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
 from scheduler.ports import Json, Principal, ReadingRow, ReservationRequest, WriteFigures
 from scheduler.schema.job_models import CanaryShape
 from scheduler.service.device_views import known_fields
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.tallies import Tallies
+from tests.fakes import usage_site
 from tests.fakes.fake_readings import FakeReadings
 from tests.fakes.service_views import DECISION, SERVICE_COUNTS, rollout_view, service_view, version_view
 
@@ -254,6 +256,7 @@ class FakeControl:
         self.specs: dict[str, JobSpec] = {}
         self.used: dict[str, list[Json]] = {}
         """By job: its usage records."""
+        self.usage_store = usage_site.filled()
         self.node_views: dict[str, Json] = {"edge-0": node_view()}
         self.reserved: dict[str, Json] = {}
         self.scheduled: dict[tuple[str, str], Json] = {}
@@ -341,6 +344,15 @@ class FakeControl:
         event = {"seq": 1, "at_s": view["submitted_s"], "event": "submitted", "state": "pending", "detail": {"by": "x"}}
         used = self.used.get(view["id"], [])
         return view | {"spec": {"command": ["true"]}, "events": [event], "results": [], "usage": used}
+
+    def usage(self, by: Principal, *, month: str | None, tenant: str | None, of: By) -> Json:
+        return usage_site.control(self.usage_store).sums(by, month, tenant, of)
+
+    def usage_entries(self, by: Principal, *, month: str | None, tenant: str | None, offset: int, limit: int) -> Json:
+        return usage_site.control(self.usage_store).entries(by, month, tenant, offset, limit)
+
+    def close_usage(self, by: Principal, *, month: str, rates: Sequence[ModelRate]) -> Json:
+        return usage_site.control(self.usage_store).close(by, month, rates)
 
     def why(self, job_id: str, by: Principal) -> Json:
         view = self._view(job_id, by)

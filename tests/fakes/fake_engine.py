@@ -16,6 +16,7 @@ from node_agent import attempts
 from node_agent.health.verdicts import Finding
 from node_agent.messages import (
     Command,
+    DeviceUse,
     Event,
     Forget,
     HealthChanged,
@@ -107,6 +108,8 @@ class FakeEngine:
         """Jobs whose processes go on when their node's lease has lapsed, as they never should."""
         self.places: dict[tuple[str, int, int], tuple[str, tuple[int, ...], int]] = {}
         self.found: dict[str, tuple[Finding, ...]] = {}
+        self.uses: dict[str, DeviceUse] = {}
+        """By job: what its runs made their devices do, told with their ends."""
         """What health has found, by node."""
         self.noted: dict[str, dict[str, tuple[Finding, ...]]] = {}
         """What others have found, by node and source: kept for them."""
@@ -254,7 +257,7 @@ class FakeEngine:
             self.lived[key].to_s, self.lived[key].told = self.clock.now_s(), how != "unknown"
         at_s = self.clock.now_s() if known_s is None else known_s
         exited = attempts.ProcessExited(99, how, code, detail, at_s, result, directory)  # type: ignore[arg-type]
-        self._step(key, exited)
+        self._step(key, replace(exited, use=self.uses.get(key.job_id)))
 
     def ready(self, job_id: str, worker: int = 0) -> str:
         """The replica answers from now on; gives its address."""

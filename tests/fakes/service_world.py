@@ -68,8 +68,11 @@ class World:
         half_life_s: float = 3_600.0,
         run_settings: RunSettings | None = None,
         health: HealthSettings | None = None,
+        start_s: float = 1_000.0,
+        zone: str = "UTC",
     ) -> None:
-        self.clock = FakeClock()
+        self.clock = FakeClock(start_s)
+        self.zone = zone
         self.store = FakeStore()
         self.gateway = FakeGateway()
         self.engine = FakeEngine(self.clock, *(nodes or (node_facts("n1"),)))
@@ -97,6 +100,7 @@ class World:
             next_time=next_after,
             run_settings=self.run_settings,
             health=self.health,
+            zone=self.zone,
         )
         service.start(thread=False)
         return service

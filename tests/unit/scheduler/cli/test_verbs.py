@@ -144,6 +144,41 @@ def test_show_says_what_its_runs_used(shell: Shell) -> None:
     assert json.loads(shell.out("show", "1", "-o", "json"))["usage"][0] == run
 
 
+def test_show_says_what_its_runs_made_their_devices_do(shell: Shell) -> None:
+    use = {
+        "devices": 3,
+        "metered_s": 95.0,
+        "joules": 123_456.75,
+        "joules_at_least": False,
+        "mean_watts": 1_299.54,
+        "peak_memory_bytes": 64.5 * 2**30,
+        "mean_utilisation_percent": 93.25,
+        "simulated": False,
+    }
+    base = {"attempt": 1, "worker": 0, "node": "edge-0", "devices": [0, 1, 2], "share_milli": 0, "simulated": False}
+    base |= {"from_s": 100.0, "to_s": 200.0, "seconds": 100.0, "device_seconds": 300.0, "end": "seen", "cause": "x"}
+    did = {"workload": "gemm", "precision": "bf16", "on": "accelerator", "gflops": 1_853_000.0}
+    whole = base | {"use": use, "unmetered_s": 5.0, "achieved": [did | {"devices": 3, "verified": 3}]}
+    gap = use | {"metered_s": 40.0, "joules_at_least": True, "simulated": True}
+    unread = use | {"joules": None, "mean_watts": None, "peak_memory_bytes": None, "mean_utilisation_percent": None}
+    cpu = did | {"on": "cpu", "precision": "fp32", "gflops": None, "devices": 2, "verified": 0}
+    shell.control.used["1"] = [
+        whole,
+        base | {"attempt": 2, "use": gap, "unmetered_s": 60.0, "achieved": []},
+        base | {"attempt": 3, "use": unread, "unmetered_s": 100.0, "achieved": [cpu]},
+        base | {"attempt": 4, "use": None, "unmetered_s": 100.0, "achieved": []},
+    ]
+    found = rows(shell.out("show", "1"))
+    assert ["0", "1", "123,456.8", "1299.5", "64.5 GiB", "93.2%", "95.0 of 100.0 s", "measured"] in found
+    restarted = "40.0 of 100.0 s (the agent was restarted, or its readings were missing)"
+    assert ["0", "2", ">= 123,456.8", "1299.5", "64.5 GiB", "93.2%", restarted, "simulated"] in found
+    assert ["0", "3", "not read", "not read", "not read", "not read", "energy not read", "measured"] in found
+    assert not any(row[:2] == ["0", "4"] and "measured" in row for row in found)
+    assert ["0", "1", "gemm", "bf16", "1.853", "measured", "3/3"] in found
+    assert ["0", "3", "gemm", "fp32", "not run", "measured on a CPU: counts towards no goal", "0/2"] in found
+    assert json.loads(shell.out("show", "1", "-o", "json"))["usage"][0] == whole
+
+
 def test_why_prints_the_services_words(shell: Shell) -> None:
     assert shell.out("why") == "job 1 (a-job) is pending\n  1 node: 0 of 2 devices free\n"
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord, accounted, by_tenant
+from scheduler.core.usage_records import MeteredUse, SeenLate, UsageEntry, UsageRecord, accounted, by_tenant
 
 SEEN = UsageRecord(
     job_id="7",
@@ -28,6 +28,7 @@ SEEN = UsageRecord(
 )
 UNSEEN = replace(SEEN, to_s=130.0, end="unseen", cause="node lost")
 LATER = replace(UNSEEN, to_s=140.0)
+USE = MeteredUse(2, 50.0, 40_000.0, False, 800.0, 2.0**30, 93.5, False)
 LATE = SeenLate("7", 1, 0, "n1", 101.0, 150.0, "lease")
 MENDED = replace(UNSEEN, from_s=101.0, to_s=150.0, end="seen", cause="lease")
 
@@ -84,3 +85,41 @@ def test_two_periods_come_to_the_sum_of_both() -> None:
     (rest,) = by_tenant(records, from_s=145.0)
     assert sum(parts) + rest.device_seconds == by_tenant(records)[0].device_seconds
     assert by_tenant(records, from_s=160.0) == ()
+
+
+@pytest.mark.parametrize(
+    ("known", "entry", "use"),
+    [
+        (UNSEEN, replace(SEEN, use=USE), USE),
+        (replace(SEEN, use=USE), SEEN, USE),  # told again by an agent that was started anew, and has no meter of it
+        (replace(SEEN, use=USE), replace(SEEN, use=replace(USE, joules=None)), replace(USE, joules=None)),
+        (UNSEEN, replace(LATE, use=USE), USE),
+        (replace(UNSEEN, use=USE), LATE, USE),
+    ],
+)
+def test_what_was_metered_is_not_lost_again(known: UsageRecord, entry: UsageEntry, use: MeteredUse) -> None:
+    kept = accounted(known, entry)
+    assert kept is not None
+    assert kept.use == use
+
+
+def test_news_of_the_node_say_what_the_devices_were() -> None:
+    kept = accounted(UNSEEN, replace(LATE, site="dongyang", models=((0, "A"), (1, "B"), (2, "C"))))
+    assert kept is not None
+    assert (kept.site, kept.models) == ("dongyang", ("A", "B"))
+    half = accounted(UNSEEN, replace(LATE, models=((0, "A"),)))
+    assert half is not None
+    assert half.models == ()
+
+
+@pytest.mark.parametrize(
+    ("use", "unmetered_s"),
+    [
+        (None, 60.0),
+        (USE, 10.0),
+        (replace(USE, joules=None), 60.0),
+        (replace(USE, metered_s=60.5), 0.0),  # two clocks
+    ],
+)
+def test_what_no_reading_covers(use: MeteredUse | None, unmetered_s: float) -> None:
+    assert replace(SEEN, use=use).unmetered_s == unmetered_s

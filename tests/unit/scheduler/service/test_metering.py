@@ -4,12 +4,14 @@ cause) of a job's records."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from node_agent.messages import Exited, RunKey
+from node_agent.messages import DeviceUse, Exited, RunKey
 from scheduler.core.demand import Demand
-from scheduler.core.usage_records import by_tenant
+from scheduler.core.jobs import JobKind
+from scheduler.core.usage_records import Achieved, MeteredUse, by_tenant
 from scheduler.errors import NotFound
 from scheduler.ports import Change, NodeDown, RunEvent
 from scheduler.service.keeping import Keeping
@@ -144,6 +146,68 @@ def test_what_never_had_a_process_has_no_record(world: World, why: str) -> None:
         world.service.cancel(job, OPERATOR, reason="")
         world.run()
     assert used(world, job) == []
+
+
+# ---- what its devices did ------------------------------------------------------------------------------------------
+
+USE = DeviceUse(2, 25.0, 12_500.0, True, 500.0, 2.0**34, 87.5, False)
+RESULT = (
+    '{"schema": "suanli/bench/1", "devices": [{"workload": "gemm", "precision": "bf16", "evidence": "measured",'
+    ' "on": "accelerator", "gflops": 812000.0, "verified": true, "covers": ["a"]}]}'
+)
+
+
+def test_a_record_says_what_the_run_made_its_devices_do_and_what_they_are(world: World) -> None:
+    job = world.one(devices=2)
+    world.engine.uses[job] = USE
+    world.pass_time(30)
+    world.engine.exit(job)
+    world.run()
+    (record,) = world.store.usage_records(job)
+    assert record.use == MeteredUse(2, 25.0, 12_500.0, True, 500.0, 2.0**34, 87.5, False)
+    assert (record.unmetered_s, record.name, record.site) == (5.0, world.job(job).spec.name, "site")
+    assert record.models == ("H100 SXM", "H100 SXM")
+
+
+@pytest.mark.parametrize(("field", "value"), [("joules", float("nan")), ("mean_watts", float("inf"))])
+def test_what_is_no_number_was_not_read(world: World, field: str, value: float) -> None:
+    job = world.one()
+    world.engine.uses[job] = replace(USE, **{field: value})  # type: ignore[arg-type]
+    world.pass_time(30)
+    world.engine.exit(job)
+    world.run()
+    (record,) = world.store.usage_records(job)
+    assert record.use is not None
+    assert getattr(record.use, field) is None
+
+
+def test_a_run_that_ended_while_its_node_was_away_is_metered_too(make: Make) -> None:
+    world = make(node_facts("n1", 1), node_facts("n2", 1))
+    job = world.one()
+    (lost,) = world.engine.live(job)
+    world.engine.uses[job] = replace(USE, devices=1)
+    world.pass_time(10)
+    world.engine.vanish(lost.node)
+    world.run().pass_time(200)
+    assert world.store.usage_records(job)[0].use is None
+    world.engine.come_back(lost.node)
+    world.run()
+    record = world.store.usage_records(job)[0]
+    assert (record.end, record.models, record.site) == ("seen", ("H100 SXM",), "site")
+    assert record.use is not None
+    assert record.use.joules == 12_500.0
+
+
+def test_a_benchmark_says_what_it_achieved_and_no_other_job_does(make: Make) -> None:
+    world = make(node_facts("n1", 2))
+    bench, train = world.one(kind=JobKind.BENCHMARK), world.one()
+    for job in (bench, train):
+        world.engine.exit(job, result=RESULT)
+    world.run()
+    assert world.store.usage_records(bench)[0].achieved == (Achieved("gemm", "bf16", "accelerator", 812_000.0, 1, 1),)
+    assert world.store.usage_records(train)[0].achieved == ()
+    shown = world.service.job(bench, OPERATOR)["usage"][0]["achieved"]
+    assert shown[0]["gflops"] == 812_000.0
 
 
 # ---- ends that nobody sees -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 
 from scheduler.core.demand import UNCONSTRAINED, Demand
 from scheduler.core.jobs import Hold, Running, Succeeded
-from scheduler.core.usage_records import UsageRecord
+from scheduler.core.usage_records import MeteredUse, UsageRecord
 from scheduler.ports import Change, Drain, Reservation, Schedule, Usage
 from scheduler.store import opening
 from scheduler.store.sql import SqlStore, open_store
@@ -85,7 +85,23 @@ def test_what_version_2_had_is_still_in_it_and_its_gang_is_billed_when_it_ends(t
         assert [reservation.name for reservation in store.reservations()] == ["night"]
         assert store.usage_records("1") == []
         record = UsageRecord(
-            "1", 1, 1, "studio", "normal", "training", "n2", (0,), 0, 1_000, 0, False, 3.0, 9.0, "seen", "succeeded"
+            "1",
+            1,
+            1,
+            "studio",
+            "normal",
+            "training",
+            "n2",
+            (0,),
+            0,
+            1_000,
+            0,
+            False,
+            3.0,
+            9.0,
+            "seen",
+            "succeeded",
+            name="gang",
         )
         store.commit([Change(replace(gang, state=Succeeded(9.0)), "succeeded", 9.0)], [record])
         assert store.usage_records_between(0.0, 10.0) == [record]
@@ -108,7 +124,29 @@ def test_what_version_3_had_is_still_in_it_and_its_jobs_can_be_held(tmp_path: Pa
         assert [job.held for job in store.live_jobs()] == [None, hold, None]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3])
+def test_what_version_7_had_is_still_in_it_and_its_usage_is_named(tmp_path: Path) -> None:
+    """Of what its runs made their devices do nothing is known, and that is not 0."""
+    path = left_by(7, tmp_path)
+    with opened(path) as store:
+        ended, waits = store.usage_records_between(0.0, 100.0)
+        assert [(each.job_id, each.name, each.end) for each in (ended, waits)] == [
+            ("1", "magnet-anneal", "seen"),
+            ("2", "scan", "unseen"),
+        ]
+        assert (ended.site, ended.models, ended.use, ended.achieved) == (None, (), None, ())
+        assert len(store.usage_records_changed(0, 100.0)) == 0
+        assert len(store.usage_records_changed(-1, 100.0)) == 2
+        assert (store.closed_months(), store.served_days("0", "9"), store.usage_book("2026-01")) == ([], [], [])
+        use = MeteredUse(2, 9.0, 1_000.0, False, 111.1, None, None, False)
+        late = replace(waits, end="seen", to_s=30.0, use=use, models=("H100 SXM", "H100 SXM"))
+        store.commit((), [late])
+    with opened(path) as store:
+        assert store.usage_records("2") == [late]
+        assert store.usage_records_changed(0, 100.0) == [late]
+        assert [schedule.name for schedule in store.schedules()] == ["nightly"]
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 7])
 def test_it_is_then_as_one_that_was_made_new(version: int, tmp_path: Path) -> None:
     old = left_by(version, tmp_path)
     with opened(old), opened(tmp_path / "new" / "store.db"):
