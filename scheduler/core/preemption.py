@@ -62,6 +62,7 @@ def choose_victims(
     and the gang stands. Whether the job may preempt at all is for the caller to know.
     """
     gang = Gang(pools, job.alternatives, job.workers_min, where)
+    holdings = holdings.on(pools.nodes_of(job.alternatives))
     losses = Losses(holdings, now_s)
     standing = holdings.standing_on(gang.nodes())
     allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)
