@@ -83,7 +83,19 @@ class Holdings:
     limit, is on its way out: what it holds is coming.
     """
 
-    __slots__ = ("_entries_on", "_jobs", "_parts", "_tenants", "claim", "leaves_s", "slice_job", "slots", "worker_job")
+    __slots__ = (
+        "_entries_on",
+        "_jobs",
+        "_parts",
+        "_tenants",
+        "_touched",
+        "claim",
+        "leaves_s",
+        "running",
+        "slice_job",
+        "slots",
+        "worker_job",
+    )
 
     def __init__(
         self,
@@ -96,8 +108,11 @@ class Holdings:
         *,
         now_s: float,
         entries_on: Callable[[Bools], Entries] | None = None,
+        running: object = None,
+        touched: Callable[[], Ints] | None = None,
     ) -> None:
-        """`entries_on`: where it is known already which entries stand on some nodes."""
+        """`entries_on`: where it is known already which entries stand on some nodes. `running`, `touched`: whose
+        columns these are, and when who runs on each row changed last."""
         self.slots = slots
         self.claim = claim
         self.slice_job = slice_job
@@ -107,6 +122,8 @@ class Holdings:
         self._tenants = tenants
         self._entries_on = entries_on
         self._parts: dict[bytes, Holdings] = {}
+        self.running = running
+        self._touched: Ints | Callable[[], Ints] | None = touched
 
     def __len__(self) -> int:
         """How many slots there are, dead ones among them: the length of every bool[slots]."""
@@ -129,6 +146,13 @@ class Holdings:
             part._entries_on, part._parts = None, {}
             self._parts[key] = part
         return part
+
+    def last_touch(self, nodes: Bools) -> int:
+        """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""
+        if callable(self._touched):
+            self._touched = self._touched()
+        assert self._touched is not None, "it is not known"
+        return int(np.where(nodes, self._touched, -1).max(initial=-1))
 
     def job(self, slot: int) -> RunningJob:
         job = self._jobs[slot]

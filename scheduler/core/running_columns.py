@@ -120,6 +120,8 @@ class RunningColumns:
         "_spans",
         "_stopping_for",
         "_tenant_of",
+        "_touched",
+        "_touches",
         "_workers",
     )
 
@@ -134,6 +136,8 @@ class RunningColumns:
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
+        self._touched: list[int] = []  # by node number: when who runs there changed last, counted in changes
+        self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
         for job in running:
@@ -174,9 +178,11 @@ class RunningColumns:
         if before is None:
             self._hold(slot, job.placements)
         elif before.placements is not job.placements and before.placements != job.placements:
+            self._touch(before.placements)
             self._let_go(slot)
             self._hold(slot, job.placements)
         self._jobs[slot] = job
+        self._touch(job.placements)
         of = self._slots
         of.alive[slot] = True
         of.priority[slot] = job.priority
@@ -196,6 +202,7 @@ class RunningColumns:
         job, self._jobs[slot] = self._jobs[slot], None
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
         self._forget_preemptor(job)
+        self._touch(job.placements)
         self._let_go(slot)
         self._free_slots.append(slot)
         self._slots.alive[slot] = self._slots.stopping[slot] = False
@@ -227,7 +234,22 @@ class RunningColumns:
             self._tenant_of,
             now_s=now_s,
             entries_on=self._entries_on if len(nodes) and nodes.max_devices else None,
+            running=self,
+            touched=self._touched_by_row,
         )
+
+    def _touch(self, placements: tuple[Placement, ...]) -> None:
+        self._touches += 1
+        for placement in placements:
+            self._touched[self._node_of[placement.node]] = self._touches
+
+    def _touched_by_row(self) -> Ints:
+        """int64[rows]. (A view's nodes are those that were looked up last.)"""
+        assert self._nodes is not None
+        by_row = np.zeros(len(self._nodes), np.int64)
+        here = self._row_of >= 0
+        by_row[self._row_of[here]] = np.array(self._touched[: len(here)], np.int64)[here]
+        return by_row
 
     def _entries_on(self, nodes: Bools) -> Entries:
         return self._slices.on(nodes), self._workers.on(nodes)
@@ -255,6 +277,7 @@ class RunningColumns:
             if node is None:
                 node = self._node_of[placement.node] = len(self._node_names)
                 self._node_names.append(placement.node)
+                self._touched.append(0)
             workers.append((slot, node, placement.cpus_milli, placement.memory_bytes))
             cpus_milli += placement.cpus_milli
             milli = placement.share_milli or WHOLE_DEVICE_MILLI

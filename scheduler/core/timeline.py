@@ -63,7 +63,18 @@ class Timeline:
     that is a tenth of everything.
     """
 
-    __slots__ = ("_now", "_now_s", "_occupied", "_orders", "_reserved", "_start", "holdings")
+    __slots__ = (
+        "_evictions",
+        "_leaves_now",
+        "_now",
+        "_now_heeds",
+        "_now_s",
+        "_occupied",
+        "_orders",
+        "_reserved",
+        "_start",
+        "holdings",
+    )
 
     def __init__(
         self,
@@ -80,16 +91,14 @@ class Timeline:
         self._occupied: list[_Occupied] = []
         self._orders: dict[bytes, tuple[Bools, ReleaseOrder]] = {}  # all that is heeded on some nodes
         self._now: FreeColumns | None = None
+        self._evictions = 0
+        self._now_heeds = 0  # so many of what is occupied
+        self._leaves_now: bool | None = None
 
     def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
         """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
         occupied = _Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s)
         self._occupied.append(occupied)
-        # Given back by now, it changes nothing of what is free now; else it is missing from it. The columns that were
-        # handed out stay as they are.
-        if self._now is not None and until_s > self._now_s:
-            self._now = self._now.copy()
-            self._now.take(claim)
         for nodes, order in self._orders.values():
             if nodes.take(claim.worker_rows).any():
                 order.occupy(Releases.at_once(claim, until_s))
@@ -97,12 +106,28 @@ class Timeline:
     def evict(self, which: Bools) -> None:
         """These running jobs (bool[slots]) are asked to leave now."""
         self.holdings.leaves_s[which] = self._now_s
+        self._evictions += 1
         self._orders.clear()
-        self._now = None
+        self._now = self._leaves_now = None
 
     @property
     def something_leaves_now(self) -> bool:
-        return bool(self._leaving().any())
+        if self._leaves_now is None:
+            self._leaves_now = bool(self._leaving().any())
+        return self._leaves_now
+
+    @property
+    def decisions(self) -> int:
+        """A number that rises whenever something is occupied or somebody asked to leave."""
+        return len(self._occupied) + self._evictions
+
+    def last_stamp(self, nodes: Bools) -> int:
+        """The latest stamp that what is free on these nodes had when the pass began; -1 where there are none."""
+        return int(np.where(nodes, self._start.stamps, -1).max(initial=-1))
+
+    def decided(self, nodes: Bools) -> tuple[Claim, ...]:
+        """What was taken or promised of these nodes since then, in order. (One that is over already counts as well.)"""
+        return tuple(each.claim for each in self._occupied_on(nodes))
 
     def _leaving(self) -> Bools:
         leaving: Bools = self.holdings.slots.alive & (self.holdings.leaves_s <= self._now_s)
@@ -111,13 +136,16 @@ class Timeline:
     def now(self) -> FreeColumns:
         """What is free once what is leaving has left, promises kept. Not to be changed by the caller."""
         if self._now is None:
-            self._now = self._start.copy()
+            self._now, self._now_heeds = self._start.copy(), 0
             leaving = self._leaving()
             if leaving.any():
                 self._now.give(self.holdings.of(leaving))
-            for each in self._occupied:
-                if each.until_s > self._now_s:
-                    self._now.take(each.claim)
+        elif self._now_heeds < len(self._occupied):
+            self._now = self._now.copy()  # the columns that were handed out stay as they are
+        for each in self._occupied[self._now_heeds :]:
+            if each.until_s > self._now_s:  # given back by now, it changes nothing of what is free now
+                self._now.take(each.claim)
+        self._now_heeds = len(self._occupied)
         return self._now
 
     def at(self, time_s: float) -> FreeColumns:
