@@ -40,6 +40,7 @@ class VictimSearch:
         self.holdings = holdings
         self._allowed = allowed.copy()
         self._known: dict[bytes, Bools] = {}
+        self._fits: bool | None = None
         self._usable = gang.nodes()
 
     def answers(self) -> list[Bools]:
@@ -83,11 +84,19 @@ class VictimSearch:
         return free
 
     def _pruned(self, victims: Bools) -> Bools:
-        """Different searches often come to the same victims: they are pruned once."""
+        """Different searches often come to the same victims: they are pruned once. A single one is needed, unless the
+        gang fits as it is."""
+        if np.count_nonzero(victims) == 1 and not self._fits_already():
+            return victims
         key = victims.tobytes()
         if key not in self._known:
             self._known[key] = pruned(self.gang, self.without(victims), self.holdings, victims, self.losses)
         return self._known[key]
+
+    def _fits_already(self) -> bool:
+        if self._fits is None:
+            self._fits = self.gang.fits(self._free)
+        return self._fits
 
     # ---- over all ------------------------------------------------------------------------------------------------
 
