@@ -104,21 +104,26 @@ class Scorer:
             else:
                 ask = self._as_one(ask, workers)
         rating = self._by_row(free, ask)
-        rows = (rating.keys >= self._least_key if candidates is None else candidates).nonzero()[0]
-        if not len(rows):
-            return None
-        keys = rating.keys.take(rows)
-        at = keys.argmax()
-        if keys.item(at) < self._least_key:
-            return None
-        if self._rater.protection is None or len(rows) == 1:
-            return rows.item(at)
-        if len(rows) > _FEW_ROWS:
+        if candidates is None or np.count_nonzero(candidates) > _FEW_ROWS:
+            keys = rating.keys if candidates is None else np.where(candidates, rating.keys, self._least_key - 1)
+            row = int(keys.argmax())
+            if keys.item(row) < self._least_key:
+                return None
+            if self._rater.protection is None:
+                return row
             # Protection only ever takes off a key: only rows that stand above what is left of the highest can win.
-            left = self._tolled_keys(ask, rating, rows[at : at + 1]).item()
-            rows = rows.take((keys >= max(left, self._least_key)).nonzero()[0])
-        elif keys.min() < self._least_key:
+            left = self._tolled_keys(ask, rating, np.array([row])).item()
+            rows = (keys >= max(left, self._least_key)).nonzero()[0]
+            if len(rows) == 1:
+                return row
+        else:
+            rows = candidates.nonzero()[0]
+            keys = rating.keys.take(rows)
             rows = rows.take((keys >= self._least_key).nonzero()[0])
+            if not len(rows):
+                return None
+            if self._rater.protection is None:
+                return rows.item(rating.keys.take(rows).argmax())
         return rows.item(self._tolled_keys(ask, rating, rows).argmax())
 
     def _tolled_keys(self, ask: Ask, rating: _ByRow, rows: Ints) -> Ints:
