@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scheduler.core.carried import Carried, NodesThen, nodes_now
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
@@ -22,6 +23,7 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import borrowed_milli, may_reclaim
 from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
 from scheduler.core.satisfiable import demand_text, nearest_possible
+from scheduler.core.timeline import Slot
 from scheduler.core.waiting_reasons import Unsaid
 
 _HIGHEST = int(np.iinfo(np.int64).max)
@@ -34,6 +36,7 @@ class Blocking(PassBooks):
         super().__init__(cluster, queue, policy, now_s=now_s)
         self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
         self._lowest: int | None = None
+        self.carried = Carried.of(self.plain)
 
     def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
@@ -91,9 +94,16 @@ class Blocking(PassBooks):
         hopeless = found.hopeless.get(asker)
         if hopeless is not None and job.priority <= hopeless:
             return None
+        nodes = None if reclaims else self._nodes_now(found)
+        if nodes is not None and self.carried.is_hopeless(found.shape, job.priority, nodes, self.policy, self.now_s):
+            found.hopeless[asker] = job.priority
+            return None
         victims = self.victims_for(job, found, reclaims=reclaims)
         if victims is None:
             found.hopeless[asker] = job.priority
+            if nodes is not None:
+                held = self.timeline().holdings
+                self.carried.found_hopeless(found.shape, job.priority, nodes, self.policy, held, self.now_s)
             return None
         timeline = self.timeline()
         timeline.evict(victims.which)
@@ -148,14 +158,7 @@ class Blocking(PassBooks):
             found.slot_searched = True
             if found.pool_key in self._promised_pools:
                 return False
-        slot = self.timeline().first_slot(
-            self.plain,
-            found.shape.alternatives,
-            job.workers_min,
-            limit_s=math.inf if job.time_limit_s is None else job.time_limit_s,
-            exempt=job.reservation,
-            where=self.where(found),
-        )
+        slot = self._first_slot(job, found)
         if slot is None:
             return False  # only drained or silent nodes could take it: it waits for them and keeps nothing from others
         self._promised_pools.add(found.pool_key)
@@ -163,6 +166,33 @@ class Blocking(PassBooks):
         if self.policy.backfill == "none":
             self.closed.append(self.as_closed(found, job.job_id))
         return True
+
+    def _first_slot(self, job: PendingJob, found: Found) -> Slot | None:
+        limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
+        nodes = self._nodes_now(found)
+        slot = None if nodes is None else self.carried.slot(found.shape, limit_s, nodes, self.now_s)
+        if slot is None:
+            slot = self.timeline().first_slot(
+                self.plain,
+                found.shape.alternatives,
+                job.workers_min,
+                limit_s=limit_s,
+                exempt=job.reservation,
+                where=self.where(found),
+            )
+            if nodes is not None and slot is not None:
+                self.carried.found_slot(found.shape, limit_s, nodes, slot, self.now_s)
+        return slot
+
+    def _nodes_now(self, found: Found) -> NodesThen | None:
+        """How the shape's nodes are, where that is all that its answers depend on."""
+        shape = found.shape
+        if len(self.reserved) or shape.tenant is not None or shape.service is not None or shape.reservation is not None:
+            return None
+        timeline = self.timeline()
+        if found.nodes is None or found.nodes[0] != timeline.decisions:
+            found.nodes = (timeline.decisions, nodes_now(timeline, self.plain.nodes_of(shape.alternatives)))
+        return found.nodes[1]
 
     def _is_closed_to(self, found: Found) -> bool:
         """Whether a job ahead closed a part of the pool; then all of it is, or later jobs would pass this one."""

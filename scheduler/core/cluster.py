@@ -267,9 +267,9 @@ class ClusterState:
             self._stranding = Stranding(self.shapes, NodeKinds.of(self.nodes), self.nodes.max_devices)
         return self._stranding
 
-    def harm(self, free: FreeColumns) -> float:
-        """Of what would be idle then, the thousandths of devices that typical work could not use."""
-        return self.stranding().milli(free)
+    def harm(self, free: FreeColumns, nodes: Bools) -> float:
+        """Of what would be idle then on these nodes, the thousandths of devices that typical work could not use."""
+        return self.stranding().milli(free, nodes)
 
     def fragmentation(self, *, simulated: bool = False) -> FragmentationFigure:
         """The live figure, over the real (or the simulated) nodes with accelerators that may be given work. (A machine

@@ -40,6 +40,7 @@ from scheduler.core.reasons import (
     ReservationTooShort,
     WaitingForReservation,
 )
+from scheduler.core.reservations import Promise
 from scheduler.core.scaling import may_grow, releases, worth_growing_to
 from scheduler.core.waiting import Kind
 from scheduler.core.waiting_reasons import Unsaid, WaitingReasons
@@ -170,26 +171,31 @@ class Pass(Blocking):
             found.searched, found.failed_from_s = True, 0.0
             return None
         alternatives, where = found.shape.alternatives, self.where_now(job, found)
-        fit = place(self.pools, self.open_to(job), alternatives, wanted=workers, at_least=job.workers_min, **where)
+        end_s = end_of(job, self.now_s)
+        promises = self.promises.heeded(end_s, self.pools.nodes_of(alternatives))
+        reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
+        fit, kept_back = None, bool(promises) or reserved is not None
+        # Most that do not fit would not, either, if nothing were kept for others: that is soon said.
+        if not kept_back or fits(self.plain, self.promises.free, alternatives, job.workers_min, **self.where(found)):
+            free = self.open_to(job) if kept_back else self.promises.free
+            fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where)
+        else:
+            kept_back = False
         if fit is None:
             found.searched = True
-            found.behind = self._behind(job, found)
+            found.behind = self._behind(job, found, promises) if kept_back else None
             found.failed_from_s = limit_s if found.behind else 0.0
         return fit
 
-    def _behind(self, job: PendingJob, found: Found) -> BehindReservation | NodesReserved | None:
-        """What is in the way, if the job would fit without promises and reservations."""
+    def _behind(
+        self, job: PendingJob, found: Found, promises: tuple[Promise, ...]
+    ) -> BehindReservation | NodesReserved | None:
+        """What is in the way of a job that would fit without promises (those that it heeds) and reservations."""
         end_s = end_of(job, self.now_s)
         free, where = self.promises.free, self.where(found)
         alternatives = found.shape.alternatives
-        promises = self.promises.heeded(end_s)
-        reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
-        if not promises and reserved is None:
-            return None
-        if not fits(self.plain, free, alternatives, job.workers_min, **where):
-            return None
         for promise in promises:
-            free = free.lesser(promise.after)
+            free = promise.kept_from(free)
             if not fits(self.plain, free, alternatives, job.workers_min, **where):
                 return BehindReservation(promise.job_id)
         rows = self.pools.nodes_of(alternatives)

@@ -37,7 +37,7 @@ class Pools:
     It holds for as long as the same nodes may be given work, so what follows from that is kept with it: see `keep`.
     """
 
-    __slots__ = ("_domain_ranks", "_of", "kept", "nodes", "packing", "schedulable", "tie_rank")
+    __slots__ = ("_domain_ranks", "_nodes_of", "_of", "kept", "nodes", "packing", "schedulable", "tie_rank")
 
     def __init__(self, nodes: NodeColumns, schedulable: Bools, tie_rank: Ints, packing: Packing | None = None) -> None:
         self.nodes = nodes
@@ -46,6 +46,7 @@ class Pools:
         self.packing = packing
         self.kept: dict[Hashable, object] = {}
         self._of: dict[Demand, tuple[Pool, ...]] = {}
+        self._nodes_of: dict[tuple[Demand, ...], Bools] = {}
         self._domain_ranks: dict[Level, Ints] = {}
 
     def of(self, demand: Demand) -> tuple[Pool, ...]:
@@ -61,11 +62,17 @@ class Pools:
         return found
 
     def nodes_of(self, alternatives: Sequence[Demand]) -> Bools:
-        """All nodes that serve any of the alternatives and may be given work."""
-        nodes: Bools = np.zeros(len(self.nodes), np.bool_)
-        for demand in alternatives:
-            nodes |= self.nodes.pool(demand).nodes
-        return nodes & self.schedulable
+        """All nodes that serve any of the alternatives and may be given work. Not to be changed by the caller."""
+        key = tuple(alternatives)
+        found = self._nodes_of.get(key)
+        if found is None:
+            nodes: Bools = np.zeros(len(self.nodes), np.bool_)
+            for demand in key:
+                nodes |= self.nodes.pool(demand).nodes
+            if len(self._nodes_of) >= _KEPT:
+                self._nodes_of.clear()
+            found = self._nodes_of[key] = nodes & self.schedulable
+        return found
 
     def keep(self, question: Hashable, answer: object) -> None:
         """Keep an answer that follows from the nodes and from which of them may be given work, in `kept`."""

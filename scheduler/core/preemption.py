@@ -27,7 +27,8 @@ from scheduler.core.placement import Fit, Pools
 from scheduler.core.victim_losses import DEVICE_SECOND, Losses
 from scheduler.core.victim_search import VictimSearch
 
-Harm = Callable[[FreeColumns], float]
+Harm = Callable[[FreeColumns, Bools], float]
+"""Of what is free then, how much of those nodes (bool[nodes]) is of no use to typical work."""
 NOTHING_TO_RECLAIM: Mapping[str, int] = {}
 
 
@@ -58,10 +59,11 @@ def choose_victims(
 
     `free` is what is free now, counting what is on its way out, less what is promised to others. `reclaimable_milli`
     says what each borrower holds above its guarantee, among jobs that allow simulated devices or among the others,
-    whichever `job` is: empty where its tenant may not reclaim. `harm` is asked what is free once the victims have gone
-    and the gang stands. Whether the job may preempt at all is for the caller to know.
+    whichever `job` is: empty where its tenant may not reclaim. `harm` is asked of what is free once the victims have
+    gone and the gang stands. Whether the job may preempt at all is for the caller to know.
     """
     gang = Gang(pools, job.alternatives, job.workers_min, where)
+    holdings = holdings.on(pools.nodes_of(job.alternatives))
     losses = Losses(holdings, now_s)
     standing = holdings.standing_on(gang.nodes())
     allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)
@@ -132,12 +134,16 @@ def _least(search: VictimSearch, answers: Sequence[Bools], harm: Harm | None) ->
             assert fit is not None, f"victims {np.flatnonzero(answer)} no longer make room"
             options.append((Victims(answer, free, fit, loss / DEVICE_SECOND), search.losses.rank_of(answer)))
     if len(options) > 1 and harm is not None:
-        harms = [_harm(harm, victims) for victims, _ in options]
+        nodes = np.zeros(len(search.gang.pools.nodes), np.bool_)  # elsewhere they leave the same
+        for victims, _ in options:
+            nodes |= search.holdings.nodes_of(victims.which, len(nodes))
+            nodes[victims.fit.claim.worker_rows] = True
+        harms = [_harm(harm, victims, nodes) for victims, _ in options]
         options = [option for option, each in zip(options, harms, strict=True) if each == min(harms)]
     return min(options, key=lambda option: option[1])[0]
 
 
-def _harm(harm: Harm, victims: Victims) -> float:
+def _harm(harm: Harm, victims: Victims, nodes: Bools) -> float:
     free = victims.free.copy()
     free.take(victims.fit.claim)
-    return harm(free)
+    return harm(free, nodes)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from scheduler.core import transitions
-from scheduler.core.decisions import Plan, Policy
+from scheduler.core.decisions import Plan, Policy, Start
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import EndCause, Running, Stopping
 from scheduler.core.plan import plan
@@ -57,7 +57,8 @@ class ReplaySettings:
 
 @dataclass(slots=True)
 class Replay:
-    """One run. `group_of`: the group by which a node's use is measured."""
+    """One run. `group_of`: the group by which a node's use is measured. `clock`: for how long the passes took, which
+    decides nothing; `planning_s` adds it up."""
 
     nodes: Sequence[NodeFacts]
     policy: Policy
@@ -65,6 +66,8 @@ class Replay:
     group_of: Callable[[NodeFacts], int]
     settings: ReplaySettings = field(default_factory=ReplaySettings)
     progress: Progress = no_progress
+    clock: Callable[[], float] = float
+    planning_s: float = 0.0
     journal: Journal = field(init=False)
     site: VirtualSite = field(init=False)
     now_s: float = 0.0
@@ -249,13 +252,18 @@ class Replay:
         self._planned_s = now_s
         site.tell_usage()
         site.tell_work(now_s, TELL_WORK_EVERY_S)
+        began_s = self.clock()
         planned = self._last = plan(site.cluster, site.queue, self.policy, now_s=now_s, estimates=False)
+        self.planning_s += self.clock() - began_s
         self.journal.passes += 1
+        replicas: dict[str, list[Start]] = {}
         for start in planned.starts:
             if start.job_id in site.asked:
-                site.add_replica(start, now_s)
+                replicas.setdefault(site.asked[start.job_id][0], []).append(start)
             else:
                 self._ends_when(site.start(start, now_s))
+        for service, starts in replicas.items():
+            site.add_replicas(service, starts, now_s)
         for preemption in planned.preemptions:
             for victim in preemption.victims:
                 self._stop(victim, EndCause.PREEMPTED, preemption.for_job)

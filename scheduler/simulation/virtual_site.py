@@ -349,17 +349,20 @@ class VirtualSite:
             del self.asked[name]
             self.queue.withdraw(name)
 
-    def add_replica(self, start: Start, now_s: float) -> None:
-        service, worker = self.asked.pop(start.job_id)
-        self.queue.withdraw(start.job_id)
+    def add_replicas(self, service: str, starts: Sequence[Start], now_s: float) -> None:
+        """Replicas that the service asked for, and that have a place now: all of a pass at once."""
         live = self.live[service]
-        state = live.job.state
-        assert isinstance(state, Running), live.job
-        (place,) = start.placements
-        place = replace(place, worker=worker)
-        self.cluster.take(service, [place])
-        run = WorkerRun(place, live.job.attempts + 1, WorkerPhase.RUNNING, started_s=now_s)
-        self._replicas_are(live, (*state.workers, run), now_s)
+        job, state = live.job, live.job.state
+        assert isinstance(state, Running), job
+        runs = []
+        for number, start in enumerate(starts, job.attempts + 1):
+            _, worker = self.asked.pop(start.job_id)
+            self.queue.withdraw(start.job_id)
+            (place,) = start.placements
+            runs.append(WorkerRun(replace(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
+        self.cluster.take(service, [run.placement for run in runs])
+        live.job = replace(job, attempts=job.attempts + len(runs) - 1)
+        self._replicas_are(live, (*state.workers, *runs), now_s)
 
     def release(self, live: Live, workers: Sequence[int], now_s: float) -> None:
         """These replicas go at once."""

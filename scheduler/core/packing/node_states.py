@@ -9,51 +9,76 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints
 from scheduler.core.packing.protection import SUBSTEPS, Prices, Protection
 from scheduler.core.packing.rows import Ask, Free, NodeKinds
+from scheduler.core.packing.worth import Floats
 
 NO_STATE = -1
 _KEPT_STATES = 1 << 16
+_KEPT_STAMPS = 8  # numbers that are remembered by stamp, for each row
+_KEPT_ASKS = 256
 _FEW = 32  # states that are not worth looking for equal ones among them
 
 
+@dataclass(slots=True)
+class _Priced:
+    """What of protection concerns some nodes, and its prices at some time."""
+
+    protection: Protection
+    prices: Prices | None = None
+    version: int = -1
+
+
 class NodeStates:
-    """`of_row`, int64[nodes]: the number of each row's state. `count`: numbers are below it. `prices`: as the nodes are
-    now; the same object as long as no price has changed. `generation` rises when all numbers are given anew."""
+    """`of_row`, int64[nodes]: the number of each row's state. `count`: numbers are below it. `generation` rises when
+    all numbers are given anew."""
 
     __slots__ = (
+        "_bucket",
+        "_by_stamp",
         "_facts",
+        "_kind",
         "_kinds",
         "_nodes_by_idle",
         "_numbers",
+        "_priced",
+        "_priced_for",
         "_protection",
         "_stamps",
         "_to_come",
+        "_version",
         "_work",
         "generation",
         "of_row",
-        "prices",
     )
 
     def __init__(self, kinds: NodeKinds, protection: Protection | None, max_devices: int) -> None:
         rows = len(kinds.kind)
         self._kinds = kinds
+        self._kind: list[int] = kinds.kind.tolist()
         self._protection = protection
         self._numbers: dict[tuple[int, ...], int] = {}
         self._stamps: Ints = np.full(rows, np.iinfo(np.int64).min)
+        self._by_stamp: dict[int, int] = {}  # rows go back and forth as the search looks at what is promised, or not
         self.of_row: Ints = np.full(rows, NO_STATE)
         self.generation = 0
-        self.prices: Prices | None = None
-        # Of each state, where there is a protection: kind, idle devices, CPUs, memory; and the work it can still take.
+        # Of each state, where there is a protection: kind, idle devices, CPUs, memory; where it is counted among nodes
+        # by kind and idle devices; and the work it can still take.
         self._facts: Ints = np.zeros((0, 4), np.int64)
+        self._bucket: list[int] = []
         self._work: list[int] = []
         # Of all rows together.
-        self._nodes_by_idle: Ints = np.zeros((len(kinds.models), max_devices + 1), np.int64)
-        self._to_come: Ints = np.zeros(len(kinds.models), np.int64)
+        self._nodes_by_idle: Floats = np.zeros(len(kinds.models) * (max_devices + 1))
+        self._to_come: list[int] = [0] * len(kinds.models)
+        self._version = 0
+        self._priced: dict[bytes, _Priced] = {}  # by the kinds of nodes
+        self._priced_for: dict[Ask, _Priced] = {}
 
     @property
     def count(self) -> int:
@@ -67,50 +92,92 @@ class NodeStates:
         if self.count + len(changed) > max(_KEPT_STATES, 2 * len(self.of_row)):
             self._forget()
             changed = np.arange(len(self.of_row))
-        self._stamps[changed] = free.stamps[changed]
-        kind, cpus_milli, memory_bytes, numbers = self._kinds.kind, free.cpus_milli, free.memory_bytes, self._numbers
-        for row in changed.tolist():
-            left: list[int] = free.milli[row].tolist()
-            left.sort()
-            state = (kind.item(row), cpus_milli.item(row), memory_bytes.item(row), *left)
-            number = numbers.setdefault(state, len(numbers))
-            if self._protection is not None:
-                self._move(self.of_row.item(row), number, state)
-            self.of_row[row] = number
-        if self._protection is not None:
-            self.prices = self._protection.prices(self._nodes_by_idle, self._to_come, self.prices)
+        stamps = free.stamps.take(changed)
+        self._stamps[changed] = stamps
+        self._version += 1
+        by_stamp = self._by_stamp
+        if len(by_stamp) > _KEPT_STAMPS * len(self.of_row):
+            by_stamp.clear()
+        numbers, old = [], self.of_row.take(changed).tolist()
+        stamped = stamps * len(self.of_row) + changed  # a stamp is of one content of its row, but not of one row
+        for row, stamp, before in zip(changed.tolist(), stamped.tolist(), old, strict=True):
+            number = by_stamp.get(stamp)
+            if number is None:
+                number = by_stamp[stamp] = self._number(free, row)
+            numbers.append(number)
+            if self._protection is not None and number != before:
+                self._move(self._kind[row], before, number)
+        self.of_row[changed] = numbers
+
+    def _number(self, free: Free, row: int) -> int:
+        """That of the row's state, a new one where it is met for the first time."""
+        left: list[int] = free.milli[row].tolist()
+        left.sort()
+        cpus_milli, memory_bytes = free.cpus_milli.item(row), free.memory_bytes.item(row)
+        state = (self._kind[row], cpus_milli, memory_bytes, *left)
+        count = len(self._numbers)
+        number = self._numbers.setdefault(state, count)
+        if number == count and self._protection is not None:
+            idle = left.count(WHOLE_DEVICE_MILLI)
+            if number == len(self._facts):
+                self._facts = np.concatenate((self._facts, np.zeros((max(1024, number), 4), np.int64)))
+            self._facts[number] = (self._kind[row], idle, cpus_milli, memory_bytes)
+            self._bucket.append(self._kind[row] * (len(left) + 1) + idle)
+            self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
+        return number
 
     def _forget(self) -> None:
         self._numbers.clear()
+        self._by_stamp.clear()
+        self._bucket.clear()
         self._work.clear()
         self.of_row.fill(NO_STATE)
         self._nodes_by_idle.fill(0)
-        self._to_come.fill(0)
+        self._to_come = [0] * len(self._to_come)
         self.generation += 1
 
     # ---- with protection only --------------------------------------------------------------------------------------
 
-    def _move(self, old: int, new: int, state: tuple[int, ...]) -> None:
-        """One row leaves the old state for the new one, which may be met for the first time."""
+    def _move(self, kind: int, old: int, new: int) -> None:
+        """One row of the kind leaves the old state for the new one."""
+        work = self._work[new]
+        self._nodes_by_idle[self._bucket[new]] += 1
+        if old != NO_STATE:
+            work -= self._work[old]
+            self._nodes_by_idle[self._bucket[old]] -= 1
+        self._to_come[kind] += work
+
+    def prices(self, ask: Ask) -> Prices:
+        """As the nodes are now, for those that serve the ask; the same object as long as none of them has changed."""
+        return self._prices(ask)[1]
+
+    def _prices(self, ask: Ask) -> tuple[Protection, Prices]:
+        priced = self._priced_for.get(ask)
+        if priced is None:
+            if len(self._priced_for) >= _KEPT_ASKS:
+                self._priced_for.clear()
+            priced = self._priced_for[ask] = self._priced_on(self._kinds.kind[ask.rows])
+        if priced.version != self._version or priced.prices is None:
+            priced.version = self._version
+            to_come = np.array(self._to_come, np.int64)
+            priced.prices = priced.protection.prices(self._nodes_by_idle, to_come, priced.prices)
+        return priced.protection, priced.prices
+
+    def _priced_on(self, kind: Ints) -> _Priced:
         assert self._protection is not None
-        if new == len(self._work):
-            kind, cpus_milli, memory_bytes, *left = state
-            if new == len(self._facts):
-                self._facts = np.concatenate((self._facts, np.zeros((max(1024, new), 4), np.int64)))
-            self._facts[new] = (kind, left.count(WHOLE_DEVICE_MILLI), cpus_milli, memory_bytes)
-            self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
-        for number, sign in ((old, -1), (new, 1)):
-            if number != NO_STATE:
-                kind = self._facts.item(number, 0)
-                self._nodes_by_idle[kind, self._facts.item(number, 1)] += sign
-                self._to_come[kind] += sign * self._work[number]
+        kinds = np.zeros(len(self._to_come), np.bool_)
+        kinds[kind] = True
+        key = kinds.tobytes()
+        if key not in self._priced:
+            if len(self._priced) >= _KEPT_ASKS:
+                self._priced.clear()
+            self._priced[key] = _Priced(self._protection.on(kinds))
+        return self._priced[key]
 
     def tolls(self, ask: Ask, states: Ints, opened: int) -> Ints | int:
         """What protection takes off the score of each of these states, int64[states] in half steps, where placing a
         worker of the ask leaves `opened` idle devices fewer. 0 for all where nothing has a price."""
-        protection, prices = self._protection, self.prices
-        assert protection is not None
-        assert prices is not None
+        protection, prices = self._prices(ask)
         tolls: Ints | None = None
         if prices.any_kind and ask.milli:
             tolls = protection.kind_tolls(prices, ask).take(self._facts[:, 0].take(states))

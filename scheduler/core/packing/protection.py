@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from copy import copy
 
 import numpy as np
 
@@ -133,6 +134,20 @@ class Protection:
         self.matters = bool(gangs or sets)
         self.smallest_gang = min((gang.devices for gang in gangs), default=0)
 
+    def on(self, kinds: Bools) -> Protection:
+        """What of it has a say on nodes of these kinds, bool[kinds]: its prices are the same there, and made sooner.
+        (Of other nodes, what it says is not to be used.)"""
+        gangs = self._accepted[:, kinds].any(axis=1)
+        sets = self._inside[:, kinds].any(axis=1)
+        if gangs.all() and sets.all():
+            return self
+        part = copy(self)
+        part._asked, part._accepted = self._asked[:, gangs], self._accepted[gangs]
+        part._per_device, part._root, part._slots = self._per_device[gangs], self._root[gangs], self._slots[:, gangs]
+        part._part, part._lumps, part._inside = self._part[sets], self._lumps[sets], self._inside[sets]
+        part.smallest_gang = int(part._asked[0].min(initial=_FREE))
+        return part
+
     def to_come(self, milli: Iterable[int], cpus_milli: int, memory_bytes: int) -> int:
         """How much work a node can still take: what is left of its devices is worth, or what its CPUs and memory feed;
         in 2**-20 devices."""
@@ -140,9 +155,9 @@ class Protection:
         cpus, memory = self._mean
         return min(idle, int(max(1, cpus_milli) / cpus * ONE), int(max(1, memory_bytes) / memory * ONE))
 
-    def prices(self, nodes_by_idle: Ints, to_come: Ints, last: Prices | None) -> Prices:
-        """From how many nodes there are of each kind with so many idle devices, int64[kinds, max_devices + 1], and how
-        much work those of each kind can still take together, int64[kinds] in 2**-20 devices. `last` if none changed."""
+    def prices(self, nodes_by_idle: Floats, to_come: Ints, last: Prices | None) -> Prices:
+        """From how many nodes there are of each kind with so many idle devices, [kinds, max_devices + 1], and how much
+        work those of each kind can still take together, int64[kinds] in 2**-20 devices. `last` if none changed."""
         coming = sum(to_come.tolist()) / ONE
         slots = nodes_by_idle.reshape(-1) @ self._slots
         deviations = slots - (self._per_device * coming + 0.5)

@@ -19,23 +19,27 @@ from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints, Milli
 from scheduler.core.packing.node_states import NO_STATE, NodeStates
 from scheduler.core.packing.policies import NO_ROOM, PackingPolicy, Rater, Rating
+from scheduler.core.packing.protection import Prices
 from scheduler.core.packing.rows import Ask, Free, NodeKinds, NodeRows, with_room_for
 from scheduler.core.packing.shapes import TypicalShapes
 
 _UNKNOWN = 2 * NO_ROOM
+_UNSET = int(np.iinfo(np.int64).min)
 _KEPT_ASKS = 256
+_FEW_ROWS = 64  # of which protection is asked for all; of more, only for those that it can matter for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ByRow:
     """`keys`, by row: score and node order in one number. Scores, scores of opening an idle device, and what the device
-    has left: by the numbers in `states`, one a row, or by row where that is None."""
+    has left: by the numbers in `states`, one a row, or by row where that is None. `kept`: where it comes from."""
 
     keys: Ints
     scores: Ints
     opening: Ints
     device_milli: Milli
     states: Ints | None
+    kept: _Kept | None
 
     def scores_of(self, rows: Ints) -> tuple[Ints, Ints]:
         at = rows if self.states is None else self.states.take(rows)
@@ -48,11 +52,13 @@ class _ByRow:
 @dataclass(slots=True)
 class _Kept:
     """What is known for one ask. By row: `states`, the numbers that `keys` are for, and `keys`, score and node order in
-    one number, before protection. By state: its rating."""
+    one number, before protection; `tolled`: after it, at these `prices`, or _UNSET. By state: its rating."""
 
     states: Ints
     keys: Ints
+    tolled: Ints
     generation: int
+    prices: Prices | None = None
     scores: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     opening: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     device_milli: Milli = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -98,22 +104,45 @@ class Scorer:
             else:
                 ask = self._as_one(ask, workers)
         rating = self._by_row(free, ask)
-        keys = rating.keys if candidates is None else np.where(candidates, rating.keys, self._least_key - 1)
-        row = int(keys.argmax())
-        if keys.item(row) < self._least_key:
-            return None
-        return row if self._rater.protection is None else self._best_tolled(ask, rating, keys, row)
-
-    def _best_tolled(self, ask: Ask, rating: _ByRow, keys: Ints, highest: int) -> int:
-        """Protection only ever takes off a key: only rows that stand above what is left of the highest can win."""
-        left = self._tolled_keys(ask, rating, np.array([highest])).item()
-        rows = (keys >= max(left, self._least_key)).nonzero()[0]
-        if len(rows) == 1:
-            return highest
-        return int(rows[self._tolled_keys(ask, rating, rows).argmax()])
+        if candidates is None or np.count_nonzero(candidates) > _FEW_ROWS:
+            keys = rating.keys if candidates is None else np.where(candidates, rating.keys, self._least_key - 1)
+            row = int(keys.argmax())
+            if keys.item(row) < self._least_key:
+                return None
+            if self._rater.protection is None:
+                return row
+            # Protection only ever takes off a key: only rows that stand above what is left of the highest can win.
+            left = self._tolled_keys(ask, rating, np.array([row])).item()
+            rows = (keys >= max(left, self._least_key)).nonzero()[0]
+            if len(rows) == 1:
+                return row
+        else:
+            rows = candidates.nonzero()[0]
+            keys = rating.keys.take(rows)
+            rows = rows.take((keys >= self._least_key).nonzero()[0])
+            if not len(rows):
+                return None
+            if self._rater.protection is None:
+                return rows.item(rating.keys.take(rows).argmax())
+        return rows.item(self._tolled_keys(ask, rating, rows).argmax())
 
     def _tolled_keys(self, ask: Ask, rating: _ByRow, rows: Ints) -> Ints:
         """The keys of these rows, which have room, less what protection takes off."""
+        kept = rating.kept
+        if kept is None or self._rater.protection is None:
+            return self._tolled_anew(ask, rating, rows)
+        prices = self._states.prices(ask)
+        if kept.prices is not prices:
+            kept.prices = prices
+            kept.tolled.fill(_UNSET)
+        keys = kept.tolled.take(rows)
+        unset = (keys == _UNSET).nonzero()[0]
+        if len(unset):
+            these = rows.take(unset)
+            keys[unset] = kept.tolled[these] = self._tolled_anew(ask, rating, these)
+        return keys
+
+    def _tolled_anew(self, ask: Ask, rating: _ByRow, rows: Ints) -> Ints:
         scores, opening = self._tolled(ask, self._states.of_row.take(rows), *rating.scores_of(rows))
         keys = np.maximum(scores, opening)
         keys <<= self._shift
@@ -151,7 +180,7 @@ class Scorer:
         if not self._keeps(ask):
             scores, opening, device_milli = self._rated(free, ask, np.arange(len(self._order)))
             keys = (np.maximum(scores, opening) << self._shift) + self._order
-            return _ByRow(keys, scores, opening, device_milli, None)
+            return _ByRow(keys, scores, opening, device_milli, None, None)
         kept = self._kept_for(ask)
         changed = (kept.states != self._states.of_row).nonzero()[0]
         if len(changed):
@@ -164,7 +193,8 @@ class Scorer:
             if not ask.everywhere:
                 keys[~ask.rows.take(changed)] = self._least_key - 1
             kept.keys[changed] = keys
-        return _ByRow(kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states)
+            kept.tolled[changed] = _UNSET
+        return _ByRow(kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states, kept)
 
     def _device_milli(self, free: Free, row: int, ask: Ask) -> int:
         """What the device has left that a share would be cut from."""
@@ -194,7 +224,8 @@ class Scorer:
             while len(self._kept) >= _KEPT_ASKS:
                 del self._kept[next(iter(self._kept))]
             rows = len(self._order)
-            kept = _Kept(np.full(rows, NO_STATE), np.full(rows, self._least_key - 1), self._states.generation)
+            nothing = np.full(rows, self._least_key - 1)
+            kept = _Kept(np.full(rows, NO_STATE), nothing, np.full(rows, _UNSET), self._states.generation)
             self._kept[ask] = kept
         kept.make_room(self._states.count)
         return kept
