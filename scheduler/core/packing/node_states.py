@@ -9,15 +9,15 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 
 import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints
-from scheduler.core.packing.protection import SUBSTEPS, Prices, Protection
+from scheduler.core.packing.protection import SUBSTEPS, Priced, Prices, Protection
 from scheduler.core.packing.rows import Ask, Free, NodeKinds
-from scheduler.core.packing.worth import Floats
 
 NO_STATE = -1
 _KEPT_STATES = 1 << 16
@@ -27,12 +27,14 @@ _FEW = 32  # states that are not worth looking for equal ones among them
 
 
 @dataclass(slots=True)
-class _Priced:
-    """What of protection concerns some nodes, and its prices at some time."""
+class _PricedNodes:
+    """What of protection concerns some nodes, its prices at some time, and those that there were before: they come
+    again and again, with what is kept with them."""
 
     protection: Protection
     prices: Prices | None = None
     version: int = -1
+    before: dict[Priced, Prices] = field(default_factory=dict)
 
 
 class NodeStates:
@@ -74,11 +76,11 @@ class NodeStates:
         self._bucket: list[int] = []
         self._work: list[int] = []
         # Of all rows together.
-        self._nodes_by_idle: Floats = np.zeros(len(kinds.models) * (max_devices + 1))
+        self._nodes_by_idle: list[float] = [0.0] * (len(kinds.models) * (max_devices + 1))
         self._to_come: list[int] = [0] * len(kinds.models)
         self._version = 0
-        self._priced: dict[bytes, _Priced] = {}  # by the kinds of nodes
-        self._priced_for: dict[Ask, _Priced] = {}
+        self._priced: dict[bytes, _PricedNodes] = {}  # by the kinds of nodes
+        self._priced_for: dict[Ask, _PricedNodes] = {}
 
     @property
     def count(self) -> int:
@@ -92,22 +94,28 @@ class NodeStates:
         if self.count + len(changed) > max(_KEPT_STATES, 2 * len(self.of_row)):
             self._forget()
             changed = np.arange(len(self.of_row))
+        self._version += 1
+        if len(self._by_stamp) > _KEPT_STAMPS * len(self.of_row):
+            self._by_stamp.clear()
+        if len(changed) == 1:  # as after each placement
+            row = changed.item()
+            stamp = self._stamps[row] = free.stamps.item(row)
+            self.of_row[row] = self._renumbered(free, row, stamp, self.of_row.item(row))
+            return
         stamps = free.stamps.take(changed)
         self._stamps[changed] = stamps
-        self._version += 1
-        by_stamp = self._by_stamp
-        if len(by_stamp) > _KEPT_STAMPS * len(self.of_row):
-            by_stamp.clear()
-        numbers, old = [], self.of_row.take(changed).tolist()
-        stamped = stamps * len(self.of_row) + changed  # a stamp is of one content of its row, but not of one row
-        for row, stamp, before in zip(changed.tolist(), stamped.tolist(), old, strict=True):
-            number = by_stamp.get(stamp)
-            if number is None:
-                number = by_stamp[stamp] = self._number(free, row)
-            numbers.append(number)
-            if self._protection is not None and number != before:
-                self._move(self._kind[row], before, number)
-        self.of_row[changed] = numbers
+        before = self.of_row.take(changed).tolist()
+        self.of_row[changed] = list(map(self._renumbered, repeat(free), changed.tolist(), stamps.tolist(), before))
+
+    def _renumbered(self, free: Free, row: int, stamp: int, before: int) -> int:
+        """The number of the row's state now, where it had this stamp and number."""
+        key = stamp * len(self.of_row) + row  # a stamp is of one content of its row, but not of one row
+        number = self._by_stamp.get(key)
+        if number is None:
+            number = self._by_stamp[key] = self._number(free, row)
+        if self._protection is not None and number != before:
+            self._move(self._kind[row], before, number)
+        return number
 
     def _number(self, free: Free, row: int) -> int:
         """That of the row's state, a new one where it is met for the first time."""
@@ -132,8 +140,10 @@ class NodeStates:
         self._bucket.clear()
         self._work.clear()
         self.of_row.fill(NO_STATE)
-        self._nodes_by_idle.fill(0)
+        self._nodes_by_idle = [0.0] * len(self._nodes_by_idle)
         self._to_come = [0] * len(self._to_come)
+        self._priced.clear()
+        self._priced_for.clear()
         self.generation += 1
 
     # ---- with protection only --------------------------------------------------------------------------------------
@@ -159,11 +169,10 @@ class NodeStates:
             priced = self._priced_for[ask] = self._priced_on(self._kinds.kind[ask.rows])
         if priced.version != self._version or priced.prices is None:
             priced.version = self._version
-            to_come = np.array(self._to_come, np.int64)
-            priced.prices = priced.protection.prices(self._nodes_by_idle, to_come, priced.prices)
+            priced.prices = priced.protection.prices(self._nodes_by_idle, self._to_come, priced.before)
         return priced.protection, priced.prices
 
-    def _priced_on(self, kind: Ints) -> _Priced:
+    def _priced_on(self, kind: Ints) -> _PricedNodes:
         assert self._protection is not None
         kinds = np.zeros(len(self._to_come), np.bool_)
         kinds[kind] = True
@@ -171,8 +180,13 @@ class NodeStates:
         if key not in self._priced:
             if len(self._priced) >= _KEPT_ASKS:
                 self._priced.clear()
-            self._priced[key] = _Priced(self._protection.on(kinds))
+            self._priced[key] = _PricedNodes(self._protection.on(kinds))
         return self._priced[key]
+
+    def toll(self, ask: Ask, state: int, opened: int) -> int:
+        """As tolls(), of one state."""
+        protection, prices = self._prices(ask)
+        return protection.toll(prices, ask, self._facts[state].tolist(), opened) * SUBSTEPS
 
     def tolls(self, ask: Ask, states: Ints, opened: int) -> Ints | int:
         """What protection takes off the score of each of these states, int64[states] in half steps, where placing a
