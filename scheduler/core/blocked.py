@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from scheduler.core.arrays import Bools
 from scheduler.core.carried import Carried, NodesThen, nodes_now
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
@@ -32,11 +33,17 @@ _HIGHEST = int(np.iinfo(np.int64).max)
 class Blocking(PassBooks):
     """The pass, where it deals with jobs that wait."""
 
-    def __init__(self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> None:
+    def __init__(
+        self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float, only_decisions: bool = False
+    ) -> None:
         super().__init__(cluster, queue, policy, now_s=now_s)
         self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
-        self._lowest: int | None = None
+        self._lowest: dict[int, tuple[Bools, int]] = {}
         self.carried = Carried.of(self.plain)
+        # Jobs that are due a promise by time limits which nobody has come near yet, and their nodes.
+        self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
+        self._due: list[tuple[PendingJob, Found, Bools]] = []
+        self._due_nodes: Bools = np.zeros(len(cluster.nodes), np.bool_)
 
     def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
@@ -62,8 +69,9 @@ class Blocking(PassBooks):
         """If what is on its way out already makes room, it is kept for this job: it need not preempt (again)."""
         if found.victims_seen == len(self.preemptions):
             return None
-        timeline = self.timeline()
-        if timeline.something_leaves_now:
+        timeline, nodes = self.timeline(), self.plain.nodes_of(found.shape.alternatives)
+        if timeline.something_leaves_now(nodes):
+            self.make_due(nodes)
             fit = self._fit_in(timeline.now(), job, found)
             if fit is not None:
                 self.promise(job, fit, timeline.now(), self.now_s)
@@ -88,12 +96,13 @@ class Blocking(PassBooks):
         if not self._asks_others(job):
             return None
         reclaims = self.guarantees and may_reclaim(self.policy, self.ledger, job)
-        if not reclaims and job.priority <= self._lowest_running():
+        if not reclaims and job.priority <= self._lowest_on(found):
             return None
         asker = (job.tenant if reclaims else None, job.holds_slo)
         hopeless = found.hopeless.get(asker)
         if hopeless is not None and job.priority <= hopeless:
             return None
+        self.make_due(self.plain.nodes_of(found.shape.alternatives))
         nodes = None if reclaims else self._nodes_now(found)
         if nodes is not None and self.carried.is_hopeless(found.shape, job.priority, nodes, self.policy, self.now_s):
             found.hopeless[asker] = job.priority
@@ -106,6 +115,7 @@ class Blocking(PassBooks):
                 self.carried.found_hopeless(found.shape, job.priority, nodes, self.policy, held, self.now_s)
             return None
         timeline = self.timeline()
+        self.make_due(timeline.holdings.nodes_of(victims.which, len(self.cluster.nodes)))
         timeline.evict(victims.which)
         ids = timeline.holdings.ids(victims.which)
         for victim in ids:
@@ -116,12 +126,16 @@ class Blocking(PassBooks):
         self.promise(job, victims.fit, victims.free, self.now_s)
         return WaitingForVictims((*self.queue.holding.stopping_for(job.job_id), *ids))
 
-    def _lowest_running(self) -> int:
-        """The lowest class that holds anything."""
-        if self._lowest is None:
-            slots = self.timeline().holdings.slots
-            self._lowest = int(np.where(slots.alive, slots.priority, _HIGHEST).min(initial=_HIGHEST))
-        return self._lowest
+    def _lowest_on(self, found: Found) -> int:
+        """The lowest class that holds anything on the shape's nodes."""
+        nodes = self.plain.nodes_of(found.shape.alternatives)
+        found_before = self._lowest.get(id(nodes))
+        if found_before is not None:
+            return found_before[1]
+        holds = self.timeline().holdings.lowest_on(nodes)
+        lowest = _HIGHEST if holds is None else holds
+        self._lowest[id(nodes)] = (nodes, lowest)
+        return lowest
 
     def victims_for(self, job: PendingJob, found: Found, *, reclaims: bool) -> Victims | None:
         timeline = self.timeline()
@@ -158,6 +172,45 @@ class Blocking(PassBooks):
             found.slot_searched = True
             if found.pool_key in self._promised_pools:
                 return False
+            if self._may_put_off(found):
+                self._promised_pools.add(found.pool_key)
+                nodes = self.plain.nodes_of(found.shape.alternatives)
+                self._due.append((job, found, nodes))
+                self._due_nodes |= nodes
+                return True
+        return self._promise_slot(job, found)
+
+    def _may_put_off(self, found: Found) -> bool:
+        """Whether a promise to the shape can wait until somebody comes near. Then it is the same as now, since nothing
+        was decided about its nodes meanwhile. It is certain that there will be one: the gang fits into the empty nodes,
+        and nothing else keeps it off them."""
+        shape = found.shape
+        if not self._puts_off or shape.tenant is not None or shape.service is not None or shape.reservation is not None:
+            return False
+        return not self.timeline().something_leaves_now(self.plain.nodes_of(shape.alternatives))
+
+    def is_due(self, nodes: Bools) -> bool:
+        """Whether a promise was put off that looks at these nodes."""
+        return bool(self._due) and bool(np.count_nonzero(self._due_nodes & nodes))
+
+    def make_due(self, nodes: Bools) -> None:
+        """Make those of the promises put off that look at these nodes, in the order of the line."""
+        if not self.is_due(nodes):
+            return
+        due, left = [], []
+        self._due_nodes = np.zeros(len(nodes), np.bool_)
+        for each in reversed(self._due):  # one that is made heeds those before it that look at nodes of its own
+            if np.count_nonzero(each[2] & nodes):
+                due.append(each)
+                nodes = nodes | each[2]
+            else:
+                left.append(each)
+                self._due_nodes |= each[2]
+        self._due = left[::-1]
+        for job, found, _ in reversed(due):
+            self._promise_slot(job, found)
+
+    def _promise_slot(self, job: PendingJob, found: Found) -> bool:
         slot = self._first_slot(job, found)
         if slot is None:
             return False  # only drained or silent nodes could take it: it waits for them and keeps nothing from others

@@ -55,7 +55,7 @@ class NodesThen:
 def nodes_now(timeline: Timeline, nodes: Bools) -> NodesThen | None:
     """None: something is on its way out, or it cannot be told."""
     running = timeline.holdings.running
-    if running is None or timeline.something_leaves_now:
+    if running is None or timeline.something_leaves_now(nodes):
         return None
     return NodesThen(running, timeline.last_stamp(nodes), timeline.holdings.last_touch(nodes), timeline.decided(nodes))
 

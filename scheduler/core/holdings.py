@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.decisions import RunningJob
 from scheduler.core.free_columns import Claim
+from scheduler.core.part import Part
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
@@ -121,7 +122,7 @@ class Holdings:
         self._jobs = jobs
         self._tenants = tenants
         self._entries_on = entries_on
-        self._parts: dict[bytes, Holdings] = {}
+        self._parts: dict[tuple[type, bytes], Holdings] = {}
         self.running = running
         self._touched: Ints | Callable[[], Ints] | None = touched
 
@@ -132,7 +133,9 @@ class Holdings:
     def on(self, nodes: Bools) -> Holdings:
         """The same slots with what they hold on these nodes alone; when they leave is one column for both. (Dead
         entries may be among them.)"""
-        key = nodes.tobytes()
+        if nodes.all():
+            return self
+        key = (Holdings, nodes.tobytes())
         part = self._parts.get(key)
         if part is None:
             claim = self.claim
@@ -146,6 +149,38 @@ class Holdings:
             part._entries_on, part._parts = None, {}
             self._parts[key] = part
         return part
+
+    def within(self, part: Part) -> Holdings:
+        """As on(), with nodes numbered as they are in the part. (Dead entries stand on its first.)"""
+        key = (Part, part.nodes.tobytes())
+        inside = self._parts.get(key)
+        if inside is None:
+            there = self.on(part.nodes)
+            inside = copy(there)
+            inside.claim = Claim(
+                part.row_of(there.claim.rows),
+                there.claim.devices,
+                there.claim.milli,
+                part.row_of(there.claim.worker_rows),
+                there.claim.cpus_milli,
+                there.claim.memory_bytes,
+            )
+            inside._parts = {}
+            self._parts[key] = inside
+        return inside
+
+    def lowest_on(self, nodes: Bools) -> int | None:
+        """The lowest class that holds anything on these nodes; None where nobody does."""
+        if nodes.all():
+            priority = self.slots.priority[self.slots.alive]
+            return int(priority.min()) if len(priority) else None
+        if self._entries_on is None:
+            workers = np.flatnonzero(nodes[self.claim.worker_rows])
+        else:
+            workers = self._entries_on(nodes)[1]
+        there = self.worker_job.take(workers)
+        priority = self.slots.priority.take(there.take(self.slots.alive.take(there).nonzero()[0]))
+        return int(priority.min()) if len(priority) else None
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""

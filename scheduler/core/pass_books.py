@@ -19,9 +19,8 @@ from scheduler.core.decisions import PendingJob, Policy, Preempt, Start
 from scheduler.core.demand import UNCONSTRAINED, Demand
 from scheduler.core.fair_share import Amount
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.gang import Where
 from scheduler.core.node_reasons import nodes_by_reason
-from scheduler.core.placement import Fit
+from scheduler.core.placement import Fit, Where
 from scheduler.core.pools import has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import QuotaLedger

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from itertools import repeat
+from typing import TypedDict
 
 import numpy as np
 
@@ -55,6 +56,16 @@ class Fit:
 
     placements: tuple[Placement, ...]
     claim: Claim
+
+
+class Where(TypedDict, total=False):
+    """What place() and fits() are told besides: what holds between the workers, and which nodes are (not) to be used
+    (bool[nodes])."""
+
+    constraints: Constraints
+    beside: tuple[str, ...]
+    excluded: Bools | None
+    only: Bools | None
 
 
 def place(
@@ -103,7 +114,7 @@ def fits(
     """Whether place() would find room for that many."""
     if workers == 1 and not with_constraints(constraints):
         search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
-        return any(bool(has_room(part, free, demand).any()) for _, demand, part in search.tries(0))
+        return any(np.count_nonzero(has_room(part, free, demand)) > 0 for _, demand, part in search.tries(0))
     found = how_many(
         pools, free, alternatives, workers, constraints=constraints, beside=beside, excluded=excluded, only=only
     )

@@ -14,16 +14,17 @@ one that leaves the least harm to packing, then the one with fewest jobs, then t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scheduler.core.arrays import Bools
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.gang import ANYWHERE, Gang, Where
+from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
-from scheduler.core.placement import Fit, Pools
+from scheduler.core.part import Part
+from scheduler.core.placement import Fit, Pools, Where
 from scheduler.core.victim_losses import DEVICE_SECOND, Losses
 from scheduler.core.victim_search import VictimSearch
 
@@ -62,8 +63,32 @@ def choose_victims(
     whichever `job` is: empty where its tenant may not reclaim. `harm` is asked of what is free once the victims have
     gone and the gang stands. Whether the job may preempt at all is for the caller to know.
     """
-    gang = Gang(pools, job.alternatives, job.workers_min, where)
-    holdings = holdings.on(pools.nodes_of(job.alternatives))
+    nodes = pools.nodes_of(job.alternatives)
+    part = Part.serving(pools, nodes, where)
+    if part is None:
+        gang = Gang(pools, job.alternatives, job.workers_min, where)
+        return _chosen(gang, free, holdings.on(nodes), job, policy, now_s, reclaimable_milli, harm)
+    gang = Gang(part.pools, job.alternatives, job.workers_min, part.where(where))
+    harm_there = None if harm is None else _harm_within(part, free, harm)
+    inside, there = part.of(free), holdings.within(part)
+    found = _chosen(gang, inside, there, job, policy, now_s, reclaimable_milli, harm_there)
+    return found and replace(found, free=part.put(found.free, free), fit=part.fit(found.fit))
+
+
+def _harm_within(part: Part, free: FreeColumns, harm: Harm) -> Harm:
+    return lambda inside, nodes: harm(part.put(inside, free), part.mask(nodes))
+
+
+def _chosen(
+    gang: Gang,
+    free: FreeColumns,
+    holdings: Holdings,
+    job: PendingJob,
+    policy: Policy,
+    now_s: float,
+    reclaimable_milli: Mapping[str, int],
+    harm: Harm | None,
+) -> Victims | None:
     losses = Losses(holdings, now_s)
     standing = holdings.standing_on(gang.nodes())
     allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)

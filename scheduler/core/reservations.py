@@ -59,7 +59,7 @@ class Promise:
 
     def concerns(self, nodes: Bools | None) -> bool:
         """Whether it keeps anything on these (None: on any)."""
-        return nodes is None or bool(nodes.take(self.rows).any())
+        return nodes is None or bool(np.count_nonzero(nodes.take(self.rows)))
 
     def kept_from(self, free: FreeColumns) -> FreeColumns:
         """What of that is free both now and after."""

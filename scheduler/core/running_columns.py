@@ -48,7 +48,9 @@ class _Entries:
         at, self.size = self.size, self.size + len(entries)
         while self.size > self.kept.shape[1]:
             self.kept, self.by_row = _doubled(self.kept), _doubled(self.by_row)
-        if entries:
+        if len(entries) == 1:  # as nearly all jobs have
+            self.kept[:, at] = entries[0]
+        elif entries:
             self.kept[:, at : self.size] = np.array(entries, np.int64).T
         return at
 
@@ -136,7 +138,9 @@ class RunningColumns:
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
-        self._touched: list[int] = []  # by node number: when who runs there changed last, counted in changes
+        self._touched: Ints = np.zeros(
+            _FIRST_CAPACITY, np.int64
+        )  # by node number: when who runs there changed last, counted in changes
         self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
@@ -248,7 +252,7 @@ class RunningColumns:
         assert self._nodes is not None
         by_row = np.zeros(len(self._nodes), np.int64)
         here = self._row_of >= 0
-        by_row[self._row_of[here]] = np.array(self._touched[: len(here)], np.int64)[here]
+        by_row[self._row_of[here]] = self._touched[: len(here)][here]
         return by_row
 
     def _entries_on(self, nodes: Bools) -> Entries:
@@ -277,7 +281,8 @@ class RunningColumns:
             if node is None:
                 node = self._node_of[placement.node] = len(self._node_names)
                 self._node_names.append(placement.node)
-                self._touched.append(0)
+                if node == len(self._touched):
+                    self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
             workers.append((slot, node, placement.cpus_milli, placement.memory_bytes))
             cpus_milli += placement.cpus_milli
             milli = placement.share_milli or WHOLE_DEVICE_MILLI

@@ -112,9 +112,10 @@ def test_what_is_evicted_is_free_now() -> None:
     timeline = Timeline(table.state.free, view := table.view(), now_s=NOW_S)
     job = wants(8, workers=2)
     assert in_s(timeline.first_slot(table.pools, job.alternatives, 2)) == 20
-    leaving = [timeline.something_leaves_now]
+    everywhere = np.ones(2, np.bool_)
+    leaving = [timeline.something_leaves_now(everywhere)]
     timeline.evict(view.slots.alive & (view.leaves_s == NOW_S + 20))
-    leaving.append(timeline.something_leaves_now)
+    leaving.append(timeline.something_leaves_now(everywhere))
     assert leaving == [False, True]
     assert timeline.now().whole.tolist() == [0, 8]
     assert in_s(timeline.first_slot(table.pools, job.alternatives, 2)) == 10
