@@ -14,6 +14,7 @@ time advance: Law, "Simulation Modeling and Analysis", 5th ed., McGraw-Hill 2015
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ LOOK_AGAIN_S = 600.0
 TELL_WORK_EVERY_S = 6 * 3_600.0
 FRAGMENTATION_SAMPLES = 200
 _PROGRESS_EVERY = 512
+# Objects more than before when Python next looks for cycles, of which a replay makes few: each time it walks over much
+# of the journal, which at its own setting is a twentieth of the replay's time.
+_COLLECT_AFTER = 50_000
 
 # Events of one moment, in the order in which they are taken: what ends makes room before anything is asked for.
 _ENDS, _LIMIT, _FAILS, _GOES, _SCALES, _LEAVES, _PASSES = range(7)
@@ -96,10 +100,15 @@ class Replay:
 
     def run(self) -> Journal:
         """To the end. KeyboardInterrupt ends it early with what happened until then, marked partial."""
+        thresholds = gc.get_threshold()
+        gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
         try:
             self._loop()
         except KeyboardInterrupt:
             self.journal.partial = True
+        finally:
+            gc.set_threshold(*thresholds)
+        self.site.settle()
         self.journal.end_s = self.now_s
         self._say_reasons()
         return self.journal
@@ -253,7 +262,7 @@ class Replay:
         site.tell_usage()
         site.tell_work(now_s, TELL_WORK_EVERY_S)
         began_s = self.clock()
-        planned = self._last = plan(site.cluster, site.queue, self.policy, now_s=now_s, estimates=False)
+        planned = self._last = plan(site.cluster, site.queue, self.policy, now_s=now_s, only_decisions=True)
         self.planning_s += self.clock() - began_s
         self.journal.passes += 1
         replicas: dict[str, list[Start]] = {}
