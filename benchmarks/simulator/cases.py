@@ -145,6 +145,7 @@ def measure(jobs: int, seed: int) -> dict[str, Any]:
         "cpu_s": round(time.process_time() - cpu_s, 3),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "passes": run["passes"],
+        "pass_ms": round(1000 * run["planning"]["elapsed_s"] / max(1, run["passes"]), 2),
         "virtual_days": round(span_s / 86_400, 2),
         "used_while_arriving": run["utilisation"]["mean_while_arriving"],
         "pass_every_s": PASS_EVERY_S,

@@ -145,8 +145,15 @@ _FIGURES = (
     ("energy of known devices", lambda run: _kwh(run["energy"])),
     ("devices of unknown power", lambda run: run["energy"]["unknown_devices"] or None),
     ("simulated time", lambda run: _time(run["simulated_s"])),
-    ("computed in", lambda run: f"{run['elapsed_s']:.1f} s, {run['passes']:,} passes"),
+    ("computed in", lambda run: f"{run['elapsed_s']:.1f} s, {_passes(run)}"),
 )
+
+
+def _passes(run: Mapping[str, Any]) -> str:
+    passes = f"{run['passes']:,} passes"
+    if not run["passes"] or "planning" not in run:
+        return passes
+    return f"{passes} of {1000 * run['planning']['elapsed_s'] / run['passes']:.1f} ms"
 
 
 def _quantiles(of: Mapping[str, Any], names: Sequence[str] = ("p50", "p95", "p99")) -> str:

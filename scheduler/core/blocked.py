@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from scheduler.core.arrays import Bools
+from scheduler.core.carried import Carried, NodesThen, nodes_now
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
@@ -22,6 +24,7 @@ from scheduler.core.queue import Queue
 from scheduler.core.quotas import borrowed_milli, may_reclaim
 from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
 from scheduler.core.satisfiable import demand_text, nearest_possible
+from scheduler.core.timeline import Slot
 from scheduler.core.waiting_reasons import Unsaid
 
 _HIGHEST = int(np.iinfo(np.int64).max)
@@ -30,10 +33,18 @@ _HIGHEST = int(np.iinfo(np.int64).max)
 class Blocking(PassBooks):
     """The pass, where it deals with jobs that wait."""
 
-    def __init__(self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> None:
+    def __init__(
+        self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float, only_decisions: bool = False
+    ) -> None:
         super().__init__(cluster, queue, policy, now_s=now_s)
         self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
-        self._lowest: int | None = None
+        self._lowest: dict[int, tuple[Bools, int]] = {}
+        self._lowest_of_all: int | None = None
+        self.carried = Carried.of(self.plain)
+        # Jobs that are due a promise by time limits which nobody has come near yet, and their nodes.
+        self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
+        self._due: list[tuple[PendingJob, Found, Bools]] = []
+        self._due_nodes: Bools = np.zeros(len(cluster.nodes), np.bool_)
 
     def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
@@ -59,8 +70,9 @@ class Blocking(PassBooks):
         """If what is on its way out already makes room, it is kept for this job: it need not preempt (again)."""
         if found.victims_seen == len(self.preemptions):
             return None
-        timeline = self.timeline()
-        if timeline.something_leaves_now:
+        timeline, nodes = self.timeline(), self.plain.nodes_of(found.shape.alternatives)
+        if timeline.something_leaves_now(nodes):
+            self.make_due(nodes)
             fit = self._fit_in(timeline.now(), job, found)
             if fit is not None:
                 self.promise(job, fit, timeline.now(), self.now_s)
@@ -79,7 +91,7 @@ class Blocking(PassBooks):
         """Whether the job may ask running ones to go, and there may be any."""
         if not (self.policy.preemption and job.may_preempt):
             return False
-        return self._asks_all_below(job) or self._lowest_running() < GIVES_WAY
+        return self._asks_all_below(job) or self._lowest_anywhere() < GIVES_WAY
 
     def _asks_all_below(self, job: PendingJob) -> bool:
         """Whether it may ask whatever has a lower priority."""
@@ -91,17 +103,26 @@ class Blocking(PassBooks):
         reach = below(job, self.policy)
         polite = is_polite(job, self.policy)
         reclaims = not polite and self.guarantees and may_reclaim(self.policy, self.ledger, job)
-        if not reclaims and reach <= self._lowest_running():
+        if not reclaims and reach <= self._lowest_on(found):
             return None
         asker = (job.tenant if reclaims else None, job.holds_slo)
         hopeless = found.hopeless.get(asker)
         if hopeless is not None and reach <= hopeless:
             return None
+        self.make_due(self.plain.nodes_of(found.shape.alternatives))
+        nodes = None if reclaims else self._nodes_now(found)
+        if nodes is not None and self.carried.is_hopeless(found.shape, reach, nodes, self.policy, self.now_s):
+            found.hopeless[asker] = reach
+            return None
         victims = self.victims_for(job, found, reclaims=reclaims)
         if victims is None:
             found.hopeless[asker] = reach
+            if nodes is not None:
+                held = self.timeline().holdings
+                self.carried.found_hopeless(found.shape, reach, nodes, self.policy, held, self.now_s)
             return None
         timeline = self.timeline()
+        self.make_due(timeline.holdings.nodes_of(victims.which, len(self.cluster.nodes)))
         timeline.evict(victims.which)
         ids = timeline.holdings.ids(victims.which)
         for victim in ids:
@@ -112,12 +133,23 @@ class Blocking(PassBooks):
         self.promise(job, victims.fit, victims.free, self.now_s)
         return WaitingForVictims((*self.queue.holding.stopping_for(job.job_id), *ids))
 
-    def _lowest_running(self) -> int:
+    def _lowest_anywhere(self) -> int:
         """The lowest class that holds anything."""
-        if self._lowest is None:
+        if self._lowest_of_all is None:
             lowest = self.queue.holding.lowest_priority()
-            self._lowest = _HIGHEST if lowest is None else lowest
-        return self._lowest
+            self._lowest_of_all = _HIGHEST if lowest is None else lowest
+        return self._lowest_of_all
+
+    def _lowest_on(self, found: Found) -> int:
+        """The lowest class that holds anything on the shape's nodes."""
+        nodes = self.plain.nodes_of(found.shape.alternatives)
+        found_before = self._lowest.get(id(nodes))
+        if found_before is not None:
+            return found_before[1]
+        holds = self.timeline().holdings.lowest_on(nodes)
+        lowest = _HIGHEST if holds is None else holds
+        self._lowest[id(nodes)] = (nodes, lowest)
+        return lowest
 
     def victims_for(self, job: PendingJob, found: Found, *, reclaims: bool) -> Victims | None:
         timeline = self.timeline()
@@ -154,14 +186,46 @@ class Blocking(PassBooks):
             found.slot_searched = True
             if found.pool_key in self._promised_pools:
                 return False
-        slot = self.timeline().first_slot(
-            self.plain,
-            found.shape.alternatives,
-            job.workers_min,
-            limit_s=math.inf if job.time_limit_s is None else job.time_limit_s,
-            exempt=job.reservation,
-            where=self.where(found),
-        )
+            if self._may_put_off(found):
+                self._promised_pools.add(found.pool_key)
+                nodes = self.plain.nodes_of(found.shape.alternatives)
+                self._due.append((job, found, nodes))
+                self._due_nodes |= nodes
+                return True
+        return self._promise_slot(job, found)
+
+    def _may_put_off(self, found: Found) -> bool:
+        """Whether a promise to the shape can wait until somebody comes near. Then it is the same as now, since nothing
+        was decided about its nodes meanwhile. It is certain that there will be one: the gang fits into the empty nodes,
+        and nothing else keeps it off them."""
+        shape = found.shape
+        if not self._puts_off or shape.tenant is not None or shape.service is not None or shape.reservation is not None:
+            return False
+        return not self.timeline().something_leaves_now(self.plain.nodes_of(shape.alternatives))
+
+    def is_due(self, nodes: Bools) -> bool:
+        """Whether a promise was put off that looks at these nodes."""
+        return bool(self._due) and bool(np.count_nonzero(self._due_nodes & nodes))
+
+    def make_due(self, nodes: Bools) -> None:
+        """Make those of the promises put off that look at these nodes, in the order of the line."""
+        if not self.is_due(nodes):
+            return
+        due, left = [], []
+        self._due_nodes = np.zeros(len(nodes), np.bool_)
+        for each in reversed(self._due):  # one that is made heeds those before it that look at nodes of its own
+            if np.count_nonzero(each[2] & nodes):
+                due.append(each)
+                nodes = nodes | each[2]
+            else:
+                left.append(each)
+                self._due_nodes |= each[2]
+        self._due = left[::-1]
+        for job, found, _ in reversed(due):
+            self._promise_slot(job, found)
+
+    def _promise_slot(self, job: PendingJob, found: Found) -> bool:
+        slot = self._first_slot(job, found)
         if slot is None:
             return False  # only drained or silent nodes could take it: it waits for them and keeps nothing from others
         self._promised_pools.add(found.pool_key)
@@ -169,6 +233,33 @@ class Blocking(PassBooks):
         if self.policy.backfill == "none":
             self.closed.append(self.as_closed(found, job.job_id))
         return True
+
+    def _first_slot(self, job: PendingJob, found: Found) -> Slot | None:
+        limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
+        nodes = self._nodes_now(found)
+        slot = None if nodes is None else self.carried.slot(found.shape, limit_s, nodes, self.now_s)
+        if slot is None:
+            slot = self.timeline().first_slot(
+                self.plain,
+                found.shape.alternatives,
+                job.workers_min,
+                limit_s=limit_s,
+                exempt=job.reservation,
+                where=self.where(found),
+            )
+            if nodes is not None and slot is not None:
+                self.carried.found_slot(found.shape, limit_s, nodes, slot, self.now_s)
+        return slot
+
+    def _nodes_now(self, found: Found) -> NodesThen | None:
+        """How the shape's nodes are, where that is all that its answers depend on."""
+        shape = found.shape
+        if len(self.reserved) or shape.tenant is not None or shape.service is not None or shape.reservation is not None:
+            return None
+        timeline = self.timeline()
+        if found.nodes is None or found.nodes[0] != timeline.decisions:
+            found.nodes = (timeline.decisions, nodes_now(timeline, self.plain.nodes_of(shape.alternatives)))
+        return found.nodes[1]
 
     def _is_closed_to(self, found: Found) -> bool:
         """Whether a job ahead closed a part of the pool; then all of it is, or later jobs would pass this one."""

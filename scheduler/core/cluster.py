@@ -22,7 +22,7 @@ import numpy as np
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
 from scheduler.core.fair_share import Totals
 from scheduler.core.free_columns import Claim, FreeColumns
-from scheduler.core.node_columns import Bools, NodeColumns
+from scheduler.core.node_columns import ABSENT, Bools, NodeColumns
 from scheduler.core.packing.policies import packing_named
 from scheduler.core.packing.rows import NodeKinds
 from scheduler.core.packing.shapes import TypicalShapes
@@ -274,9 +274,9 @@ class ClusterState:
             self._stranding = Stranding(self.shapes, NodeKinds.of(self.nodes), self.nodes.max_devices)
         return self._stranding
 
-    def harm(self, free: FreeColumns) -> float:
-        """Of what would be idle then, the thousandths of devices that typical work could not use."""
-        return self.stranding().milli(free)
+    def harm(self, free: FreeColumns, nodes: Bools) -> float:
+        """Of what would be idle then on these nodes, the thousandths of devices that typical work could not use."""
+        return self.stranding().milli(free, nodes)
 
     def fragmentation(self, *, simulated: bool = False) -> FragmentationFigure:
         """The live figure, over the real (or the simulated) nodes with accelerators that may be given work. (A machine
@@ -312,11 +312,9 @@ class ClusterState:
         """Thousandths that are taken of all the node's devices; 0 for a node that is not here."""
         if name not in self:
             return 0
-        there = {device.index for device in self.facts(name).devices}
-        return sum(
-            (placement.share_milli or WHOLE_DEVICE_MILLI) * len(there.intersection(placement.devices))
-            for placement in self._on_node.get(name, {}).values()
-        )
+        row = self.nodes.row_of[name]
+        there = self.nodes.device_model[row] != ABSENT
+        return int(WHOLE_DEVICE_MILLI * np.count_nonzero(there) - self.free.milli[row][there].sum())
 
     def free_cpus_milli(self, name: str) -> int:
         return int(self.free.cpus_milli[self.nodes.row_of[name]])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 import numpy as np
 
@@ -18,20 +17,10 @@ from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Level
 from scheduler.core.free_columns import FreeColumns, Stamps
 from scheduler.core.holdings import Floats
 from scheduler.core.node_columns import Pool
-from scheduler.core.placement import Fit, Pools, capacity, fits, place
+from scheduler.core.placement import Fit, Pools, Where, capacity, fits, place
 
 NEVER = math.nan
 """A key that stands for "not even at infinity"."""
-
-
-class Where(TypedDict, total=False):
-    """What place() and fits() are told besides: what holds between the workers, and which nodes are (not) to be used
-    (bool[nodes])."""
-
-    constraints: Constraints
-    beside: tuple[str, ...]
-    excluded: Bools | None
-    only: Bools | None
 
 
 ANYWHERE: Where = {}

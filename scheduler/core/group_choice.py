@@ -21,11 +21,11 @@ import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Constraints, Demand, Level
-from scheduler.core.device_choice import pick_devices
+from scheduler.core.device_choice import devices_for_one, pick_devices
 from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.node_choice import best_node, evenly, fill, tightness
 from scheduler.core.node_columns import Pool
-from scheduler.core.pools import Pools, capacity, cell_capacity, has_room
+from scheduler.core.pools import Pools, capacity, cell_capacity, has_room, has_room_on
 from scheduler.core.topology import Topology, Units
 
 
@@ -193,12 +193,27 @@ def _placeable(units: Units, room: Ints, wanted: int, one_per: Level | None) -> 
 
 def place_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, alternative: int) -> Group | None:
     """One worker without constraints: place_group() on the shortest way."""
-    fits = has_room(pool, free, demand)
-    if not fits.any():
-        return None
-    row = best_node(pools, pool, free, demand, _in_one_island(pools, pool, free, demand, fits), 1)
-    rows = np.array([row])
-    return Group(alternative, demand, rows, devices_of(pools, pool, free, demand, rows, np.ones(1, np.int64)))
+    row = None
+    if pools.packing is not None and pool.devices is None and (demand.devices < 2 or not pools.nodes.topology.splits):
+        # Most of the time what the policy would choose, did only devices matter, has room for the rest.
+        row = pools.packing.first_choice(free, demand)
+        if row is None:
+            return None
+        if not has_room_on(pool, free, demand, row):
+            row = None
+    if row is None:
+        fits = has_room(pool, free, demand)
+        if not np.count_nonzero(fits):
+            return None
+        row = best_node(pools, pool, free, demand, _in_one_island(pools, pool, free, demand, fits), 1)
+    return Group(alternative, demand, np.array([row]), _devices_of_one(pools, pool, free, demand, row))
+
+
+def _devices_of_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, row: int) -> Ints:
+    """devices_of() on the shortest way."""
+    if demand.devices and not pools.nodes.topology.splits:
+        return devices_for_one(pool, free, demand, row)
+    return devices_of(pools, pool, free, demand, np.array([row]), np.ones(1, np.int64))
 
 
 def devices_of(

@@ -10,7 +10,8 @@ gone already, so that what is left of them delays nothing. Times are epoch secon
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,12 @@ import numpy.typing as npt
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.decisions import RunningJob
 from scheduler.core.free_columns import Claim
+from scheduler.core.part import Part
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
+Entries = tuple[Ints, Ints]
+"""Positions in a claim: of slices, and of workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,19 @@ class Holdings:
     limit, is on its way out: what it holds is coming.
     """
 
-    __slots__ = ("_jobs", "_tenants", "claim", "leaves_s", "slice_job", "slots", "worker_job")
+    __slots__ = (
+        "_entries_on",
+        "_jobs",
+        "_parts",
+        "_tenants",
+        "_touched",
+        "claim",
+        "leaves_s",
+        "running",
+        "slice_job",
+        "slots",
+        "worker_job",
+    )
 
     def __init__(
         self,
@@ -92,7 +108,12 @@ class Holdings:
         tenants: Mapping[str, int],
         *,
         now_s: float,
+        entries_on: Callable[[Bools], Entries] | None = None,
+        running: object = None,
+        touched: Callable[[], Ints] | None = None,
     ) -> None:
+        """`entries_on`: where it is known already which entries stand on some nodes. `running`, `touched`: whose
+        columns these are, and when who runs on each row changed last."""
         self.slots = slots
         self.claim = claim
         self.slice_job = slice_job
@@ -100,10 +121,73 @@ class Holdings:
         self.leaves_s: Floats = np.maximum(np.where(slots.stopping, now_s, slots.ends_s), now_s)
         self._jobs = jobs
         self._tenants = tenants
+        self._entries_on = entries_on
+        self._parts: dict[tuple[type, bytes], Holdings] = {}
+        self.running = running
+        self._touched: Ints | Callable[[], Ints] | None = touched
 
     def __len__(self) -> int:
         """How many slots there are, dead ones among them: the length of every bool[slots]."""
         return len(self.leaves_s)
+
+    def on(self, nodes: Bools) -> Holdings:
+        """The same slots with what they hold on these nodes alone; when they leave is one column for both. (Dead
+        entries may be among them.)"""
+        if nodes.all():
+            return self
+        key = (Holdings, nodes.tobytes())
+        part = self._parts.get(key)
+        if part is None:
+            claim = self.claim
+            if self._entries_on is None:
+                slices, workers = np.flatnonzero(nodes[claim.rows]), np.flatnonzero(nodes[claim.worker_rows])
+            else:
+                slices, workers = self._entries_on(nodes)
+            part = copy(self)
+            part.claim = taken_from(claim, slices, workers)
+            part.slice_job, part.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
+            part._entries_on, part._parts = None, {}
+            self._parts[key] = part
+        return part
+
+    def within(self, part: Part) -> Holdings:
+        """As on(), with nodes numbered as they are in the part. (Dead entries stand on its first.)"""
+        key = (Part, part.nodes.tobytes())
+        inside = self._parts.get(key)
+        if inside is None:
+            there = self.on(part.nodes)
+            inside = copy(there)
+            inside.claim = Claim(
+                part.row_of(there.claim.rows),
+                there.claim.devices,
+                there.claim.milli,
+                part.row_of(there.claim.worker_rows),
+                there.claim.cpus_milli,
+                there.claim.memory_bytes,
+            )
+            inside._parts = {}
+            self._parts[key] = inside
+        return inside
+
+    def lowest_on(self, nodes: Bools) -> int | None:
+        """The lowest class that holds anything on these nodes; None where nobody does."""
+        if nodes.all():
+            priority = self.slots.priority[self.slots.alive]
+            return int(priority.min()) if len(priority) else None
+        if self._entries_on is None:
+            workers = np.flatnonzero(nodes[self.claim.worker_rows])
+        else:
+            workers = self._entries_on(nodes)[1]
+        there = self.worker_job.take(workers)
+        priority = self.slots.priority.take(there.take(self.slots.alive.take(there).nonzero()[0]))
+        return int(priority.min()) if len(priority) else None
+
+    def last_touch(self, nodes: Bools) -> int:
+        """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""
+        if callable(self._touched):
+            self._touched = self._touched()
+        assert self._touched is not None, "it is not known"
+        return int(np.where(nodes, self._touched, -1).max(initial=-1))
 
     def job(self, slot: int) -> RunningJob:
         job = self._jobs[slot]
@@ -167,10 +251,10 @@ class Holdings:
 def taken_from(claim: Claim, slices: Ints, workers: Ints) -> Claim:
     """The entries of the claim at these positions."""
     return Claim(
-        claim.rows[slices],
-        claim.devices[slices],
-        claim.milli[slices],
-        claim.worker_rows[workers],
-        claim.cpus_milli[workers],
-        claim.memory_bytes[workers],
+        claim.rows.take(slices),
+        claim.devices.take(slices),
+        claim.milli.take(slices),
+        claim.worker_rows.take(workers),
+        claim.cpus_milli.take(workers),
+        claim.memory_bytes.take(workers),
     )

@@ -235,6 +235,17 @@ class NodeColumns:
         new._look_over()
         return new
 
+    def only(self, rows: Ints) -> NodeColumns:
+        """Those rows, which rise, as columns of their own. Names of sites, racks and islands keep their numbers."""
+        new = self._next()
+        new.facts = tuple([self.facts[row] for row in rows.tolist()])
+        new.names = tuple([facts.name for facts in new.facts])
+        new.row_of = {name: i for i, name in enumerate(new.names)}
+        for column in (*_NODE_COLUMNS, *_DEVICE_COLUMNS):
+            setattr(new, column, getattr(self, column).take(rows, axis=0))
+        new._look_over()
+        return new
+
     def as_sound(self) -> NodeColumns:
         """The same nodes with no device barred: what the cluster is when all is well."""
         if not self.any_barred:

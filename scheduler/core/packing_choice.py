@@ -37,6 +37,10 @@ class PackingChoice:
         assert row is not None, f"no candidate has room for {workers} of {demand}"
         return row
 
+    def first_choice(self, free: FreeColumns, demand: Demand) -> int | None:
+        """The row that suits one worker best of all that have room for as little as scores look at; None: none has."""
+        return self._scorer.best(free, self._ask(demand))
+
     def devices(self, free: FreeColumns, row: int, demand: Demand) -> tuple[int, ...]:
         """The device of that row for one worker's share."""
         return self._scorer.devices(free, row, self._ask(demand))

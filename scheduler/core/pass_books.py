@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scheduler.core.arrays import Bools
+from scheduler.core.carried import NodesThen
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt, Start
 from scheduler.core.demand import UNCONSTRAINED, Demand
 from scheduler.core.fair_share import Amount
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.gang import Where
 from scheduler.core.node_reasons import nodes_by_reason
-from scheduler.core.placement import Fit
+from scheduler.core.placement import Fit, Where
 from scheduler.core.pools import has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import QuotaLedger
@@ -54,7 +54,8 @@ class Found:
     `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: what is in the way of those
     that would fit but for it. `hopeless`: by who asks (the tenant, where it may reclaim, and whether for an SLO), the
     priority at which, and below, no preemption makes room. `victims_seen`: how many preemptions there were when nothing
-    that leaves made room. `closed`: without backfill, a job ahead keeps the pool.
+    that leaves made room. `closed`: without backfill, a job ahead keeps the pool. `nodes`: how its nodes were after so
+    many decisions.
     """
 
     shape: Shape
@@ -70,6 +71,7 @@ class Found:
     closed: bool = False
     where: Where | None = None
     settled: Settled | None = None
+    nodes: tuple[int, NodesThen | None] | None = None
 
     @property
     def pool_key(self) -> frozenset[tuple[object, ...]]:
@@ -133,8 +135,11 @@ class PassBooks:
         return found
 
     def open_to(self, job: PendingJob) -> FreeColumns:
-        """What the job may use if it starts now. Not to be changed."""
-        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation)
+        """What the job may use, of its nodes, if it starts now. Not to be changed."""
+        if not self.promises.promises and not len(self.reserved):
+            return self.promises.free
+        nodes = self.pools.nodes_of(job.alternatives)
+        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation, nodes=nodes)
 
     def where(self, found: Found) -> Where:
         """What else than capacity bounds the places of the shape: keyword arguments for `place` and its like."""

@@ -25,10 +25,9 @@ from scheduler.core.blocked import Blocking
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, Release, Resize
 from scheduler.core.fair_share import Amount, raised_share
-from scheduler.core.gang import Where
 from scheduler.core.order import Line
 from scheduler.core.pass_books import Found, Settled, end_of
-from scheduler.core.placement import Fit, fits, how_many, place
+from scheduler.core.placement import Fit, Where, fits, how_many, place
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import allowed_workers
 from scheduler.core.reasons import (
@@ -40,6 +39,7 @@ from scheduler.core.reasons import (
     ReservationTooShort,
     WaitingForReservation,
 )
+from scheduler.core.reservations import Promise
 from scheduler.core.scaling import may_grow, releases, worth_growing_to
 from scheduler.core.waiting import Kind
 from scheduler.core.waiting_reasons import Unsaid, WaitingReasons
@@ -56,20 +56,25 @@ def plan(
     now_s: float,
     estimates: bool = True,
     most_workers: int | None = None,
+    only_decisions: bool = False,
 ) -> Plan:
     """One pass. Without `estimates`, expected starts are those of promises alone; all else is the same. With
     `most_workers` it is broken off, `partial`, when so many are to start: what is left is for the next pass, which is
-    due at once. Raises ValueError for a packing policy that does not exist."""
-    planning = Pass(cluster, queue, policy, now_s=now_s)
+    due at once. With `only_decisions` there are no estimates, and promises that no other job comes near are not worked
+    out: decisions are the same, and so is the kind of each reason, but what would be kept by such a promise is told as
+    free. Raises ValueError for a packing policy that does not exist."""
+    planning = Pass(cluster, queue, policy, now_s=now_s, only_decisions=only_decisions)
     planning.walk(most_workers=most_workers)
-    return planning.finish(estimates=estimates)
+    return planning.finish(estimates=estimates and not only_decisions)
 
 
 class Pass(Blocking):
     """One pass under way: `walk` the line, then `finish`. `core.explain` stops in the middle and looks around."""
 
-    def __init__(self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float) -> None:
-        super().__init__(cluster, queue, policy, now_s=now_s)
+    def __init__(
+        self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float, only_decisions: bool = False
+    ) -> None:
+        super().__init__(cluster, queue, policy, now_s=now_s, only_decisions=only_decisions)
         self.line = Line(queue.waiting, policy, queue.usage, self.ledger.shares(cluster.totals), now_s, queue.owed)
         self.turn: tuple[PendingJob, Kind] | None = None
         self.of_job: dict[str, Reason | Unsaid] = {}
@@ -170,26 +175,35 @@ class Pass(Blocking):
             found.searched, found.failed_from_s = True, 0.0
             return None
         alternatives, where = found.shape.alternatives, self.where_now(job, found)
-        fit = place(self.pools, self.open_to(job), alternatives, wanted=workers, at_least=job.workers_min, **where)
+        nodes, end_s = self.pools.nodes_of(alternatives), end_of(job, self.now_s)
+        reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
+        promises, due = self.promises.heeded(end_s, nodes), self.is_due(nodes)
+        fit, kept_back = None, due or bool(promises) or reserved is not None
+        # Most that do not fit would not, either, if nothing were kept for others: that is soon said.
+        if not kept_back or fits(self.plain, self.promises.free, alternatives, job.workers_min, **self.where(found)):
+            if due:
+                self.make_due(nodes)
+                promises = self.promises.heeded(end_s, nodes)
+                kept_back = bool(promises) or reserved is not None
+            free = self.open_to(job) if kept_back else self.promises.free
+            fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where)
+        else:
+            kept_back = False
         if fit is None:
             found.searched = True
-            found.behind = self._behind(job, found)
+            found.behind = self._behind(job, found, promises) if kept_back else None
             found.failed_from_s = limit_s if found.behind else 0.0
         return fit
 
-    def _behind(self, job: PendingJob, found: Found) -> BehindReservation | NodesReserved | None:
-        """What is in the way, if the job would fit without promises and reservations."""
+    def _behind(
+        self, job: PendingJob, found: Found, promises: tuple[Promise, ...]
+    ) -> BehindReservation | NodesReserved | None:
+        """What is in the way of a job that would fit without promises (those that it heeds) and reservations."""
         end_s = end_of(job, self.now_s)
         free, where = self.promises.free, self.where(found)
         alternatives = found.shape.alternatives
-        promises = self.promises.heeded(end_s)
-        reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
-        if not promises and reserved is None:
-            return None
-        if not fits(self.plain, free, alternatives, job.workers_min, **where):
-            return None
         for promise in promises:
-            free = free.lesser(promise.after)
+            free = promise.kept_from(free)
             if not fits(self.plain, free, alternatives, job.workers_min, **where):
                 return BehindReservation(promise.job_id)
         rows = self.pools.nodes_of(alternatives)

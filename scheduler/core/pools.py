@@ -26,6 +26,11 @@ class Packing(Protocol):
         """The row, one of `candidates` (bool[nodes], each has room for them), for so many workers."""
         ...
 
+    def first_choice(self, free: FreeColumns, demand: Demand) -> int | None:
+        """The row for one worker among all nodes, as if it asked for less CPUs and memory than it does: where it has
+        room there, that is what best() says of all that have. None: no node has room."""
+        ...
+
     def devices(self, free: FreeColumns, row: int, demand: Demand) -> tuple[int, ...]:
         """Which device of that node a share gets: one that serves the demand and has room for it."""
         ...
@@ -37,7 +42,19 @@ class Pools:
     It holds for as long as the same nodes may be given work, so what follows from that is kept with it: see `keep`.
     """
 
-    __slots__ = ("_domain_ranks", "_of", "kept", "nodes", "packing", "schedulable", "tie_rank")
+    __slots__ = (
+        "_domain_ranks",
+        "_node_sets",
+        "_nodes_of",
+        "_of",
+        "_recent_nodes",
+        "_recent_parts",
+        "kept",
+        "nodes",
+        "packing",
+        "schedulable",
+        "tie_rank",
+    )
 
     def __init__(self, nodes: NodeColumns, schedulable: Bools, tie_rank: Ints, packing: Packing | None = None) -> None:
         self.nodes = nodes
@@ -46,10 +63,18 @@ class Pools:
         self.packing = packing
         self.kept: dict[Hashable, object] = {}
         self._of: dict[Demand, tuple[Pool, ...]] = {}
+        self._nodes_of: dict[tuple[Demand, ...], Bools] = {}
+        self._node_sets: dict[bytes, Bools] = {}
+        # By identity, since hashing demands is slow; what was asked for is kept: its id is not given to another.
+        self._recent_parts: dict[int, tuple[Demand, tuple[Pool, ...]]] = {}
+        self._recent_nodes: dict[int, tuple[Sequence[Demand], Bools]] = {}
         self._domain_ranks: dict[Level, Ints] = {}
 
     def of(self, demand: Demand) -> tuple[Pool, ...]:
         """The demand's pool in the order of preference: simulated nodes before real ones where it allows both."""
+        recent = self._recent_parts.get(id(demand))
+        if recent is not None:
+            return recent[1]
         found = self._of.get(demand)
         if found is None:
             pool = self.nodes.pool(demand)
@@ -58,14 +83,33 @@ class Pools:
             if len(self._of) >= _KEPT:
                 self._of.clear()
             found = self._of[demand] = tuple(Pool(part, pool.devices, pool.last) for part in parts if part.any())
+        if len(self._recent_parts) >= _KEPT:
+            self._recent_parts.clear()
+        self._recent_parts[id(demand)] = (demand, found)
         return found
 
     def nodes_of(self, alternatives: Sequence[Demand]) -> Bools:
-        """All nodes that serve any of the alternatives and may be given work."""
-        nodes: Bools = np.zeros(len(self.nodes), np.bool_)
-        for demand in alternatives:
-            nodes |= self.nodes.pool(demand).nodes
-        return nodes & self.schedulable
+        """All nodes that serve any of the alternatives and may be given work: one object for equal sets, unless there
+        are very many. Not to be changed by the caller."""
+        recent = self._recent_nodes.get(id(alternatives))
+        if recent is not None:
+            return recent[1]
+        key = tuple(alternatives)
+        found = self._nodes_of.get(key)
+        if found is None:
+            nodes: Bools = np.zeros(len(self.nodes), np.bool_)
+            for demand in key:
+                nodes |= self.nodes.pool(demand).nodes
+            if len(self._nodes_of) >= _KEPT:
+                self._nodes_of.clear()
+                self._node_sets.clear()
+            nodes &= self.schedulable
+            found = self._nodes_of[key] = self._node_sets.setdefault(nodes.tobytes(), nodes)
+        if isinstance(alternatives, tuple):
+            if len(self._recent_nodes) >= _KEPT:
+                self._recent_nodes.clear()
+            self._recent_nodes[id(alternatives)] = (alternatives, found)
+        return found
 
     def keep(self, question: Hashable, answer: object) -> None:
         """Keep an answer that follows from the nodes and from which of them may be given work, in `kept`."""
@@ -127,6 +171,17 @@ def has_room(pool: Pool, free: FreeColumns, demand: Demand) -> Bools:
     if demand.memory_bytes:
         fits &= free.memory_bytes >= demand.memory_bytes
     return fits
+
+
+def has_room_on(pool: Pool, free: FreeColumns, demand: Demand, row: int) -> bool:
+    """The same of one node, where the pool's devices are all of its nodes'."""
+    if not pool.nodes.item(row) or free.cpus_milli.item(row) < demand.cpus_milli:
+        return False
+    if free.memory_bytes.item(row) < demand.memory_bytes:
+        return False
+    if demand.devices:
+        return bool(free.whole.item(row) >= demand.devices)
+    return not demand.share_milli or max(free.milli[row].tolist()) >= demand.share_milli
 
 
 def _beside_devices(pool: Pool, free: FreeColumns, demand: Demand, room: Ints) -> Ints:

@@ -15,20 +15,22 @@ one that leaves the least harm to packing, then the one with fewest jobs, then t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from scheduler.core.arrays import Bools
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.gang import ANYWHERE, Gang, Where
+from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
-from scheduler.core.placement import Fit, Pools
+from scheduler.core.part import Part
+from scheduler.core.placement import Fit, Pools, Where
 from scheduler.core.victim_losses import DEVICE_SECOND, Losses
 from scheduler.core.victim_search import VictimSearch
 
-Harm = Callable[[FreeColumns], float]
+Harm = Callable[[FreeColumns, Bools], float]
+"""Of what is free then, how much of those nodes (bool[nodes]) is of no use to typical work."""
 GIVES_WAY = 0
 """What has a lower priority gives way to everybody."""
 NOTHING_TO_RECLAIM: Mapping[str, int] = {}
@@ -61,10 +63,35 @@ def choose_victims(
 
     `free` is what is free now, counting what is on its way out, less what is promised to others. `reclaimable_milli`
     says what each borrower holds above its guarantee, among jobs that allow simulated devices or among the others,
-    whichever `job` is: empty where its tenant may not reclaim. `harm` is asked what is free once the victims have gone
-    and the gang stands. Whether the job may preempt at all is for the caller to know.
+    whichever `job` is: empty where its tenant may not reclaim. `harm` is asked of what is free once the victims have
+    gone and the gang stands. Whether the job may preempt at all is for the caller to know.
     """
-    gang = Gang(pools, job.alternatives, job.workers_min, where)
+    nodes = pools.nodes_of(job.alternatives)
+    part = Part.serving(pools, nodes, where)
+    if part is None:
+        gang = Gang(pools, job.alternatives, job.workers_min, where)
+        return _chosen(gang, free, holdings.on(nodes), job, policy, now_s, reclaimable_milli, harm)
+    gang = Gang(part.pools, job.alternatives, job.workers_min, part.where(where))
+    harm_there = None if harm is None else _harm_within(part, free, harm)
+    inside, there = part.of(free), holdings.within(part)
+    found = _chosen(gang, inside, there, job, policy, now_s, reclaimable_milli, harm_there)
+    return found and replace(found, free=part.put(found.free, free), fit=part.fit(found.fit))
+
+
+def _harm_within(part: Part, free: FreeColumns, harm: Harm) -> Harm:
+    return lambda inside, nodes: harm(part.put(inside, free), part.mask(nodes))
+
+
+def _chosen(
+    gang: Gang,
+    free: FreeColumns,
+    holdings: Holdings,
+    job: PendingJob,
+    policy: Policy,
+    now_s: float,
+    reclaimable_milli: Mapping[str, int],
+    harm: Harm | None,
+) -> Victims | None:
     losses = Losses(holdings, now_s)
     standing = holdings.standing_on(gang.nodes())
     allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)
@@ -145,12 +172,16 @@ def _least(search: VictimSearch, answers: Sequence[Bools], harm: Harm | None) ->
             assert fit is not None, f"victims {np.flatnonzero(answer)} no longer make room"
             options.append((Victims(answer, free, fit, loss / DEVICE_SECOND), search.losses.rank_of(answer)))
     if len(options) > 1 and harm is not None:
-        harms = [_harm(harm, victims) for victims, _ in options]
+        nodes = np.zeros(len(search.gang.pools.nodes), np.bool_)  # elsewhere they leave the same
+        for victims, _ in options:
+            nodes |= search.holdings.nodes_of(victims.which, len(nodes))
+            nodes[victims.fit.claim.worker_rows] = True
+        harms = [_harm(harm, victims, nodes) for victims, _ in options]
         options = [option for option, each in zip(options, harms, strict=True) if each == min(harms)]
     return min(options, key=lambda option: option[1])[0]
 
 
-def _harm(harm: Harm, victims: Victims) -> float:
+def _harm(harm: Harm, victims: Victims, nodes: Bools) -> float:
     free = victims.free.copy()
     free.take(victims.fit.claim)
-    return harm(free)
+    return harm(free, nodes)

@@ -62,7 +62,7 @@ class Queue:
     def run(self, job: RunningJob) -> None:
         """It holds devices; what was said of it before is replaced."""
         self._forget(job.job_id)
-        self.holding.add(job)
+        self.holding.add(job)  # which leaves alone what stands as it stood
         self.held.add(job)
         if job.name:
             self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
@@ -78,15 +78,16 @@ class Queue:
     def end(self, job_id: str) -> None:
         """It holds nothing more. Nothing happens where it held nothing."""
         before = self._forget(job_id)
+        self.holding.remove(job_id)
         if before is not None and before.stopping_for is not None and before.stopping_for in self.waiting:
             self.owed[before.stopping_for] = None
 
     def _forget(self, job_id: str) -> RunningJob | None:
+        """All that was said of the running job, but for what it holds."""
         before = self.holding.get(job_id)
         if before is None:
             return None
         self.held.remove(before)
-        self.holding.remove(job_id)
         self.elastic.pop(job_id, None)
         self.shrinking.pop(job_id, None)
         if before.name:

@@ -171,8 +171,10 @@ def allowed_workers(policy: Policy, ledger: QuotaLedger, job: PendingJob) -> int
         running = ledger.jobs(job.tenant)
         if running >= limits.max_running_jobs:
             return JobLimitReached(job.tenant, running, limits.max_running_jobs)
+    if limits.maximum_milli is None:
+        return job.workers_max
     each_milli = worker_milli(job.alternatives)
-    if limits.maximum_milli is None or not each_milli:
+    if not each_milli:
         return job.workers_max
     simulated = is_simulated(job.alternatives)
     claimed_milli = ledger.claimed_milli(job.tenant, simulated)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,14 +25,16 @@ class Promise:
     """`fit_claim` is kept for the job from `start_s` on, out of `free_then`: what there is then without it.
 
     `start_s` is infinite where no time limit bounds the wait, and -inf where the promise holds against every job.
-    `after` is made when first asked for, and changed as later jobs start beside it.
+    `after` is made when first asked for, and changed as later jobs start beside it: on its nodes, `rows`, alone.
     """
 
-    __slots__ = ("_after", "_claims", "_free_then", "job_id", "start_s")
+    __slots__ = ("_after", "_claims", "_free_then", "_on", "job_id", "rows", "start_s")
 
     def __init__(self, job_id: str, start_s: float, free_then: FreeColumns, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
+        self.rows, _ = distinct(fit_claim.worker_rows)
+        self._on = frozenset(self.rows.tolist())
         self._free_then = free_then
         self._claims = [fit_claim]
         self._after: FreeColumns | None = None
@@ -47,56 +50,65 @@ class Promise:
 
     def take(self, claim: Claim) -> None:
         """Something that starts now will still be there then."""
+        if self._on.isdisjoint(claim.worker_rows.tolist()):
+            return
         if self._after is None:
             self._claims.append(claim)
         else:
             self._after.take(claim)
 
+    def concerns(self, nodes: Bools | None) -> bool:
+        """Whether it keeps anything on these (None: on any)."""
+        return nodes is None or bool(np.count_nonzero(nodes.take(self.rows)))
+
+    def kept_from(self, free: FreeColumns) -> FreeColumns:
+        """What of that is free both now and after."""
+        lowered = free.copy()
+        _lower(lowered, free, self.rows, [self])
+        return lowered
+
+
+def _lower(lowered: FreeColumns, now: FreeColumns, rows: Ints, under: Sequence[Promise]) -> None:
+    """On these rows `lowered` becomes what is free now and under those promises, where it is more."""
+    milli, cpus_milli, memory_bytes = (x.take(rows, axis=0) for x in (now.milli, now.cpus_milli, now.memory_bytes))
+    for promise in under:
+        after, on = promise.after, promise.rows
+        at = np.minimum(on.searchsorted(rows), len(on) - 1)
+        here = (on.take(at) == rows).nonzero()[0]
+        if len(here):
+            these = rows.take(here)
+            milli[here] = np.minimum(milli.take(here, axis=0), after.milli.take(these, axis=0))
+            cpus_milli[here] = np.minimum(cpus_milli.take(here), after.cpus_milli.take(these))
+            memory_bytes[here] = np.minimum(memory_bytes.take(here), after.memory_bytes.take(these))
+    less_milli = lowered.milli.take(rows, axis=0) - milli
+    at, devices = np.nonzero(less_milli > 0)  # on reserved nodes there is less already
+    lowered.take(
+        Claim(
+            rows.take(at),
+            devices,
+            less_milli[at, devices].astype(np.int64),
+            rows,
+            np.maximum(lowered.cpus_milli.take(rows) - cpus_milli, 0),
+            np.maximum(lowered.memory_bytes.take(rows) - memory_bytes, 0),
+        )
+    )
+
 
 class _Open:
-    """What is free now and under some promises: those of `under`; the `missing` ones are still to be looked at."""
+    """What is free now and under some promises."""
 
-    __slots__ = ("free", "missing", "under")
+    __slots__ = ("free", "under")
 
-    def __init__(self, free: FreeColumns, under: list[Promise], missing: list[Promise]) -> None:
+    def __init__(self, free: FreeColumns, under: Sequence[Promise]) -> None:
         self.free = free
         self.under = under
-        self.missing = missing
-
-    def brought_up(self) -> FreeColumns:
-        for promise in self.missing:
-            self.free = self.free.lesser(promise.after)
-        self.under += self.missing
-        self.missing.clear()
-        return self.free
-
-    def lower(self, now: FreeColumns, rows: Ints) -> None:
-        """Look at these rows again: something that starts on them leaves less, but not under every promise."""
-        milli, cpus_milli, memory_bytes = (x[rows] for x in (now.milli, now.cpus_milli, now.memory_bytes))
-        for promise in self.under:
-            after = promise.after
-            milli = np.minimum(milli, after.milli[rows])
-            cpus_milli = np.minimum(cpus_milli, after.cpus_milli[rows])
-            memory_bytes = np.minimum(memory_bytes, after.memory_bytes[rows])
-        less_milli = self.free.milli[rows] - milli
-        at, devices = np.nonzero(less_milli > 0)  # on reserved nodes there is less already
-        self.free.take(
-            Claim(
-                rows[at],
-                devices,
-                less_milli[at, devices].astype(np.int64),
-                rows,
-                np.maximum(self.free.cpus_milli[rows] - cpus_milli, 0),
-                np.maximum(self.free.memory_bytes[rows] - memory_bytes, 0),
-            )
-        )
 
 
 class Promises:
     """All promises of a pass, and what is free under them.
 
-    They are kept by start: a job that ends at a time heeds the first so many. What is free under so many of them is
-    made when first asked for, and then kept up to date.
+    They are kept by start: a job that ends at a time heeds the first so many, of those that keep something on its
+    nodes. What is free under some of them is made when first asked for, and then kept up to date.
     """
 
     __slots__ = ("_by_start", "_open", "_reserved", "_starts_s", "free", "promises")
@@ -107,64 +119,53 @@ class Promises:
         self._by_start: list[Promise] = []
         self._starts_s: list[float] = []
         self._reserved = reserved
-        self._open: dict[tuple[int, tuple[str, ...]], _Open] = {}  # by how many promises, and which reservations
+        self._open: dict[tuple[tuple[Promise, ...], tuple[str, ...]], _Open] = {}  # and by which reservations
 
     def add(self, promise: Promise) -> None:
         at = bisect_right(self._starts_s, promise.start_s)
         self.promises.append(promise)
         self._by_start.insert(at, promise)
         self._starts_s.insert(at, promise.start_s)
-        moved = {}
-        for (heeded, names), opened in self._open.items():
-            if heeded > at:
-                opened.missing.append(promise)
-            moved[heeded + (heeded > at), names] = opened
-        self._open = moved
 
-    def heeded(self, end_s: float) -> tuple[Promise, ...]:
-        """What a job that ends then must not delay, in the order of their starts."""
-        return tuple(self._by_start[: self._heeded(end_s)])
+    def heeded(self, end_s: float, nodes: Bools | None = None) -> tuple[Promise, ...]:
+        """What a job that ends then, and may use those nodes, must not delay, in the order of their starts."""
+        first = len(self._starts_s) if math.isinf(end_s) else bisect_left(self._starts_s, end_s)
+        return tuple([promise for promise in self._by_start[:first] if promise.concerns(nodes)])
 
-    def free_until(self, end_s: float, *, exempt: str | None = None) -> FreeColumns:
-        """What a job that ends at `end_s`, and names the advance reservation `exempt` if any, may use now. Not to be
-        changed by the caller; it changes when something starts."""
-        heeded = self._heeded(end_s)
+    def free_until(self, end_s: float, *, exempt: str | None = None, nodes: Bools | None = None) -> FreeColumns:
+        """What a job that ends at `end_s`, and names the advance reservation `exempt` if any, may use now of those
+        nodes (bool[nodes]; None: of all). Not to be changed by the caller; it changes when something starts."""
+        heeded = self.heeded(end_s, nodes)
         if not heeded and not len(self._reserved):
             return self.free
         held = self._reserved.held_against(-math.inf, end_s, exempt=exempt)
-        names = tuple(each.reservation.name for each in held)
-        if not heeded and not names:
+        if not heeded and not held:
             return self.free
-        opened = self._open.get((heeded, names))
+        key = (heeded, tuple([each.reservation.name for each in held]))
+        opened = self._open.get(key)
         if opened is None:
-            opened = self._open[heeded, names] = self._opened(heeded, names, any_row(held))
-        return opened.brought_up()
+            reserved = any_row(held)
+            free = self.free.copy() if reserved is None else _less(self.free, reserved)
+            if heeded:
+                rows, _ = distinct(np.concatenate([promise.rows for promise in heeded]))
+                _lower(free, self.free, rows, heeded)
+            opened = self._open[key] = _Open(free, heeded)
+        return opened.free
 
     def start(self, claim: Claim, *, end_s: float) -> None:
         """Something starts now and ends at `end_s`."""
         self.free.take(claim)
-        delayed = self._heeded(end_s)
-        for promise in self._by_start[:delayed]:
+        delayed = self._by_start if math.isinf(end_s) else self._by_start[: bisect_left(self._starts_s, end_s)]
+        for promise in delayed:
             promise.take(claim)
         rows = None
-        for (heeded, _), opened in self._open.items():
-            if heeded <= delayed:
+        for opened in self._open.values():
+            if all(promise.start_s < end_s or math.isinf(end_s) for promise in opened.under):
                 opened.free.take(claim)
             else:
                 if rows is None:
                     rows, _ = distinct(claim.worker_rows)
-                opened.lower(self.free, rows)
-
-    def _heeded(self, end_s: float) -> int:
-        return len(self._starts_s) if math.isinf(end_s) else bisect_left(self._starts_s, end_s)
-
-    def _opened(self, heeded: int, names: tuple[str, ...], reserved: Bools | None) -> _Open:
-        """From what is open under the most of these promises already."""
-        known = max((count for count, others in self._open if others == names and count < heeded), default=-1)
-        if known >= 0:
-            nearest = self._open[known, names]
-            return _Open(nearest.free, nearest.under.copy(), nearest.missing + self._by_start[known:heeded])
-        return _Open(self.free if reserved is None else _less(self.free, reserved), [], self._by_start[:heeded])
+                _lower(opened.free, self.free, rows, opened.under)
 
 
 def _less(free: FreeColumns, rows: Bools) -> FreeColumns:

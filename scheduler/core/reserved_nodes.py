@@ -85,6 +85,8 @@ class ReservedNodes:
 
     def held_against(self, start_s: float, end_s: float, *, exempt: str | None = None) -> tuple[ReservedRows, ...]:
         """Reservations that keep such a job off their nodes, but for the one that it names."""
+        if not self._of:
+            return ()
         return tuple(each for name, each in self._of.items() if name != exempt and each.held_against(start_s, end_s))
 
     def blocked(self, start_s: float, end_s: float, *, exempt: str | None = None) -> Bools | None:

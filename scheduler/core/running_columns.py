@@ -19,21 +19,26 @@ import numpy as np
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.free_columns import Claim
-from scheduler.core.holdings import Holdings, SlotColumns
+from scheduler.core.holdings import Entries, Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
 _NOBODY = 0  # the slot of dead entries
 _FIRST_CAPACITY = 64
+_KEPT_SELECTIONS = 128
 _MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
 _SLOT, _NODE, _WHAT, _HOW_MUCH = range(4)  # of a slice: slot, node, device, milli; of a worker: slot, node, CPUs, bytes
 
 
 class _Entries:
-    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); a job's stand together."""
+    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); a job's stand together.
 
-    __slots__ = ("by_row", "dead", "kept", "looked_up", "size")
+    Which of them stand on some nodes is remembered, and looked up only for what is new. An entry that died since is
+    among them: it stands nowhere and holds nothing."""
+
+    __slots__ = ("_selected", "by_row", "dead", "kept", "looked_up", "size")
 
     def __init__(self) -> None:
+        self._selected: dict[bytes, tuple[Ints, int]] = {}  # by the nodes: positions, and how many entries were seen
         self.kept: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
         self.by_row: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
         self.size = self.looked_up = self.dead = 0
@@ -43,7 +48,9 @@ class _Entries:
         at, self.size = self.size, self.size + len(entries)
         while self.size > self.kept.shape[1]:
             self.kept, self.by_row = _doubled(self.kept), _doubled(self.by_row)
-        if entries:
+        if len(entries) == 1:  # as nearly all jobs have
+            self.kept[:, at] = entries[0]
+        elif entries:
             self.kept[:, at : self.size] = np.array(entries, np.int64).T
         return at
 
@@ -59,11 +66,30 @@ class _Entries:
         alive = self.kept[_SLOT, : self.size] != _NOBODY
         moved: Ints = np.cumsum(alive, dtype=np.int64) - 1
         living = self.kept[:, : self.size][:, alive]
-        self.size, self.dead, self.looked_up = living.shape[1], 0, 0
+        self.size, self.dead = living.shape[1], 0
+        self.look_up_again()
         capacity = max(_FIRST_CAPACITY, 2 * self.size)
         self.kept, self.by_row = np.zeros((4, capacity), np.int64), np.zeros((4, capacity), np.int64)
         self.kept[:, : self.size] = living
         return moved
+
+    def look_up_again(self) -> None:
+        """All rows are to be looked up anew."""
+        self.looked_up = 0
+        self._selected.clear()
+
+    def on(self, nodes: Bools) -> Ints:
+        """Positions of those on these rows."""
+        key = nodes.tobytes()
+        positions, seen = self._selected.get(key, (np.zeros(0, np.int64), 0))
+        if seen < self.looked_up:
+            new = nodes.take(self.by_row[_NODE, seen : self.looked_up]).nonzero()[0]
+            if len(new):
+                positions = np.concatenate((positions, new + seen))
+            if len(self._selected) >= _KEPT_SELECTIONS:
+                self._selected.clear()
+            self._selected[key] = (positions, self.looked_up)
+        return positions
 
     def look_up(self, row_of: Ints, present: Bools | None) -> None:
         """Rows of what is new. `row_of` is -1 where a node is not here; `present` is bool[rows, devices], of slices.
@@ -96,6 +122,8 @@ class RunningColumns:
         "_spans",
         "_stopping_for",
         "_tenant_of",
+        "_touched",
+        "_touches",
         "_workers",
     )
 
@@ -110,6 +138,10 @@ class RunningColumns:
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
+        self._touched: Ints = np.zeros(
+            _FIRST_CAPACITY, np.int64
+        )  # by node number: when who runs there changed last, counted in changes
+        self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
         for job in running:
@@ -156,9 +188,11 @@ class RunningColumns:
         if before is None:
             self._hold(slot, job.placements)
         elif before.placements is not job.placements and before.placements != job.placements:
+            self._touch(before.placements)
             self._let_go(slot)
             self._hold(slot, job.placements)
         self._jobs[slot] = job
+        self._touch(job.placements)
         of = self._slots
         of.alive[slot] = True
         of.priority[slot] = job.priority
@@ -178,6 +212,7 @@ class RunningColumns:
         job, self._jobs[slot] = self._jobs[slot], None
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
         self._forget_preemptor(job)
+        self._touch(job.placements)
         self._let_go(slot)
         self._free_slots.append(slot)
         self._slots.alive[slot] = self._slots.stopping[slot] = False
@@ -190,7 +225,8 @@ class RunningColumns:
         """What runs on these nodes. Good until the next add() or remove()."""
         if nodes is not self._nodes:
             self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
-            self._slices.looked_up = self._workers.looked_up = 0
+            self._slices.look_up_again()
+            self._workers.look_up_again()
         if self._workers.looked_up < self._workers.size:  # a slice is never new without its worker
             new = [nodes.row_of.get(name, -1) for name in self._node_names[len(self._row_of) :]]
             self._row_of = np.append(self._row_of, np.array(new, np.int64))
@@ -207,7 +243,26 @@ class RunningColumns:
             self._jobs,
             self._tenant_of,
             now_s=now_s,
+            entries_on=self._entries_on if len(nodes) and nodes.max_devices else None,
+            running=self,
+            touched=self._touched_by_row,
         )
+
+    def _touch(self, placements: tuple[Placement, ...]) -> None:
+        self._touches += 1
+        for placement in placements:
+            self._touched[self._node_of[placement.node]] = self._touches
+
+    def _touched_by_row(self) -> Ints:
+        """int64[rows]. (A view's nodes are those that were looked up last.)"""
+        assert self._nodes is not None
+        by_row = np.zeros(len(self._nodes), np.int64)
+        here = self._row_of >= 0
+        by_row[self._row_of[here]] = self._touched[: len(here)][here]
+        return by_row
+
+    def _entries_on(self, nodes: Bools) -> Entries:
+        return self._slices.on(nodes), self._workers.on(nodes)
 
     # ---- pieces --------------------------------------------------------------------------------------------------
 
@@ -232,6 +287,8 @@ class RunningColumns:
             if node is None:
                 node = self._node_of[placement.node] = len(self._node_names)
                 self._node_names.append(placement.node)
+                if node == len(self._touched):
+                    self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
             workers.append((slot, node, placement.cpus_milli, placement.memory_bytes))
             cpus_milli += placement.cpus_milli
             milli = placement.share_milli or WHOLE_DEVICE_MILLI

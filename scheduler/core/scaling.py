@@ -37,7 +37,7 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
     left = {placement: _domain(cluster, placement, job.constraints.spread) for placement in job.placements}
     crowd = Counter(left.values())
-    taken = {placement.node: cluster.used_milli(placement.node) for placement in left}
+    taken = {node: cluster.used_milli(node) for node in {placement.node for placement in left}}
     going: list[int] = []
     for _ in range(count):
         worst = max(left, key=lambda each: (crowd[left[each]], -taken[each.node], each.worker))

@@ -19,10 +19,11 @@ import numpy as np
 from scheduler.core.arrays import Bools
 from scheduler.core.demand import Demand
 from scheduler.core.free_columns import Claim, FreeColumns
-from scheduler.core.gang import ANYWHERE, Gang, Where
+from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices
-from scheduler.core.placement import Fit, Pools
+from scheduler.core.part import Part
+from scheduler.core.placement import Fit, Pools, Where
 from scheduler.core.release_order import ReleaseOrder, Releases
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, Window, latest_start_s
 
@@ -58,9 +59,24 @@ class Timeline:
     below zero where a promise is on a device that is still busy. So no estimate made here is too early because of it,
     and promises may be made one after the other. With that, and but for advance reservations, adding time only ever
     adds capacity. `free` is not to change as long as this is used.
+
+    A question about a gang is answered from what comes free on the nodes that serve it: on a cluster of many models
+    that is a tenth of everything.
     """
 
-    __slots__ = ("_now", "_now_s", "_occupied", "_order", "_reserved", "_start", "holdings")
+    __slots__ = (
+        "_anything_leaves",
+        "_evictions",
+        "_leaving_nodes",
+        "_now",
+        "_now_heeds",
+        "_now_s",
+        "_occupied",
+        "_orders",
+        "_reserved",
+        "_start",
+        "holdings",
+    )
 
     def __init__(
         self,
@@ -75,39 +91,75 @@ class Timeline:
         self._now_s = now_s
         self._reserved = reserved
         self._occupied: list[_Occupied] = []
-        self._order: ReleaseOrder | None = None
+        self._orders: dict[tuple[bytes, Part | None], tuple[Bools, ReleaseOrder]] = {}  # all that is heeded there
         self._now: FreeColumns | None = None
+        self._evictions = 0
+        self._now_heeds = 0  # so many of what is occupied
+        self._anything_leaves = False
+        self._leaving_nodes: Bools | None = None  # where; not known yet
 
     def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
         """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
         occupied = _Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s)
         self._occupied.append(occupied)
-        # Given back by now, it changes nothing of what is free now; else it is missing from it. The columns that were
-        # handed out stay as they are.
-        if self._now is not None and until_s > self._now_s:
-            self._now = self._now.copy()
-            self._now.take(claim)
-        if self._order is not None:
-            self._order.occupy(Releases.at_once(claim, until_s))
+        for (_, part), (nodes, order) in self._orders.items():
+            if np.count_nonzero(nodes.take(claim.worker_rows)):
+                order.occupy(Releases.at_once(claim if part is None else part.claim(claim), until_s))
 
     def evict(self, which: Bools) -> None:
         """These running jobs (bool[slots]) are asked to leave now."""
         self.holdings.leaves_s[which] = self._now_s
-        self._order = self._now = None
+        self._evictions += 1
+        self._orders.clear()
+        self._now = self._leaving_nodes = None
+
+    def something_leaves_now(self, nodes: Bools) -> bool:
+        """Whether anything on these nodes is on its way out."""
+        if self._leaving_nodes is None:
+            leaving = self._leaving()
+            self._anything_leaves = bool(leaving.any())
+            if not self._anything_leaves:
+                self._leaving_nodes = np.zeros(len(self._start.whole), np.bool_)
+            else:
+                self._leaving_nodes = self.holdings.nodes_of(leaving, len(self._start.whole))
+        return self._anything_leaves and bool((self._leaving_nodes & nodes).any())
 
     @property
-    def something_leaves_now(self) -> bool:
-        return bool((self.holdings.slots.alive & (self.holdings.leaves_s <= self._now_s)).any())
+    def decisions(self) -> int:
+        """A number that rises whenever something is occupied or somebody asked to leave."""
+        return len(self._occupied) + self._evictions
+
+    def last_stamp(self, nodes: Bools) -> int:
+        """The latest stamp that what is free on these nodes had when the pass began; -1 where there are none."""
+        return int(np.where(nodes, self._start.stamps, -1).max(initial=-1))
+
+    def decided(self, nodes: Bools) -> tuple[Claim, ...]:
+        """What was taken or promised of these nodes since then, in order. (One that is over already counts as well.)"""
+        return tuple(each.claim for each in self._occupied_on(nodes))
+
+    def _leaving(self) -> Bools:
+        leaving: Bools = self.holdings.slots.alive & (self.holdings.leaves_s <= self._now_s)
+        return leaving
 
     def now(self) -> FreeColumns:
         """What is free once what is leaving has left, promises kept. Not to be changed by the caller."""
         if self._now is None:
-            self._now = self.at(self._now_s)
+            self._now, self._now_heeds = self._start.copy(), 0
+            leaving = self._leaving()
+            if leaving.any():
+                self._now.give(self.holdings.of(leaving))
+        elif self._now_heeds < len(self._occupied):
+            self._now = self._now.copy()  # the columns that were handed out stay as they are
+        for each in self._occupied[self._now_heeds :]:
+            if each.until_s > self._now_s:  # given back by now, it changes nothing of what is free now
+                self._now.take(each.claim)
+        self._now_heeds = len(self._occupied)
         return self._now
 
     def at(self, time_s: float) -> FreeColumns:
         """What is free at that time, promises kept."""
-        return self._releases().until(time_s)
+        everywhere = np.ones(len(self._start.whole), np.bool_)
+        return self._releases(everywhere, None).until(time_s)
 
     def first_slot(
         self,
@@ -121,53 +173,75 @@ class Timeline:
     ) -> Slot | None:
         """When that many workers fit first, at the soonest now; at infinity where it takes the end of a job without a
         limit; None where even that does not help. `limit_s` is how long they would run, `exempt` the advance
-        reservation that they name, if any: within it or never."""
-        gang = Gang(pools, alternatives, workers, where)
+        reservation that they name, if any: within it or never. What the slot says is free on nodes that do not serve
+        them is as it is now."""
+        nodes = pools.nodes_of(alternatives)
+        part = Part.serving(pools, nodes, where)
+        if part is None:
+            gang = Gang(pools, alternatives, workers, where)
+        else:
+            gang = Gang(part.pools, alternatives, workers, part.where(where))
         for window in self._reserved.windows(self._now_s, limit_s, exempt=exempt):
-            allowed = gang.keeping_off(window.blocked)
-            for since_s, until_s, order in self._stretches(allowed, window, limit_s):
+            blocked = window.blocked
+            allowed = gang.keeping_off(blocked if blocked is None or part is None else blocked.take(part.rows))
+            for since_s, until_s, order in self._stretches(allowed, nodes, part, window, limit_s):
                 point = order.first(allowed, since=since_s, until=until_s)
                 if point is not None:
                     fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
-                    return Slot(point.key, point.free, fit)
+                    if part is None:
+                        return Slot(point.key, point.free, fit)
+                    return Slot(point.key, part.put(point.free, self._start), part.fit(fit))
         return None
 
-    def _stretches(self, gang: Gang, window: Window, limit_s: float) -> Iterator[tuple[float, float, ReleaseOrder]]:
+    def _stretches(
+        self, gang: Gang, nodes: Bools, part: Part | None, window: Window, limit_s: float
+    ) -> Iterator[tuple[float, float, ReleaseOrder]]:
         """Times of the window, in order, at which it might fit, with what comes free for a job of that length that
         starts then: it need not heed what is promised from after its end. After some such holes, all is heeded."""
-        since_s, latest = window.since_s, [each.latest_start_s(limit_s) for each in self._occupied]
+        occupied = self._occupied_on(nodes)
+        since_s, latest = window.since_s, [each.latest_start_s(limit_s) for each in occupied]
         ends = sorted({end_s for end_s in latest if since_s <= end_s < window.until_s})
         if ends:
-            device_keys = self._release_order([]).device_keys()
+            device_keys = self._release_order(nodes, part, []).device_keys()
             by_latest = sorted(range(len(latest)), key=latest.__getitem__)
         holes = _HOLES if all(demand.devices for demand in gang.alternatives) else _HOLES // 4
         heeded: list[_Occupied] = []
         bound = -math.inf  # the more is heeded, the later
         for end_s in ends[:holes]:
             while len(heeded) < len(latest) and latest[by_latest[len(heeded)]] < end_s:
-                heeded.append(self._occupied[by_latest[len(heeded)]])
-                claim = heeded[-1].claim
+                heeded.append(occupied[by_latest[len(heeded)]])
+                claim = heeded[-1].claim if part is None else part.claim(heeded[-1].claim)
                 np.maximum.at(device_keys, (claim.rows, claim.devices), heeded[-1].until_s)
             if bound <= end_s:
                 bound = gang.not_before(device_keys)
             if bound <= end_s:
-                yield since_s, end_s, self._release_order(heeded)
+                yield since_s, end_s, self._release_order(nodes, part, heeded)
             since_s = math.nextafter(end_s, math.inf)
-        rest = [each for each, end_s in zip(self._occupied, latest, strict=True) if end_s < window.until_s]
-        everything = len(rest) == len(self._occupied)
-        yield since_s, window.until_s, self._releases() if everything else self._release_order(rest)
+        rest = [each for each, end_s in zip(occupied, latest, strict=True) if end_s < window.until_s]
+        everything = len(rest) == len(occupied)
+        order = self._releases(nodes, part) if everything else self._release_order(nodes, part, rest)
+        yield since_s, window.until_s, order
 
-    def _releases(self) -> ReleaseOrder:
-        """All that is heeded by a job without a limit."""
-        if self._order is None:
-            self._order = self._release_order(self._occupied)
-        return self._order
+    def _occupied_on(self, nodes: Bools) -> list[_Occupied]:
+        return [each for each in self._occupied if np.count_nonzero(nodes.take(each.claim.worker_rows))]
 
-    def _release_order(self, heeded: Sequence[_Occupied]) -> ReleaseOrder:
-        held, leaves_s = self.holdings, self.holdings.leaves_s
+    def _releases(self, nodes: Bools, part: Part | None) -> ReleaseOrder:
+        """All that is heeded by a job without a limit on these nodes."""
+        key = (nodes.tobytes(), part)
+        found = self._orders.get(key)
+        if found is None:
+            found = self._orders[key] = (nodes, self._release_order(nodes, part, self._occupied_on(nodes)))
+        return found[1]
+
+    def _release_order(self, nodes: Bools, part: Part | None, heeded: Sequence[_Occupied]) -> ReleaseOrder:
+        """`part`: these nodes, where rows are numbered by them alone."""
+        held = self.holdings.on(nodes) if part is None else self.holdings.within(part)
+        leaves_s = held.leaves_s
         order = ReleaseOrder(
-            self._start.copy(), [Releases(held.claim, leaves_s[held.slice_job], leaves_s[held.worker_job])]
+            self._start.copy() if part is None else part.of(self._start),
+            [Releases(held.claim, leaves_s.take(held.slice_job), leaves_s.take(held.worker_job))],
         )
         if heeded:
-            order.occupy(Releases.joined([Releases.at_once(each.claim, each.until_s) for each in heeded]))
+            claims = [(each.claim if part is None else part.claim(each.claim), each.until_s) for each in heeded]
+            order.occupy(Releases.joined([Releases.at_once(claim, until_s) for claim, until_s in claims]))
         return order

@@ -37,15 +37,16 @@ class VictimSearch:
         self.gang = gang
         self.losses = losses
         self._free = free
-        self._holdings = holdings
+        self.holdings = holdings
         self._allowed = allowed.copy()
         self._known: dict[bytes, Bools] = {}
+        self._fits: bool | None = None
         self._usable = gang.nodes()
 
     def answers(self) -> list[Bools]:
         """bool[slots] of each that was found, none with a victim that it could do without. None at all: there is no
         answer."""
-        bound = least_loss(self.gang, self._free, self._holdings, self._allowed, self.losses)
+        bound = least_loss(self.gang, self._free, self.holdings, self._allowed, self.losses)
         if bound is None:
             return self._with_over_all(self._usable, [])
         if bound.all_workers == math.inf:
@@ -71,29 +72,37 @@ class VictimSearch:
             found += self._node_by_node(seen)
         in_question = np.zeros(len(self._usable), np.bool_)
         for answer in found:
-            in_question |= self._holdings.nodes_of(answer, len(in_question))
-        all_there = self._allowed & self._holdings.standing_on(in_question & self._usable)
+            in_question |= self.holdings.nodes_of(answer, len(in_question))
+        all_there = self._allowed & self.holdings.standing_on(in_question & self._usable)
         if all_there.sum() <= _FEW and self.gang.fits(self.without(all_there)):
             found.append(self._pruned(all_there))
         return _distinct(found)
 
     def without(self, victims: Bools) -> FreeColumns:
         free = self._free.copy()
-        free.give(self._holdings.of(victims))
+        free.give(self.holdings.of(victims))
         return free
 
     def _pruned(self, victims: Bools) -> Bools:
-        """Different searches often come to the same victims: they are pruned once."""
+        """Different searches often come to the same victims: they are pruned once. A single one is needed, unless the
+        gang fits as it is."""
+        if np.count_nonzero(victims) == 1 and not self._fits_already():
+            return victims
         key = victims.tobytes()
         if key not in self._known:
-            self._known[key] = pruned(self.gang, self.without(victims), self._holdings, victims, self.losses)
+            self._known[key] = pruned(self.gang, self.without(victims), self.holdings, victims, self.losses)
         return self._known[key]
+
+    def _fits_already(self) -> bool:
+        if self._fits is None:
+            self._fits = self.gang.fits(self._free)
+        return self._fits
 
     # ---- over all ------------------------------------------------------------------------------------------------
 
     def _over_all(self) -> Bools | None:
         """The shortest run of jobs, cheapest first, without which the gang fits; only those where it would stand."""
-        held = self._holdings
+        held = self.holdings
         cheapest_first = self.losses.cheapest_first(np.flatnonzero(self._allowed), self.losses.work)
         rank = np.full(len(held), math.inf)
         rank[cheapest_first] = np.arange(len(cheapest_first))
@@ -113,12 +122,12 @@ class VictimSearch:
 
     def _node_by_node(self, nodes: Bools, *, enough: float = 0.0) -> list[Bools]:
         """Answers on these nodes alone; no more after one that loses something, but not more than is `enough`."""
-        standing, rows = self._holdings.standing(self._allowed, nodes), np.flatnonzero(nodes)
+        standing, rows = self.holdings.standing(self._allowed, nodes), np.flatnonzero(nodes)
         jobs = np.flatnonzero(np.bincount(standing.job, minlength=1))
         loss = self.losses.work[standing.job]
 
         def options(order: Ints, loss: Floats) -> Options:
-            return options_by_node(self.gang, self._free, self._holdings, standing, rows, order, loss)
+            return options_by_node(self.gang, self._free, self.holdings, standing, rows, order, loss)
 
         cheapest_each = self.losses.cheapest_first(jobs, self.losses.each)
         tried = [options(cheapest_each, loss)]
@@ -137,7 +146,7 @@ class VictimSearch:
 
     def _by_node(self, standing: Standing, options: Options, *, marginal: bool = True) -> list[Bools]:
         """The answer, if there is one (the nodes that are cheapest may not do together), and some that cost as much."""
-        victims = cheapest_victims(self.gang, standing, options, len(self._holdings), marginal=marginal)
+        victims = cheapest_victims(self.gang, standing, options, len(self.holdings), marginal=marginal)
         if victims is None or not (self.gang.counted_by_node or self.gang.fits(self.without(victims))):
             return []
         return [self._pruned(victims), *self._ties(standing, options)]
@@ -151,15 +160,15 @@ class VictimSearch:
         rows = options.row[tied]
         found = []
         for row in rows[np.lexsort((self.gang.pools.tie_rank[rows], options.turn[tied]))][:_TIES].tolist():
-            victims = cheapest_victims(self.gang, standing, options.on(row), len(self._holdings))
+            victims = cheapest_victims(self.gang, standing, options.on(row), len(self.holdings))
             if victims is not None and (self.gang.counted_by_node or self.gang.fits(self.without(victims))):
                 found.append(self._pruned(victims))
         return found
 
     def _shares(self, standing: Standing) -> Floats:
         """For each pair the part of the job's loss that falls to that node, by its devices there."""
-        milli = np.bincount(standing.slice_pair, self._holdings.claim.milli[standing.slices], len(standing))
-        held = np.maximum(self._holdings.slots.milli[standing.job], 1)
+        milli = np.bincount(standing.slice_pair, self.holdings.claim.milli[standing.slices], len(standing))
+        held = np.maximum(self.holdings.slots.milli[standing.job], 1)
         shares: Floats = self.losses.work[standing.job] * milli / held
         return shares
 

@@ -16,8 +16,7 @@ from scheduler.core.cluster import CPU_VENDOR
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import UNCONSTRAINED, WHOLE_DEVICE_MILLI, Constraints, Demand, Level
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.gang import Where
-from scheduler.core.placement import Pools, fits, how_many
+from scheduler.core.placement import Pools, Where, fits, how_many
 from scheduler.core.plan import Pass
 from scheduler.core.quotas import allowed_workers
 

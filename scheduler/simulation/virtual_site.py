@@ -76,7 +76,7 @@ class VirtualSite:
         self._devices: dict[str, float] = {}
         self._held_changed = False
         self._waiting_of: dict[str, int] = {}
-        self._at_s = 0.0
+        self._at_s = self._now_s = 0.0
         self._seq = 0
         self._group = {facts.name: group_of(facts) for facts in nodes}
 
@@ -84,6 +84,12 @@ class VirtualSite:
 
     def advance(self, now_s: float) -> None:
         """Time has come to `now_s`; nothing of that moment has happened yet."""
+        self._now_s = now_s
+
+    def settle(self) -> None:
+        """Count the time since the last call, for which everybody held and waited as they do: to be called before that
+        changes, and at the end."""
+        now_s = self._now_s
         elapsed_s = now_s - self._at_s
         if elapsed_s <= 0:
             return
@@ -105,6 +111,7 @@ class VirtualSite:
 
     def tell_usage(self) -> None:
         """Before a pass: whose turn it is."""
+        self.settle()
         self.queue.usage.clear()
         self.queue.usage.update(self._usage.averages)
 
@@ -169,7 +176,10 @@ class VirtualSite:
     def _wait(self, live: Live, now_s: float) -> None:
         job = live.job
         self.queue.submit(pending_job(job))
-        self._waiting_of[job.spec.tenant] = self._waiting_of.get(job.spec.tenant, 0) + 1
+        waiting = self._waiting_of.get(job.spec.tenant, 0)
+        if not waiting:
+            self.settle()
+        self._waiting_of[job.spec.tenant] = waiting + 1
         self.needs_plan = True
         if not live.serves:
             self.journal.waits.append((now_s, 1, asked_milli(job.spec)))
@@ -177,7 +187,10 @@ class VirtualSite:
     def _waits_no_more(self, live: Live, now_s: float) -> None:
         job = live.job
         self.queue.withdraw(job.id)
-        self._waiting_of[job.spec.tenant] -= 1
+        waiting = self._waiting_of[job.spec.tenant]
+        if waiting == 1:
+            self.settle()
+        self._waiting_of[job.spec.tenant] = waiting - 1
         if not live.serves:
             self.journal.waits.append((now_s, -1, -asked_milli(job.spec)))
 
@@ -195,6 +208,7 @@ class VirtualSite:
         # transitions.place, worker_started and run in one step
         live.job = job = replace(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
         live.since_s = now_s
+        self.settle()
         self.cluster.take(job.id, start.placements)
         self.queue.run(running_job(live.job))
         self._holds(live, start.placements, now_s)
@@ -308,6 +322,7 @@ class VirtualSite:
         if not live.serves:
             self.journal.runs.append((now_s, -1))
             self.journal.jobs[live.number].device_s += (now_s - live.since_s) * live.milli / 1000
+        self.settle()
         self.cluster.give_back(live.job.id)
         self.queue.end(live.job.id)
         self._holds(live, (), now_s)
@@ -349,22 +364,27 @@ class VirtualSite:
             del self.asked[name]
             self.queue.withdraw(name)
 
-    def add_replica(self, start: Start, now_s: float) -> None:
-        service, worker = self.asked.pop(start.job_id)
-        self.queue.withdraw(start.job_id)
+    def add_replicas(self, service: str, starts: Sequence[Start], now_s: float) -> None:
+        """Replicas that the service asked for, and that have a place now: all of a pass at once."""
         live = self.live[service]
-        state = live.job.state
-        assert isinstance(state, Running), live.job
-        (place,) = start.placements
-        place = replace(place, worker=worker)
-        self.cluster.take(service, [place])
-        run = WorkerRun(place, live.job.attempts + 1, WorkerPhase.RUNNING, started_s=now_s)
-        self._replicas_are(live, (*state.workers, run), now_s)
+        job, state = live.job, live.job.state
+        assert isinstance(state, Running), job
+        runs = []
+        for number, start in enumerate(starts, job.attempts + 1):
+            _, worker = self.asked.pop(start.job_id)
+            self.queue.withdraw(start.job_id)
+            (place,) = start.placements
+            runs.append(WorkerRun(replace(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
+        self.settle()
+        self.cluster.take(service, [run.placement for run in runs])
+        live.job = replace(job, attempts=job.attempts + len(runs) - 1)
+        self._replicas_are(live, (*state.workers, *runs), now_s)
 
     def release(self, live: Live, workers: Sequence[int], now_s: float) -> None:
         """These replicas go at once."""
         state = live.job.state
         assert isinstance(state, Running), live.job
+        self.settle()
         for worker in workers:
             self.cluster.give_back_worker(live.job.id, worker)
         left = tuple(run for run in state.workers if run.placement.worker not in workers)

@@ -78,6 +78,7 @@ def _run(question: Question, way: Way, clock: Clock, progress: Progress) -> dict
         lambda facts: group_of[facts.name],
         ReplaySettings(question.pass_every_s, question.until_s, way.policy.fair_share_half_life_s),
         progress=lambda now_s, ended: progress(way.name, now_s, ended),
+        clock=clock,
     )
     journal = replay.run()
     figures = measured(
@@ -105,6 +106,7 @@ def _run(question: Question, way: Way, clock: Clock, progress: Progress) -> dict
         "simulated_s": round(journal.end_s, 3),
         "elapsed_s": round(clock() - began_s, 3),
         "passes": journal.passes,
+        "planning": {"elapsed_s": round(replay.planning_s, 3)},
         **figures,
     }
 

@@ -9,51 +9,78 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import repeat
+
 import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints
-from scheduler.core.packing.protection import SUBSTEPS, Prices, Protection
+from scheduler.core.packing.protection import SUBSTEPS, Priced, Prices, Protection
 from scheduler.core.packing.rows import Ask, Free, NodeKinds
 
 NO_STATE = -1
 _KEPT_STATES = 1 << 16
+_KEPT_STAMPS = 8  # numbers that are remembered by stamp, for each row
+_KEPT_ASKS = 256
 _FEW = 32  # states that are not worth looking for equal ones among them
 
 
+@dataclass(slots=True)
+class _PricedNodes:
+    """What of protection concerns some nodes, its prices at some time, and those that there were before: they come
+    again and again, with what is kept with them."""
+
+    protection: Protection
+    prices: Prices | None = None
+    version: int = -1
+    before: dict[Priced, Prices] = field(default_factory=dict)
+
+
 class NodeStates:
-    """`of_row`, int64[nodes]: the number of each row's state. `count`: numbers are below it. `prices`: as the nodes are
-    now; the same object as long as no price has changed. `generation` rises when all numbers are given anew."""
+    """`of_row`, int64[nodes]: the number of each row's state. `count`: numbers are below it. `generation` rises when
+    all numbers are given anew."""
 
     __slots__ = (
+        "_bucket",
+        "_by_stamp",
         "_facts",
+        "_kind",
         "_kinds",
         "_nodes_by_idle",
         "_numbers",
+        "_priced",
+        "_priced_for",
         "_protection",
         "_stamps",
         "_to_come",
+        "_version",
         "_work",
         "generation",
         "of_row",
-        "prices",
     )
 
     def __init__(self, kinds: NodeKinds, protection: Protection | None, max_devices: int) -> None:
         rows = len(kinds.kind)
         self._kinds = kinds
+        self._kind: list[int] = kinds.kind.tolist()
         self._protection = protection
         self._numbers: dict[tuple[int, ...], int] = {}
         self._stamps: Ints = np.full(rows, np.iinfo(np.int64).min)
+        self._by_stamp: dict[int, int] = {}  # rows go back and forth as the search looks at what is promised, or not
         self.of_row: Ints = np.full(rows, NO_STATE)
         self.generation = 0
-        self.prices: Prices | None = None
-        # Of each state, where there is a protection: kind, idle devices, CPUs, memory; and the work it can still take.
+        # Of each state, where there is a protection: kind, idle devices, CPUs, memory; where it is counted among nodes
+        # by kind and idle devices; and the work it can still take.
         self._facts: Ints = np.zeros((0, 4), np.int64)
+        self._bucket: list[int] = []
         self._work: list[int] = []
         # Of all rows together.
-        self._nodes_by_idle: Ints = np.zeros((len(kinds.models), max_devices + 1), np.int64)
-        self._to_come: Ints = np.zeros(len(kinds.models), np.int64)
+        self._nodes_by_idle: list[float] = [0.0] * (len(kinds.models) * (max_devices + 1))
+        self._to_come: list[int] = [0] * len(kinds.models)
+        self._version = 0
+        self._priced: dict[bytes, _PricedNodes] = {}  # by the kinds of nodes
+        self._priced_for: dict[Ask, _PricedNodes] = {}
 
     @property
     def count(self) -> int:
@@ -67,50 +94,104 @@ class NodeStates:
         if self.count + len(changed) > max(_KEPT_STATES, 2 * len(self.of_row)):
             self._forget()
             changed = np.arange(len(self.of_row))
-        self._stamps[changed] = free.stamps[changed]
-        kind, cpus_milli, memory_bytes, numbers = self._kinds.kind, free.cpus_milli, free.memory_bytes, self._numbers
-        for row in changed.tolist():
-            left: list[int] = free.milli[row].tolist()
-            left.sort()
-            state = (kind.item(row), cpus_milli.item(row), memory_bytes.item(row), *left)
-            number = numbers.setdefault(state, len(numbers))
-            if self._protection is not None:
-                self._move(self.of_row.item(row), number, state)
-            self.of_row[row] = number
-        if self._protection is not None:
-            self.prices = self._protection.prices(self._nodes_by_idle, self._to_come, self.prices)
+        self._version += 1
+        if len(self._by_stamp) > _KEPT_STAMPS * len(self.of_row):
+            self._by_stamp.clear()
+        if len(changed) == 1:  # as after each placement
+            row = changed.item()
+            stamp = self._stamps[row] = free.stamps.item(row)
+            self.of_row[row] = self._renumbered(free, row, stamp, self.of_row.item(row))
+            return
+        stamps = free.stamps.take(changed)
+        self._stamps[changed] = stamps
+        before = self.of_row.take(changed).tolist()
+        self.of_row[changed] = list(map(self._renumbered, repeat(free), changed.tolist(), stamps.tolist(), before))
+
+    def _renumbered(self, free: Free, row: int, stamp: int, before: int) -> int:
+        """The number of the row's state now, where it had this stamp and number."""
+        key = stamp * len(self.of_row) + row  # a stamp is of one content of its row, but not of one row
+        number = self._by_stamp.get(key)
+        if number is None:
+            number = self._by_stamp[key] = self._number(free, row)
+        if self._protection is not None and number != before:
+            self._move(self._kind[row], before, number)
+        return number
+
+    def _number(self, free: Free, row: int) -> int:
+        """That of the row's state, a new one where it is met for the first time."""
+        left: list[int] = free.milli[row].tolist()
+        left.sort()
+        cpus_milli, memory_bytes = free.cpus_milli.item(row), free.memory_bytes.item(row)
+        state = (self._kind[row], cpus_milli, memory_bytes, *left)
+        count = len(self._numbers)
+        number = self._numbers.setdefault(state, count)
+        if number == count and self._protection is not None:
+            idle = left.count(WHOLE_DEVICE_MILLI)
+            if number == len(self._facts):
+                self._facts = np.concatenate((self._facts, np.zeros((max(1024, number), 4), np.int64)))
+            self._facts[number] = (self._kind[row], idle, cpus_milli, memory_bytes)
+            self._bucket.append(self._kind[row] * (len(left) + 1) + idle)
+            self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
+        return number
 
     def _forget(self) -> None:
         self._numbers.clear()
+        self._by_stamp.clear()
+        self._bucket.clear()
         self._work.clear()
         self.of_row.fill(NO_STATE)
-        self._nodes_by_idle.fill(0)
-        self._to_come.fill(0)
+        self._nodes_by_idle = [0.0] * len(self._nodes_by_idle)
+        self._to_come = [0] * len(self._to_come)
+        self._priced.clear()
+        self._priced_for.clear()
         self.generation += 1
 
     # ---- with protection only --------------------------------------------------------------------------------------
 
-    def _move(self, old: int, new: int, state: tuple[int, ...]) -> None:
-        """One row leaves the old state for the new one, which may be met for the first time."""
+    def _move(self, kind: int, old: int, new: int) -> None:
+        """One row of the kind leaves the old state for the new one."""
+        work = self._work[new]
+        self._nodes_by_idle[self._bucket[new]] += 1
+        if old != NO_STATE:
+            work -= self._work[old]
+            self._nodes_by_idle[self._bucket[old]] -= 1
+        self._to_come[kind] += work
+
+    def prices(self, ask: Ask) -> Prices:
+        """As the nodes are now, for those that serve the ask; the same object as long as none of them has changed."""
+        return self._prices(ask)[1]
+
+    def _prices(self, ask: Ask) -> tuple[Protection, Prices]:
+        priced = self._priced_for.get(ask)
+        if priced is None:
+            if len(self._priced_for) >= _KEPT_ASKS:
+                self._priced_for.clear()
+            priced = self._priced_for[ask] = self._priced_on(self._kinds.kind[ask.rows])
+        if priced.version != self._version or priced.prices is None:
+            priced.version = self._version
+            priced.prices = priced.protection.prices(self._nodes_by_idle, self._to_come, priced.before)
+        return priced.protection, priced.prices
+
+    def _priced_on(self, kind: Ints) -> _PricedNodes:
         assert self._protection is not None
-        if new == len(self._work):
-            kind, cpus_milli, memory_bytes, *left = state
-            if new == len(self._facts):
-                self._facts = np.concatenate((self._facts, np.zeros((max(1024, new), 4), np.int64)))
-            self._facts[new] = (kind, left.count(WHOLE_DEVICE_MILLI), cpus_milli, memory_bytes)
-            self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
-        for number, sign in ((old, -1), (new, 1)):
-            if number != NO_STATE:
-                kind = self._facts.item(number, 0)
-                self._nodes_by_idle[kind, self._facts.item(number, 1)] += sign
-                self._to_come[kind] += sign * self._work[number]
+        kinds = np.zeros(len(self._to_come), np.bool_)
+        kinds[kind] = True
+        key = kinds.tobytes()
+        if key not in self._priced:
+            if len(self._priced) >= _KEPT_ASKS:
+                self._priced.clear()
+            self._priced[key] = _PricedNodes(self._protection.on(kinds))
+        return self._priced[key]
+
+    def toll(self, ask: Ask, state: int, opened: int) -> int:
+        """As tolls(), of one state."""
+        protection, prices = self._prices(ask)
+        return protection.toll(prices, ask, self._facts[state].tolist(), opened) * SUBSTEPS
 
     def tolls(self, ask: Ask, states: Ints, opened: int) -> Ints | int:
         """What protection takes off the score of each of these states, int64[states] in half steps, where placing a
         worker of the ask leaves `opened` idle devices fewer. 0 for all where nothing has a price."""
-        protection, prices = self._protection, self.prices
-        assert protection is not None
-        assert prices is not None
+        protection, prices = self._prices(ask)
         tolls: Ints | None = None
         if prices.any_kind and ask.milli:
             tolls = protection.kind_tolls(prices, ask).take(self._facts[:, 0].take(states))

@@ -16,7 +16,9 @@ Units: CPUs in thousandths, memory in bytes, prices in twentieths of a device.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -30,6 +32,8 @@ _TINY = 1e-9
 PRICE_ONE = 20  # a price of 1
 SUBSTEPS = 2  # scores count half steps: the odd half is the policy's own, for what matters least
 _MOST_GANGS = 60
+_KEPT_PRICES = 64  # of one set of nodes
+_MANY_SLOTS = 48  # products; above it columns are faster
 _FREE = 1 << 40  # slots where a shape asks for nothing
 
 
@@ -43,12 +47,18 @@ def _deviations(probability: float) -> float:
 
 
 # A probability rounds to k twentieths or less from the k-th of these, counted from the right, upwards.
-_ROUNDED_DOWN: Floats = np.array([_deviations((k - 0.5) / PRICE_ONE) for k in range(PRICE_ONE, 0, -1)])
+_ROUNDED_DOWN = [_deviations((k - 0.5) / PRICE_ONE) for k in range(PRICE_ONE, 0, -1)]
 
 
-def _tail(deviations: Floats) -> Ints:
+def _tail(deviations: float) -> int:
     """The probability, in twentieths, that a normal variable is so many standard deviations above its mean, or more."""
-    return PRICE_ONE - _ROUNDED_DOWN.searchsorted(deviations, side="right")
+    return PRICE_ONE - bisect_right(_ROUNDED_DOWN, deviations)
+
+
+Priced = tuple[tuple[int, ...], tuple[int, ...]]
+"""Prices of gang shapes, and on nodes of each kind."""
+_Insisting = tuple[float, float, list[int]]
+"""Of work that insists on some models: its part of all work, the size of its lumps, and the kinds that have them."""
 
 
 class Prices:
@@ -57,7 +67,8 @@ class Prices:
     of a slot; `asked`: what it asks for of `resources` (0: devices, 1: CPUs, 2: memory; those that any asks for),
     int64[resources, gangs, 1], and `divisor`, the same but at least 1; `accepted`, int64[gangs, kinds]: 1 where nodes
     of the kind serve it. (Made once for many questions. Gangs stand in rows, nodes in columns, as there are few gangs
-    and often a single node.)"""
+    and often a single node.) `shapes`: the same once more, in lists: price of a slot, devices, CPUs and memory asked
+    for, and by kind 1 where it is served. `tolled`: what others keep by ask, as long as prices are these."""
 
     __slots__ = (
         "accepted",
@@ -70,14 +81,17 @@ class Prices:
         "of_kind",
         "of_slot",
         "resources",
+        "shapes",
         "some_ask_nothing",
+        "tolled",
     )
 
-    def __init__(self, of_gang: Ints, of_kind: Ints, asked: Ints, accepted: Ints) -> None:
-        self.of_gang = of_gang
-        self.of_kind = of_kind
-        self.content = (of_gang.tobytes(), of_kind.tobytes())
-        self.any_kind = bool(of_kind.any())
+    def __init__(self, content: Priced, asked: Ints, accepted: Ints) -> None:
+        self.content = content
+        self.of_gang: Ints = np.array(content[0], np.int64)
+        self.of_kind: Ints = np.array(content[1], np.int64)
+        self.any_kind = any(content[1])
+        of_gang = self.of_gang
         self.gangs: Ints = of_gang.nonzero()[0]
         asked = asked.take(self.gangs, axis=1)
         self.resources: Ints = np.flatnonzero(asked.any(axis=(1, 2)))
@@ -86,6 +100,13 @@ class Prices:
         self.some_ask_nothing = bool((self.asked == 0).any())
         self.accepted: Ints = accepted.take(self.gangs, axis=0)
         self.of_slot: Ints = (of_gang.take(self.gangs) * asked[0, :, 0])[:, None]
+        self.shapes: list[tuple[int, int, int, int, list[int]]] = [
+            (price, *each, on)
+            for price, each, on in zip(
+                self.of_slot[:, 0].tolist(), asked[:, :, 0].T.tolist(), self.accepted.tolist(), strict=True
+            )
+        ]
+        self.tolled: dict[Ask, dict[int, int]] = {}
 
 
 class Protection:
@@ -111,6 +132,8 @@ class Protection:
         accepted: Bools = np.array(of_models, np.bool_).reshape(len(kinds.models), len(gangs))
         self._accepted: Ints = accepted.T.astype(np.int64)
         self._root: Floats = np.sqrt(self._per_device)
+        self._many_slots = False
+        self._as_lists: tuple[list[tuple[float, float, list[tuple[int, float]]]], list[_Insisting]] | None = None
         hosts = accepted & (kinds.largest_cpus_milli[:, None] >= cpus)
         hosts &= kinds.largest_memory_bytes[:, None] >= memory
         each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(wanted, 1)
@@ -129,9 +152,24 @@ class Protection:
         self._lumps: Floats = np.array([square / each for square, each in zip(squares, sums, strict=True)], np.float64)
         inside = [[not models.isdisjoint(of_kind) for of_kind in kinds.models] for models in sets]
         self._inside: Ints = np.array(inside, np.int64).reshape(len(sets), len(kinds.models))
-        self._nothing: Ints = np.zeros(len(kinds.models), np.int64)
+        self._nothing: list[int] = [0] * len(kinds.models)
         self.matters = bool(gangs or sets)
         self.smallest_gang = min((gang.devices for gang in gangs), default=0)
+
+    def on(self, kinds: Bools) -> Protection:
+        """What of it has a say on nodes of these kinds, bool[kinds]: its prices are the same there, and made sooner.
+        (Of other nodes, what it says is not to be used.)"""
+        gangs = self._accepted[:, kinds].any(axis=1)
+        sets = self._inside[:, kinds].any(axis=1)
+        if gangs.all() and sets.all():
+            return self
+        part = copy(self)
+        part._as_lists = None
+        part._asked, part._accepted = self._asked[:, gangs], self._accepted[gangs]
+        part._per_device, part._root, part._slots = self._per_device[gangs], self._root[gangs], self._slots[:, gangs]
+        part._part, part._lumps, part._inside = self._part[sets], self._lumps[sets], self._inside[sets]
+        part.smallest_gang = int(part._asked[0].min(initial=_FREE))
+        return part
 
     def to_come(self, milli: Iterable[int], cpus_milli: int, memory_bytes: int) -> int:
         """How much work a node can still take: what is left of its devices is worth, or what its CPUs and memory feed;
@@ -140,23 +178,54 @@ class Protection:
         cpus, memory = self._mean
         return min(idle, int(max(1, cpus_milli) / cpus * ONE), int(max(1, memory_bytes) / memory * ONE))
 
-    def prices(self, nodes_by_idle: Ints, to_come: Ints, last: Prices | None) -> Prices:
-        """From how many nodes there are of each kind with so many idle devices, int64[kinds, max_devices + 1], and how
-        much work those of each kind can still take together, int64[kinds] in 2**-20 devices. `last` if none changed."""
-        coming = sum(to_come.tolist()) / ONE
-        slots = nodes_by_idle.reshape(-1) @ self._slots
-        deviations = slots - (self._per_device * coming + 0.5)
-        deviations /= self._root * (math.sqrt(coming) + _TINY)
-        of_gang = _tail(deviations)
-        of_gang *= slots > 0
+    def prices(self, nodes_by_idle: Sequence[float], to_come: Sequence[int], before: dict[Priced, Prices]) -> Prices:
+        """From how many nodes there are of each kind with so many idle devices (kinds in turn, each by 0 to
+        max_devices), and how much work those of each kind can still take together, in 2**-20 devices. `before`: those
+        that are known. (It is asked after each placement, of a few numbers: over columns it took three times as
+        long.)"""
+        if self._as_lists is None:
+            self._as_lists = self._in_lists()
+        gangs, insisting = self._as_lists
+        coming = sum(to_come) / ONE
+        spread = math.sqrt(coming) + _TINY
+        if self._many_slots:
+            columns = np.array(nodes_by_idle, np.float64) @ self._slots
+            deviations = (columns - (self._per_device * coming + 0.5)) / (self._root * spread)
+            tails = PRICE_ONE - np.array(_ROUNDED_DOWN).searchsorted(deviations, side="right")
+            of_gang: list[int] = (tails * (columns > 0)).tolist()
+        else:
+            of_gang = []
+            for per_device, root, each_idle in gangs:
+                slots = sum([nodes_by_idle[place] * each for place, each in each_idle])
+                of_gang.append(_tail((slots - (per_device * coming + 0.5)) / (root * spread)) if slots > 0 else 0)
         of_kind = self._nothing
-        if len(self._part):
-            expected = self._part * coming
-            missing = _tail((self._inside @ to_come / ONE - expected) / (np.sqrt(expected * self._lumps) + _TINY))
-            of_kind = missing @ self._inside
-        if last is not None and last.content == (of_gang.tobytes(), of_kind.tobytes()):
-            return last
-        return Prices(of_gang, of_kind, self._asked, self._accepted)
+        if insisting:
+            of_kind = of_kind.copy()
+            for part, lumps, inside in insisting:
+                expected = part * coming
+                available = sum([to_come[kind] for kind in inside]) / ONE
+                missing = _tail((available - expected) / (math.sqrt(expected * lumps) + _TINY))
+                if missing:
+                    for kind in inside:
+                        of_kind[kind] += missing
+        content = (tuple(of_gang), tuple(of_kind))
+        prices = before.get(content)
+        if prices is None:
+            if len(before) >= _KEPT_PRICES:
+                before.clear()
+            prices = before[content] = Prices(content, self._asked, self._accepted)
+        return prices
+
+    def _in_lists(self) -> tuple[list[tuple[float, float, list[tuple[int, float]]]], list[_Insisting]]:
+        """Of each gang shape its number for each device's worth of work, the root of that, and of nodes by kind and
+        idle devices the slots of each; of each set of models what `_Insisting` says."""
+        gangs = []
+        for gang, (per_device, root) in enumerate(zip(self._per_device.tolist(), self._root.tolist(), strict=True)):
+            each_idle = enumerate(self._slots[:, gang].tolist())
+            gangs.append((per_device, root, [(place, each) for place, each in each_idle if each]))
+        self._many_slots = sum(len(each_idle) for _, _, each_idle in gangs) > _MANY_SLOTS
+        inside = [np.flatnonzero(kinds).tolist() for kinds in self._inside]
+        return gangs, list(zip(self._part.tolist(), self._lumps.tolist(), inside, strict=True))
 
     def kind_tolls(self, prices: Prices, ask: Ask) -> Ints:
         """What the devices that one worker of the ask takes are worth to work that insists on nodes of each kind:
@@ -179,6 +248,26 @@ class Protection:
         lost *= prices.accepted.take(states[0], axis=1)
         lost *= prices.of_slot
         return self._in_steps(np.maximum(lost.max(axis=0), 0).astype(np.float64))
+
+    def toll(self, prices: Prices, ask: Ask, state: Sequence[int], opened: int) -> int:
+        """The sum of both for one node, in steps."""
+        kind, idle, cpus_milli, memory_bytes = state
+        toll = 0
+        if prices.any_kind and ask.milli:
+            toll = math.floor(prices.content[1][kind] * (ask.milli / WHOLE_DEVICE_MILLI) * self._steps + 0.5)
+        if idle < self.smallest_gang:
+            return toll
+        lost = 0
+        for price, devices, cpus, memory, served in prices.shapes:
+            if served[kind]:
+                before, after = idle // devices, (idle - opened) // devices
+                if cpus:
+                    before, after = min(before, cpus_milli // cpus), min(after, (cpus_milli - ask.cpus_milli) // cpus)
+                if memory:
+                    left = memory_bytes - ask.memory_bytes
+                    before, after = min(before, memory_bytes // memory), min(after, left // memory)
+                lost = max(lost, (max(before, 0) - max(after, 0)) * price)
+        return toll + math.floor(lost * self._steps + 0.5)
 
     def _in_steps(self, twentieths: Floats) -> Ints:
         steps: Ints = np.floor(twentieths * self._steps + 0.5).astype(np.int64)

@@ -19,40 +19,61 @@ from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints, Milli
 from scheduler.core.packing.node_states import NO_STATE, NodeStates
 from scheduler.core.packing.policies import NO_ROOM, PackingPolicy, Rater, Rating
+from scheduler.core.packing.protection import Prices
 from scheduler.core.packing.rows import Ask, Free, NodeKinds, NodeRows, with_room_for
 from scheduler.core.packing.shapes import TypicalShapes
 
 _UNKNOWN = 2 * NO_ROOM
+_UNSET = int(np.iinfo(np.int64).min)
 _KEPT_ASKS = 256
+_MOST_TOLLED = 1024  # states, of one ask at one time's prices
+_FEW_ROWS = 6  # one by one; more are worth columns
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _ByRow:
-    """`keys`, by row: score and node order in one number. Scores, scores of opening an idle device, and what the device
-    has left: by the numbers in `states`, one a row, or by row where that is None."""
+    """Of `rows` (None: all), in order: `keys`, score and node order in one number. Scores, scores of opening an idle
+    device, and what the device has left: by the numbers in `states`, one a row, or as `keys` where that is None.
+    `kept`: where it comes from."""
 
+    rows: Ints | None
     keys: Ints
     scores: Ints
     opening: Ints
     device_milli: Milli
     states: Ints | None
+    kept: _Kept | None
 
-    def scores_of(self, rows: Ints) -> tuple[Ints, Ints]:
-        at = rows if self.states is None else self.states.take(rows)
+    def scores_of(self, places: Ints) -> tuple[Ints, Ints]:
+        at = places if self.states is None else self.states.take(places)
         return self.scores.take(at), self.opening.take(at)
 
-    def device_of(self, row: int) -> int:
-        return int(self.device_milli[row if self.states is None else self.states[row]])
+    def device_of(self, place: int) -> int:
+        return int(self.device_milli[place if self.states is None else self.states[place]])
+
+    def row_of(self, place: int) -> int:
+        return place if self.rows is None else self.rows.item(place)
+
+    def rows_of(self, places: Ints) -> Ints:
+        return places if self.rows is None else self.rows.take(places)
+
+    def place_of(self, row: int) -> int:
+        return row if self.rows is None else int(self.rows.searchsorted(row))
 
 
 @dataclass(slots=True)
 class _Kept:
-    """What is known for one ask. By row: `states`, the numbers that `keys` are for, and `keys`, score and node order in
-    one number, before protection. By state: its rating."""
+    """What is known for one ask. Of the `rows` that serve it (None: all), in order: `states`, the numbers that `keys`
+    are for, and `keys`, score and node order in one number, before protection; `tolled`: after it, at these `prices`,
+    or _UNSET; `order`: the node order. By state: its rating."""
 
+    rows: Ints | None
+    order: Ints
     states: Ints
     keys: Ints
+    tolled: Ints
     generation: int
+    prices: Prices | None = None
     scores: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     opening: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     device_milli: Milli = field(default_factory=lambda: np.zeros(0, np.int32))
@@ -98,23 +119,75 @@ class Scorer:
             else:
                 ask = self._as_one(ask, workers)
         rating = self._by_row(free, ask)
-        keys = rating.keys if candidates is None else np.where(candidates, rating.keys, self._least_key - 1)
-        row = int(keys.argmax())
-        if keys.item(row) < self._least_key:
+        keys = rating.keys
+        if candidates is not None:
+            keys = np.where(
+                candidates if rating.rows is None else candidates.take(rating.rows), keys, self._least_key - 1
+            )
+        if not len(keys):
             return None
-        return row if self._rater.protection is None else self._best_tolled(ask, rating, keys, row)
+        place = int(keys.argmax())
+        if keys.item(place) < self._least_key:
+            return None
+        if self._rater.protection is None:
+            return rating.row_of(place)
+        # Protection only ever takes off a key: only rows that stand above what is left of the highest can win.
+        kept = rating.kept
+        if kept is None:
+            places = (keys >= self._least_key).nonzero()[0]
+            return rating.row_of(places.item(self._tolled_keys(ask, rating, places).argmax()))
+        tolled = self._states.prices(ask).tolled.setdefault(ask, {})
+        if len(tolled) > _MOST_TOLLED:
+            tolled.clear()
+        best = self._tolled_key(ask, kept, tolled, place)
+        if best == keys.item(place):
+            return rating.row_of(place)
+        places = (keys >= max(best, self._least_key)).nonzero()[0]
+        if len(places) > _FEW_ROWS:
+            return rating.row_of(places.item(self._tolled_keys(ask, rating, places).argmax()))
+        for other in places.tolist():
+            key = self._tolled_key(ask, kept, tolled, other)
+            if key > best:
+                best, place = key, other
+        return rating.row_of(place)
 
-    def _best_tolled(self, ask: Ask, rating: _ByRow, keys: Ints, highest: int) -> int:
-        """Protection only ever takes off a key: only rows that stand above what is left of the highest can win."""
-        left = self._tolled_keys(ask, rating, np.array([highest])).item()
-        rows = (keys >= max(left, self._least_key)).nonzero()[0]
-        if len(rows) == 1:
-            return highest
-        return int(rows[self._tolled_keys(ask, rating, rows).argmax()])
+    def _tolled_key(self, ask: Ask, kept: _Kept, tolled: dict[int, int], place: int) -> int:
+        """The key less what protection takes off. `tolled`: scores by state, as they are at these prices."""
+        state: int = kept.states.item(place)
+        score = tolled.get(state)
+        if score is None:
+            score = kept.scores.item(state) - self._states.toll(ask, state, 0 if ask.share_milli else ask.devices)
+            opening: int = kept.opening.item(state)
+            if ask.share_milli and opening > NO_ROOM // 2:
+                opening -= self._states.toll(ask, state, 1)
+            tolled[state] = score = max(score, opening)
+        key: int = (score << self._shift) + kept.order.item(place)
+        return key
 
-    def _tolled_keys(self, ask: Ask, rating: _ByRow, rows: Ints) -> Ints:
-        """The keys of these rows, which have room, less what protection takes off."""
-        scores, opening = self._tolled(ask, self._states.of_row.take(rows), *rating.scores_of(rows))
+    def _tolled_keys(self, ask: Ask, rating: _ByRow, places: Ints) -> Ints:
+        """The keys of these, which have room, less what protection takes off."""
+        kept = rating.kept
+        if kept is None or self._rater.protection is None:
+            return self._tolled_anew(ask, rating, places)
+        prices = self._states.prices(ask)
+        if kept.prices is not prices:
+            kept.prices = prices
+            kept.tolled.fill(_UNSET)
+        keys = kept.tolled.take(places)
+        unset = (keys == _UNSET).nonzero()[0]
+        if not len(unset):
+            return keys
+        these = places.take(unset)
+        if len(unset) <= _FEW_ROWS:
+            tolled = prices.tolled.setdefault(ask, {})
+            keys[unset] = kept.tolled[these] = [self._tolled_key(ask, kept, tolled, place) for place in these.tolist()]
+        else:
+            keys[unset] = kept.tolled[these] = self._tolled_anew(ask, rating, these)
+        return keys
+
+    def _tolled_anew(self, ask: Ask, rating: _ByRow, places: Ints) -> Ints:
+        rows = rating.rows_of(places)
+        scores, opening = self._tolled(ask, self._states.of_row.take(rows), *rating.scores_of(places))
         keys = np.maximum(scores, opening)
         keys <<= self._shift
         keys += self._order.take(rows)
@@ -137,43 +210,44 @@ class Scorer:
     def scores(self, free: Free, ask: Ask) -> tuple[Ints, Bools]:
         """Each row's score (0 where it has no room) and whether it has room, as best() sees them."""
         rating = self._by_row(free, ask)
-        fits = rating.keys >= self._least_key
-        rows = fits.nonzero()[0]
-        scores = np.zeros(len(fits), np.int64)
-        scores[rows] = self._tolled_keys(ask, rating, rows) >> self._shift
+        places = (rating.keys >= self._least_key).nonzero()[0]
+        rows = rating.rows_of(places)
+        scores, fits = np.zeros(len(self._order), np.int64), np.zeros(len(self._order), np.bool_)
+        fits[rows] = True
+        scores[rows] = self._tolled_keys(ask, rating, places) >> self._shift
         return scores, fits
 
     # ---- by row ----------------------------------------------------------------------------------------------------
 
     def _by_row(self, free: Free, ask: Ask) -> _ByRow:
-        """Ratings of all rows as they are now, before protection."""
+        """Ratings of the rows that serve the ask as they are now, before protection."""
         self._states.refresh(free)
         if not self._keeps(ask):
             scores, opening, device_milli = self._rated(free, ask, np.arange(len(self._order)))
             keys = (np.maximum(scores, opening) << self._shift) + self._order
-            return _ByRow(keys, scores, opening, device_milli, None)
+            return _ByRow(None, keys, scores, opening, device_milli, None, None)
         kept = self._kept_for(ask)
-        changed = (kept.states != self._states.of_row).nonzero()[0]
+        now = self._states.of_row if kept.rows is None else self._states.of_row.take(kept.rows)
+        changed = (kept.states != now).nonzero()[0]
         if len(changed):
-            states = self._states.of_row.take(changed)
+            states = now.take(changed)
             kept.states[changed] = states
-            self._learn(kept, free, ask, changed)
+            self._learn(kept, free, ask, states, changed if kept.rows is None else kept.rows.take(changed))
             keys = np.maximum(kept.scores.take(states), kept.opening.take(states))
             keys <<= self._shift
-            keys += self._order.take(changed)
-            if not ask.everywhere:
-                keys[~ask.rows.take(changed)] = self._least_key - 1
+            keys += kept.order.take(changed)
             kept.keys[changed] = keys
-        return _ByRow(kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states)
+            kept.tolled[changed] = _UNSET
+        return _ByRow(kept.rows, kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states, kept)
 
     def _device_milli(self, free: Free, row: int, ask: Ask) -> int:
         """What the device has left that a share would be cut from."""
         rating = self._by_row(free, ask)
-        one = np.array([row])
-        scores, opening = rating.scores_of(one)
+        place = rating.place_of(row)
+        scores, opening = rating.scores_of(np.array([place]))
         if self._rater.protection is not None:
-            scores, opening = self._tolled(ask, self._states.of_row.take(one), scores, opening)
-        return rating.device_of(row) if scores.item() >= opening.item() else WHOLE_DEVICE_MILLI
+            scores, opening = self._tolled(ask, self._states.of_row.take(np.array([row])), scores, opening)
+        return rating.device_of(place) if scores.item() >= opening.item() else WHOLE_DEVICE_MILLI
 
     def _keeps(self, ask: Ask) -> bool:
         return ask.usable is None and self._rater.stable
@@ -193,17 +267,17 @@ class Scorer:
         if kept is None or kept.generation != self._states.generation:
             while len(self._kept) >= _KEPT_ASKS:
                 del self._kept[next(iter(self._kept))]
-            rows = len(self._order)
-            kept = _Kept(np.full(rows, NO_STATE), np.full(rows, self._least_key - 1), self._states.generation)
+            rows = None if ask.everywhere else ask.rows.nonzero()[0]
+            order = self._order if rows is None else self._order.take(rows)
+            nothing = np.full(len(order), self._least_key - 1)
+            states, tolled = np.full(len(order), NO_STATE), np.full(len(order), _UNSET)
+            kept = _Kept(rows, order, states, nothing, tolled, self._states.generation)
             self._kept[ask] = kept
         kept.make_room(self._states.count)
         return kept
 
-    def _learn(self, kept: _Kept, free: Free, ask: Ask, rows: Ints) -> None:
-        """Rate each state of these rows that was never rated, once, by any row that is in it and serves the ask."""
-        if not ask.everywhere:
-            rows = rows.take(ask.rows.take(rows).nonzero()[0])
-        states = kept.states.take(rows)
+    def _learn(self, kept: _Kept, free: Free, ask: Ask, states: Ints, rows: Ints) -> None:
+        """Rate each of these states that was never rated, once, by any of these rows that is in it."""
         unknown = (kept.scores.take(states) == _UNKNOWN).nonzero()[0]
         if not len(unknown):
             return

@@ -29,9 +29,10 @@ class Stranding:
         """Expected stranded thousandths of devices, over these nodes (all by default); 0 where no work is known."""
         if self._fragmentation is None:
             return 0.0
-        milli = np.maximum(free.milli, 0)
-        stranded = self._fragmentation.stranded(self._kinds.kind, milli, free.cpus_milli)
-        return int(stranded.sum() if rows is None else stranded[rows].sum()) / ONE
+        kind, milli, cpus_milli = self._kinds.kind, free.milli, free.cpus_milli
+        if rows is not None:
+            kind, milli, cpus_milli = kind[rows], milli[rows], cpus_milli[rows]
+        return int(self._fragmentation.stranded(kind, np.maximum(milli, 0), cpus_milli).sum()) / ONE
 
 
 def stranded_share(shapes: TypicalShapes, kinds: NodeKinds, free: Free) -> float:

@@ -1,4 +1,4 @@
-"""A plan without estimates is the same plan: only expected starts are fewer."""
+"""A plan without estimates, or without what is no decision, is the same plan: it only says less."""
 
 from __future__ import annotations
 
@@ -23,3 +23,19 @@ def test_without_estimates_every_decision_is_the_same() -> None:
     assert dict(bare.reasons) == dict(full.reasons)
     assert bare.expected_start_s.items() <= full.expected_start_s.items()
     assert len(bare.expected_start_s) < len(full.expected_start_s)
+
+
+def test_promises_that_nobody_comes_near_are_left_out_where_only_decisions_are_wanted() -> None:
+    table = cluster(nodes=2, prefix="h", model="H100 SXM").nodes(2, prefix="a", model="A100")
+    table.run("h", "h0", 8, priority=5, ends_in=50.0).run("a", "a0", 8, priority=5, ends_in=50.0)
+    table.submit("wide-h", workers=2, devices=8, model="H100 SXM", priority=5, limit=100.0)
+    table.submit("wide-a", workers=2, devices=8, model="A100", priority=5, limit=100.0)
+    table.submit("small-a", devices=8, model="A100", priority=5, limit=1_000.0)
+    full = plan(table.state, table.kept, table.settings, now_s=table.now_s)
+    bare = plan(table.state, table.kept, table.settings, now_s=table.now_s, only_decisions=True)
+    assert full.starts == bare.starts == ()  # what is free of the A100s is promised
+    assert {job_id: reason.kind for job_id, reason in bare.reasons.items()} == {
+        job_id: reason.kind for job_id, reason in full.reasons.items()
+    }
+    assert bare.expected_start_s.keys() == {"wide-a"}  # somebody wanted what it is to have
+    assert full.expected_start_s.keys() >= {"wide-h", "wide-a"}

@@ -112,9 +112,10 @@ def test_what_is_evicted_is_free_now() -> None:
     timeline = Timeline(table.state.free, view := table.view(), now_s=NOW_S)
     job = wants(8, workers=2)
     assert in_s(timeline.first_slot(table.pools, job.alternatives, 2)) == 20
-    leaving = [timeline.something_leaves_now]
+    everywhere = np.ones(2, np.bool_)
+    leaving = [timeline.something_leaves_now(everywhere)]
     timeline.evict(view.slots.alive & (view.leaves_s == NOW_S + 20))
-    leaving.append(timeline.something_leaves_now)
+    leaving.append(timeline.something_leaves_now(everywhere))
     assert leaving == [False, True]
     assert timeline.now().whole.tolist() == [0, 8]
     assert in_s(timeline.first_slot(table.pools, job.alternatives, 2)) == 10
@@ -271,9 +272,10 @@ def test_the_first_slot_is_the_first_of_all_times_at_which_the_gang_fits(seed: i
         assert (None if slot is None else slot.at_s) == wanted
         if slot is not None:
             then = free_at(table, occupied, slot.at_s, math.inf if limit_s is None else limit_s)
-            assert (slot.free.milli == then.milli).all()
-            assert (slot.free.whole == then.whole).all()
-            assert (slot.free.cpus_milli == then.cpus_milli).all()
+            serving = table.pools.nodes_of(job.alternatives)
+            assert (slot.free.milli == then.milli)[serving].all()
+            assert (slot.free.whole == then.whole)[serving].all()
+            assert (slot.free.cpus_milli == then.cpus_milli)[serving].all()
             again = Claim.of(table.state.nodes, slot.fit.placements)
             assert sorted(zip(again.rows, again.devices, strict=True)) == sorted(
                 zip(slot.fit.claim.rows, slot.fit.claim.devices, strict=True)
@@ -291,11 +293,14 @@ def usable(free: FreeColumns) -> tuple[Ints, Ints, Ints]:
 
 
 def naive_free_until(
-    free: FreeColumns, promises: list[tuple[float, FreeColumns]], blocked: Bools | None, end_s: float
+    free: FreeColumns, promises: list[tuple[float, FreeColumns, Ints]], blocked: Bools | None, end_s: float
 ) -> FreeColumns:
-    for start_s, after in promises:
+    for start_s, after, rows in promises:
         if end_s > start_s or math.isinf(end_s):
-            free = free.lesser(after)
+            free = free.copy()
+            free.milli[rows] = np.minimum(free.milli[rows], after.milli[rows])
+            free.cpus_milli[rows] = np.minimum(free.cpus_milli[rows], after.cpus_milli[rows])
+            free.memory_bytes[rows] = np.minimum(free.memory_bytes[rows], after.memory_bytes[rows])
     if blocked is not None:
         free = free.copy()
         free.milli[blocked] = np.minimum(free.milli[blocked], 0)
@@ -316,7 +321,7 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
     timeline = Timeline(table.state.free, table.view(), now_s=NOW_S, reserved=reserved)
     promises = Promises(table.state.free.copy(), reserved)
     free = table.state.free.copy()
-    made: list[tuple[float, FreeColumns]] = []
+    made: list[tuple[float, FreeColumns, Ints]] = []
     ends = [NOW_S, NOW_S + 1, NOW_S + 3, NOW_S + 6, NOW_S + 50, math.inf]
     for step in range(25):
         job, end_s = random_ask(random), random.choice(ends)
@@ -329,7 +334,7 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
                 promises.add(Promise(f"p{step}", start_s, slot.free, slot.fit.claim))
                 after = slot.free.copy()
                 after.take(slot.fit.claim)
-                made.append((start_s, after))
+                made.append((start_s, after, slot.fit.claim.worker_rows))
                 timeline.occupy(slot.fit.claim, until_s=slot.at_s + 5)
         elif act < 0.5:
             here = promises.free_until(end_s, exempt=exempt)
@@ -338,7 +343,7 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
                 promises.start(fit.claim, end_s=end_s)
                 timeline.occupy(fit.claim, until_s=end_s)
                 free.take(fit.claim)
-                for start_s, after in made:
+                for start_s, after, _ in made:
                     if end_s > start_s or math.isinf(end_s):
                         after.take(fit.claim)
         blocked = reserved.blocked(NOW_S, end_s, exempt=exempt)
@@ -346,7 +351,7 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
         assert (found.whole == (found.milli == 1000).sum(axis=1)).all()
         for one, other in zip(usable(found), usable(wanted), strict=True):
             assert (one == other).all()
-        assert len(promises.heeded(end_s)) == sum(end_s > at or math.isinf(end_s) for at, _ in made)
+        assert len(promises.heeded(end_s)) == sum(end_s > at or math.isinf(end_s) for at, _, _ in made)
 
 
 def test_a_promise_made_after_another_never_delays_it() -> None:

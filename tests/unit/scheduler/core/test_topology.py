@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Level, NodeFacts, Placement
+from scheduler.core.demand import UNCONSTRAINED, WHOLE_DEVICE_MILLI, Constraints, Demand, Level, NodeFacts, Placement
 from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Pools, how_many, place
@@ -371,6 +371,10 @@ class LastNode:
         rows = np.flatnonzero(candidates).tolist()
         self.asked.append((rows, workers))
         return int(rows[-1])
+
+    def first_choice(self, free: FreeColumns, demand: Demand) -> int | None:
+        room = free.milli.max(axis=1) >= (demand.share_milli or WHOLE_DEVICE_MILLI * (demand.devices > 0))
+        return self.best(free, demand, room, 1) if room.any() else None
 
     def devices(self, free: FreeColumns, row: int, demand: Demand) -> tuple[int, ...]:
         return (int(np.flatnonzero(free.milli[row] >= demand.share_milli)[-1]),)

@@ -41,7 +41,7 @@ def chosen(
     *,
     reclaims: Mapping[str, int] | None = None,
     where: Where | None = None,
-    harm: Callable[[FreeColumns], float] | None = None,
+    harm: Callable[[FreeColumns, Bools], float] | None = None,
     **policy: object,
 ) -> Victims | None:
     view = table.view()
@@ -267,12 +267,12 @@ def test_of_equal_losses_the_lesser_harm(sign: int, victims: str) -> None:
     # Both lose 24 device-seconds; once the gang stands, "a" leaves a device of n0 idle, and "b" none.
     table = held(nodes=2, devices=4).run("a", "n0", 4, saved_ago=6.0).run("b", "n1", 3, saved_ago=8.0)
     table.run("h", "n1", [3], priority=99)
-    assert who(table, wants(3), harm=lambda free: sign * float(free.whole[0])) == victims
+    assert who(table, wants(3), harm=lambda free, nodes: sign * float(free.whole[0])) == victims
 
 
 def test_harm_comes_after_loss() -> None:
     table = held(nodes=2, devices=4).run("a", "n0", 4, saved_ago=6.0).run("b", "n1", 4, saved_ago=7.0)
-    assert who(table, wants(3), harm=lambda free: float(free.whole[0])) == "a"
+    assert who(table, wants(3), harm=lambda free, nodes: float(free.whole[0])) == "a"
 
 
 def test_of_equal_losses_fewer_jobs_then_lower_classes() -> None:

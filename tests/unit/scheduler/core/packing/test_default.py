@@ -127,9 +127,8 @@ def test_prices_rise_as_slots_grow_scarce_and_fall_as_less_is_to_come() -> None:
     protection = Protection(shapes, kinds, Worth(shapes, kinds), 4, step=0.04)
 
     def price(full_nodes: int, broken_nodes: int) -> int:
-        by_idle = np.array([[0, 0, 0, broken_nodes, full_nodes]])
-        to_come = np.array([(3 * broken_nodes + 4 * full_nodes) * ONE])
-        return int(protection.prices(by_idle, to_come, None).of_gang[0])
+        to_come = [(3 * broken_nodes + 4 * full_nodes) * ONE]
+        return int(protection.prices([0, 0, 0, broken_nodes, full_nodes], to_come, {}).of_gang[0])
 
     assert [price(40, 0), price(6, 34), price(5, 35), price(1, 39)] == sorted(
         [price(40, 0), price(6, 34), price(5, 35), price(1, 39)]
