@@ -12,7 +12,7 @@ from benchmarks.capacity import CapacityReport, build
 from benchmarks.capacity.audit import read_log
 from benchmarks.evidence import EvidenceKind
 from benchmarks.history.findings import ChangePoint, Estimate, Outlier, OutlierKind, Series
-from benchmarks.history.store import History, HistoryStore, StoredResult
+from benchmarks.history.store import OLDEST_FILE, History, HistoryStore, StoredResult
 from benchmarks.inventory import Device, Node
 from benchmarks.protocol import Verdict
 from tests.fakes.bench_records import CATALOGUE, GOALS, SITES, T0, cpu, failed, record, simulated, stored
@@ -137,10 +137,21 @@ def large(cards: int) -> CapacityReport:
     return report(site_nodes(cards), [r for r in site_results(cards, 1) if not r.record.device.endswith(("3", "33"))])
 
 
+def one_file(directory: Path, results: Sequence[StoredResult]) -> HistoryStore:
+    """A record in one file, as it was before there were months: short to change in a test."""
+    store = HistoryStore(directory)
+    store.append(results)
+    months = store.files()
+    whole = b"".join(path.read_bytes() for path in months)
+    for path in months:
+        path.unlink()
+    (directory / OLDEST_FILE).write_bytes(whole)
+    return store
+
+
 def logged(home: Path, **more: Any) -> CapacityReport:
     """The full site's report, made from a log that was written under `home`/bench."""
-    store = HistoryStore(home / "bench")
-    store.append(site_results())
+    store = one_file(home / "bench", site_results())
     until_s = T0 + 9e4
     history, log = read_log(store.path, since_s=T0 - 30 * DAY_S, until_s=until_s)
     return full(history=history, log=log, generated_at_s=until_s, **more)

@@ -15,12 +15,12 @@ def test_a_small_night_goes_all_the_way(tmp_path: Path) -> None:
     told = run(240, 20, tmp_path, seed=1)
     assert (told["nights"], told["cards"]) == (21, 240)
     assert told["simulated_pflops"] > 0
-    assert {"capacity.json", "capacity.md", "capacity.html"} <= set(told["reports"])
+    assert {"capacity.json", "capacity-en.md", "capacity-zh.html", "capacity-zh.xlsx"} <= set(told["reports"])
     made = answer(told, seed=1)
     assert made["provenance"]["evidence"] == "simulated"
     musts = {c["case"]: c["must"] for c in made["cases"] if c["must"] is not None}
     assert musts == {"simulated_night_s": 60.0, "simulated_night_peak_mib": 1024.0}
-    text = (tmp_path / "out" / "capacity.md").read_text()
+    text = (tmp_path / "out" / "capacity-en.md").read_text()
     assert "simulated" in text.lower()
 
 

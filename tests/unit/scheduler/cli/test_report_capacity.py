@@ -154,7 +154,7 @@ def test_verify_agrees_with_what_was_written(site: Site, tmp_path: Path) -> None
     result = site.run("verify", str(tmp_path / "o" / "capacity.json"))
     assert result.exit_code == 0, result.output
     assert "every figure agrees" in result.stdout
-    elsewhere = ("--log", str(site.store.path))
+    elsewhere = ("--log", str(site.store.path.parent))
     assert site.run("verify", str(tmp_path / "o" / "capacity.json"), *elsewhere).exit_code == 0
 
 
