@@ -85,7 +85,8 @@ class Keeper:
             code = subprocess.run(self._start, check=False).returncode
             left_behind = children()
             found = {child.program: child for child in left_behind}
-            if code == 0 and RAYLET not in found:
+            # What died before it was seen leaves nothing to start it again from.
+            if code == 0 and (RAYLET not in found or (self._gcs_dir is not None and GCS not in found)):
                 code = 1
             if code != 0:
                 if had_state:
@@ -98,10 +99,10 @@ class Keeper:
 
     def _keep(self, left_behind: Sequence[Child], raylet: Child, gcs: Child | None) -> str:
         """Until something dies that cannot be started again alone: why Ray is dead."""
-        self._note_node(raylet)
         beside = {child.pid for child in left_behind} - {raylet.pid}
         kept = [part for part in (raylet, gcs) if part]
         parts = {part.pid: _Part(part, environment_of(part.pid), Backoff(steady_s=STEADY_S)) for part in kept}
+        self._note_node(raylet)
         while True:
             pid, status = os.waitpid(-1, 0)
             part = parts.pop(pid, None)

@@ -24,7 +24,9 @@ class Kept:
     the raylet has a worker, which outlives it.
     """
 
-    def __init__(self, home: Path, *, gcs: bool = True, raylet: str = "pass", gcs_first: str = "pass") -> None:
+    def __init__(
+        self, home: Path, *, gcs: bool = True, raylet: str = "pass", gcs_first: str = "pass", before_end: str = ""
+    ) -> None:
         self.home = home
         self.temp_dir, self.gcs_dir = home / "r", home / "gcs"
         self.temp_dir.mkdir()
@@ -42,7 +44,7 @@ class Kept:
                 *(f"--node_id={OLD_NODE}", f"--agent=--node-id={OLD_NODE}", f"--raylet_socket_name={home / 'socket'}"),
             ]
         )
-        start = f"import subprocess, pathlib\nfor c in {commands!r}: subprocess.Popen(c)\n"
+        start = f"import subprocess, pathlib\nstarted = [subprocess.Popen(c) for c in {commands!r}]\n{before_end}\n"
         start += f"assert not pathlib.Path({str(self.temp_dir / keeper.LAST_CLUSTER)!r}).exists()\n"
         start += f"pathlib.Path({str(self.gcs_dir)!r}).mkdir(exist_ok=True)\n"
         run = (
@@ -133,12 +135,22 @@ def test_a_raylet_that_dies_again_and_again_ends_all_and_says_so(home: Path) -> 
 
 
 def test_a_gcs_that_can_never_start_has_its_state_set_aside(home: Path) -> None:
-    kept = Kept(home, gcs_first="sys.exit(4)")
+    seen = home / "r" / keeper.RAY_NODE_ID  # written when the keeper has seen what was started
+    until_seen = f"import time; [time.sleep(0.01) for _ in iter(lambda: pathlib.Path({str(seen)!r}).exists(), True)]"
+    kept = Kept(home, gcs_first=f"{until_seen}; sys.exit(4)")
     _, said = kept.process.communicate(timeout=60)
     assert kept.process.returncode == 1
     assert "gcs_server dies again and again" in said.splitlines()[-1]
     assert not kept.gcs_dir.exists()
     assert (home / "gcs.unusable").is_dir()
+    assert processes_of_session(kept.process.pid) == []
+
+
+def test_a_gcs_that_died_before_it_was_seen_is_a_start_that_failed(home: Path) -> None:
+    """The raylet was once kept without it, and the instance was neither up nor down."""
+    kept = Kept(home, gcs_first="sys.exit(4)", before_end="started[1].wait()")
+    kept.process.communicate(timeout=60)
+    assert kept.process.returncode == 1
     assert processes_of_session(kept.process.pid) == []
 
 
