@@ -211,9 +211,18 @@ def _cautions(before: Record, now: Record, rows: Sequence[Row]) -> list[str]:
     lines = []
     reference = next((row for row in rows if row.name == REFERENCE), None)
     if reference is not None and reference.ratio is not None and abs(reference.ratio - 1.0) > SMALLEST_CHANGE:
+        low, high = min(1.0, reference.ratio), max(1.0, reference.ratio)
+        with_it = [
+            row.name
+            for row in rows
+            if row.moved in (Moved.FASTER, Moved.SLOWER)
+            and row.name != REFERENCE
+            and row.ratio is not None
+            and low <= row.ratio <= high
+        ]
         lines.append(
-            f"The machine itself was not as it was: its fixed reference loop took {reference.ratio:.2f} times as long. "
-            "Set the other ratios against that."
+            f"The machine itself was not as it was: its fixed reference loop took {reference.ratio:.2f} times as long"
+            f"{'; no further than that went ' if with_it else ''}{', '.join(with_it)}."
         )
     for when, record in (("before", before), ("now", now)):
         if record.load is not None and record.load > record.machine.cores:

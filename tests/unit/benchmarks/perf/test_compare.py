@@ -152,6 +152,13 @@ def test_what_is_told_names_both_commits_and_what_else_changed() -> None:
     assert "numpy 2.1, now 2.2" in text
 
 
+def test_what_went_no_further_than_the_machine_is_named_as_such() -> None:
+    before = {REFERENCE: 1.0, "wire::with_it": 1.0, "wire::beyond": 1.0, "wire::stays": 1.0}
+    now = {REFERENCE: 1.7, "wire::with_it": 1.4, "wire::beyond": 3.0, "wire::stays": 1.05}
+    both = (replace(BEFORE, timings={name: Timing(s, 0.0, 9) for name, s in of.items()}) for of in (before, now))
+    assert told(*both)[-1].endswith("took 1.70 times as long; no further than that went wire::with_it.")
+
+
 # ---- a run -------------------------------------------------------------------------------------------------------
 
 
