@@ -2,13 +2,14 @@
 
 From batches to PFlops: a result's `raw_sha256` names one line of raw batches; F is computed from that line, and F / W
 is the result's rate. Only results that count in a window of the report are looked at. Raw batches that were not kept
-are counted as missing, which is no contradiction; a line that says something else than its result is one.
+are counted as missing, which is no contradiction; a line that says something else than its result is one, and so is a
+line of the same window that is not the one that is named.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,16 +35,38 @@ def check_raw(results: Sequence[StoredResult], directory: Path) -> RawChecked:
     """`directory` is the log's: raw batches stand in its `raw/*.jsonl` or beside the log in `raw_batches*.jsonl`."""
     named = {r.record.raw_sha256: r for r in results if r.record.verified and r.record.raw_sha256}
     found, told = 0, []
+    others: list[str] = []
     if named:
         for line in _lines(directory, {r.run for r in named.values()}):
             result = named.pop(sha256_of(line), None)
             if result is None:
+                others.append(line)
                 continue
             found += 1
             told += _contradictions(result, line)
             if not named:
                 break
+    if named:
+        told += _changed(named.values(), others)
     return RawChecked(found + len(named), found, tuple(told))
+
+
+def _changed(missing: Iterable[StoredResult], lines: Sequence[str]) -> list[str]:
+    """Of results whose line is not there: those of which another line says that it is of their window."""
+    wanted = {(r.run, r.record.device, r.record.workload, r.record.precision): r for r in missing}
+    told = []
+    for line in lines:
+        try:
+            raw = from_line(line)
+        except BadRecord:
+            continue
+        result = wanted.pop((raw.run, raw.device, raw.workload, raw.precision), None)
+        if result is not None:
+            told.append(
+                f"{result.record.device}: the raw batches of its window in {result.run} are not those that the log "
+                "names: they were changed, or written anew"
+            )
+    return told
 
 
 def _lines(directory: Path, runs: set[str]) -> Iterator[str]:

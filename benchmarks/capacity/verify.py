@@ -134,9 +134,15 @@ def _recomputed(document: Mapping[str, Any], auditor: Auditor) -> tuple[Capacity
 
 
 def _standing_results(report: CapacityReport, history: History) -> list[StoredResult]:
-    """Verified results of the windows that stand, each once."""
+    """Results behind the report's figures, each once: of the windows that stand, and of the CPUs beside them."""
     wanted = {(g.window.run, g.window.precision, card.uuid) for g in report.goals if g.window for card in g.cards}
-    return [r for r in history.results if (r.run, r.record.precision, r.record.device) in wanted]
+    cpus = {(cpu.recorded_at_s, cpu.node, cpu.precision) for cpu in report.cpu}
+    return [
+        r
+        for r in history.results
+        if (r.run, r.record.precision, r.record.device) in wanted
+        or (r.record.on == "cpu" and (r.recorded_at_s, r.record.node, r.record.precision) in cpus)
+    ]
 
 
 # ---- comparing ---------------------------------------------------------------------------------------------------

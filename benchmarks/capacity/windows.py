@@ -3,8 +3,9 @@
 All results of one run in one precision share a window and a denominator. A night lasts from noon to noon in China
 Standard Time. The window that stands is of the last night that has one of full length (600 s and more); a smoke window
 stands only where there is no full one at all. Of several in a night the one that ran most cards is its figure, and of
-equals the newest: chosen by how much was covered, never by how fast it was. Later windows that were passed over (smoke
-runs, re-runs of a few cards) are counted.
+equals the newest: chosen by how much was covered, never by how fast it was. A window that was interrupted did not last
+as long as it says, so it is none of full length, and takes no other's place. Later windows that were passed over (smoke
+runs, interrupted ones, re-runs of a few cards) are counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from benchmarks.evidence import FLOPS_PER_GFLOPS, FLOPS_PER_PFLOPS
 from benchmarks.history.store import StoredResult
-from benchmarks.protocol import NIGHTLY_WINDOW_S, window_label
+from benchmarks.protocol import NIGHTLY_WINDOW_S, Verdict, window_label
 
 # What a goal in FLOP/s is measured with. Other workloads (bandwidth, training steps, serving) are other figures.
 GOAL_WORKLOAD = "gemm"
@@ -63,8 +64,12 @@ class SharedWindow:
     results: Mapping[str, StoredResult]
 
     @property
+    def was_interrupted(self) -> bool:
+        return any(r.record.verdict == Verdict.INTERRUPTED for r in self.results.values())
+
+    @property
     def is_full(self) -> bool:
-        return self.window_s >= NIGHTLY_WINDOW_S
+        return self.window_s >= NIGHTLY_WINDOW_S and not self.was_interrupted
 
 
 def shared_windows(results: Sequence[StoredResult]) -> tuple[SharedWindow, ...]:
@@ -94,9 +99,19 @@ def standing(windows: Sequence[SharedWindow], precisions: Sequence[str]) -> tupl
 
 
 def _by_night(windows: Sequence[SharedWindow], precisions: Sequence[str]) -> dict[int, SharedWindow]:
-    """Of each night the window with most cards; of equals the newest, then the one in the goal's first precision."""
+    """Of each night the window with most cards; of equals the newest, then the one in the goal's first precision. An
+    interrupted one only where there is no other."""
+
+    def standing_of(window: SharedWindow) -> tuple[bool, int, float, int]:
+        return (
+            not window.was_interrupted,
+            len(window.results),
+            window.at_s,
+            -precisions.index(window.precision),
+        )
+
     chosen: dict[int, SharedWindow] = {}
-    for window in sorted(windows, key=lambda w: (len(w.results), w.at_s, -precisions.index(w.precision))):
+    for window in sorted(windows, key=standing_of):
         chosen[night_of(window.at_s)] = window
     return chosen
 

@@ -1,8 +1,8 @@
 """Which series are watched over the nights? Rates as a matrix, a row a card or group, a column a night; gaps stay gaps.
 
-A night is one shared window. Windows of another length than the one asked for play no part: a card that is measured
-for five seconds is cooler than one that is measured for ten minutes, and that is no change. Measured and simulated
-nights never stand in one matrix.
+A night is its shared windows, one each workload and precision. Windows of another length than the one asked for play
+no part: a card that is measured for five seconds is cooler than one that is measured for ten minutes, and that is no
+change. Measured and simulated nights never stand in one matrix.
 
 The series of a rack, of a model at a site, and of a site is the median over its cards of how each stands to its own
 median over the nights, times the median of these medians. So a night on which half of the cards were busy, or a rack of
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.evidence import EvidenceKind
 from benchmarks.history.columns import About, Columns, Whose
@@ -23,13 +24,16 @@ from benchmarks.history.findings import Series
 
 # So many cards make a group whose median says something.
 MIN_CARDS = 3
+# Windows of other workloads and precisions within so long of a night's first belong to it.
+NIGHT_S = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nights:
     """`values[i, t]`: the rate of series i in night t, NaN where there is none. `about[i]` is None for a group.
 
-    `series[i].device` is empty for a group. Nights ascend; `at_s[t]` is when night t was recorded.
+    `series[i].device` is empty for a group. Nights ascend; `at_s[t]` and `runs[t]` are those of the last window of
+    night t.
     """
 
     evidence: EvidenceKind
@@ -61,32 +65,57 @@ class Nights:
 
 
 def card_nights(columns: Columns, evidence: EvidenceKind, *, window_s: float) -> Nights:
-    """The cards' own series. Of two results of a card in one window the later counts."""
-    ran = sorted(
-        (i for i, run in enumerate(columns.runs) if run.window_s == window_s), key=lambda i: columns.runs[i].at_s
-    )
-    night_of = np.full(len(columns.runs), -1, np.int64)
-    night_of[ran] = np.arange(len(ran))
+    """The cards' own series. Of two results of a card in one window the later counts.
+
+    A night that asks for several precisions has a window each, and they are one night: else only the last precision
+    would be looked at tonight, and "two nights in a row" would be two precisions.
+    """
+    of_length = np.array([run.window_s == window_s for run in columns.runs], bool)
     mine = np.array([w.evidence == evidence.value for w in columns.whose], bool)
-    kept = np.flatnonzero(mine[columns.who] & (night_of[columns.run] >= 0)) if len(columns) else np.empty(0, np.intp)
+    kept = np.flatnonzero(mine[columns.who] & of_length[columns.run]) if len(columns) else np.empty(0, np.intp)
     who = columns.who[kept]
+    nights = _nights_of(columns, kept)
+    night_of = np.full(len(columns.runs), -1, np.int64)
+    for night, members in enumerate(nights):
+        night_of[members] = night
     present, row = np.unique(who, return_inverse=True)
-    values = np.full((len(present), len(ran)), np.nan)
+    values = np.full((len(present), len(nights)), np.nan)
     values[row, night_of[columns.run[kept]]] = columns.rate[kept]
     latest = np.zeros(len(present), np.int64)
     latest[row] = columns.under[kept]  # the last written wins
     about = [columns.about[i] for i in latest]
     whose = [columns.whose[i] for i in present]
-    used = np.flatnonzero(~np.isnan(values).all(axis=0))
+    last = [columns.runs[members[-1]] for members in nights]
     return Nights(
         evidence,
-        np.array([columns.runs[ran[t]].at_s for t in used]),
-        tuple(columns.runs[ran[t]].name for t in used),
+        np.array([run.at_s for run in last]),
+        tuple(run.name for run in last),
         tuple(_card(evidence, w, a) for w, a in zip(whose, about, strict=True)),
         tuple(about),
         tuple(a.unit for a in about),
-        values[:, used],
+        values,
     )
+
+
+def _nights_of(columns: Columns, kept: NDArray[np.intp]) -> list[list[int]]:
+    """The runs that have results among `kept`, in order, as nights. A run joins the night before it where it ran
+    nothing that this night has; a second run of the same is a night of its own, so cards are compared in one window."""
+    kinds: dict[tuple[str, str], int] = {}
+    kind_of = np.array([kinds.setdefault((w.workload, w.precision), len(kinds)) for w in columns.whose], np.int64)
+    ran: dict[int, set[int]] = {}
+    for pair in np.unique(columns.run[kept].astype(np.int64) * max(1, len(kinds)) + kind_of[columns.who[kept]]):
+        run, kind = divmod(int(pair), max(1, len(kinds)))
+        ran.setdefault(run, set()).add(kind)
+    nights: list[list[int]] = []
+    there: set[int] = set()
+    for run in sorted(ran, key=lambda i: columns.runs[i].at_s):
+        if nights and not there & ran[run] and columns.runs[run].at_s - columns.runs[nights[-1][0]].at_s < NIGHT_S:
+            nights[-1].append(run)
+            there |= ran[run]
+        else:
+            nights.append([run])
+            there = set(ran[run])
+    return nights
 
 
 def with_groups(cards: Nights) -> Nights:

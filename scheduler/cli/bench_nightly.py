@@ -17,7 +17,7 @@ import click
 from scheduler.cli import words
 from scheduler.cli.client import Client, home_path
 from scheduler.cli.layout import Column
-from scheduler.cli.options import duration_s, output_option
+from scheduler.cli.options import Number, duration_s, output_option
 from scheduler.cli.render import Table, safe, show_json, show_table
 from scheduler.errors import BadInput, NotFound, SuanliError
 
@@ -39,7 +39,7 @@ NO_FLAGS = "this service does not take flags; slow cards are told here alone"
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0, min_open=True, max=4_200),
+    type=Number(min=0, min_open=True, max=4_200),
     default=600.0,
     show_default=True,
     help="Seconds of the shared window. Nights of other windows are not compared with it.",
@@ -54,8 +54,8 @@ NO_FLAGS = "this service does not take flags; slow cards are told here alone"
     show_default=True,
     help="Also bandwidth, attention, training, collective; a window each, those beside gemm in the first precision.",
 )
-@click.option("--lead", "lead_s", type=click.FloatRange(min=0, max=3600), help="Seconds from submit to the start.")
-@click.option("--days", type=click.FloatRange(min=1, max=180), default=90.0, show_default=True, help="To look back on.")
+@click.option("--lead", "lead_s", type=Number(min=0, max=3600), help="Seconds from submit to the start.")
+@click.option("--days", type=Number(min=1, max=180), default=90.0, show_default=True, help="To look back on.")
 @click.option("--no-flags", is_flag=True, help="Tell health nothing.")
 @click.option(
     "--config",
@@ -109,7 +109,7 @@ def nightly(
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     help="Nights of this window. Default: that of the last run.",
 )
 @click.option("--all", "every", is_flag=True, help="Cards that changed with their whole group, too.")

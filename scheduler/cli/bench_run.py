@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from scheduler.cli.client import Client, home_path
-from scheduler.cli.options import output_option
+from scheduler.cli.options import Number, output_option
 from scheduler.errors import BadInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ NO_MEETING = "none"
 @click.option(
     "--window",
     "window_s",
-    type=click.FloatRange(min=0, min_open=True, max=LONGEST_WINDOW_S),
+    type=Number(min=0, min_open=True, max=LONGEST_WINDOW_S),
     default=5.0,
     show_default=True,
     help="Seconds of the window that all devices share. Under 600 the answer is labelled smoke.",
@@ -57,7 +57,7 @@ NO_MEETING = "none"
 @click.option(
     "--lead",
     "lead_s",
-    type=click.FloatRange(min=0, max=3600),
+    type=Number(min=0, max=3600),
     help="Seconds that nodes have to arm. Default: 60, and 600 for windows of 600 s and more.",
 )
 @click.option(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import click
 
 from scheduler.errors import BadInput
@@ -14,6 +17,18 @@ output_option = click.option(
     show_default=True,
     help="Form of the answer.",
 )
+
+
+class Number(click.FloatRange):
+    """A number within limits: `nan` passes every comparison of a FloatRange, and is refused here."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no number", param, ctx)
+        return number
+
+
 job_argument = click.argument("job_id", metavar="ID", default="last")
 
 

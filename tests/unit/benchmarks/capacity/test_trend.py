@@ -132,6 +132,23 @@ def test_a_rerun_of_one_card_in_the_same_night_does_not_stand_in_its_place() -> 
     assert (chosen.run, passed_over) == (night[0].run, 1)
 
 
+def test_a_window_that_was_interrupted_takes_no_nights_place() -> None:
+    night = [measured("a", 800_000, T0), measured("b", 700_000, T0)]
+    stopped = [
+        stored(failed(name, Verdict.INTERRUPTED, "stopped", window_s=600.0), run="stopped", at_s=T0 + at_s)
+        for name in ("a", "b")
+        for at_s in (3_600.0, DAY_S)
+    ]
+    for later in (stopped[::2], stopped[1::2]):
+        chosen, passed_over = standing(shared_windows([*night, *later]), BF16)
+        assert chosen is not None
+        assert (chosen.run, passed_over) == (night[0].run, 1)
+    assert len(accepted_nights(shared_windows([*night, *stopped]), "bf16")) == 1
+    alone, _ = standing(shared_windows(stopped[::2]), BF16)
+    assert alone is not None
+    assert alone.run == "stopped"  # where there is nothing else, it is told
+
+
 def test_of_equal_windows_the_newest_stands_never_the_fastest() -> None:
     first = stored(record("a", 900_000, window_s=600.0), run="first", at_s=T0)
     second = stored(record("a", 700_000, window_s=600.0), run="second", at_s=T0 + 700)

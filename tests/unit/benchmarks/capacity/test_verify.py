@@ -226,7 +226,9 @@ def test_a_raw_line_that_was_changed_is_not_the_one_that_is_named(tmp_path: Path
     home = with_raw(tmp_path, raw(RUN, "GPU-00000", 570), FLOP / 600 / 1e9, FLOP)
     path = home / "bench" / "raw" / f"{RUN}.jsonl"
     path.write_text(path.read_text().replace('"flop_per_batch":32', '"flop_per_batch":33'))
-    assert (verified(home).raw.named, verified(home).raw.found) == (1, 0)
+    found = verified(home)
+    assert (found.ok, found.raw.named, found.raw.found) == (False, 1, 0)
+    assert "not those that the log names" in found.raw.told[0]
 
 
 # ---- pages ---------------------------------------------------------------------------------------------------------

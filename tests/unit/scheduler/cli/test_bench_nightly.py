@@ -198,6 +198,8 @@ def test_a_sample_runs_some_nodes_and_estimates_the_rest(home: Path, monkeypatch
         (["--precisions", ","], "name one or more"),
         (["--sample", "0"], "0"),
         (["--days", "0"], "--days"),
+        (["--window", "nan"], "nan is no number"),
+        (["--lead", "nan"], "nan is no number"),
     ],
 )
 def test_what_cannot_be_run_is_refused_with_the_flag(
