@@ -161,8 +161,8 @@ def render_dcgm(
     *,
     holders: Mapping[str, Holders] | None = None,
 ) -> str:
-    """Real accelerators under dcgm-exporter's names: a dashboard of cards would count CPUs as such. `devices` come with their node and its driver's version, `readings` are
-    by uuid, as readings_json gives them.
+    """Real accelerators under dcgm-exporter's names (dashboards would count CPU devices as cards). `devices` come with
+    their node and its driver's version, `readings` are by uuid, as readings_json gives them.
 
     A device that was never heard to have a fault has an XID of 0, as there: it is the name's value for "none".
     """
