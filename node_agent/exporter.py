@@ -161,14 +161,14 @@ def render_dcgm(
     *,
     holders: Mapping[str, Holders] | None = None,
 ) -> str:
-    """Real devices under dcgm-exporter's names. `devices` come with their node and its driver's version, `readings` are
-    by uuid, as readings_json gives them.
+    """Real accelerators under dcgm-exporter's names (dashboards would count CPU devices as cards). `devices` come with
+    their node and its driver's version, `readings` are by uuid, as readings_json gives them.
 
     A device that was never heard to have a fault has an XID of 0, as there: it is the name's value for "none".
     """
     families: dict[str, Family] = {}
     for hostname, driver, device in devices:
-        if device.simulated:
+        if device.simulated or device.vendor == "cpu":
             continue
         labels = _dcgm_labels(device, hostname, driver) | _held(holders, device.uuid)
         fields = readings.get(device.uuid, {})

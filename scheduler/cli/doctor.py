@@ -50,6 +50,7 @@ def examine(home: Home, config: Path | None) -> list[Finding]:
         ("nvml", _nvml),
         ("vendors", _vendors),
         ("disk", lambda: _disk(home)),
+        ("open files", _open_files),
         ("ports", lambda: _ports(home, config)),
         ("parts", lambda: _parts(home)),
         ("quotas", lambda: _quotas(home)),
@@ -152,6 +153,24 @@ def _disk(home: Home) -> list[Finding]:
         else:
             findings.append(Finding("disk", "ok", text))
     return findings
+
+
+def _open_files() -> list[Finding]:
+    """The service raises its own limit as far as the hard limit lets it."""
+    from scheduler.cli.open_files import ENOUGH, hard_limit
+
+    most = hard_limit()
+    if most is None or most >= ENOUGH:
+        said = "no hard limit" if most is None else f"the hard limit is {most:,}; the service raises its own to that"
+        return [Finding("open files", "ok", said)]
+    return [
+        Finding(
+            "open files",
+            "note",
+            f"the hard limit is {most:,}: the service holds two connections to every node's agent",
+            f"raise it to {ENOUGH:,} or more: LimitNOFILE= in a systemd unit, nofile in /etc/security/limits.conf",
+        )
+    ]
 
 
 def _ports(home: Home, config: Path | None) -> list[Finding]:

@@ -261,7 +261,8 @@ def _readings(readings: Mapping[str, Mapping[str, Any]]) -> str:
             missing.setdefault(str(reading["unavailable"]), []).append(quantity.rsplit("_", 1)[0].replace("_", " "))
             continue
         value, unit = reading["value"], str(reading["unit"])
-        shown = words.size(value) if unit == "bytes" else f"{value:.4g}{'%' if unit == 'percent' else ' ' + unit}"
+        number = f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"  # an energy counter has many digits
+        shown = words.size(value) if unit == "bytes" else f"{number}{'%' if unit == 'percent' else ' ' + unit}"
         quality = reading.get("quality", "measured")
         mark = "" if quality == "measured" else f" ({quality})"
         told.append(f"{quantity.rsplit('_', 1)[0].replace('_', ' ')} {shown}{mark}")

@@ -20,6 +20,7 @@ import click
 
 from scheduler.cli.collecting import spare_what_stays
 from scheduler.cli.instance import Home
+from scheduler.cli.open_files import raise_to_hard_limit
 from scheduler.cli.system_clock import SystemClock
 from scheduler.errors import SuanliError
 
@@ -74,6 +75,7 @@ def serve(home: Home, started: Started) -> None:
     from scheduler.tokens import TokenTable
 
     end_on_sigterm()
+    raise_to_hard_limit()
     # The loop's thread gives up the interpreter at every statement of a commit, and whoever then answers a request
     # keeps it for up to this long: by default 5 ms, half of what a job's whole start may take.
     sys.setswitchinterval(SWITCH_S)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.metrics_door import DCGM_VARIABLE, TOKEN_VARIABLE, WHERE_VARIABLE
 from node_agent.nodes import NodeConfig
+from scheduler.errors import BadInput
 from scheduler.schema.model import SimulatedNodes, SiteConfig
 
 
@@ -23,6 +25,27 @@ def own_node(site: SiteConfig) -> NodeConfig:
         rack=site.node_rack,
         expected_devices=site.node_expected_devices,
     )
+
+
+def require_sources(names: Sequence[str]) -> None:
+    """Raises BadInput where none of these device sources can be used on this machine, before anything waits for the
+    node. No driver is asked: it is looked whether its library or tool is there, and whether a recording is one."""
+    from node_agent.devices.openers import REPLAY, adapters
+    from node_agent.devices.replay import ReplayDevices
+    from node_agent.devices.source import DeviceSourceError
+
+    known, why = adapters(), []
+    for name in names:
+        try:
+            if name.startswith(REPLAY):
+                ReplayDevices(name.removeprefix(REPLAY)).close()
+            elif name in known:
+                known[name].require()
+        except DeviceSourceError as error:
+            why.append(f"{name}: {error}")
+        else:
+            return
+    raise BadInput(f"node.devices: none of them can be used here: {'; '.join(why)}", field="node.devices")
 
 
 def metrics_environment(where: str, token: Path, *, dcgm: bool) -> dict[str, str]:

@@ -72,6 +72,10 @@ def bring_up(config: Path, api_port: int | None, gateway_port: int | None, annou
             )
         site = load_site(config if known is None or not living else Path(known.config))
         fresh = not living
+        if fresh:
+            from scheduler.cli.site_nodes import require_sources
+
+            require_sources(site.device_sources)
         if known and fresh:
             stop_instance(home, known)  # the machine or a kill -9 took it down: clear what is left of it
             known = None

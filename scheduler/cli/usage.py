@@ -234,7 +234,8 @@ def notes(answer: Json, rates: Sequence[ModelRate]) -> list[str]:
             unrated[name] = unrated.get(name, 0) + us
     lines += [f"{NO_RATE}: {name}, {number(_seconds(us))} device-seconds" for name, us in sorted(unrated.items())]
     if answer["goes_on"]:
-        lines.append(f"{answer['goes_on']} runs had not ended within the month: their energy is told when they have")
+        runs = "1 run" if answer["goes_on"] == 1 else f"{answer['goes_on']} runs"
+        lines.append(f"{runs} had not ended within the month: energy is told at the end")
     unseen = sum((Decimal(each["unseen_device_seconds"]) for each in answer["sums"]), Decimal(0))
     if unseen:
         lines.append(

@@ -64,10 +64,11 @@ def joules(use: View) -> str:
 
 
 def metered(use: View, seconds: float, unmetered_s: float) -> str:
-    """`58.2 of 60.0 s`; a gap that is more than the two ends between readings is named."""
+    """`58.2 of 60.0 s`; a gap that is more than the two ends between readings is named. The first and last readings may
+    be a moment outside the run: no more than all of it is metered, as in the books."""
     if use["joules"] is None:
         return "energy not read"
-    said = f"{use['metered_s']:.1f} of {seconds:.1f} s"
+    said = f"{min(use['metered_s'], seconds):.1f} of {seconds:.1f} s"
     gap = unmetered_s > max(2 * _READ_EVERY_S, 0.1 * seconds)
     return f"{said} (the agent was restarted, or its readings were missing)" if gap else said
 

@@ -295,8 +295,9 @@ class RayEngine:
                     return
                 said = "its agent does not answer and could not be started again"
                 detail = OTHER_VERSION if _is_of_another_version(error) else said
-                first_line = next(iter(str(error).splitlines()), "")[:200]
-                log.warning("agent %s: %s: %s; %s", agent.name, type(error).__name__, first_line, detail)
+                own = stale if isinstance(stale, Exception) else error  # Ray's text begins with where it was raised
+                first_line = next(iter(str(own).splitlines()), "")[:200]
+                log.warning("agent %s: %s: %s; %s", agent.name, type(own).__name__, first_line, detail)
                 self._lose_ways(agent)
                 with self._lock:
                     told = agent.link.on_failure(self._clock.now_s(), detail)

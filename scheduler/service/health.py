@@ -16,7 +16,7 @@ from dataclasses import replace
 from node_agent.health.rules import DEFAULT_RULES, NIGHTS, SOURCES, Rule, Signal
 from node_agent.health.verdicts import NODE, SEVERITY, Finding, Jobs, Use
 from node_agent.messages import Mended, Noted, Stop
-from scheduler.core.demand import Barred, NodeFacts, Placement
+from scheduler.core.demand import Barred, Demand, DeviceFacts, NodeFacts, Placement
 from scheduler.core.health_budget import Target, Wish, granted
 from scheduler.core.jobs import EndCause, Job, Running, Starting, WorkerRun
 from scheduler.ports import Json
@@ -309,6 +309,55 @@ def mended(state: ServiceState, out: Outcome, node: str) -> bool:
 def sentence(state: ServiceState, node: str, finding: Finding) -> str:
     """`device 3 of node n1 is unhealthy: XID 79 (...); restart the node`"""
     return f"{_subject(state, node, finding)} is unhealthy: {finding.reason}"
+
+
+def keeping_off(state: ServiceState, alternatives: Sequence[Demand]) -> list[str]:
+    """What keeps such work from nodes and devices that it could use, a sentence each, with what to do about it."""
+    said = []
+    for node, acted in sorted(state.health.acted.items()):
+        status = state.nodes.get(node)
+        if status is None or status.facts is None:
+            continue
+        facts = status.facts
+        wanted = [demand for demand in alternatives if _asks_for(demand, facts)]
+        if acted.whole is not None and wanted:
+            said.append(_with_advice(state, node, acted.whole))
+        elif acted.whole is None:
+            devices = {device.index: device for device in facts.devices}
+            said += [
+                _with_advice(state, node, finding)
+                for index, (barred, finding) in sorted(acted.barred.items())
+                if index in devices and any(_is_kept_off(each, devices[index], barred) for each in wanted)
+            ]
+    return said
+
+
+def _asks_for(demand: Demand, facts: NodeFacts) -> bool:
+    """Whether it may land on that node at all."""
+    return (
+        demand.node in (None, facts.name)
+        and demand.site in (None, facts.site)
+        and (demand.simulated or not facts.simulated)
+        and (not demand.milli or any(_is_wanted(demand, device) for device in facts.devices))
+    )
+
+
+def _is_wanted(demand: Demand, device: DeviceFacts) -> bool:
+    return (
+        bool(demand.milli)
+        and demand.vendor in (None, device.vendor)
+        and demand.model in (None, device.model)
+        and demand.mig_profile == device.mig_profile
+        and (not demand.only or device.index in demand.only)
+    )
+
+
+def _is_kept_off(demand: Demand, device: DeviceFacts, barred: Barred) -> bool:
+    return barred >= demand.kept_off and _is_wanted(demand, device)
+
+
+def _with_advice(state: ServiceState, node: str, finding: Finding) -> str:
+    return f"{_subject(state, node, finding)}: {finding.reason}; {finding.advice}"
 
 
 def _subject(state: ServiceState, node: str, finding: Finding) -> str:

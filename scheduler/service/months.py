@@ -4,11 +4,14 @@ A month that is over may stay open for a while. The first open month (the one af
 the corrections of closed ones: a record that was written since the last closing and bills something else of a closed
 month than stands in the books. They are found by what the store says was written since, and are settled, with the
 month, when it is closed.
+
+Checks of idle devices are the site's own, and stand in no book: nobody is to be billed for them, and a sum over all
+tenants is of what tenants used. Their records stay, and `suanli show` has them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +19,7 @@ from scheduler.core.usage_book import Correction, Entry, Month, ServedLine, corr
 from scheduler.core.usage_records import UsageRecord
 from scheduler.months import day_at, following, month_named
 from scheduler.ports import ClosedMonth, ServedDay, Store
+from scheduler.service.check_book import is_checks_record
 
 State = Literal["open", "over", "closed", "to come"]
 _ROUNDING_S = 1.0
@@ -54,12 +58,20 @@ def book_of(
     write_number = store.usage_write_number()
     records = store.usage_records_between(month.from_ms / 1000 - _ROUNDING_S, month.to_ms / 1000 + _ROUNDING_S, tenant)
     wanted = [record for record in running if tenant in (None, record.tenant)]
-    lines: list[Entry] = [*parts(records, wanted, month), *served_in(store, zone, month, tenant)]
+    lines: list[Entry] = [
+        *parts(of_tenants(records), of_tenants(wanted), month),
+        *served_in(store, zone, month, tenant),
+    ]
     corrections = ()
     if last is not None and first_open:
         corrections = tuple(c for c in outstanding(store, closed, zone, running) if tenant in (None, c.tenant))
     state: State = "to come" if now_s * 1000 < month.from_ms else "open" if now_s * 1000 < month.to_ms else "over"
     return Book(month, state, tuple(sorted(lines, key=order)), corrections, None, write_number)
+
+
+def of_tenants(records: Iterable[UsageRecord]) -> list[UsageRecord]:
+    """Those that are anybody's to be billed for."""
+    return [record for record in records if not is_checks_record(record)]
 
 
 def served_in(store: Store, zone: str, month: Month, tenant: str | None = None) -> list[ServedLine]:
@@ -85,7 +97,7 @@ def outstanding(
 ) -> list[Correction]:
     """What is to be put right of closed months, and stands in no book yet."""
     last = closed[-1]
-    changed = store.usage_records_changed(last.write_number, last.month.to_ms / 1000 + _ROUNDING_S)
+    changed = of_tenants(store.usage_records_changed(last.write_number, last.month.to_ms / 1000 + _ROUNDING_S))
     alive = [record for record in running if record.key in {each.key for each in changed}]
     now: dict[tuple[str, str], Entry | None] = {}
     for each in closed:

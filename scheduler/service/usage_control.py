@@ -16,7 +16,7 @@ from scheduler.months import following, month_at, month_named
 from scheduler.ports import Clock, ClosedMonth, Json, Principal, Store
 from scheduler.service import metering
 from scheduler.service.loop import ServiceLoop
-from scheduler.service.months import Book, book_of
+from scheduler.service.months import Book, book_of, of_tenants
 from scheduler.service.rights import must_be_operator
 
 SETTLES_S = 60.0
@@ -80,7 +80,8 @@ class UsageControl:
             if name != due:
                 raise Conflict(f"months are closed one after the other, and {due} is next")
             return
-        earlier = [*self._running(now_s), *self._store.usage_records_between(0.0, month.from_ms / 1000)]
+        records = self._store.usage_records_between(0.0, month.from_ms / 1000)
+        earlier = of_tenants((*self._running(now_s), *records))
         first_s = min((record.from_s for record in earlier if record.from_s * 1000 < month.from_ms), default=None)
         if first_s is not None:
             due = month_at(first_s, self._zone).name

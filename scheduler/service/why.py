@@ -18,12 +18,14 @@ from scheduler.core.reasons import (
     WaitingForVictims,
 )
 from scheduler.ports import Json, StoredEvent
+from scheduler.service import health
 from scheduler.service.endings import duration_text
 from scheduler.service.state import ServiceState, workers_of
 from scheduler.service.views import ended_view, job_view, reason_text, reason_view, shown_reason
 
 _MOST_BORROWERS = 3
 _MOST_JOBS = 5
+_MOST_FINDINGS = 5
 
 
 def why_live(state: ServiceState, job: Job, now_s: float) -> Json:
@@ -113,7 +115,7 @@ def _live_lines(
             lines += _quota_lines(explanation)
         lines += _limit_lines(state, reason, now_s)
     else:
-        lines += _room_lines(state, explanation, reason, blocked_by, est_start_s, now_s)
+        lines += _room_lines(state, job, explanation, reason, blocked_by, est_start_s, now_s)
     if job.resume_from is not None:
         lines.append(f"  resumes from  {job.resume_from}")
     return lines
@@ -144,6 +146,7 @@ def _placed_lines(state: ServiceState, job: Job, view: Json, head: str, now_s: f
 
 def _room_lines(
     state: ServiceState,
+    job: Job,
     explanation: Explanation | None,
     reason: Reason | None,
     blocked_by: tuple[str, ...],
@@ -163,6 +166,12 @@ def _room_lines(
     if drained:
         for drain in state.drains.values():
             lines.append(f"  drained       {drain.node}: {drain.reason} (by {drain.by})")
+    sick = explanation is not None and any("unhealthy" in why for why, _ in explanation.nodes_by_reason)
+    if sick:
+        found = health.keeping_off(state, job.spec.alternatives)
+        lines += [f"  unhealthy     {said}" for said in found[:_MOST_FINDINGS]]
+        if len(found) > _MOST_FINDINGS:
+            lines.append(f"                and {len(found) - _MOST_FINDINGS} more: suanli nodes --reasons")
     if explanation is not None:
         lines += _quota_lines(explanation)
     if est_start_s is not None:
@@ -171,6 +180,8 @@ def _room_lines(
         bound = (
             "when a drained node is resumed"
             if drained
+            else "when what is unhealthy is mended, or enough of what is in the way ends"
+            if sick
             else "unknown: no time limit bounds the wait, or too many like it are ahead"
         )
         lines.append(f"  could start   {bound}")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from benchmarks.telemetry.cases import BOUNDS, TelemetryAnswer, run_telemetry
+from benchmarks.telemetry.ingestion import TRIES, SendersTooSlow, _reach
+from scheduler.engine.lane import LaneBroken
 from tests.fakes.nvml_stub import stub_library
 
 
@@ -29,3 +34,24 @@ def test_a_case_that_misses_is_an_exit_code() -> None:
     assert TelemetryAnswer({}, {"sampling_core_percent": 0.5}).exit_code == 0
     assert TelemetryAnswer({}, {}, partial=True).exit_code == 130
     assert TelemetryAnswer({}, {}, partial=True).to_json()["partial"] is True
+
+
+class Late:
+    """A gathering whose agents answer in time only after so many tries."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.tried = 0
+
+    async def connect(self, name: str, now_s: float) -> None:
+        self.tried += 1
+        if self.tried <= self.after:
+            raise LaneBroken("it did not answer in time")
+
+
+def test_agents_that_answer_late_are_asked_again_and_then_given_up_in_words() -> None:
+    late: Any = Late(TRIES - 1)
+    asyncio.run(_reach(late, "n1"))
+    assert late.tried == TRIES
+    with pytest.raises(SendersTooSlow, match="n1: it did not answer in time; is this machine busy"):
+        asyncio.run(_reach(Late(TRIES), "n1"))  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,12 @@ def test_instances_are_told_by_their_card_and_profile_and_nothing_simulated_is_s
     assert len(lines) == 2
     assert 'UUID="GPU-b"' in lines[1]
     assert 'GPU_I_PROFILE="1g.10gb",GPU_I_ID="MIG-b"' in lines[1]
+
+
+def test_a_cpu_is_no_card_of_dcgms() -> None:
+    used = {"memory_used_bytes": {"value": float(1 << 30), "quality": "measured"}}
+    cpu = replace(CARD, uuid="cpu-n1-0", vendor="cpu", model="Some CPU")
+    assert render_dcgm([("n1", "", cpu)], {cpu.uuid: used}) == ""
 
 
 def test_every_name_of_dcgm_stands_once() -> None:

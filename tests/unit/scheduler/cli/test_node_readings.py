@@ -29,3 +29,7 @@ def test_what_is_amiss_is_told() -> None:
         "last_fault": measured(79.0, "code"),
     }
     assert _readings(readings) == "power 412 watts; row remap pending: 1; faults: 2; last fault: 79"
+
+
+def test_a_counter_of_many_digits_is_no_power_of_ten() -> None:
+    assert _readings({"energy_joules": measured(123_456_789.4, "joules")}) == "energy 123,456,789 joules"

@@ -167,6 +167,7 @@ def test_show_says_what_its_runs_made_their_devices_do(shell: Shell) -> None:
         base | {"attempt": 2, "use": gap, "unmetered_s": 60.0, "achieved": []},
         base | {"attempt": 3, "use": unread, "unmetered_s": 100.0, "achieved": [cpu]},
         base | {"attempt": 4, "use": None, "unmetered_s": 100.0, "achieved": []},
+        base | {"attempt": 5, "use": use | {"metered_s": 100.6}, "unmetered_s": 0.0, "achieved": []},
     ]
     found = rows(shell.out("show", "1"))
     assert ["0", "1", "123,456.8", "1299.5", "64.5 GiB", "93.2%", "95.0 of 100.0 s", "measured"] in found
@@ -174,6 +175,7 @@ def test_show_says_what_its_runs_made_their_devices_do(shell: Shell) -> None:
     assert ["0", "2", ">= 123,456.8", "1299.5", "64.5 GiB", "93.2%", restarted, "simulated"] in found
     assert ["0", "3", "not read", "not read", "not read", "not read", "energy not read", "measured"] in found
     assert not any(row[:2] == ["0", "4"] and "measured" in row for row in found)
+    assert ["0", "5", "123,456.8", "1299.5", "64.5 GiB", "93.2%", "100.0 of 100.0 s", "measured"] in found
     assert ["0", "1", "gemm", "bf16", "1.853", "measured", "3/3"] in found
     assert ["0", "3", "gemm", "fp32", "not run", "measured on a CPU: counts towards no goal", "0/2"] in found
     assert json.loads(shell.out("show", "1", "-o", "json"))["usage"][0] == whole

@@ -87,6 +87,30 @@ def test_idle_devices_are_checked_once_in_an_interval() -> None:
     world.no_bugs()
 
 
+def test_nobody_is_billed_for_a_check() -> None:
+    world = world_of()
+    job = until_check(world)
+
+    def billed(of: Any) -> list[str]:
+        sums = world.service.usage(OPERATOR, month=None, tenant=None, of=of)["sums"]
+        return [each["name"] for each in sums]
+
+    world.pass_time(5.0)
+    assert billed("tenant") == []  # while it runs
+    end(world, job, {f"n1-dev{i}": {"products": part()} for i in (0, 1)})
+    (record,) = world.store.usage_records(job)
+    assert (record.tenant, record.seconds > 0) == (TENANT, True)
+    work = world.one()
+    world.pass_time(5.0)
+    world.engine.exit(work)
+    world.run()
+    assert billed("tenant") == ["studio"]
+    assert billed("job") == [work]
+    entries = world.service.usage_entries(OPERATOR, month=None, tenant=None, offset=0, limit=10)["entries"]
+    assert [each["job_id"] for each in entries] == [work]
+    world.no_bugs()
+
+
 @pytest.mark.parametrize(
     "facts",
     [node_facts("n1", 2, simulated=True), node_facts("n1", 0)],

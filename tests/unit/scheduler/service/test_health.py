@@ -98,6 +98,24 @@ def test_a_node_is_cordoned_as_a_whole(make: Make) -> None:
     assert world.words(job) != "pending"
 
 
+def test_why_names_what_is_unhealthy_and_what_to_do_about_it(make: Make) -> None:
+    world = make(node_facts("n1", 2), node_facts("n2", 2, model="A"), node_facts("n3", 1, simulated=True))
+    world.engine.find("n1", wrong(uuid(world, "n1", 1)))
+    world.engine.find("n2", wrong(uuid(world, "n2", 0)))
+    world.engine.find("n3", wrong(uuid(world, "n3", 0)))
+    world.run()
+    pair = world.one(alternatives=(Demand(devices=2, node="n1"),))
+    told = str(world.service.why(pair, OPERATOR)["text"]).splitlines()
+    assert [line for line in told if line.startswith("  unhealthy")] == [
+        "  unhealthy     device 1 of node n1: XID 79; restart the node"
+    ]
+    assert "  could start   when what is unhealthy is mended, or enough of what is in the way ends" in told
+
+    world.engine.find("n1", wrong(NODE))
+    world.run()
+    assert "  unhealthy     node n1: XID 79; restart the node" in str(world.service.why(pair, OPERATOR)["text"])
+
+
 def test_a_job_that_could_run_were_all_well_is_taken_and_waits(make: Make) -> None:
     world = make(node_facts("n1", 1))
     world.engine.find("n1", wrong(uuid(world, "n1", 0)))
