@@ -100,15 +100,16 @@ def run_telemetry(
     window_s: float,
     settle_s: float = SETTLE_S,
     nodes: int = NODES,
+    every_s: float = EVERY_S,
     progress: Progress = lambda what, share: None,
 ) -> TelemetryAnswer:
-    """`nodes`: how many tell the service of their readings. Raises stub.CompilerMissing where the library cannot be
-    built, DeviceSourceError where pynvml is missing, and ingestion.SendersTooSlow."""
+    """`nodes`: how many tell the service of their readings, every `every_s`. Raises stub.CompilerMissing where the
+    library cannot be built, DeviceSourceError where pynvml is missing, and ingestion.SendersTooSlow."""
     about = provenance(window_s=window_s, with_library=False) | {
         "cards": CARDS,
         "driver": "a stub that answers at once",
         "nodes_told_of": nodes,
-        "told_every_s": EVERY_S,
+        "told_every_s": every_s,
     }
     values: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="suanli-telemetry-") as directory:
@@ -118,7 +119,9 @@ def run_telemetry(
             progress("sampling", 0.1)
             values |= _sampling(cards, window_s, settle_s, progress)
             progress("readings of a site", 0.5)
-            told, peer = ingestion(window_s=min(window_s, INGESTION_S), nodes=nodes, settle_s=2 * settle_s)
+            told, peer = ingestion(
+                window_s=min(window_s, INGESTION_S), nodes=nodes, every_s=every_s, settle_s=2 * settle_s
+            )
             values |= told
         except KeyboardInterrupt:
             return TelemetryAnswer(about, values, partial=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from scheduler.cli.layout import Column
 from scheduler.cli.measured_rates import rates_in
 from scheduler.cli.render import Table, hint, one_line, show_json, show_table
 from scheduler.core.usage_book import BY, ModelRate
+from scheduler.errors import BadInput
 
 NO_RATE = "no measured rate"
 CSV_FIELDS = (
@@ -70,6 +72,7 @@ def usage(ctx: click.Context, tenant: str | None, month: str | None, of: str, ou
     """
     if ctx.invoked_subcommand is not None:
         return
+    _require_month(month, "--month")
     answer = Client.from_env().get("/v1/usage", month=month, tenant=tenant, of=of)
     rates = rates_for(answer)
     if output == "json":
@@ -89,6 +92,7 @@ def close(month: str) -> None:
     as this instance's history has them, are kept with it. For operators.
     """
     client = Client.from_env()
+    _require_month(month, "MONTH")
     open_month = client.get("/v1/usage", month=month)
     rates = rates_for(open_month)
     closed = client.post("/v1/usage/close", {"month": month, "rates": [as_json(rate) for rate in rates]})
@@ -274,3 +278,8 @@ def _show_csv(answer: Json) -> None:
             "device_seconds_without_rate": _seconds(sum(micro(e["device_seconds"]) for e in each["without_rate"])),
         }
         writer.writerow({name: "" if value is None else value for name, value in rows.items()})
+
+
+def _require_month(month: str | None, given_as: str) -> None:
+    if month is not None and re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month) is None:
+        raise BadInput(f"{given_as} {month}: expected a year and a month, such as 2027-01", field="month")

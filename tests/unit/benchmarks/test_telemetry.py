@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.fakes.nvml_stub import stub_library
 def test_every_case_has_a_figure_of_a_real_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     stub_library()  # skips where there is no compiler
     monkeypatch.setenv("NVML_STUB", "")
-    answer = run_telemetry(window_s=0.5, settle_s=0.1, nodes=4)
+    answer = _measured(tries=5)
     document = answer.to_json()
     assert [case["case"] for case in document["cases"]] == list(BOUNDS)
     assert document["schema"]
@@ -28,6 +29,14 @@ def test_every_case_has_a_figure_of_a_real_sampler(monkeypatch: pytest.MonkeyPat
     assert set(document["peers"]["dicts_by_node"]) < set(BOUNDS)
     # How many rounds fit into so short a window is the machine's affair, so no rate is set against another.
     assert answer.values["ingestion_bytes_per_s"] > 0 < document["peers"]["dicts_by_node"]["ingestion_bytes_per_s"]
+
+
+def _measured(*, tries: int) -> TelemetryAnswer:
+    """A machine that is busy with other tests may be too slow for it, and is asked again."""
+    for _ in range(tries - 1):
+        with suppress(SendersTooSlow):
+            return run_telemetry(window_s=0.5, settle_s=0.1, nodes=4, every_s=0.1)
+    return run_telemetry(window_s=0.5, settle_s=0.1, nodes=4, every_s=0.1)
 
 
 def test_a_case_that_misses_is_an_exit_code() -> None:

@@ -223,3 +223,10 @@ def test_what_is_wrong_with_a_statement(shell: Shell, tmp_path: Path) -> None:
     ):
         refused = shell.run("report", "usage", *words)
         assert (refused.exit_code, "internal error" in refused.output) == (code, False), refused.output
+
+
+@pytest.mark.parametrize("argv", [("--month", "2026-13"), ("close", "x"), ("--month", "2026-1")])
+def test_a_month_that_is_none_is_refused_in_words(shell: Shell, argv: tuple[str, ...]) -> None:
+    refused = shell.run("usage", *argv)
+    assert refused.exit_code == 2
+    assert "expected a year and a month, such as 2027-01" in refused.stderr
