@@ -44,22 +44,23 @@ OTHER_WORDS: dict[str, tuple[str, str]] = {
         "Every device multiplies dense matrices with N(0,1) entries inside one shared window of W seconds. A "
         "device's work is F = 2·m·n·k for each product of a batch that was finished and verified in the window; "
         "the sustained rate is the sum of F over all devices divided by W, and W is the denominator for every "
-        "device. From each batch one product is drawn after the work by a seeded generator and checked in float64 "
-        "by Freivalds' method; checking time is inside the window. A device that starts late, finishes nothing, "
-        "yields NaN or Inf, or fails a check counts zero. TF32 is off. Rates are given as median and quantiles, "
+        "device. After every few batches some of their products, at least one of 256, are drawn by a seeded "
+        "generator and checked in higher precision by Freivalds' method; checking time is inside the window. A device "
+        "that starts late, finishes nothing, yields NaN or Inf, fails one check, or whose clock is off by more than "
+        "50 ms counts zero. TF32 is off unless it is the stated precision. Rates are given as median and quantiles, "
         "never as best of N. 1 PFlops is 10^15 floating-point operations a second; a multiply-add counts as two. "
         "Nominal counts installed real cards only, at the vendor's dense peak. The interval covers how batch "
         "rates wander in the window, with all cards taken as moving together, and clock offsets. The trend is the "
         "Theil–Sen slope over accepted nights with Sen's 95% interval; below 14 nights, or where the interval "
         "holds zero, nothing is projected.",
-        "所有设备在同一个长度为 W 秒的窗口内计算元素服从 N(0,1) 的稠密矩阵乘法。一台设备的工作量为 F ="
-        " 2·m·n·k 乘以其在窗口内完成并通过校验的批次所含的乘积次数；持续算力等于所有设备的 F 之和除以 W"
-        "，所有设备共用分母 W。每批运算结束后，由带种子的随机数发生器抽取一次乘积，用 Freivalds 方法以双"
-        "精度校验，校验时间计入窗口。启动过晚、没有完成任何运算、结果含 NaN 或 Inf、或校验失败的设备一律按零"
-        "计。TF32 关闭。速率给出中位数和分位数，不取最佳值。1 PFlops 为每秒 10^15 次浮点运算，一"
-        "次乘加计两次。标称只计已安装的真实加速卡，按厂商公布的稠密峰值计算。区间涵盖窗口内批次速率的波动（按各卡同步"
-        "变动的最宽情形计）和时钟偏差。趋势为有效测试夜上的 Theil–Sen 斜率及 Sen 的 95% 区间；不"
-        "足 14 夜或区间包含零时不作预测。",
+        "所有设备在同一个长度为 W 秒的窗口内计算元素服从 N(0,1) 的稠密矩阵乘法。一台设备的工作量为 F = 2·m·n·"
+        "k 乘以其在窗口内完成并通过校验的批次所含的乘积次数；持续算力等于所有设备的 F 之和除以 W，所有设备共"
+        "用分母 W。每若干批运算结束后，由带种子的随机数发生器从其乘积中抽取一部分（每 256 次至少一次），用 Fr"
+        "eivalds 方法以更高精度校验，校验时间计入窗口。启动过晚、没有完成任何运算、结果含 NaN 或 Inf、任何一"
+        "次校验失败或时钟偏差超过 50 毫秒的设备一律按零计。除非声明的精度就是 TF32，否则 TF32 关闭。速率给出"
+        "中位数和分位数，不取最佳值。1 PFlops 为每秒 10^15 次浮点运算，一次乘加计两次。标称只计已安装的真实加"
+        "速卡，按厂商公布的稠密峰值计算。区间涵盖窗口内批次速率的波动（按各卡同步变动的最宽情形计）和时钟偏差"
+        "。趋势为有效测试夜上的 Theil–Sen 斜率及 Sen 的 95% 区间；不足 14 夜或区间包含零时不作预测。",
     ),
     "inventory": ("Inventory", "设备清单"),
     "interval.name": ("95% interval", "95% 区间"),
