@@ -1,15 +1,14 @@
 """The running service, as the API sees it: scheduler.ports.ServiceControl over the loop and the store.
 
-Rights are checked here: viewers change nothing, tenants see and touch their own jobs alone (others' are NotFound),
-operators everything. A submission is durable before the loop hears of it; live jobs are answered by the loop's thread,
-ended ones from the store.
+Rights are checked here and in the parts that it hands questions to: viewers change nothing, tenants see and touch their
+own jobs alone (others' are NotFound), operators everything. A submission is durable before the loop hears of it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from node_agent.messages import LogChunk
 from scheduler.core import transitions
@@ -17,7 +16,7 @@ from scheduler.core.decisions import Policy
 from scheduler.core.explain import explain
 from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.usage_book import By, ModelRate
-from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Superseded, Unavailable
+from scheduler.errors import BadInput, Conflict, Forbidden, Overloaded, Superseded, Unavailable
 from scheduler.ports import (
     Clock,
     Drain,
@@ -26,31 +25,25 @@ from scheduler.ports import (
     Json,
     NextTime,
     Principal,
-    Reservation,
     ReservationRequest,
     ServiceLoad,
     Store,
-    StoredEvent,
     no_time,
     task_ids,
 )
 from scheduler.service import (
     cancelling,
-    deployment_views,
-    device_views,
     fairness,
-    machine,
-    reserving,
     served,
     tenants,
     views,
 )
 from scheduler.service.admission import Admission
-from scheduler.service.check_book import is_check
 from scheduler.service.deployment_control import DeploymentControl
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.health_book import HealthSettings
 from scheduler.service.job_changes import JobChanges
+from scheduler.service.job_looks import JobLooks
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import live_ids, meant_by
 from scheduler.service.outcome import (
@@ -60,26 +53,23 @@ from scheduler.service.outcome import (
     DrainRequested,
     Flag,
     FlagsReported,
-    ReserveRequested,
     ResumeRequested,
     ScaleRequested,
-    UnreserveRequested,
 )
-from scheduler.service.places import PLACING
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
-from scheduler.service.rights import hide_others, may_change, may_see, must_be_operator
+from scheduler.service.reservation_control import ReservationControl
+from scheduler.service.rights import may_change, may_see, must_be_operator
 from scheduler.service.schedule_control import ScheduleControl
+from scheduler.service.site_looks import SiteLooks
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
 from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.usage_control import UsageControl
-from scheduler.service.why import dry_run_view, why_ended, why_live
+from scheduler.service.why import dry_run_view
 
 log = logging.getLogger(__name__)
 
 MAX_LIVE_JOBS = 100_000
-ENDED_STATES = ("succeeded", "failed", "cancelled")
 _DRY_RUN_ID = "dry-run"
-_MOST_LOOKS = 100
 
 
 class Service:
@@ -122,7 +112,6 @@ class Service:
         self._priority_classes = dict(priority_classes)
         self._lease_s = lease_s
         self._secret = secret
-        self._status_extra = status_extra
         self._max_live_jobs = max_live_jobs
         self._half_life_s = half_life_s
         self._next_time = next_time
@@ -132,6 +121,9 @@ class Service:
         self._request_rates = dict(request_rates or {})
         self._zone = zone
         self._loop: ServiceLoop | None = None
+        self._jobs = JobLooks(store, engine, clock, lambda: self.loop)
+        self._site = SiteLooks(store, engine, clock, lambda: self.loop, status_extra)
+        self._reservations = ReservationControl(clock, lambda: self.loop)
         self._usage = UsageControl(store, clock, lambda: self.loop, zone)
         self._submissions = Submissions(store, clock, lambda: self.loop, max_live_jobs=max_live_jobs)
         self._schedules = ScheduleControl(clock, lambda: self.loop)
@@ -268,104 +260,33 @@ class Service:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def jobs(self, by: Principal, *, tenant: str | None, states: Sequence[str] | None, limit: int) -> Json:
-        if by.role == "tenant":
-            if tenant not in (None, by.tenant):
-                raise Forbidden(f"your token is of tenant {by.tenant}; it sees no jobs of {tenant}", field="tenant")
-            tenant = by.tenant
-
-        def live(state: ServiceState) -> tuple[list[Json], int]:
-            now_s = self._clock.now_s()
-            found = [job for job in state.jobs.values() if _is_asked_for(job, tenant)]
-            wanted = [job for job in found if states is None or views.word(job) in states]
-            first = views.in_queue_order(state, wanted, now_s)[:limit]
-            return [views.job_view(state, job, now_s) for job in first], len(wanted)
-
-        shown, total = self.loop.call(live)
-        more = False
-        ended = [word for word in ENDED_STATES if states is None or word in states]
-        if ended:
-            there = {view["id"] for view in shown}
-            room = limit - len(shown)
-            rows = self._recent(tenant, ended, room + 1)
-            more = len(rows) > room
-            rows = [job for job in rows[:room] if job.id not in there]
-            placed = self._store.events_named([job.id for job in rows], PLACING)
-            shown += [views.ended_view(job, placed.get(job.id, ())) for job in rows]
-        return {"jobs": shown, "total": None if more else max(total, len(shown))}
-
-    def _recent(self, tenant: str | None, states: Sequence[str] | None, limit: int) -> list[Job]:
-        """The newest that were asked for, of which the store may have many others in between."""
-        found: list[Job] = []
-        before_seq: int | None = None
-        for _ in range(_MOST_LOOKS):
-            rows = self._store.recent_jobs(tenant=tenant, states=states, limit=limit, before_seq=before_seq)
-            found += [job for job in rows if _is_asked_for(job, tenant)]
-            if len(rows) < limit or len(found) >= limit:
-                break
-            before_seq = rows[-1].seq
-        return found[:limit]
+        return self._jobs.all(by, tenant=tenant, states=states, limit=limit)
 
     def job(self, job_id: str, by: Principal) -> Json:
-        job = self._find(job_id, by)
-        return {
-            **self._view(job),
-            "spec": views.spec_view(job.spec),
-            "events": [views.event_view(event) for event in self._store.job_events(job.id)],
-            "results": views.result_views(self._store.results(job.id)),
-            "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
-        }
+        return self._jobs.one(job_id, by)
 
     def why(self, job_id: str, by: Principal) -> Json:
-        job = self._find(job_id, by)
-
-        def ask(state: ServiceState) -> Json | None:
-            live = state.jobs.get(job.id)
-            return None if live is None else why_live(state, live, self._clock.now_s())
-
-        return self.loop.call(ask) or why_ended(*self._stored(job.id))
+        return self._jobs.why(job_id, by)
 
     def wait(self, job_id: str, by: Principal, *, timeout_s: float) -> Json:
-        job = self._find(job_id, by)
-        loop = self.loop
-        ended = loop.call(lambda state: loop.on_end(state, job.id) if job.id in state.jobs else None)
-        if ended is not None:
-            try:
-                ended.result(timeout=timeout_s if loop.has_thread else 0)  # without one nothing happens meanwhile
-            except TimeoutError:
-                loop.call(lambda _state: loop.forget_waiter(job.id, ended))
-        return self._view(job)
+        return self._jobs.wait(job_id, by, timeout_s=timeout_s)
 
     def read_log(
         self, job_id: str, by: Principal, *, worker: int, attempt: int | None, stream: str, offset: int, limit: int
     ) -> LogChunk:
-        job = self._find(job_id, by)
-        if stream not in ("stdout", "stderr"):
-            raise BadInput(f"a run has stdout and stderr, not {stream}", field="stream")
-        node, found = self._node_of(job, worker, attempt)
-        return self._engine.read_log(node, job.id, found, worker, stream, offset, limit)
-
-    def _node_of(self, job: Job, worker: int, attempt: int | None) -> tuple[str, int]:
-        """Where that worker's attempt ran, by the job's events; without `attempt`: the newest."""
-        for event in reversed(self._store.job_events(job.id)):
-            if event.event not in PLACING:
-                continue
-            node = event.detail["nodes"].get(str(worker))
-            if node is not None and attempt in (None, event.detail["attempt"]):
-                return node, event.detail["attempt"]
-        if attempt is None and worker == 0:
-            raise NotFound(f"job {job.id} has not started yet, so it has no log; see: suanli why {job.id}")
-        which = "" if attempt is None else f" in attempt {attempt}"
-        raise NotFound(f"job {job.id} has had no worker {worker}{which}")
+        return self._jobs.read_log(
+            job_id, by, worker=worker, attempt=attempt, stream=stream, offset=offset, limit=limit
+        )
 
     # -- changing --------------------------------------------------------------------------------------------------
 
     def cancel(self, job_id: str, by: Principal, *, reason: str) -> Json:
         may_change(by)
-        job = self._find(job_id, by)
+        job = self._jobs.find(job_id, by)
         if ended_well(job) is not None:
             raise Conflict(f"job {job.id} has ended already ({views.word(job)}); there is nothing to cancel")
         self.loop.request(CancelRequested(job.id, by.name, reason))
-        return self._view(job)
+        return self._jobs.view(job)
 
     def cancel_jobs(self, ids: Sequence[str], by: Principal, *, reason: str) -> Json:
         may_change(by)
@@ -406,9 +327,9 @@ class Service:
 
     def scale(self, job_id: str, by: Principal, *, replicas: int | None) -> Json:
         may_change(by)
-        job = self._find(job_id, by)
+        job = self._jobs.find(job_id, by)
         self.loop.request(ScaleRequested(job.id, replicas, by.name))
-        return self._view(job)
+        return self._jobs.view(job)
 
     def drain(self, node: str, by: Principal, *, reason: str, deadline_in_s: float | None = None) -> Json:
         must_be_operator(by, "drain nodes")
@@ -433,41 +354,13 @@ class Service:
     # -- reservations ----------------------------------------------------------------------------------------------
 
     def reservations(self, by: Principal) -> Json:
-        tenant = by.tenant if by.role == "tenant" else None
-        now_s = self._clock.now_s()
-        return {"reservations": self.loop.call(lambda state: views.reservation_views(state, now_s, tenant=tenant))}
+        return self._reservations.all(by)
 
     def reserve(self, wanted: ReservationRequest, by: Principal) -> Json:
-        must_be_operator(by, "reserve nodes")
-        now_s = self._clock.now_s()
-        reserving.check_times(wanted.start_s, wanted.end_s, wanted.every_s, now_s)
-        nodes = self.loop.call(lambda state: reserving.chosen_nodes(state, wanted))
-        made = Reservation(
-            name=wanted.name,
-            nodes=nodes,
-            start_s=wanted.start_s,
-            end_s=wanted.end_s,
-            reason=wanted.reason,
-            by=by.name,
-            made_s=now_s,
-            every_s=wanted.every_s,
-            tenants=wanted.tenants,
-        )
-        self.loop.request(ReserveRequested(made))
-        return self.loop.call(lambda state: views.reservation_view(state, made, now_s))
+        return self._reservations.make(wanted, by)
 
     def cancel_reservation(self, name: str, by: Principal) -> Json:
-        must_be_operator(by, "cancel reservations")
-        now_s = self._clock.now_s()
-
-        def ask(state: ServiceState) -> Json | None:
-            found = state.reservations.get(name)
-            return None if found is None else views.reservation_view(state, found, now_s)
-
-        was = self.loop.call(ask)
-        self.loop.request(UnreserveRequested(name))
-        assert was is not None, name
-        return was
+        return self._reservations.cancel(name, by)
 
     # -- schedules -------------------------------------------------------------------------------------------------
 
@@ -494,30 +387,10 @@ class Service:
     # -- the site --------------------------------------------------------------------------------------------------
 
     def nodes(self, by: Principal, *, readings: bool = True) -> Json:
-        read = self._engine.readings()
-
-        def ask(state: ServiceState) -> Json:
-            shown = views.node_views(state, read, self._clock.now_s())
-            if by.role == "tenant":
-                hide_others(shown, state, by.tenant)
-            return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
-
-        answer = self.loop.call(ask)
-        for view in answer["nodes"] if readings else ():
-            view["readings"] = read.node(view["name"])
-        return answer
+        return self._site.nodes(by, readings=readings)
 
     def node(self, node: str, by: Principal) -> Json:
-        read = self._engine.readings()
-        now_s = self._clock.now_s()
-
-        def ask(state: ServiceState) -> Json:
-            shown = views.node_view(state, machine.known_node(state, node), read, now_s)
-            if by.role == "tenant":
-                hide_others([shown], state, by.tenant)
-            return shown
-
-        return self.loop.call(ask) | {"readings": read.node(node)}
+        return self._site.node(node, by)
 
     def devices(
         self,
@@ -528,11 +401,7 @@ class Service:
         model: str | None = None,
         fields: Sequence[str] | None = None,
     ) -> Json:
-        asked = device_views.known_fields(fields)
-        tenant = by.tenant if by.role == "tenant" else None
-        there = self.loop.call(lambda state: device_views.seats(state, site=site, node=node, tenant=tenant))
-        now_s = self._clock.now_s()
-        return device_views.devices_view(there, self._engine.readings(), asked, at_s=now_s, model=model)
+        return self._site.devices(by, site=site, node=node, model=model, fields=fields)
 
     def tenants(self, by: Principal) -> Json:
         tenant = by.tenant if by.role == "tenant" else None
@@ -548,71 +417,7 @@ class Service:
         return self._usage.close(by, month, rates)
 
     def status(self, by: Principal) -> Json:
-        loop = self.loop
-
-        def ask(state: ServiceState) -> Json:
-            fragmentation = views.fragmentation_view(state)
-            return {
-                "epoch": state.epoch,
-                "jobs": views.counts(state),
-                "nodes": views.node_counts(state),
-                "devices": views.device_counts(state),
-                "fragmentation": fragmentation,
-                "dispatch": loop.tallies.figures(),
-                "services": deployment_views.counts_view(state),
-            }
-
-        return {
-            **self._status_extra,
-            **loop.call(ask),
-            "agents": list(self._engine.agents()),
-            "writes": {of: asdict(figures) for of, figures in self._store.writes().items()},
-            "loop": {
-                "bugs": loop.bugs,
-                "store_error": loop.store_error,
-                "backlog": loop.backlog(),
-                "pass_s": loop.pass_times.figures(),
-            },
-        }
-
-    # -- finding ---------------------------------------------------------------------------------------------------
-
-    def _find(self, job_id: str, by: Principal) -> Job:
-        """The job, as the loop knows it or else the store; NotFound if there is none that `by` may see."""
-        tenant = by.tenant if by.role == "tenant" else None
-        if job_id == "last":
-            newest = self._recent(tenant, None, 1)
-            if not newest:
-                raise NotFound("there is no job yet")
-            job_id = newest[0].id
-        job = self.loop.call(lambda state: state.jobs.get(job_id)) or self._store.job(job_id)
-        if job is not None and may_see(job, by):
-            return job
-        task = self._store.job(f"{job_id}.0") if job is None else None
-        if task is not None and may_see(task, by):
-            size = task.spec.array_size
-            raise NotFound(f"job {job_id} is an array: name one of its tasks, {job_id}.0 to {job_id}.{size - 1}")
-        raise NotFound(f"there is no job {job_id}")
-
-    def _view(self, job: Job) -> Json:
-        """The job as it is now."""
-
-        def ask(state: ServiceState) -> Json | None:
-            live = state.jobs.get(job.id)
-            return None if live is None else views.job_view(state, live, self._clock.now_s())
-
-        return self.loop.call(ask) or views.ended_view(*self._stored(job.id))
-
-    def _stored(self, job_id: str) -> tuple[Job, Sequence[StoredEvent]]:
-        """The job, and the events that say where it ran."""
-        job = self._store.job(job_id)
-        assert job is not None, job_id
-        return job, self._store.events_named([job_id], PLACING).get(job_id, ())
-
-
-def _is_asked_for(job: Job, tenant: str | None) -> bool:
-    """Checks of idle devices are shown to those alone who ask for their tenant's jobs."""
-    return tenant == job.spec.tenant or (tenant is None and not is_check(job.spec))
+        return self._site.status(by)
 
 
 def _unsubmitted(spec: JobSpec, now_s: float) -> Job:
