@@ -15,7 +15,7 @@ from scheduler.core.jobs import JobKind, JobSpec
 from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
 from scheduler.ports import Principal
-from scheduler.service import deployments, reserving, tenants
+from scheduler.service import deployment_requests, reserving, tenants
 from scheduler.service.state import ServiceState, superseded_text
 
 
@@ -67,7 +67,7 @@ class Admission:
             _check_maximum(state, spec)
             reserving.check_job(state, spec, by)
             if spec.kind is JobKind.INFERENCE:
-                check_service = deployments.check_deploy if spec.deployed else deployments.check_plain
+                check_service = deployment_requests.check_deploy if spec.deployed else deployment_requests.check_plain
                 check_service(state, (spec.tenant, spec.name))
             if spec.deadline_at_s is not None and spec.deadline_at_s <= self._now_s:
                 raise BadInput("the deadline is over already; give a later one, or none", field="deadline")

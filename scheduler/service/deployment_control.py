@@ -8,7 +8,7 @@ from dataclasses import replace
 from scheduler.core.jobs import Job, JobKind, JobSpec
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from scheduler.ports import Clock, Json, Principal, Store
-from scheduler.service import deployment_views, deployments
+from scheduler.service import deployment_requests, deployment_views
 from scheduler.service.loop import ServiceLoop
 from scheduler.service.outcome import ScaleRequested, ServiceDeleteRequested, ServiceRollbackRequested
 from scheduler.service.rights import may_change
@@ -86,7 +86,7 @@ class DeploymentControl:
             if tenant not in (None, by.tenant):
                 raise Forbidden(f"your token is of tenant {by.tenant}; it sees nothing of {tenant}", field="tenant")
             tenant = by.tenant
-        return self._loop().call(lambda state: deployments.key_of(state, name, tenant))
+        return self._loop().call(lambda state: deployment_requests.key_of(state, name, tenant))
 
     def _deployed(self, name: str, by: Principal, tenant: str | None) -> Key:
         """Not a plain job, which `suanli cancel` ends and which has no version to go back to."""

@@ -2,7 +2,7 @@
 
 The record of a service (`Deployed`) and its jobs are written one after the other, and a service that is killed in
 between finds the rest out again: a job that was deployed and is no version yet becomes one (`adopt`), and what a
-version's job is to have follows from the record alone (`_settle`). So the record is the truth, whatever of the jobs
+version's job is to have follows from the record alone (`settle`). So the record is the truth, whatever of the jobs
 was committed.
 
 A rollout is looked at in every batch (`advance`): there are few at a time, and what it waits for (replicas that answer,
@@ -18,11 +18,10 @@ from typing import Any
 from scheduler.core import rollout, transitions
 from scheduler.core.jobs import Canary, EndCause, Failed, Job, Pending, Running, Starting, Stopping
 from scheduler.core.rollout import WHOLE, Deployed, Rollout, Verdict, Version, VersionState, judge
-from scheduler.errors import Conflict, NotFound
 from scheduler.service import autoscaling
 from scheduler.service.dispatch import is_service
 from scheduler.service.endings import duration_text, stop
-from scheduler.service.outcome import Outcome, ServiceDeleteRequested, ServiceRollbackRequested, Undeploy
+from scheduler.service.outcome import Outcome, Undeploy
 from scheduler.service.state import ServiceState
 from scheduler.service.timers import Timer
 
@@ -30,107 +29,8 @@ KEPT_VERSIONS = 5
 """Versions that do not serve are kept to go back to, so many; older ones are stopped for good."""
 REMEMBERED = 50
 """Versions of which anything is remembered."""
-AT_ONCE = Canary(steps=(100,), step_s=0.0, min_requests=0)
 BY = "rollout"
 Key = tuple[str, str]
-
-
-# ---- requests ----------------------------------------------------------------------------------------------------
-
-
-def check_deploy(state: ServiceState, key: Key) -> None:
-    """Raises Conflict where no new version can be deployed now."""
-    found = state.deployed.get(key)
-    if found is None:
-        plain = _plain_jobs(state, key)
-        if len(plain) > 1:
-            ids = ", ".join(job.id for job in plain[:10])
-            raise Conflict(
-                f"jobs {ids} of tenant {key[0]} are all called {key[1]}: cancel all but one, which then becomes"
-                " version 1",
-                field="name",
-            )
-        return
-    if found.deleted:
-        raise Conflict(f"service {key[1]} is being deleted; deploy it when its jobs have ended", field="name")
-    if found.rollout is not None:
-        raise Conflict(
-            f"version {found.rollout.to} of service {key[1]} is being rolled out: wait for it (suanli service show"
-            f" {key[1]}), or give it up first (suanli service rollback {key[1]})",
-            field="name",
-        )
-
-
-def check_plain(state: ServiceState, key: Key) -> None:
-    """Raises Conflict where a plain job would take requests from a deployed service's versions."""
-    if key in state.deployed:
-        raise Conflict(
-            f"{key[1]} is a deployed service of tenant {key[0]}: deploy a new version of it (suanli service deploy"
-            " FILE), or give this job another name",
-            field="name",
-        )
-
-
-def roll_back(state: ServiceState, out: Outcome, event: ServiceRollbackRequested, now_s: float) -> None:
-    """Raises NotFound and Conflict."""
-    found = known(state, event.key)
-    if found.deleted:
-        raise Conflict(f"service {found.name} is being deleted")
-    if found.rollout is not None:
-        current = found.rollout
-        if event.to in (None, current.base) and current.base is not None:
-            _give_up(state, out, found, f"rolled back by {event.by}", None, now_s)
-            return
-        raise Conflict(
-            f"version {current.to} of {found.name} is being rolled out: go back to version {current.base} first"
-        )
-    live = found.live
-    to = event.to if event.to is not None else _before(found, live)
-    target = next((each for each in found.versions if each.number == to), None)
-    if target is None:
-        numbers = ", ".join(str(each.number) for each in found.versions)
-        raise NotFound(f"service {found.name} has no version {to}; it has {numbers}", field="to")
-    if target is live:
-        raise Conflict(f"version {to} of service {found.name} is the live one already", field="to")
-    if target.job_id not in state.jobs:
-        raise Conflict(
-            f"version {to} of service {found.name} is {target.state} and its job has ended: deploy its file again",
-            field="to",
-        )
-    keep = 0 if live is None else _present(state, live)
-    base = live.number if live is not None and live.job_id in state.jobs else None
-    found = _with(found, target.number, "starting", f"back by {event.by}")
-    _start(state, out, found, Rollout(target.number, base, AT_ONCE, now_s, keep=keep, back=True), now_s)
-
-
-def delete(state: ServiceState, out: Outcome, event: ServiceDeleteRequested, now_s: float) -> None:
-    """All its versions stop for good; the record goes when the last has ended."""
-    found = replace(known(state, event.key), deleted=True, rollout=None)
-    _keep(state, out, found)
-    _settle(state, out, found, now_s)
-
-
-def known(state: ServiceState, key: Key) -> Deployed:
-    found = state.deployed.get(key)
-    if found is None:
-        raise NotFound(
-            f"tenant {key[0]} has no deployed service {key[1]}; `suanli service list` lists them", field="name"
-        )
-    return found
-
-
-def key_of(state: ServiceState, name: str, tenant: str | None) -> Key:
-    """Whose service is meant, deployed or a plain job; without `tenant` the name must be one tenant's alone."""
-    keys = set(state.deployed) | {_key(state.jobs[job_id]) for job_id in state.services}
-    found = sorted(key for key in keys if key[1] == name and tenant in (None, key[0]))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise Conflict(
-            f"tenants {', '.join(key[0] for key in found)} have a service {name} each: say whose (TENANT/NAME)"
-        )
-    names = sorted({key[1] for key in keys if tenant in (None, key[0])})
-    raise NotFound(f"there is no service {name}; there are: {', '.join(names[:20]) or 'none'}", field="name")
 
 
 # ---- versions come and go ----------------------------------------------------------------------------------------
@@ -140,14 +40,14 @@ def adopt(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
     """A deployed job becomes a version: the first is live at once, a later one when it has taken over."""
     if job.id in state.version_of:
         return
-    key = _key(job)
+    key = key_of_job(job)
     found = state.deployed.get(key)
     if found is None:
         found = Deployed(*key, versions=())
-        for number, plain in enumerate(_plain_jobs(state, key), start=1):
+        for number, plain in enumerate(plain_jobs(state, key), start=1):
             found = replace(found, versions=(*found.versions, Version(number, plain.id, "", plain.submitted_s, "live")))
         for each in found.versions[:-1]:  # more than one only where they came at the same moment as this
-            found = _with(found, each.number, "stopped", "another job of its name was newer")
+            found = with_word(found, each.number, "stopped", "another job of its name was newer")
     if found.rollout is not None:
         found = _given_up(state, out, found, f"version {len(found.versions) + 1} was deployed", None, now_s)
     number = max((each.number for each in found.versions), default=0) + 1
@@ -155,12 +55,12 @@ def adopt(state: ServiceState, out: Outcome, job: Job, now_s: float) -> None:
     new = Version(number, job.id, "", job.submitted_s, "starting" if live is not None else "live")
     found = replace(found, versions=(*found.versions, new))
     if live is None or found.deleted:
-        _keep(state, out, found)
+        keep(state, out, found)
         autoscaling.begin(state, out, state.jobs[job.id], now_s)
-        _settle(state, out, found, now_s)
+        settle(state, out, found, now_s)
         return
-    plan = Rollout(number, live.number, job.spec.canary or Canary(), now_s, keep=_present(state, live))
-    _start(state, out, found, plan, now_s)
+    plan = Rollout(number, live.number, job.spec.canary or Canary(), now_s, keep=present(state, live))
+    start(state, out, found, plan, now_s)
 
 
 def take_in(state: ServiceState, records: Sequence[Deployed]) -> None:
@@ -184,8 +84,8 @@ def recovered(state: ServiceState, out: Outcome, now_s: float) -> None:
         if (found := state.deployed.get(key)) is None:  # type: ignore[assignment]
             continue
         if found.rollout is not None:
-            _keep(state, out, replace(found, rollout=replace(found.rollout, since_s=now_s)), store=False)
-        _settle(state, out, state.deployed[key], now_s)
+            keep(state, out, replace(found, rollout=replace(found.rollout, since_s=now_s)), store=False)
+        settle(state, out, state.deployed[key], now_s)
 
 
 def job_ended(state: ServiceState, out: Outcome, job_id: str, why: str, now_s: float) -> None:
@@ -202,14 +102,14 @@ def job_ended(state: ServiceState, out: Outcome, job_id: str, why: str, now_s: f
         return
     plan = found.rollout
     if plan is not None and plan.to == version.number:
-        _give_up(state, out, found, why, None, now_s, failed=True)
+        give_up(state, out, found, why, None, now_s, failed=True)
         return
-    found = _with(found, version.number, "failed", why)
+    found = with_word(found, version.number, "failed", why)
     if plan is not None and plan.base == version.number:  # nothing is left to go back to
         found = replace(found, rollout=None)
-        found = _with(found, plan.to, "live", "")
-    _keep(state, out, found)
-    _settle(state, out, found, now_s)
+        found = with_word(found, plan.to, "live", "")
+    keep(state, out, found)
+    settle(state, out, found, now_s)
 
 
 def ended_text(job: Job) -> str:
@@ -245,7 +145,7 @@ def _advance(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -
         has_slo = new.spec.slo_p99_ms is not None
         verdict = judge(plan.canary, of_new, of_base, before, lasted_s=waited_s, has_slo=has_slo)
         if verdict.word == "go back":
-            _give_up(state, out, found, verdict.text, verdict, now_s)
+            give_up(state, out, found, verdict.text, verdict, now_s)
             return
         if verdict.word == "wait":
             _wake_at(state, found.key, plan.since_s + plan.canary.step_s, now_s)
@@ -265,14 +165,14 @@ def _advance(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -
         patience_s += rollout.PATIENCE * plan.canary.step_s
     if waited_s >= patience_s and not nothing_else:
         why = f"{up} of {enough} replicas answer after {duration_text(waited_s)}, and the next step needs them"
-        _give_up(state, out, found, why, None, now_s)
+        give_up(state, out, found, why, None, now_s)
         return
     _wake_at(state, found.key, plan.since_s + patience_s, now_s)
 
 
-def _start(state: ServiceState, out: Outcome, found: Deployed, plan: Rollout, now_s: float) -> None:
+def start(state: ServiceState, out: Outcome, found: Deployed, plan: Rollout, now_s: float) -> None:
     found = replace(found, rollout=plan)
-    _keep(state, out, found)
+    keep(state, out, found)
     new = found.version(plan.to)
     ids = [new.job_id] if plan.base is None else [new.job_id, found.version(plan.base).job_id]
     for job_id in ids:
@@ -280,7 +180,7 @@ def _start(state: ServiceState, out: Outcome, found: Deployed, plan: Rollout, no
     state.loads.new_step(*ids, first=True)
     detail = {"by": BY, "version": plan.to, "from": plan.base, "steps": list(plan.canary.steps)}
     state.put(out, state.jobs[new.job_id], "rollout_began", now_s, detail)
-    _settle(state, out, found, now_s)
+    settle(state, out, found, now_s)
 
 
 def _step(state: ServiceState, out: Outcome, found: Deployed, verdict: Verdict | None, now_s: float) -> None:
@@ -288,13 +188,13 @@ def _step(state: ServiceState, out: Outcome, found: Deployed, verdict: Verdict |
     assert plan is not None, found
     share = plan.next_milli
     plan = replace(plan, step=plan.step + 1, since_s=now_s)
-    found = replace(_with(found, plan.to, "canary", found.version(plan.to).why), rollout=plan)
-    _keep(state, out, found)
+    found = replace(with_word(found, plan.to, "canary", found.version(plan.to).why), rollout=plan)
+    keep(state, out, found)
     new = found.version(plan.to)
     state.loads.new_step(new.job_id, *(() if plan.base is None else (found.version(plan.base).job_id,)))
     detail = {"by": BY, "version": plan.to, "share_milli": share, **_figures(verdict)}
     state.put(out, state.jobs[new.job_id], "rollout_step", now_s, detail)
-    _settle(state, out, found, now_s)
+    settle(state, out, found, now_s)
 
 
 def _promote(state: ServiceState, out: Outcome, found: Deployed, verdict: Verdict | None, now_s: float) -> None:
@@ -304,16 +204,16 @@ def _promote(state: ServiceState, out: Outcome, found: Deployed, verdict: Verdic
     if plan.base is not None:
         left: VersionState = "rolled back" if plan.back else "stopped"
         why = f"version {plan.to} was gone back to" if plan.back else f"version {plan.to} took over"
-        found = _with(found, plan.base, left, why)
-    found = _with(found, plan.to, "live", "")
-    _keep(state, out, found)
+        found = with_word(found, plan.base, left, why)
+    found = with_word(found, plan.to, "live", "")
+    keep(state, out, found)
     detail = {"by": BY, "version": plan.to, "from": plan.base, **_figures(verdict)}
     state.put(out, state.jobs[found.version(plan.to).job_id], "promoted", now_s, detail)
-    _settle(state, out, found, now_s)
+    settle(state, out, found, now_s)
     _drop_old(state, out, found, now_s)
 
 
-def _give_up(
+def give_up(
     state: ServiceState,
     out: Outcome,
     found: Deployed,
@@ -324,8 +224,8 @@ def _give_up(
     failed: bool = False,
 ) -> None:
     found = _given_up(state, out, found, why, verdict, now_s, failed=failed)
-    _keep(state, out, found)
-    _settle(state, out, found, now_s)
+    keep(state, out, found)
+    settle(state, out, found, now_s)
 
 
 def _given_up(
@@ -342,9 +242,9 @@ def _given_up(
     plan = found.rollout
     assert plan is not None, found
     new = found.version(plan.to)
-    found = _with(replace(found, rollout=None), plan.to, "failed" if failed else "rolled back", why)
+    found = with_word(replace(found, rollout=None), plan.to, "failed" if failed else "rolled back", why)
     if plan.base is not None:
-        found = _with(found, plan.base, "live", "")
+        found = with_word(found, plan.base, "live", "")
     job = state.jobs.get(new.job_id)
     if job is not None:
         detail = {"by": BY, "version": plan.to, "to": plan.base, "detail": why, **_figures(verdict)}
@@ -372,7 +272,7 @@ def _counts(figures: rollout.Figures) -> Mapping[str, int]:
 # ---- the record and its jobs -------------------------------------------------------------------------------------
 
 
-def _settle(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -> None:
+def settle(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -> None:
     """Give every version's job what the record says. Done twice it changes nothing."""
     plan = found.rollout
     for version in found.versions:
@@ -426,29 +326,21 @@ def _floor(share_milli: int, keep: int, job: Job) -> int:
     return max(1, job.spec.workers_min, min(job.spec.workers_max, part))
 
 
-def _present(state: ServiceState, version: Version) -> int:
+def present(state: ServiceState, version: Version) -> int:
     job = state.jobs.get(version.job_id)
     return 0 if job is None else autoscaling.wanted(job)
-
-
-def _before(found: Deployed, live: Version | None) -> int | None:
-    """The newest version that was live before this one."""
-    stopped = [each.number for each in found.versions if each.state == "stopped" and each is not live]
-    if not stopped:
-        raise Conflict(f"service {found.name} has no version that was live before; name one with --to", field="to")
-    return max(stopped)
 
 
 def _drop_old(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -> None:
     idle = [each for each in found.versions if each.state in ("stopped", "rolled back") and each.job_id in state.jobs]
     for each in idle[:-KEPT_VERSIONS]:
-        found = _with(found, each.number, "gone", f"only {KEPT_VERSIONS} earlier versions are kept")
+        found = with_word(found, each.number, "gone", f"only {KEPT_VERSIONS} earlier versions are kept")
     kept = found.versions[-REMEMBERED:]
     rest = tuple(each for each in found.versions[:-REMEMBERED] if each.job_id in state.jobs)
     found = replace(found, versions=(*rest, *kept))
     if found != state.deployed[found.key]:
-        _keep(state, out, found)
-        _settle(state, out, found, now_s)
+        keep(state, out, found)
+        settle(state, out, found, now_s)
 
 
 def _finish_deleting(state: ServiceState, out: Outcome, found: Deployed, now_s: float) -> None:
@@ -468,7 +360,7 @@ def _finish_deleting(state: ServiceState, out: Outcome, found: Deployed, now_s: 
     out.deployed.append(Undeploy(*found.key))
 
 
-def _keep(state: ServiceState, out: Outcome, found: Deployed, *, store: bool = True) -> None:
+def keep(state: ServiceState, out: Outcome, found: Deployed, *, store: bool = True) -> None:
     _index(state, found)
     if store:
         out.deployed.append(found)
@@ -490,7 +382,7 @@ def _index(state: ServiceState, found: Deployed) -> None:
             state.stopped_versions.add(version.job_id)
 
 
-def _with(found: Deployed, number: int, word: VersionState, why: str) -> Deployed:
+def with_word(found: Deployed, number: int, word: VersionState, why: str) -> Deployed:
     changed = replace(found.version(number), state=word, why=why)
     return replace(found, versions=tuple(changed if each.number == number else each for each in found.versions))
 
@@ -500,11 +392,11 @@ def _wake_at(state: ServiceState, key: Key, due_s: float, now_s: float) -> None:
     state.timers.add(Timer(due_s if due_s > now_s else now_s + 10.0, "rollout", "/".join(key)))
 
 
-def _plain_jobs(state: ServiceState, key: Key) -> list[Job]:
+def plain_jobs(state: ServiceState, key: Key) -> list[Job]:
     jobs = [state.jobs[job_id] for job_id in state.services if job_id not in state.version_of]
-    return sorted((job for job in jobs if _key(job) == key and not job.spec.deployed), key=lambda job: job.seq)
+    return sorted((job for job in jobs if key_of_job(job) == key and not job.spec.deployed), key=lambda job: job.seq)
 
 
-def _key(job: Job) -> Key:
+def key_of_job(job: Job) -> Key:
     assert is_service(job), job
     return job.spec.tenant, job.spec.name

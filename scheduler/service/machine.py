@@ -17,6 +17,7 @@ from scheduler.ports import NodeDown, NodeUp, RunEvent
 from scheduler.service import (
     autoscaling,
     checks,
+    deployment_requests,
     deployments,
     draining,
     fairness,
@@ -96,9 +97,9 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
         case ScaleRequested():
             scaling.scale(state, out, event, now_s)
         case ServiceRollbackRequested():
-            deployments.roll_back(state, out, event, now_s)
+            deployment_requests.roll_back(state, out, event, now_s)
         case ServiceDeleteRequested():
-            deployments.delete(state, out, event, now_s)
+            deployment_requests.delete(state, out, event, now_s)
         case LoadsReported():
             autoscaling.take_loads(state, out, event, now_s)
         case ReserveRequested(reservation=reservation):

@@ -106,7 +106,7 @@ class ScaleRequested:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRollbackRequested:
-    """`key`: tenant and name. Raises NotFound and Conflict, see `deployments.roll_back`."""
+    """`key`: tenant and name. Raises NotFound and Conflict, see `deployment_requests.roll_back`."""
 
     key: tuple[str, str]
     to: int | None
