@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -43,17 +42,17 @@ from node_agent.devices.simulated import SimulatedSpec
 from node_agent.event_log import EventLog
 from node_agent.execution.accounts import why_single_user
 from node_agent.execution.logs import PASSABLE, paths_of, read_chunk, run_paths
-from node_agent.execution.order import RunContext, key_from_text, key_text
+from node_agent.execution.order import RunContext, key_from_text
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.health_rounds import HealthRounds
 from node_agent.housekeeping import Housekeeping
 from node_agent.lane import LaneServer, ToldReadings
 from node_agent.launcher.client import LauncherGone, LauncherRefused, LauncherTable
 from node_agent.launcher.paths import SOCKET_NAME, launcher_paths, make_private
-from node_agent.launcher.procfs import start_ticks, wait_gone
 from node_agent.launcher.records import RunRecord
+from node_agent.launcher_orders import LauncherOrders, end_launcher
 from node_agent.messages import AgentHello, Command, EventBatch, LaunchSpec, LogChunk, RunKey
-from node_agent.metering import READ_EVERY_S, RunMeters
+from node_agent.meter_rounds import MeterRounds
 from node_agent.metrics_door import DoorError, MetricsDoor, door_config
 from node_agent.node_metrics import HeldBy, metrics_text
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
@@ -65,7 +64,6 @@ from node_agent.regular_files import is_regular
 from node_agent.run_watch import RunWatch, tell_failure
 
 CONNECT_TIMEOUT_S = 20.0
-SHUTDOWN_TIMEOUT_S = 8.0
 SETTLE_S = 2.0
 
 
@@ -109,6 +107,7 @@ class AgentHost:
         self._launcher = LauncherConnection(
             self._launcher_paths, self._state_dir, config.lease_s, self._agree, self._on_exit
         )
+        self._orders = LauncherOrders(self._launcher, self._state_dir, self._runs.refused)
         self._book, self._reading = ReadingsBook(), asyncio.Lock()
         self._lane = LaneServer(self.take, self.events, self.read)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,8 +117,7 @@ class AgentHost:
         self._health = HealthRounds(self._nodes, self._state_dir, config.health, self._log.append)
         self._checking: asyncio.Task[None] | None = None
         self._door: MetricsDoor | None = None
-        self._meters = RunMeters()
-        self._metering: asyncio.Task[None] | None = None
+        self._meters = MeterRounds(self._nodes, self._spawn)
         self._door_trouble = ""
 
     # ---- start and end ---------------------------------------------------------------------------------------------
@@ -169,9 +167,7 @@ class AgentHost:
         """End all runs (SIGTERM, SIGKILL after 2 s), stop the launcher, and wait until it is gone."""
         await self._launcher.give_up(SETTLE_S)
         await self._settle()
-        with contextlib.suppress(OSError, ValueError, KeyError):  # no pid file: no launcher
-            noted = json.loads(self._launcher_paths.pid.read_text())
-            await _end_process(int(noted["pid"]), int(noted["start_ticks"]))
+        await end_launcher(self._launcher_paths.pid)
         await self.close()
 
     async def close(self) -> None:
@@ -184,7 +180,8 @@ class AgentHost:
         await self._settle()
         await self._launcher.close()
         await self._watch.close()
-        for task in (self._tidying, self._checking, self._metering):
+        self._meters.close()
+        for task in (self._tidying, self._checking):
             if task is not None:
                 task.cancel()
         for details in self._details.values():
@@ -303,13 +300,13 @@ class AgentHost:
             case LaunchRun():
                 self._spawn(self._launch(request))
             case SignalRun():
-                self._spawn(self._signal(request))
+                self._spawn(self._orders.signal(request))
             case ForgetRun():
                 self._drop(request.key)
-                self._spawn(self._forget(request))
+                self._spawn(self._orders.forget(request))
             case RenewLaunchersLease():
                 self._launcher.lease_s = request.lease_s
-                self._spawn(self._renew(request))
+                self._spawn(self._orders.renew(request))
             case ForgetFindings(node=node):
                 self._spawn(self._health.mended(node))
             case KeepNoted(node=node, source=source, findings=findings):
@@ -338,7 +335,7 @@ class AgentHost:
             details.lives = lives
             self._mark_busy(key.node)
             if lives:
-                self._begin_meter(key, details.context)
+                self._meters.begin(key, details.context)
         if isinstance(state, attempts.Ended):
             self._preparing.take_ports_back(key)
         self._watch.after_step(key)
@@ -352,7 +349,7 @@ class AgentHost:
             if details.lives:
                 self._mark_busy(key.node)
         self._watch.drop(key)
-        self._meters.end(key)
+        self._meters.drop(key)
         self._preparing.take_ports_back(key)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -367,29 +364,6 @@ class AgentHost:
             return
         live = [d for k, d in self._details.items() if k.node == name and d.lives]
         node.set_busy({index for details in live if details.context for index in details.context.devices})
-
-    # ---- metering --------------------------------------------------------------------------------------------------
-
-    def _begin_meter(self, key: RunKey, context: RunContext | None) -> None:
-        node = self._nodes.get(key.node)
-        if node is None or context is None or context.share_milli or not node.meters_devices:
-            return
-        with contextlib.suppress(KeyError):  # a device that is gone meters nothing
-            self._meters.begin(key, [device.uuid for device in node.devices(context.devices)])
-            self._spawn(self._read_meters(key.node))
-        if self._metering is None or self._metering.done():
-            self._metering = asyncio.create_task(self._meter(), name="metering of runs")
-            self._metering.add_done_callback(tell_failure)
-
-    async def _meter(self) -> None:
-        while nodes := self._meters.nodes():
-            await asyncio.sleep(READ_EVERY_S)
-            await asyncio.gather(*(self._read_meters(name) for name in nodes))
-
-    async def _read_meters(self, name: str) -> None:
-        node = self._nodes.get(name)
-        if node is not None:
-            self._meters.read(name, await node.readings())
 
     # ---- preparing and launching -----------------------------------------------------------------------------------
 
@@ -418,12 +392,12 @@ class AgentHost:
         except LauncherGone:
             return  # reconciling tells whether it was started, and asks again if not
         except LauncherRefused as error:
-            self._note_epoch(key, error)
+            self._orders.note_epoch(key, error)
             self._feed(key, attempts.LaunchFailed(str(error)))
             return
         except Exception as error:  # an answer that cannot be read: it may run, and must not run on unknown
             log.exception("launching %s", key)
-            self._spawn(self._signal(SignalRun(key, signal.SIGKILL, request.epoch)))
+            self._spawn(self._orders.signal(SignalRun(key, signal.SIGKILL, request.epoch)))
             detail = f"node {key.node} does not understand its launcher's answer: {error!r}"
             self._feed(key, attempts.ProcessExited(None, "unknown", None, detail, self._now_s()))
             return
@@ -438,8 +412,7 @@ class AgentHost:
         paths = paths_of(self._state_dir, key)
         facts = await exit_facts(record, paths, saved_in, self._slow, unix_user)
         if self._meters.metered(key):
-            await self._read_meters(key.node)
-            facts = replace(facts, use=self._meters.end(key))
+            facts = replace(facts, use=await self._meters.last(key))
         if attempts.awaits_ack(self._runs.states.get(key)) and is_regular(paths.checkpoint_ack):
             self._feed(key, attempts.AckSeen())  # it saved and left before the next look
         if details is not None and details.ended_for:  # by us, so nobody else is to be blamed
@@ -462,35 +435,6 @@ class AgentHost:
         return any(RunKey(job_id, attempt, worker, node) in self._runs.states for node in self._nodes)
 
     # ---- the launcher ----------------------------------------------------------------------------------------------
-
-    async def _signal(self, request: SignalRun) -> None:
-        key = request.key
-        if request.ask:  # an acknowledgement from before it was asked for is none
-            with contextlib.suppress(OSError):  # not there; or a directory, which is no acknowledgement either
-                paths_of(self._state_dir, key).checkpoint_ack.unlink()
-        with contextlib.suppress(LauncherGone):  # repeated when it is back
-            try:
-                await self._launcher.client().signal(request.epoch, key_text(key), request.number, ask=request.ask)
-            except LauncherRefused as error:
-                self._note_epoch(key, error)
-
-    async def _renew(self, request: RenewLaunchersLease) -> None:
-        with contextlib.suppress(LauncherGone):  # a new launcher begins with a lease, and the service renews again
-            try:
-                await self._launcher.client().renew(request.epoch, request.lease_s, request.stamp_s)
-            except LauncherRefused as error:
-                self._note_epoch(None, error)
-
-    async def _forget(self, request: ForgetRun) -> None:
-        with contextlib.suppress(LauncherGone):  # it is found again when reconciling, and its end told once more
-            try:
-                await self._launcher.client().forget(request.epoch, key_text(request.key))
-            except LauncherRefused as error:
-                self._note_epoch(request.key, error)
-
-    def _note_epoch(self, key: RunKey | None, error: LauncherRefused) -> None:
-        if error.kind == "stale_epoch":
-            self._runs.refused(key, error.epoch)
 
     def _on_exit(self, record: RunRecord) -> None:
         with contextlib.suppress(ValueError):  # a run of another version's agent: nobody here asks for it
@@ -527,15 +471,4 @@ class AgentHost:
         if not details.ended_for:
             log.warning("%s is ended: %s", key, reason)
             details.ended_for = reason
-        self._spawn(self._signal(SignalRun(key, signal.SIGKILL, self._runs.epoch)))
-
-
-async def _end_process(pid: int, ticks: int) -> None:
-    """SIGTERM, and SIGKILL when that does not help in time. Returns when the process is gone."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        if start_ticks(pid) != ticks:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-        if await asyncio.to_thread(wait_gone, pid, ticks, SHUTDOWN_TIMEOUT_S):
-            return
+        self._spawn(self._orders.signal(SignalRun(key, signal.SIGKILL, self._runs.epoch)))
