@@ -16,9 +16,10 @@ from scheduler.core import transitions
 from scheduler.core.autoscaling import Decision, Scaling, decide
 from scheduler.core.jobs import Autoscale, Job, JobSpec, Pending, Running, Starting, WorkerPhase
 from scheduler.service import served
+from scheduler.service.job_facts import workers_of
 from scheduler.service.loads import LoadsReported
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState, workers_of
+from scheduler.service.state import ServiceState
 from scheduler.service.timers import Timer
 
 BY = "autoscaling"

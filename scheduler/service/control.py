@@ -43,6 +43,7 @@ from scheduler.service.deployment_control import DeploymentControl
 from scheduler.service.dispatch import RunSettings
 from scheduler.service.health_book import HealthSettings
 from scheduler.service.job_changes import JobChanges
+from scheduler.service.job_facts import ended_well, workers_of
 from scheduler.service.job_looks import JobLooks
 from scheduler.service.loop import CAPACITY, ServiceLoop
 from scheduler.service.named_jobs import live_ids, meant_by
@@ -61,7 +62,7 @@ from scheduler.service.reservation_control import ReservationControl
 from scheduler.service.rights import may_change, may_see, must_be_operator
 from scheduler.service.schedule_control import ScheduleControl
 from scheduler.service.site_looks import SiteLooks
-from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
+from scheduler.service.state import ServiceState, pending_job
 from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.usage_control import UsageControl
 from scheduler.service.why import dry_run_view

@@ -10,7 +10,8 @@ from scheduler.core.reasons import Reason
 from scheduler.core.rollout import WHOLE, Deployed, Rollout, Version
 from scheduler.ports import Json, ServiceLoad, StoredEvent
 from scheduler.service import autoscaling
-from scheduler.service.state import ServiceState, workers_of
+from scheduler.service.job_facts import workers_of
+from scheduler.service.state import ServiceState
 from scheduler.service.views import reason_view, shown_reason, word
 
 DECISIONS = ("scaled", "unpinned", "registered", "rollout_began", "rollout_step", "promoted", "rolled_back")

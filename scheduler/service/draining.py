@@ -18,8 +18,9 @@ from scheduler.errors import Conflict
 from scheduler.ports import Drain, Json
 from scheduler.service import dispatch, health, scaling
 from scheduler.service.endings import stop
+from scheduler.service.job_facts import alive, serves, workers_of
 from scheduler.service.outcome import Outcome, Undrain
-from scheduler.service.state import ServiceState, alive, serves, workers_of
+from scheduler.service.state import ServiceState
 from scheduler.service.timers import Timer
 
 # A deadline that is over is looked at again so often while the node is not heard of.

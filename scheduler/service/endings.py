@@ -13,8 +13,9 @@ from scheduler.core import transitions
 from scheduler.core.jobs import EndCause, Job, Stopping, WorkerRun
 from scheduler.core.reasons import BackingOff, Reason, Requeued
 from scheduler.service import dispatch, fencing
+from scheduler.service.job_facts import alive, workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState, UnseenEnds, alive, replica_name, workers_of
+from scheduler.service.state import ServiceState, UnseenEnds, replica_name
 
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0

@@ -17,8 +17,9 @@ from scheduler.core.jobs import Job, Running, Starting
 from scheduler.core.quotas import allowed_workers, worker_milli
 from scheduler.core.reasons import QuotaReached
 from scheduler.service import autoscaling
+from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import Asked, ServiceState, workers_of
+from scheduler.service.state import Asked, ServiceState
 
 AGAIN_AFTER_S = 10.0
 """For one replica that was made room for and got none: others were faster, or its place is kept from it."""

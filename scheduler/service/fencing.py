@@ -20,8 +20,9 @@ from scheduler.core.jobs import Job, Pending, Running, WorkerPhase, WorkerRun
 from scheduler.core.quotas import allowed_workers
 from scheduler.core.reasons import Requeued, WaitingForJobs, WaitingForLease
 from scheduler.service.dispatch import grace_s, is_service, key_of
+from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import Fenced, ServiceState, pending_job, workers_of
+from scheduler.service.state import Fenced, ServiceState, pending_job
 
 CLOCK_MARGIN_S = 5.0
 

@@ -23,8 +23,9 @@ from scheduler.ports import Json
 from scheduler.service import dispatch
 from scheduler.service.endings import stop
 from scheduler.service.health_book import NOTHING, Acted, HealthBook
+from scheduler.service.job_facts import alive, serves
 from scheduler.service.outcome import FlagsReported, Outcome
-from scheduler.service.state import ServiceState, alive, serves
+from scheduler.service.state import ServiceState
 
 BY = "health"
 # What an earlier run of the same device cannot be blamed for: clocks of one node, read by two processes.

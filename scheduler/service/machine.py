@@ -33,7 +33,9 @@ from scheduler.service import (
 )
 from scheduler.service.dispatch import is_service
 from scheduler.service.endings import duration_text, stop
+from scheduler.service.job_facts import alive, time_limit_due_s, workers_of
 from scheduler.service.loads import LoadsReported
+from scheduler.service.node_status import NodeStatus
 from scheduler.service.outcome import (
     CancelJobsRequested,
     CancelRequested,
@@ -63,7 +65,7 @@ from scheduler.service.outcome import (
 from scheduler.service.planning import plan_now
 from scheduler.service.routes import routes
 from scheduler.service.runs import on_run_event
-from scheduler.service.state import NodeStatus, ServiceState, alive, time_limit_due_s, workers_of
+from scheduler.service.state import ServiceState
 from scheduler.service.timers import Timer
 
 # A time limit that is over is looked at again so often while a node of the job is not heard of.

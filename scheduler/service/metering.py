@@ -24,8 +24,9 @@ from scheduler.core.jobs import EndCause, Job, JobKind, WorkerPhase, WorkerRun
 from scheduler.core.usage_records import Achieved, MeteredUse, SeenLate, UsageRecord, models_of
 from scheduler.service.benchmark_result import achieved
 from scheduler.service.dispatch import key_of
+from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState, workers_of
+from scheduler.service.state import ServiceState
 
 
 def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exited, cause: EndCause) -> None:

@@ -15,8 +15,10 @@ from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopp
 from scheduler.ports import NodeDown, NodeUp
 from scheduler.service import dispatch, draining, fencing, health, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
+from scheduler.service.job_facts import alive, serves, workers_of
+from scheduler.service.node_status import NodeStatus
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import NodeStatus, ServiceState, alive, serves, workers_of
+from scheduler.service.state import ServiceState
 from scheduler.service.timers import Timer
 
 STRAY = "not the current attempt"

@@ -10,9 +10,10 @@ from scheduler.core.jobs import EndCause
 from scheduler.core.plan import plan
 from scheduler.service import dispatch, evicting, fairness, replicas, reserving, scaling, typical_work
 from scheduler.service.endings import stop
+from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome
 from scheduler.service.places import places_detail
-from scheduler.service.state import Asked, ServiceState, workers_of
+from scheduler.service.state import Asked, ServiceState
 
 # What time alone decides (an elastic job has run long enough to grow, a preempted one long enough to be preempted
 # again) is looked at this often, and estimates are made anew.

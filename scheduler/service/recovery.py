@@ -34,8 +34,10 @@ from scheduler.service import (
 from scheduler.service.dispatch import RunSettings, is_gang
 from scheduler.service.endings import LONGEST_BACK_OFF_S
 from scheduler.service.health_book import HealthSettings
+from scheduler.service.job_facts import ended_well, serves, workers_of
+from scheduler.service.node_status import NodeStatus
 from scheduler.service.outcome import JobsSubmitted, Outcome
-from scheduler.service.state import NodeStatus, Released, ServiceState, UnseenEnds, ended_well, serves, workers_of
+from scheduler.service.state import Released, ServiceState, UnseenEnds
 from scheduler.service.timers import Timer
 
 FIRST_CONTACT_S = 30.0

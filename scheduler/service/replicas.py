@@ -22,9 +22,10 @@ from scheduler.service.endings import (
     never_started_text,
     stop,
 )
+from scheduler.service.job_facts import serves, workers_of
 from scheduler.service.outcome import Outcome
 from scheduler.service.places import places_detail
-from scheduler.service.state import Asked, ServiceState, pending_job, replica_name, serves, workers_of
+from scheduler.service.state import Asked, ServiceState, pending_job, replica_name
 from scheduler.service.timers import Timer
 
 # A replica that ends after so long is no part of a crash loop.

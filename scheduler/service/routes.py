@@ -7,7 +7,8 @@ from scheduler.core.jobs import Job, Stopping, WorkerPhase
 from scheduler.ports import Replica, Route
 from scheduler.service.autoscaling import may_sleep
 from scheduler.service.dispatch import replica_secret
-from scheduler.service.state import ServiceState, serves, workers_of
+from scheduler.service.job_facts import serves, workers_of
+from scheduler.service.state import ServiceState
 
 
 def routes(state: ServiceState) -> tuple[Route, ...] | None:

@@ -28,8 +28,9 @@ from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, Pending, Star
 from scheduler.ports import RunEvent
 from scheduler.service import checks, dispatch, draining, fencing, health, metering, replicas
 from scheduler.service.endings import stop, worker_ended
+from scheduler.service.job_facts import alive, serves, workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import Released, ServiceState, alive, serves, workers_of
+from scheduler.service.state import Released, ServiceState
 
 UNSTARTED = (WorkerPhase.ASSIGNED, WorkerPhase.PREPARED)
 

@@ -16,9 +16,10 @@ from scheduler.core.demand import Placement
 from scheduler.core.jobs import Job, Pending, Running, Starting, Stopping, WorkerPhase, WorkerRun
 from scheduler.errors import BadInput, Conflict
 from scheduler.service import autoscaling, dispatch
+from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome, ScaleRequested
 from scheduler.service.places import places_detail
-from scheduler.service.state import ServiceState, replica_name, workers_of
+from scheduler.service.state import ServiceState, replica_name
 
 SCALED_DOWN = "scaled down"
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from scheduler.months import day_at
 from scheduler.ports import ServedDay, ServiceLoad, Store
+from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome, Served
 from scheduler.service.served_days import ServedDays
-from scheduler.service.state import ServiceState, workers_of
+from scheduler.service.state import ServiceState
 
 KEEP_EVERY_S = 30.0
 REMEMBERED_S = 8 * 86_400.0

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, RunningJob
-from scheduler.core.demand import Demand, NodeFacts, Placement
+from scheduler.core.demand import Demand, Placement
 from scheduler.core.fair_share import DecayedUsage
 from scheduler.core.jobs import (
     ON_NODES,
@@ -30,7 +30,6 @@ from scheduler.core.jobs import (
     Starting,
     Stopping,
     Succeeded,
-    WorkerPhase,
     WorkerRun,
 )
 from scheduler.core.packing.shapes import ShapeHistory
@@ -44,7 +43,9 @@ from scheduler.service.array_windows import ArrayWindows
 from scheduler.service.check_book import CheckBook
 from scheduler.service.dispatch import RunSettings, is_service
 from scheduler.service.health_book import HealthBook
+from scheduler.service.job_facts import time_limit_due_s, workers_of
 from scheduler.service.loads import LoadBook
+from scheduler.service.node_status import NodeStatus
 from scheduler.service.outcome import Outcome
 from scheduler.service.served_days import ServedDays
 from scheduler.service.timers import Timer, Timers
@@ -52,41 +53,6 @@ from scheduler.service.timers import Timer, Timers
 # How many jobs that ended are remembered by whether they succeeded, for those that are submitted to wait for them.
 ENDED_REMEMBERED = 10_000
 WORK_HALF_LIFE_S = 7 * 86_400.0
-
-
-@dataclass(slots=True)
-class NodeStatus:
-    """`facts` is None for a node that a job stands on and that was not heard of since this service started.
-
-    `heard_s` is the last sign of life, `renewed_s` when its lease was last renewed. `silent_since_s` is the later of
-    the two while the node is away without proof that its processes are gone: its lease may run from then on.
-    `contact_s` is the last sign of life that this service had itself, `before_s` the last one at an earlier moment than
-    the present news: a run that was believed alive then did live. `lived_s` is the same as the engine knows it, who
-    knows how old the news is; where it says nothing, None.
-    """
-
-    name: str
-    heard_s: float
-    renewed_s: float = 0.0
-    silent_since_s: float | None = None
-    facts: NodeFacts | None = None
-    up: bool = False
-    notes: tuple[str, ...] = ()
-    shares: Literal["mps", "advisory"] = "advisory"
-    agent_pid: int | None = None
-    detail: str = ""
-    contact_s: float | None = None
-    before_s: float | None = None
-    lived_s: float | None = None
-
-    def heard(self, now_s: float) -> None:
-        """A sign of life."""
-        if self.contact_s is not None and self.contact_s < now_s:
-            self.heard_before(self.contact_s)
-        self.heard_s = self.contact_s = now_s
-
-    def heard_before(self, at_s: float) -> None:
-        self.before_s = at_s if self.before_s is None else max(self.before_s, at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,33 +434,8 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
     )
 
 
-def time_limit_due_s(job: Job) -> float | None:
-    if not isinstance(job.state, Running) or job.spec.time_limit_s is None:
-        return None
-    return job.state.since_s + job.spec.time_limit_s
-
-
 def superseded_text(state: ServiceState) -> str:
     return (
         f"another service (epoch {state.superseded_by}) has taken over from this one"
         f" (epoch {state.epoch}); ask that one, and stop this one"
     )
-
-
-def workers_of(job: Job) -> tuple[WorkerRun, ...]:
-    return job.state.workers if isinstance(job.state, ON_NODES) else ()
-
-
-def alive(job: Job) -> tuple[WorkerRun, ...]:
-    """Workers whose end nobody has reported."""
-    return tuple(run for run in workers_of(job) if run.phase is not WorkerPhase.EXITED)
-
-
-def ended_well(job: Job) -> bool | None:
-    """None: it has not ended."""
-    return isinstance(job.state, Succeeded) if isinstance(job.state, Succeeded | Failed | Cancelled) else None
-
-
-def serves(job: Job) -> bool:
-    """A service whose replicas are wanted: those that end are started again."""
-    return is_service(job) and isinstance(job.state, Starting | Running)

@@ -35,9 +35,11 @@ from scheduler.core.rollout import WHOLE
 from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Drain, Json, Readings, Reservation, StoredEvent
 from scheduler.service import draining, health, reserving
+from scheduler.service.job_facts import workers_of
+from scheduler.service.node_status import NodeStatus
 from scheduler.service.overuse import OVERUSE_FIELDS, SharedDevice, overuse_notes
 from scheduler.service.places import last_places
-from scheduler.service.state import NodeStatus, ServiceState, workers_of
+from scheduler.service.state import ServiceState
 
 # Beyond so many waiting jobs a list shows them by submission: to order them all would hold up the service.
 MOST_ORDERED = 20_000

@@ -20,7 +20,8 @@ from scheduler.core.reasons import (
 from scheduler.ports import Json, StoredEvent
 from scheduler.service import health
 from scheduler.service.endings import duration_text
-from scheduler.service.state import ServiceState, workers_of
+from scheduler.service.job_facts import workers_of
+from scheduler.service.state import ServiceState
 from scheduler.service.views import ended_view, job_view, reason_text, reason_view, shown_reason
 
 _MOST_BORROWERS = 3
