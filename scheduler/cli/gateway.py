@@ -32,7 +32,7 @@ def gateway(listen: str, cert: Path | None, key: Path | None, node: str | None, 
 
     SUANLI_HOME here must hold copies, 0600, of the head's secrets/gateway_control and tokens.json.
     """
-    from scheduler.schema.load import is_loopback
+    from scheduler.schema.doors import is_loopback
 
     host, port = _where(listen)
     if (cert is None) != (key is None):

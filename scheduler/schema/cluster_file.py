@@ -17,8 +17,6 @@ from scheduler.errors import BadInput
 from scheduler.schema.fields import ConfigName, expected, finite_number, whole, without_nulls
 from scheduler.schema.load import (
     Reading,
-    check_classes,
-    check_tenants,
     load_site,
     policy_settings,
     simulated_groups,
@@ -26,6 +24,7 @@ from scheduler.schema.load import (
 )
 from scheduler.schema.model import Card, PolicySettings, PriorityClass, SimulatedNodes, Site, Tenant
 from scheduler.schema.problems import Problems, Shape, nearest, raise_together, validated
+from scheduler.schema.site_checks import check_classes, check_tenants
 from scheduler.schema.site_models import (
     IncludeShape,
     PolicyShape,

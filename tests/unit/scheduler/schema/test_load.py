@@ -15,7 +15,8 @@ from node_agent.devices.openers import DEFAULT_NAMES
 from scheduler.core.decisions import TenantPolicy
 from scheduler.core.packing.policies import PACKINGS as core_packings
 from scheduler.errors import BadInput
-from scheduler.schema.load import is_loopback, load_site, shipped_config
+from scheduler.schema.doors import is_loopback
+from scheduler.schema.load import load_site, shipped_config
 from scheduler.schema.model import NETWORKS, Listen, PolicySettings, SimulatedNodes, SiteConfig, TenantShare
 from scheduler.schema.policy import guaranteed_too_much, planner_policy
 from scheduler.schema.site_json import to_json
