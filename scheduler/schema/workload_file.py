@@ -15,6 +15,7 @@ from scheduler.core.demand import Constraints, Level
 from scheduler.core.jobs import JobKind
 from scheduler.schema.cluster_file import ClusterConfig
 from scheduler.schema.fields import ConfigName, Text, duration, expected, finite_number, one_of, positive, without_nulls
+from scheduler.schema.job_checks import NO_DEVICE
 from scheduler.schema.job_models import (
     DEFAULT_GRACE_S,
     MAX_GRACE_S,
@@ -24,7 +25,7 @@ from scheduler.schema.job_models import (
     ResourcesShape,
     as_bounds,
 )
-from scheduler.schema.jobfile import ANY_DEVICE, NO_DEVICE, demand_of, device_named, vendors
+from scheduler.schema.jobfile import ANY_DEVICE, demand_of, device_named, vendors
 from scheduler.schema.problems import Problems, Shape, nearest, validated
 from scheduler.schema.workload_model import (
     Ask,
