@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from node_agent.devices.simulated import SimulatedSpec
 from node_agent.host import AgentConfig, AgentHost
 from node_agent.messages import AgentHello, Command, Event, Exited, LaunchSpec, Prepare, RenewLease, RunKey, Started
 from node_agent.nodes import NodeConfig
+from tests.fakes.processes import eventually
 
 Told = TypeVar("Told")
 
@@ -123,6 +124,25 @@ async def agent(settings: AgentConfig, *, end: bool = True) -> AsyncIterator[Lis
         yield Listener(host)
     finally:
         await (host.shutdown() if end else host.close())
+
+
+def play(scene: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(scene(), 60.0)
+
+    asyncio.run(bounded())
+
+
+def on_agent(place: Path, scene: Callable[[Listener], Awaitable[None]]) -> None:
+    async def with_agent() -> None:
+        async with agent(config(place)) as listener:
+            await scene(listener)
+
+    play(with_agent)
+
+
+async def condition(ask: Callable[[], object], what: str = "the condition") -> None:
+    await asyncio.to_thread(eventually, ask, what)
 
 
 async def _main(directory: Path, script: str) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,17 +16,10 @@ from node_agent.execution.order import RunContext, key_text
 from node_agent.host import AgentHost
 from node_agent.launcher.paths import SOCKET_NAME
 from node_agent.messages import Exited, Started
-from tests.fakes.agent_rig import CPU, Listener, alone, config, key, spec
+from tests.fakes.agent_rig import CPU, Listener, alone, config, key, play, spec
 
 Json = dict[str, Any]
 TAG = RunContext("127.0.0.1", 29500, False, False, None, None, (0,)).to_tag()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="suanli-c-", dir="/tmp"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 def row(job_id: str, *, ended: int | None = None) -> Json:
@@ -75,13 +66,6 @@ async def beside(launcher: FakeLauncher, place: Path) -> AsyncIterator[AgentHost
             await host.close()
     finally:
         server.close()
-
-
-def play(scene: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(scene(), 30.0)
-
-    asyncio.run(bounded())
 
 
 def test_an_end_that_is_pushed_while_the_table_is_read_is_told(place: Path) -> None:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from node_agent.messages import Exited, Prepare, Prepared, Release
 from tests.fakes.agent_rig import agent, config, key, spec
-from tests.fakes.processes import carrying, end_all
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed"),
@@ -35,18 +31,6 @@ with open(f"{os.environ['OUT']}/rank-{dist.get_rank()}.json", "w") as file:
     json.dump(told, file)
 dist.destroy_process_group()
 """
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="suanli-g-", dir="/tmp"))
-    try:
-        yield directory
-        left = list(carrying(str(directory)))
-        assert not left, f"processes were left: {left}"
-    finally:
-        end_all(str(directory))
-        shutil.rmtree(directory)
 
 
 def meet(place: Path, *command: str, env: tuple[tuple[str, str], ...] = ()) -> list[dict[str, object]]:

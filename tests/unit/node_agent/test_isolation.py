@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from node_agent import preparing
 from node_agent.execution.accounts import find_account
 from node_agent.messages import NODES_FAULT, Checkpointed, Exited, PrepareFailed, Started, Stop
-from tests.fakes.agent_rig import Listener, agent, alone, config, key, spec
+from tests.fakes.agent_rig import Listener, alone, key, on_agent, spec
 from tests.fakes.other_user import OTHER, as_root, others_directory, passable_place
 
 
@@ -22,14 +22,6 @@ from tests.fakes.other_user import OTHER, as_root, others_directory, passable_pl
 def place() -> Iterator[Path]:
     with passable_place("suanli-i-") as directory:
         yield directory
-
-
-def on_agent(place: Path, scene: Callable[[Listener], Awaitable[None]]) -> None:
-    async def with_agent() -> None:
-        async with agent(config(place)) as listener:
-            await scene(listener)
-
-    asyncio.run(asyncio.wait_for(with_agent(), 60.0))
 
 
 WHO = """printf '{"uid": %s, "home": "%s", "user": "%s", "name": "%s"}' $(id -u) $HOME $USER $LOGNAME"""
