@@ -23,8 +23,8 @@ from scheduler.cli.device_listing import natural, power_text, read_listing, tota
 from scheduler.cli.root import root
 from scheduler.errors import Unavailable
 from tests.fakes.device_site import DeviceSite, device_site, told_device
+from tests.fakes.shell_words import rows
 from tests.unit.scheduler.cli.test_root import on_terminal, run_verb
-from tests.unit.scheduler.cli.test_verbs import rows
 
 if TYPE_CHECKING:
     from tests.fakes.device_site import Json

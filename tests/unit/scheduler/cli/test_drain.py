@@ -12,7 +12,7 @@ from rich.console import Console
 
 from scheduler.cli.drain_progress import RichProgress
 from tests.fakes.fake_control import drain_left, node_view
-from tests.unit.scheduler.cli.test_verbs import rows
+from tests.fakes.shell_words import rows
 
 if TYPE_CHECKING:
     from tests.unit.scheduler.cli.conftest import Shell
