@@ -18,9 +18,9 @@ from scheduler.ports import Change, Submission
 from scheduler.store import postgres as settings
 from scheduler.store import submitting
 from scheduler.store.sql import SqlStore, open_store
-from tests.contract.test_store import SPEC, placed, scheduled, used
 from tests.fakes.breaking_proxy import BreakingProxy
 from tests.fakes.postgres import PostgresServer
+from tests.fakes.stored import SPEC, placed, scheduled, used
 
 
 @pytest.fixture
