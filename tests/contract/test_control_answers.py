@@ -19,7 +19,8 @@ from scheduler.core.demand import Demand
 from scheduler.core.jobs import Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from scheduler.ports import Principal, ServiceControl
-from tests.fakes.fake_control import FakeControl, node_view, worker_view
+from tests.fakes.control_views import node_view, worker_view
+from tests.fakes.fake_control import FakeControl
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR, STUDIO, World, spec
 

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from scheduler.api.app import create_app
 from scheduler.tokens import TokenTable, issue
-from tests.fakes.fake_control import OPERATOR, OTHER_TENANT, TENANT, VIEWER, FakeControl, job_view, parse_job
+from tests.fakes.control_views import job_view
+from tests.fakes.fake_control import OPERATOR, OTHER_TENANT, TENANT, VIEWER, FakeControl, parse_job
 
 PRINCIPALS = {"operator": OPERATOR, "tenant": TENANT, "other": OTHER_TENANT, "viewer": VIEWER}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from tests.fakes.fake_control import job_view, node_view, worker_view
+from tests.fakes.control_views import job_view, node_view, worker_view
 from tests.fakes.live_api import write_private
 from tests.fakes.service_views import service_view
 

@@ -17,23 +17,19 @@ from scheduler.core.demand import Demand
 from scheduler.core.jobs import Canary, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.core.usage_book import By, ModelRate
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, SuanliError, type_word
-from scheduler.ports import Json, Principal, ReadingRow, ReservationRequest, WriteFigures
+from scheduler.ports import Json, Principal, ReservationRequest, WriteFigures
 from scheduler.schema.job_models import CanaryShape
 from scheduler.service.device_views import known_fields
 from scheduler.service.pass_times import PassTimes
 from scheduler.service.tallies import Tallies
 from tests.fakes import usage_site
+from tests.fakes.control_views import FRAGMENTATION, device_row, drain_left, job_view, node_view, tenant_view
 from tests.fakes.fake_readings import FakeReadings
-from tests.fakes.service_views import DECISION, SERVICE_COUNTS, rollout_view, service_view, version_view
+from tests.fakes.fake_schedules import FakeSchedules
+from tests.fakes.fake_services import FakeServices
+from tests.fakes.service_views import DECISION, SERVICE_COUNTS
 
 ENDED = ("succeeded", "failed", "cancelled")
-GIB = 1024**3
-
-FRAGMENTATION = {
-    "real": {"idle_milli": 3_500, "stranded_milli": 420, "share": 0.12},
-    "simulated": {"idle_milli": 0, "stranded_milli": 0, "share": None},
-}
-
 OPERATOR = Principal("olga", "site", "operator", "emergency")
 TENANT = Principal("film", "film-studio", "tenant", "production")
 OTHER_TENANT = Principal("drones", "drone-operator", "tenant", "low-altitude")
@@ -81,171 +77,7 @@ def _recurrence(written: Any) -> Recurrence | None:
             return Recurrence(written["cron"], written.get("zone", "UTC"), Misfire(written.get("misfire", "once")))
 
 
-def worker_view(worker: int = 0, node: str = "edge-0", devices: Sequence[int] = (0,), **more: Any) -> Json:
-    return {
-        "worker": worker,
-        "attempt": 1,
-        "node": node,
-        "devices": list(devices),
-        "share_milli": 0,
-        "phase": "running",
-        "address": None,
-        "exit_code": None,
-        "simulated": False,
-        "share_by": None,
-    } | more
-
-
-def job_view(job_id: str = "1", **more: Any) -> Json:
-    return {
-        "id": job_id,
-        "seq": int(job_id.partition(".")[0]),
-        "name": "a-job",
-        "tenant": "film-studio",
-        "kind": "batch",
-        "priority_class": "normal",
-        "state": "pending",
-        "reason": {"kind": "not_considered", "text": "not looked at yet"},
-        "est_start_s": None,
-        "submitted_s": time.time(),
-        "started_s": None,
-        "ended_s": None,
-        "attempt": 0,
-        "failures": 0,
-        "workers_min": 1,
-        "workers_max": 1,
-        "demand": "1 x any device",
-        "workers": [],
-        "simulated": None,
-        "resume_from": None,
-        "cause": None,
-        "detail": None,
-        "array_index": None,
-        "array_limit": None,
-        "after": [],
-        "after_any": [],
-        "time_limit_s": 60.0,
-        "deadline_s": None,
-        "constraints": {"within": None, "spread": None, "one_per": None, "apart_from": []},
-        "reservation": None,
-        "preemptions": 0,
-        "workers_wanted": None,
-        "pinned": False,
-        "version": None,
-        "held": None,
-    } | more
-
-
-def node_view(name: str = "edge-0", *, devices: int = 2, simulated: bool = False, **more: Any) -> Json:
-    model = "H100 SXM"
-    return {
-        "name": name,
-        "site": "dongyang-subnode",
-        "state": "ready",
-        "simulated": simulated,
-        "address": "127.0.0.1",
-        "devices": [
-            {
-                "index": i,
-                "uuid": f"{name}-{i}",
-                "model": model,
-                "vendor": "nvidia",
-                "memory_bytes": 80 * GIB,
-                "simulated": simulated,
-                "used_milli": 0,
-                "jobs": [],
-                "island": None,
-                "mig_profile": None,
-                "labels": {},
-            }
-            for i in range(devices)
-        ],
-        "cpus_milli": 16_000,
-        "cpus_free_milli": 12_000,
-        "memory_bytes": 128 * GIB,
-        "memory_free_bytes": 100 * GIB,
-        "notes": [],
-        "shares": "advisory",
-        "drain": None,
-        "health": [],
-        "readings": {},
-        "rack": None,
-        "labels": {},
-        "reservations": [],
-    } | more
-
-
-def device_row(view: Json, device: Json, row: ReadingRow | None, fields: Sequence[str]) -> Json:
-    """A device of a node's view, as the list of all devices has it."""
-    read = row or ReadingRow([None] * len(fields), dict.fromkeys(fields, "not heard"), None, None)
-    return {
-        "node": view["name"],
-        "site": view["site"],
-        "rack": view["rack"],
-        **{name: device[name] for name in ("index", "uuid", "model", "vendor", "simulated")},
-        "node_state": view["state"],
-        "use": "schedulable",
-        "reason": "",
-        "jobs": [{"id": job, "tenant": "", "share_milli": 1000} for job in device["jobs"]],
-        **read._asdict(),
-    }
-
-
-def drain_left(job: str, doing: str = "running", **more: Any) -> Json:
-    """A job that is still on a drained node."""
-    named = {"job": job, "name": "train", "tenant": "film-studio", "kind": "training", "workers": [0], "doing": doing}
-    return named | more
-
-
-def schedule_view(name: str = "nightly", **more: Any) -> Json:
-    return {
-        "name": name,
-        "tenant": "film-studio",
-        "kind": "batch",
-        "priority_class": "normal",
-        "state": "active",
-        "cron": "0 2 * * *",
-        "zone": "Asia/Shanghai",
-        "misfire": "once",
-        "next_s": 1_800_000_000.0,
-        "paused": None,
-        "runs": 0,
-        "last_job": None,
-        "last_s": None,
-        "last_is_live": False,
-        "skips": 0,
-        "skipped_s": None,
-        "skipped_why": "",
-        "by": "olga",
-        "made_s": 1_700_000_000.0,
-    } | more
-
-
-def tenant_view(name: str = "film-studio", **more: Any) -> Json:
-    real = {
-        "held_milli": 6_500,
-        "borrowed_milli": 2_500,
-        "queued_milli": 8_000,
-        "held_share": 0.5,
-        "usage": 0.125,
-        "standing": 0.15625,
-    }
-    return {
-        "name": name,
-        "weight": 2.0,
-        "guaranteed_milli": 4_000,
-        "maximum_milli": 8_000,
-        "max_running_jobs": 3,
-        "max_queued_jobs": None,
-        "max_queued_milli": 64_000,
-        "running_jobs": 2,
-        "queued_jobs": 5,
-        "real": real,
-        "simulated": None,
-    } | more
-
-
-class FakeControl:
+class FakeControl(FakeServices, FakeSchedules):
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self.reset()
@@ -294,7 +126,7 @@ class FakeControl:
     def submit(self, specs: Sequence[JobSpec], by: Principal) -> Json:
         views: list[Json] = []
         if specs[0].schedule is not None:
-            return {"jobs": views, "schedules": [self._schedule(specs[0], by)]}
+            return {"jobs": views, "schedules": [self.make_schedule(specs[0], by)]}
         with self._changed:
             for spec in specs:
                 job_id = str(1 + max((int(known.partition(".")[0]) for known in self.views), default=0))
@@ -472,50 +304,6 @@ class FakeControl:
         failed = sum(row["error"] is not None for row in rows)
         return {"changed": changed, "failed": failed, "jobs": rows}
 
-    def deploy_service(self, spec: JobSpec, by: Principal) -> Json:
-        key = spec.tenant, spec.name
-        before = self.serving.get(key)
-        versions = [] if before is None else before["versions"]
-        number = len(versions) + 1
-        version = version_view(number, f"{100 + number}", state="live" if before is None else "starting")
-        view = service_view(spec.name, tenant=spec.tenant, versions=[version, *versions])
-        if before is not None:
-            canary = spec.canary or Canary()
-            rollout = rollout_view(number, number - 1, canary.steps, step_s=canary.step_s)
-            view |= {"state": "rolling out", "version": number - 1, "rollout": rollout}
-        self.serving[key] = view
-        return {**view, "deployed_job": version["job"], "decisions": self.decisions}
-
-    def services(self, by: Principal) -> Json:
-        return {"services": [v for v in self.serving.values() if by.role != "tenant" or v["tenant"] == by.tenant]}
-
-    def service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        return {**self._served(name, by, tenant), "decisions": self.decisions}
-
-    def rollback_service(self, name: str, by: Principal, *, tenant: str | None, to: int | None) -> Json:
-        view = self._served(name, by, tenant)
-        if to is not None and to not in [version["number"] for version in view["versions"]]:
-            raise NotFound(f"service {name} has no version {to}", field="to")
-        view |= {"state": "serving", "rollout": None, "version": to or 1}
-        return {**view, "decisions": self.decisions}
-
-    def delete_service(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        view = self._served(name, by, tenant)
-        return {**self.serving.pop((view["tenant"], view["name"])), "decisions": self.decisions}
-
-    def scale_service(self, name: str, by: Principal, *, tenant: str | None, replicas: int | None) -> Json:
-        view = self._served(name, by, tenant)
-        view["autoscaling"] |= {"pinned": replicas is not None, "wanted": replicas or 1}
-        return {**view, "decisions": self.decisions}
-
-    def _served(self, name: str, by: Principal, tenant: str | None) -> Json:
-        found = [v for v in self.services(by)["services"] if v["name"] == name and tenant in (None, v["tenant"])]
-        if not found:
-            raise NotFound(f"there is no service {name}", field="name")
-        if len(found) > 1:
-            raise Conflict(f"several tenants have a service {name}: say whose")
-        return found[0]
-
     def scale(self, job_id: str, by: Principal, *, replicas: int | None) -> Json:
         view = self._view(job_id, by)
         view["pinned"] = replicas is not None
@@ -530,57 +318,6 @@ class FakeControl:
             raise BadInput(f"job {view['id']} may have {bounds} replicas, not {replicas}", field="replicas")
         view["workers_wanted"] = replicas
         return view
-
-    def _schedule(self, spec: JobSpec, by: Principal) -> Json:
-        key = (spec.tenant, spec.name)
-        if key in self.scheduled:
-            raise Conflict(f"tenant {spec.tenant} has a schedule {spec.name} already", field="name")
-        when = spec.schedule
-        assert when is not None
-        self.scheduled[key] = schedule_view(
-            spec.name,
-            tenant=spec.tenant,
-            kind=spec.kind.value,
-            priority_class=spec.priority_class,
-            by=by.name,
-            **{"cron": when.cron, "zone": when.zone, "misfire": when.misfire.value},
-        )
-        return self.scheduled[key]
-
-    def schedules(self, by: Principal) -> Json:
-        return {"schedules": [v for v in self.scheduled.values() if by.role != "tenant" or v["tenant"] == by.tenant]}
-
-    def schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        view = self._scheduled(name, by, tenant)
-        next_s = view["next_s"] or 1_800_000_000.0
-        return view | {"spec": {"command": ["true"], "working_dir": "/w"}, "upcoming_s": [next_s, next_s + 86_400.0]}
-
-    def pause_schedule(self, name: str, by: Principal, *, tenant: str | None, reason: str) -> Json:
-        view = self._scheduled(name, by, tenant)
-        held = {"by": by.name, "reason": reason, "at_s": 1_750_000_000.0, "by_operator": by.role == "operator"}
-        view |= {"state": "paused", "paused": held, "next_s": None}
-        return view
-
-    def resume_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        view = self._scheduled(name, by, tenant)
-        if view["paused"] is None:
-            raise Conflict(f"schedule {name} is not paused")
-        if view["paused"]["by_operator"] and by.role != "operator":
-            raise Forbidden(f"schedule {name} is paused by an operator")
-        view |= {"state": "active", "paused": None, "next_s": 1_800_000_000.0}
-        return view
-
-    def delete_schedule(self, name: str, by: Principal, *, tenant: str | None) -> Json:
-        view = self._scheduled(name, by, tenant)
-        return self.scheduled.pop((view["tenant"], view["name"]))
-
-    def _scheduled(self, name: str, by: Principal, tenant: str | None) -> Json:
-        found = [v for v in self.schedules(by)["schedules"] if v["name"] == name and tenant in (None, v["tenant"])]
-        if not found:
-            raise NotFound(f"there is no schedule {name}", field="name")
-        if len(found) > 1:
-            raise Conflict(f"several tenants have a schedule {name}: say whose")
-        return found[0]
 
     def reservations(self, by: Principal) -> Json:
         return {"reservations": sorted(self.reserved.values(), key=lambda view: view["start_s"])}

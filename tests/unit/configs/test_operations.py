@@ -19,7 +19,8 @@ from node_agent import exporter
 from node_agent.devices.source import Quantity
 from scheduler.api.metrics import prometheus_text
 from scheduler.cli.root import VERBS
-from tests.fakes.fake_control import OPERATOR, FakeControl, tenant_view
+from tests.fakes.control_views import tenant_view
+from tests.fakes.fake_control import OPERATOR, FakeControl
 from tests.unit.scheduler.api.test_auth import TABLE
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"

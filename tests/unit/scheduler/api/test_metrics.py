@@ -9,7 +9,8 @@ import pytest
 
 from scheduler.api.metrics import prometheus_text
 from scheduler.service.pass_times import PassTimes
-from tests.fakes.fake_control import OPERATOR, FakeControl, tenant_view
+from tests.fakes.control_views import tenant_view
+from tests.fakes.fake_control import OPERATOR, FakeControl
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR as SERVICE_OPERATOR
 from tests.fakes.service_world import World

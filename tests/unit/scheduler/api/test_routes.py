@@ -14,7 +14,7 @@ import pytest
 from scheduler.api import job_routes, models, site_models
 from scheduler.errors import Conflict, Overloaded, Unavailable
 from tests.fakes.api_site import Site
-from tests.fakes.fake_control import job_view, worker_view
+from tests.fakes.control_views import job_view, worker_view
 
 MIB = 1024 * 1024
 

@@ -15,7 +15,7 @@ import pytest
 from scheduler import errors
 from scheduler.cli import client as client_module
 from scheduler.cli.client import Client
-from tests.fakes.fake_control import job_view, worker_view
+from tests.fakes.control_views import job_view, worker_view
 from tests.fakes.live_api import write_private
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from scheduler.cli.drain_progress import RichProgress
-from tests.fakes.fake_control import drain_left, node_view
+from tests.fakes.control_views import drain_left, node_view
 from tests.fakes.shell_words import rows
 
 if TYPE_CHECKING:

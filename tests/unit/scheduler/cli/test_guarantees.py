@@ -9,7 +9,7 @@ import pytest
 from scheduler.cli.guarantees import warnings
 from scheduler.schema.load import load_site, shipped_config
 from scheduler.schema.model import SiteConfig, TenantShare
-from tests.fakes.fake_control import node_view
+from tests.fakes.control_views import node_view
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.fake_control import job_view, worker_view
+from tests.fakes.control_views import job_view, worker_view
 
 if TYPE_CHECKING:
     from tests.unit.scheduler.cli.conftest import Shell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.fakes.fake_control import job_view, node_view, worker_view
+from tests.fakes.control_views import job_view, node_view, worker_view
 from tests.fakes.shell_words import rows
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from scheduler.cli import queue, root
-from tests.fakes.fake_control import job_view, node_view, worker_view
+from tests.fakes.control_views import job_view, node_view, worker_view
 
 if TYPE_CHECKING:
     from tests.unit.scheduler.cli.conftest import Shell

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from tests.fakes.fake_control import job_view
+from tests.fakes.control_views import job_view
 from tests.fakes.service_views import rollout_view, service_view, version_view
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.fake_control import job_view, tenant_view, worker_view
+from tests.fakes.control_views import job_view, tenant_view, worker_view
 from tests.fakes.shell_words import FLAGS, rows
 
 if TYPE_CHECKING:

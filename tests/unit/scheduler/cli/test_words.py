@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler.cli import words
-from tests.fakes.fake_control import job_view, worker_view
+from tests.fakes.control_views import job_view, worker_view
 
 
 @pytest.mark.parametrize(

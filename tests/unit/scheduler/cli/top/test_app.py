@@ -27,8 +27,8 @@ from scheduler.cli.top import orders, verb
 from scheduler.cli.top.app import Top
 from scheduler.cli.top.dialogs import Box
 from scheduler.errors import BadInput
+from tests.fakes.control_views import job_view, worker_view
 from tests.fakes.device_site import DeviceSite, device_site, large_site, told_device
-from tests.fakes.fake_control import job_view, worker_view
 from tests.fakes.service_views import service_view
 
 Script = Callable[[Pilot[int], Top], Awaitable[None]]
