@@ -45,8 +45,7 @@ class RealSide:
     """The service on a fake engine and store."""
 
     def __init__(self) -> None:
-        world = World(node_facts("n1", simulated=True))
-        world.service._status_extra = {
+        about = {
             "version": "0.1.0",
             "service_pid": 1,
             "api": "http://127.0.0.1:1",
@@ -54,6 +53,7 @@ class RealSide:
             "ray_address": None,
             "store": "sqlite://",
         }
+        world = World(node_facts("n1", simulated=True), status_extra=about)
         whole_node = replace(spec(), alternatives=(Demand(devices=4, simulated=True),))
         (self.ended,) = world.submit(whole_node)
         world.engine.exit(self.ended, code=3)

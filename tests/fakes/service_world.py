@@ -11,7 +11,7 @@ from typing import Any
 from scheduler.core.decisions import Policy
 from scheduler.core.demand import Demand, NodeFacts
 from scheduler.core.jobs import Checkpoint, Job, JobKind, JobSpec, shown
-from scheduler.ports import Principal
+from scheduler.ports import Json, Principal
 from scheduler.schema.cron import next_after
 from scheduler.service.control import Service
 from scheduler.service.dispatch import RunSettings
@@ -70,6 +70,7 @@ class World:
         health: HealthSettings | None = None,
         start_s: float = 1_000.0,
         zone: str = "UTC",
+        status_extra: Json | None = None,
     ) -> None:
         self.clock = FakeClock(start_s)
         self.zone = zone
@@ -81,6 +82,7 @@ class World:
         self.half_life_s = half_life_s
         self.run_settings = run_settings
         self.health = health
+        self.status_extra = status_extra or {"version": "test"}
         self.service = self._new_service()
         self.run()
 
@@ -94,7 +96,7 @@ class World:
             priority_classes={name: priority for priority, name in CLASS_OF.items()},
             lease_s=LEASE_S,
             secret=SECRET,
-            status_extra={"version": "test"},
+            status_extra=self.status_extra,
             max_live_jobs=self.max_live_jobs,
             half_life_s=self.half_life_s,
             next_time=next_after,
