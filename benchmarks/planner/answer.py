@@ -66,6 +66,24 @@ BOUNDS: Mapping[str, Bound] = {
 """Every case, in the order in which they are told. Names are stable."""
 
 
+def code_of(bounds: Mapping[str, Bound], values: Mapping[str, float], *, partial: bool) -> int:
+    """What a benchmark ends with: 130 interrupted, 1 where a case is not what it must be, 0 otherwise."""
+    if partial:
+        return EXIT_INTERRUPTED
+    return (
+        EXIT_MISSED if any(bounds[case].met(value, bounds[case].must) is False for case, value in values.items()) else 0
+    )
+
+
+def cases_of(bounds: Mapping[str, Bound], values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """In the bounds' order, as JSON."""
+    return [
+        asdict(Case(case, values[case], bound.unit, bound.must, bound.aim, bound.met(values[case], bound.must)))
+        for case, bound in bounds.items()
+        if case in values
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One case's value. `repeats`: how many timed calls (or builds) it is of. `details`: what else was seen."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.planner.answer import EXIT_INTERRUPTED, EXIT_MISSED, Bound, planner_provenance
+from benchmarks.planner.answer import Bound, cases_of, code_of, planner_provenance
 from benchmarks.planner.timing import growth_exponent, reference_step_s
 from benchmarks.provenance import CHECKOUT
 from benchmarks.record import BENCH_SCHEMA
@@ -53,26 +53,13 @@ class SimulatorAnswer:
 
     @property
     def exit_code(self) -> int:
-        if self.partial:
-            return EXIT_INTERRUPTED
-        return EXIT_MISSED if any(self.ok(case) is False for case in self.values) else 0
+        return code_of(BOUNDS, self.values, partial=self.partial)
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {
             "schema": BENCH_SCHEMA,
             "provenance": {**self.provenance, "details": {name: dict(each) for name, each in self.details.items()}},
-            "cases": [
-                {
-                    "case": case,
-                    "value": self.values[case],
-                    "unit": bound.unit,
-                    "must": bound.must,
-                    "aim": bound.aim,
-                    "ok": self.ok(case),
-                }
-                for case, bound in BOUNDS.items()
-                if case in self.values
-            ],
+            "cases": cases_of(BOUNDS, self.values),
             "peers": {},
         }
         return document | {"partial": True} if self.partial else document

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planner.answer import EXIT_INTERRUPTED, EXIT_MISSED, Bound
+from benchmarks.planner.answer import Bound, cases_of, code_of
 from benchmarks.provenance import provenance
 from benchmarks.record import BENCH_SCHEMA
 from benchmarks.telemetry.ingestion import EVERY_S, NODES, ingestion
@@ -70,26 +70,13 @@ class TelemetryAnswer:
 
     @property
     def exit_code(self) -> int:
-        if self.partial:
-            return EXIT_INTERRUPTED
-        return EXIT_MISSED if any(self.ok(case) is False for case in self.values) else 0
+        return code_of(BOUNDS, self.values, partial=self.partial)
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {
             "schema": BENCH_SCHEMA,
             "provenance": dict(self.provenance),
-            "cases": [
-                {
-                    "case": case,
-                    "value": self.values[case],
-                    "unit": bound.unit,
-                    "must": bound.must,
-                    "aim": bound.aim,
-                    "ok": self.ok(case),
-                }
-                for case, bound in BOUNDS.items()
-                if case in self.values
-            ],
+            "cases": cases_of(BOUNDS, self.values),
             "peers": {name: dict(figures) for name, figures in self.peers.items()},
         }
         return document | {"partial": True} if self.partial else document

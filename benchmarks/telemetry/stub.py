@@ -94,10 +94,6 @@ class StubCards:
     def calls(self) -> int:
         return self._get(CALLS)
 
-    @property
-    def inits(self) -> int:
-        return self._get(INITS)
-
     def init_returns(self, code: int) -> None:
         self._put(INIT_RETURN, code)
 
