@@ -37,11 +37,6 @@ def following(name: str) -> str:
     return f"{year + month // 12:04d}-{month % 12 + 1:02d}"
 
 
-def preceding(name: str) -> str:
-    year, month = int(name[:4]), int(name[5:])
-    return f"{year - (month == 1):04d}-{(month - 2) % 12 + 1:02d}"
-
-
 def _begin_ms(name: str, zone: str) -> int:
     begin = datetime(int(name[:4]), int(name[5:]), 1, tzinfo=ZoneInfo(zone))
     return round(begin.timestamp()) * 1000

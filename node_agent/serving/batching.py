@@ -78,10 +78,6 @@ class BatchLaw:
         return left_s if left_s >= LEAST_WAIT_S else 0.0
 
 
-class PredictFailed(Exception):
-    """The model raised, or answered with something other than one output an input. The message is one line."""
-
-
 @dataclass(frozen=True, slots=True)
 class Answered:
     outputs: list[object]

@@ -79,7 +79,6 @@ class HttpGatewayControl:
         self._arrived = 0  # number of the last table that the gateway has
         self._replaced = False  # the gateway obeys a service of a higher epoch
         self._closed = False
-        self._on_loads = on_loads
         self._loads_wait_s = loads_wait_s
         self._thread = threading.Thread(target=self._run, name="gateway-control", daemon=True)
         self._thread.start()

@@ -148,9 +148,6 @@ class Instance:
     def node(self, name: str) -> dict[str, Any]:
         return next((dict(node) for node in self.get("/v1/nodes")["nodes"] if node["name"] == name), {"state": "none"})
 
-    def node_is(self, name: str, state: str, *, within_s: float) -> None:
-        eventually(lambda: self.node(name)["state"] == state, within_s=within_s, what=f"node {name} is {state}")
-
     def agent(self, name: str) -> dict[str, Any]:
         """The agent of that name: its `pid`, `launcher_pid` and `nodes`."""
         return next(dict(agent) for agent in self.get("/v1/status")["agents"] if agent["node"] == name)

@@ -109,10 +109,6 @@ class Site(Instance):
         temporary.write_text(str(code))
         temporary.rename(self.marks / f"finish-{job_id}")
 
-    def let_run(self, job_id: str) -> None:
-        """What starts of it from now on does not end at once."""
-        (self.marks / f"finish-{job_id}").unlink(missing_ok=True)
-
     def starts(self, job_id: str) -> list[Mark]:
         return self._marks("start", job_id)
 
