@@ -85,6 +85,8 @@ def test_only_real_nvidia_cards_are_held() -> None:
 
 
 def test_no_job_may_set_them_itself() -> None:
-    for name in share_variables(250, [CARD], DAEMON):
+    names = share_variables(250, [CARD], DAEMON)
+    assert names
+    for name in names:
         assert not allowed(name)
         assert is_reserved_env(name)

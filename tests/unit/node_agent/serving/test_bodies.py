@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_outputs_that_cannot_be_written_say_so(outputs: list[object], form: str,
 
 def test_json_carries_arrays_none_and_large_numbers() -> None:
     body = write([np.arange(3), None, 2**80, {"a": [True]}], bodies.JSON)[1]
-    assert bodies.parse_json(body) == {"outputs": [[0, 1, 2], None, 2**80, {"a": [True]}]} or b"1208925819" in body
+    assert json.loads(body) == {"outputs": [[0, 1, 2], None, 2**80, {"a": [True]}]}
 
 
 def test_without_orjson_json_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
