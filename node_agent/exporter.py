@@ -220,11 +220,12 @@ def _text(families: Mapping[str, Family]) -> str:
     lines: list[str] = []
     for name, family in sorted(families.items()):
         lines += [f"# HELP {name} {family.text}", f"# TYPE {name} {family.kind}"]
-        lines += [f"{name}{{{_labels(labels)}}} {value!r}" for labels, value in family.samples]
+        lines += [f"{name}{{{label_text(labels)}}} {value!r}" for labels, value in family.samples]
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _labels(labels: Labels) -> str:
+def label_text(labels: Labels) -> str:
+    """As it stands between braces, in Prometheus' text format."""
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
 
 

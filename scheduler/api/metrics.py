@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from node_agent.exporter import label_text
 from scheduler.api.job_routes import ENDED, STATES
 
 Labels = Mapping[str, str]
@@ -215,12 +216,8 @@ def _histogram(figures: Mapping[str, Any]) -> list[Sample]:
 
 
 def _labels(labels: Labels) -> str:
-    told = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    told = label_text(labels)
     return f"{{{told}}}" if told else ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _number(value: float | int) -> str:
