@@ -5,6 +5,7 @@ Nothing runs in threads; time moves only by `world.pass_time`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -180,3 +181,11 @@ class World:
 
     def no_bugs(self) -> None:
         assert self.service.loop.bugs == 0
+
+
+Make = Callable[..., World]
+
+
+def gang(make: Make, **given: object) -> tuple[World, str]:
+    world = make(node_facts("n1", 2), node_facts("n2", 2))
+    return world, world.one(workers=2, devices=2, **given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,9 +13,7 @@ from scheduler.core.jobs import Job
 from scheduler.core.reasons import ArrayLimit
 from scheduler.service.array_windows import ArrayWindows
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, Make, World, spec
 
 
 def tasks(size: int = 10, limit: int = 2, **given: Any) -> Any:

@@ -3,7 +3,6 @@ back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from scheduler.core.jobs import Autoscale
 from scheduler.errors import Conflict
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.loads import load
-from tests.fakes.service_world import OPERATOR, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, Make, World, service_spec, spec
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from scheduler.core.jobs import LIVE_STATES
 from scheduler.errors import SuanliError
 from scheduler.service import planning
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, Make, World, service_spec, spec
 
 
 def row(answer: dict[str, Any], job_id: str) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from scheduler.core.demand import Demand
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, SuanliError, Unavailable
 from scheduler.service.views import ended_view
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World, service_spec, spec
 
 VIEW_FIELDS = {
     *("id", "seq", "name", "tenant", "kind", "priority_class", "state", "reason", "est_start_s", "submitted_s"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +11,8 @@ from scheduler.core.jobs import Autoscale, Canary
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.loads import load
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, service_spec, spec
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World, service_spec, spec
 
-Make = Callable[..., World]
 STEPS = Canary((10, 50, 100), step_s=60.0, min_requests=20, ready_within_s=300.0)
 
 

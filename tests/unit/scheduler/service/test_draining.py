@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from scheduler.core.demand import Demand
 from scheduler.core.jobs import Pending, Running
 from scheduler.errors import Conflict
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, STUDIO, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, STUDIO, Make, World, service_spec, spec
 
 
 def drain(world: World, node: str = "n1", **given: Any) -> dict[str, Any]:

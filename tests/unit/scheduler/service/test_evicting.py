@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.jobs import Autoscale
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.loads import load
-from tests.fakes.service_world import World, service_spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import Make, World, service_spec
 
 
 def many(world: World, count: int, **given: object) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from scheduler.core.decisions import Policy, TenantPolicy
@@ -12,9 +10,8 @@ from scheduler.core.jobs import EndCause, JobKind
 from scheduler.errors import BadInput, Overloaded
 from scheduler.ports import Usage
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, service_spec, spec
+from tests.fakes.service_world import OPERATOR, Make, World, service_spec, spec
 
-Make = Callable[..., World]
 HALF_LIFE_S = 3_600.0
 
 

@@ -13,9 +13,7 @@ from scheduler.core.jobs import Pending
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from scheduler.ports import NodeUp, RunEvent
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import LEASE_S, OPERATOR, World, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import LEASE_S, OPERATOR, Make, World, spec
 
 PLAIN_WAIT_S = LEASE_S + 10 + 5
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from node_agent.attempts import ProcessExited
-from node_agent.messages import Checkpointed, Forget, Prepare, Release, RenewLease, RunKey, Stop
+from node_agent.messages import Checkpointed, Forget, Prepare, RenewLease, RunKey, Stop
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Cancelled, EndCause, Failed, Pending, Running, Starting, Stopping, Succeeded
-from scheduler.core.reasons import BackingOff, Requeued
+from scheduler.core.reasons import BackingOff
 from scheduler.service.endings import MOST_UNSTARTED
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, spec
-
-Make = Callable[..., World]
-
+from tests.fakes.service_world import OPERATOR, Make, World, gang, spec
 
 # ---- one worker --------------------------------------------------------------------------------------------------
 
@@ -177,153 +171,6 @@ def test_a_restart_does_not_make_the_count_begin_again(world: World) -> None:
         world.pass_time(wait_s).restart()
         assert world.words(job) == "pending"
     assert world.pass_time(60).words(job) == "failed"
-
-
-# ---- gangs -------------------------------------------------------------------------------------------------------
-
-
-def gang(make: Make, **given: object) -> tuple[World, str]:
-    world = make(node_facts("n1", 2), node_facts("n2", 2))
-    return world, world.one(workers=2, devices=2, **given)
-
-
-def test_a_gang_is_released_together_with_worker_0s_address(make: Make) -> None:
-    world, job = gang(make)
-    assert [prepare.release for prepare in world.sent(Prepare)] == [False, False]
-    releases = world.sent(Release)
-    assert len(releases) == 2
-    assert {(r.master_addr, r.master_port) for r in releases} == {(releases[0].master_addr, releases[0].master_port)}
-    (first,) = [r.key for r in releases if r.key.worker == 0]
-    assert releases[0].master_addr == f"addr-{first.node}"
-    assert world.words(job) == "running"
-    assert world.events(job) == "submitted placed released started"
-    world.engine.exit(job, worker=0)
-    assert world.run().words(job) == "running"
-    assert world.store.job_events(job)[-1].detail == {"worker": 0, "attempt": 1, "exit_code": 0, "cause": "succeeded"}
-    world.engine.exit(job, worker=1)
-    assert world.run().words(job) == "succeeded"
-
-
-def test_no_worker_of_a_gang_is_released_before_all_are_prepared(make: Make) -> None:
-    world = make(node_facts("n1", 2), node_facts("n2", 2))
-    world.engine.nodes["n2"].reachable = False  # takes commands and answers nothing yet
-    world.one(workers=2, devices=2)
-    assert len(world.sent(Prepare)) == 2
-    assert world.sent(Release) == []
-    assert world.engine.launched == []
-
-
-def test_the_first_bad_end_brings_the_gang_down_and_the_whole_of_it_retries(make: Make) -> None:
-    world, job = gang(make, retries=1)
-    world.engine.stubborn.add(job)
-    world.engine.exit(job, 5, worker=1)
-    world.run()
-    state = world.job(job).state
-    assert isinstance(state, Stopping)
-    assert (state.cause, state.by) == (EndCause.EXIT_CODE, "worker 1")
-    (stop,) = world.sent(Stop)
-    assert (stop.key.worker, stop.cause, stop.checkpoint) == (0, "gang peer ended", False)
-    assert world.used_milli() == 4000  # until its last worker is gone
-    assert world.pass_time(10).words(job) == "pending"  # the grace is over: SIGKILL
-    assert world.pass_time(1).words(job) == "running"
-    assert (world.job(job).attempts, world.job(job).failures) == (2, 1)
-    world.engine.stubborn.clear()
-    world.engine.exit(job, 6, worker=0)
-    world.run()
-    failed = world.job(job).state
-    assert isinstance(failed, Failed)
-    assert "worker 0" in failed.detail
-    assert "exited with code 6" in failed.detail
-
-
-def test_a_worker_that_cannot_start_fails_the_gang_before_any_starts(make: Make) -> None:
-    world = make(node_facts("n1", 2), node_facts("n2", 2))
-    world.engine.bad_checks["n2"] = ("working_dir", "/w does not exist")
-    job = world.one(workers=2, devices=2, retries=5, working_dir="/w")
-    state = world.job(job).state
-    assert isinstance(state, Failed)
-    assert state.cause is EndCause.PREPARE_FAILED
-    assert "node n2: working_dir: /w does not exist" in state.detail
-    assert world.engine.launched == []
-    assert world.job(job).attempts == 1
-    assert world.used_milli() == 0
-
-
-def test_one_worker_that_cannot_start_fails_at_once(world: World) -> None:
-    world.engine.bad_checks["n1"] = ("command", "no such program: trian")
-    job = world.one(retries=5)
-    assert world.words(job) == "failed"
-    assert world.view(job)["cause"] == "prepare failed"
-
-
-# ---- preemption --------------------------------------------------------------------------------------------------
-
-
-def test_a_victim_saves_goes_and_resumes_from_its_checkpoint(world: World) -> None:
-    victim = world.one(devices=4, priority=0, saves=True)
-    world.engine.stubborn.add(victim)
-    world.engine.saves.add(victim)
-    world.pass_time(100)
-    urgent = world.one(devices=4, priority=90)
-    (stop,) = world.sent(Stop)
-    assert (stop.key.job_id, stop.checkpoint, stop.grace_s, stop.cause) == (victim, True, 30.0, "preempted")
-    assert world.words(victim, urgent) == "preempting pending"
-    assert world.view(urgent)["reason"]["kind"] == "waiting_for_victims"
-    assert world.view(urgent)["reason"]["victims"] == (victim,)
-    world.pass_time(60)
-    assert world.words(victim, urgent) == "pending running"
-    state = world.job(victim).state
-    assert isinstance(state, Pending)
-    assert state.reason == Requeued(f"preempted by job {urgent}")
-    assert world.job(victim).resume_from == f"/ck/{victim}/attempt-1"
-    assert world.job(victim).failures == 0
-    world.engine.exit(urgent)
-    world.run()
-    assert world.words(victim, urgent) == "running succeeded"
-    newest = world.sent(Prepare)[-1]
-    assert (newest.key.attempt, newest.spec.resume_from) == (2, f"/ck/{victim}/attempt-1")
-
-
-def test_a_checkpoint_that_only_the_end_tells_of_is_resumed_from(world: World) -> None:
-    job = world.one(saves=True, retries=1)
-    (key,) = world.engine.live(job)
-    world.engine._step(key, ProcessExited(99, "exit", 1, "", world.clock.now_s(), None, "/ck/elsewhere"))
-    world.run().pass_time(1)
-    assert world.sent(Prepare)[-1].spec.resume_from == "/ck/elsewhere"
-
-
-def test_a_victim_without_a_checkpoint_is_terminated_and_starts_over(world: World) -> None:
-    victim = world.one(devices=4, priority=0)
-    urgent = world.one(devices=1, priority=90)
-    (stop,) = world.sent(Stop)
-    assert not stop.checkpoint
-    assert world.words(victim, urgent) == "pending running"
-    assert world.job(victim).resume_from is None
-
-
-def test_a_victim_that_had_finished_by_itself_has_succeeded(world: World) -> None:
-    victim = world.one(devices=4, priority=0)
-    urgent = spec(priority=90)
-    world.engine.exit(victim)  # its end is on the way while the preemption is decided
-    early = list(world.service.loop._events)
-    world.service.loop._events.clear()
-    world.service.submit([urgent], OPERATOR)
-    world.once()
-    assert world.words(victim) == "preempting"
-    for event in early:
-        world.service.loop.post(event)
-    world.run()
-    assert world.words(victim) == "succeeded"
-
-
-def test_devices_are_given_to_the_preemptor_only_when_the_victim_is_gone(make: Make) -> None:
-    world = make(node_facts("n1", 1))
-    victim = world.one(priority=0)
-    world.engine.stubborn.add(victim)
-    urgent = world.one(priority=90)
-    assert world.words(victim, urgent) == "preempting pending"
-    assert [key.job_id for key in world.engine.launched] == [victim]
-    assert world.pass_time(11).words(victim, urgent) == "pending running"
 
 
 # ---- limits and wishes -------------------------------------------------------------------------------------------

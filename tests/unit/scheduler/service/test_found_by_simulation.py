@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from node_agent.messages import NODES_FAULT, Prepare, Stop
@@ -13,9 +11,7 @@ from scheduler.core.jobs import EndCause, Failed, Pending, Running
 from scheduler.core.reasons import BackingOff, WaitingForLease
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import LEASE_S, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import LEASE_S, Make, World, service_spec, spec
 
 NO_DEVICE = (NODES_FAULT, "node n1 has no device 0 any more")
 

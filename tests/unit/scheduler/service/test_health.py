@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,9 +16,7 @@ from scheduler.core.health_budget import Budget
 from scheduler.errors import Conflict
 from scheduler.service.health_book import HealthSettings
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, Make, World, service_spec, spec
 
 
 def wrong(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +11,7 @@ from node_agent.messages import Stop
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import Pending
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World, service_spec, spec
 
 
 def hold(world: World, *ids: str, by: Any = OPERATOR, reason: str = "no data yet") -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from node_agent.messages import Command
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, Make, World, spec
 
 
 def to_the_end(world: World) -> None:

@@ -20,10 +20,7 @@ from scheduler.store.sql import open_store
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.fake_store import FakeStore
 from tests.fakes.live_service import Live
-from tests.fakes.service_world import OPERATOR, World, spec
-
-Make = Callable[..., World]
-
+from tests.fakes.service_world import OPERATOR, Make, World, spec
 
 # ---- a store that cannot take a commit ---------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@ cause) of a job's records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -18,11 +17,8 @@ from scheduler.service.keeping import Keeping
 from scheduler.service.outcome import Outcome
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.fake_store import FakeStore
-from tests.fakes.service_world import HOSPITAL, OPERATOR, World, service_spec, spec
+from tests.fakes.service_world import HOSPITAL, OPERATOR, Make, World, service_spec, spec
 from tests.fakes.used_by_runs import used
-
-Make = Callable[..., World]
-
 
 # ---- ends that are seen ------------------------------------------------------------------------------------------
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from node_agent.messages import Exited
 from scheduler.ports import NodeDown, RunEvent
 from tests.fakes.fake_clock import FakeClock
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, spec
+from tests.fakes.service_world import OPERATOR, Make, World, spec
 from tests.fakes.used_by_runs import used
-
-Make = Callable[..., World]
 
 
 def test_a_node_that_is_lost_with_proof(make: Make) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from node_agent.messages import Prepare, Release, RenewLease, Stop
@@ -11,10 +9,7 @@ from scheduler.core.jobs import Pending, Running
 from scheduler.core.reasons import Requeued, WaitingForLease
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.fake_store import FakeStore, Kept
-from tests.fakes.service_world import LEASE_S, OPERATOR, World, spec
-
-Make = Callable[..., World]
-
+from tests.fakes.service_world import LEASE_S, OPERATOR, Make, World, spec
 
 # ---- nodes -------------------------------------------------------------------------------------------------------
 

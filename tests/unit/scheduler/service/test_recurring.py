@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -15,9 +14,8 @@ from scheduler.core.jobs import JobSpec, Misfire, Recurrence
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound, Overloaded, Unavailable
 from scheduler.ports import Schedule
 from scheduler.service.outcome import JobsSubmitted, UnscheduleRequested
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, spec
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World, spec
 
-Make = Callable[..., World]
 DAY_S = 86_400.0
 
 

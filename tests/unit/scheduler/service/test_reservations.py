@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from scheduler.core.decisions import AdvanceReservation, Policy, TenantPolicy
@@ -12,9 +10,8 @@ from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from scheduler.ports import Json, Principal, Reservation, ReservationRequest
 from scheduler.service.reserving import window
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, World, service_spec, spec
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, Make, World, service_spec, spec
 
-Make = Callable[..., World]
 HOUR, DAY = 3_600.0, 86_400.0
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from node_agent.messages import Stop
@@ -11,9 +9,7 @@ from scheduler.core.demand import Constraints, Level
 from scheduler.core.jobs import Running
 from scheduler.errors import BadInput, Conflict, Forbidden, NotFound
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, service_spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World, service_spec
 
 
 def up(world: World, replicas: int = 4, **given: object) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
 
 from node_agent.messages import Prepare, Stop
 from scheduler.core.jobs import EndCause, Failed
 from scheduler.service.endings import MOST_UNSTARTED
 from scheduler.service.replicas import SERVED_WELL_S
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, SECRET, World, service_spec, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, SECRET, Make, World, service_spec, spec
 
 
 def up(world: World, replicas: int = 2, **given: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,7 @@ import scheduler.service
 from scheduler.core.usage_records import UsageEntry
 from scheduler.ports import Change
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, spec
-
-Make = Callable[..., World]
+from tests.fakes.service_world import OPERATOR, Make, spec
 
 ROOM = Path(scheduler.service.__file__).parent
 MAY_KNOW_THREADS = {"loop.py", "together.py"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from scheduler.api.site_models import TenantsAnswer
@@ -12,9 +10,8 @@ from scheduler.core.demand import Demand
 from scheduler.ports import Json
 from scheduler.service.tenants import tenants_view
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World
 
-Make = Callable[..., World]
 HALF_LIFE_S = 3_600.0
 REHEARSAL = (Demand(devices=1, simulated=True),)
 

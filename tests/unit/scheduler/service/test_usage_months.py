@@ -3,7 +3,6 @@ show Dongyang's time; each test begins an hour before November does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,9 +23,8 @@ from scheduler.service.served import KEEP_EVERY_S
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.fake_store import FakeStore
 from tests.fakes.loads import load
-from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, World, service_spec, spec
+from tests.fakes.service_world import HOSPITAL, OPERATOR, STUDIO, VIEWER, Make, World, service_spec, spec
 
-Make = Callable[..., World]
 ZONE = "Asia/Shanghai"
 NOVEMBER_S = month_named("2026-11", ZONE).from_ms / 1000
 RATE = ModelRate("H100 SXM", "612000", "bf16", "accelerator", "night-1", NOVEMBER_S - 9, 4)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from scheduler.core.decisions import Policy, TenantPolicy
 from scheduler.core.demand import Demand
 from tests.fakes.fake_engine import node_facts
-from tests.fakes.service_world import OPERATOR, World, spec
+from tests.fakes.service_world import OPERATOR, Make, World, spec
 
-Make = Callable[..., World]
 MINUTE = 60.0
 
 
