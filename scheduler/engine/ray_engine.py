@@ -23,14 +23,13 @@ from node_agent.agent import AgentActor
 from node_agent.agent_runs import StaleEpoch
 from node_agent.config import AgentConfig
 from node_agent.execution.logs import NoSuchLog
-from node_agent.lane import ToldReadings
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from scheduler.engine.driver import NAMESPACE, RayDriver
-from scheduler.engine.feed import Way
-from scheduler.engine.gathering import DRAIN_S, LOOK_S, ReadingsGathering
+from scheduler.engine.gathering import ReadingsGathering
 from scheduler.engine.joining import LocalNodes, agents_of, is_ours
 from scheduler.engine.lane import LaneBroken, LaneClient, open_lane
 from scheduler.engine.link import AGENT_RETURN_S, AgentLink, poll_s
+from scheduler.engine.readings_rounds import CALL_TIMEOUT_S, ReadingsRounds
 from scheduler.errors import NotFound, Unavailable
 from scheduler.ports import Clock, EngineEvent, Json, NodeDown, Readings
 
@@ -41,7 +40,6 @@ T = TypeVar("T")
 MEMBERSHIP_PERIOD_S = 0.4
 JOIN_PAUSE_S = 0.5
 LEFT_WITHIN_S = 60.0
-CALL_TIMEOUT_S = 15.0
 POLL_LATE_S = 5.0
 OTHER_VERSION = (
     "its agent speaks another version of Suanli than this service: run the same version on all machines, and take"
@@ -86,6 +84,7 @@ class RayEngine:
         self._links: dict[str, AgentLink] = {}  # the newest link to each agent, also where it is lost
         self._by_node: dict[str, _Agent] = {}
         self._gathering = ReadingsGathering()
+        self._rounds = ReadingsRounds(self._gathering, self._handles)
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()  # the service's thread sends, the loop hears
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
@@ -179,7 +178,7 @@ class RayEngine:
             task.cancel()
 
     async def _main(self) -> None:
-        readings = asyncio.create_task(self._collect_readings())
+        readings = asyncio.create_task(self._rounds.run())
         try:
             while not self._closing.is_set():
                 await self._join()
@@ -426,40 +425,8 @@ class RayEngine:
             events = agent.link.lose(detail)
         self._lose(agent, events)
 
-    async def _collect_readings(self) -> None:
-        """From all agents, each by the way that there is: one that hangs holds up nobody else's."""
-        asked: dict[str, asyncio.Task[None]] = {}
-        look_s = 0.0
-        while True:
-            now_s = self._loop.time()
-            more = self._gathering.drain(now_s)
-            if now_s >= look_s:
-                look_s = now_s + LOOK_S
-                for agent in list(self._agents.values()):
-                    if agent.handle is None or (agent.name in asked and not asked[agent.name].done()):
-                        continue
-                    way = self._gathering.look(agent.name, now_s)
-                    if way in (Way.CONNECT, Way.RAY):
-                        work = self._connect_for_readings(agent) if way is Way.CONNECT else self._read(agent)
-                        asked[agent.name] = asyncio.create_task(work, name=f"readings of {agent.name}")
-            await asyncio.sleep(0 if more else DRAIN_S)
-
-    async def _connect_for_readings(self, agent: _Agent) -> None:
-        try:
-            await self._gathering.connect(agent.name, self._loop.time())
-        except LaneBroken as error:
-            log.warning("agent %s: no connection for its readings (%s)", agent.name, error)
-
-    async def _read(self, agent: _Agent) -> None:
-        handle = agent.handle
-        if handle is None:
-            return
-        try:
-            asked = handle.read.remote(*self._gathering.known(agent.name))
-            told: ToldReadings = await asyncio.wait_for(asked, CALL_TIMEOUT_S)
-            self._gathering.hear_by_ray(agent.name, told.batches)
-        except Exception as error:  # whatever Ray raises of an agent that is dying
-            log.warning("agent %s gave no readings: %s", agent.name, type(error).__name__)
+    def _handles(self) -> dict[str, Any]:
+        return {agent.name: agent.handle for agent in list(self._agents.values())}
 
 
 async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:

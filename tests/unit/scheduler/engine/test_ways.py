@@ -125,16 +125,16 @@ def test_readings_come_by_ray_where_there_is_no_other_way() -> None:
         agent = _Agent("n1", "ray-1", AgentConfig("n1", (NODE,), "", "", 60.0), AgentLink("n1"), RaysHandle(host))
         engine._agents["n1"] = agent
         engine._gathering.attend("n1", ("n1",), None)
-        gathering = asyncio.create_task(engine._collect_readings())
+        gathering = asyncio.create_task(engine._rounds.run())
         async with asyncio.timeout(10.0):
             while not engine.readings().node("n1"):  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         gathering.cancel()
         assert host.read_as_of == [(0, 0)]
-        await engine._read(agent)
+        await engine._rounds._read(agent.name)
         assert host.read_as_of[1:] == [(host.book.book, 1)]
         agent.handle.read = RaysMethod(lambda *_: asyncio.sleep(0, "no readings at all"))
-        await engine._read(agent)  # is only logged
+        await engine._rounds._read(agent.name)  # is only logged
         assert set(engine.readings().node("n1")) == {"gpu-a"}
 
     asyncio.run(run())
