@@ -124,6 +124,8 @@ class Top(App[int]):
     # -- news ------------------------------------------------------------------------------------------------------
 
     def on_arrived(self, message: Arrived) -> None:
+        if not (self.screen_stack and self.screen_stack[0].query("#header")):
+            return  # the view is being taken down, and this came on its last way
         news = message.news
         if isinstance(news, Failed):
             self._failed(news)

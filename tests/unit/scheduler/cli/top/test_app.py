@@ -24,9 +24,10 @@ from textual.pilot import Pilot
 from scheduler.cli.client import Client
 from scheduler.cli.root import root
 from scheduler.cli.top import orders, verb
-from scheduler.cli.top.app import Top
+from scheduler.cli.top.app import Arrived, Top
 from scheduler.cli.top.dialogs import Box
-from scheduler.errors import BadInput
+from scheduler.cli.top.feed import Failed
+from scheduler.errors import BadInput, Unavailable
 from tests.fakes.control_views import job_view, worker_view
 from tests.fakes.device_site import DeviceSite, device_site, large_site, told_device
 from tests.fakes.service_views import service_view
@@ -277,6 +278,13 @@ def test_a_service_that_was_never_there_is_waited_for(site: DeviceSite) -> None:
         await until(pilot, lambda: "edge-10" in screen(app))
 
     view(script, every_s=0.1)
+
+
+def test_what_arrives_after_the_end_is_dropped(site: DeviceSite) -> None:
+    async def script(pilot: Pilot[int], app: Top) -> None:
+        pass
+
+    view(script).on_arrived(Arrived(Failed("devices", Unavailable("nobody answers"), 0.0)))
 
 
 def test_what_is_refused_is_said_and_the_rest_is_shown(site: DeviceSite) -> None:
