@@ -24,6 +24,7 @@ from typing import Any, get_args
 
 from scheduler.errors import BadInput, Conflict, NotFound, Unavailable
 from scheduler.ports import Principal, Role
+from scheduler.private_file import replace_private
 
 PREFIX = "suanli_"
 LONGEST_TOKEN = 256  # characters; longer ones are not hashed at all
@@ -178,18 +179,8 @@ def _entry(path: Path, index: int, row: Any) -> _Entry:
 
 def _write(path: Path, entries: Sequence[_Entry]) -> None:
     rows = [{"sha256": entry.sha256, **asdict(entry.principal)} for entry in entries]
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(rows, file, ensure_ascii=False, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        replace_private(path, json.dumps(rows, ensure_ascii=False, indent=1).encode())
     except OSError as error:
         raise Unavailable(f"cannot write the token file {path}: {error.strerror}") from error
 

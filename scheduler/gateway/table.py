@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from typing import Any
 
 from scheduler.errors import BadInput, Unavailable
 from scheduler.ports import Replica, Route
+from scheduler.private_file import replace_private
 
 log = logging.getLogger(__name__)
 
@@ -48,18 +48,8 @@ def save_table(path: Path, text: bytes) -> None:
 
     Raises Unavailable when the disk does not take it.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+        replace_private(path, text)
     except OSError as error:
         raise Unavailable(f"cannot keep the routing table in {path}: {error.strerror}") from error
 
