@@ -41,6 +41,7 @@ from scheduler.service import (
     fairness,
     machine,
     reserving,
+    run_usage,
     served,
     tenants,
     views,
@@ -312,7 +313,7 @@ class Service:
             "spec": views.spec_view(job.spec),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
-            "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
+            "usage": run_usage.shown(self._store.usage_records(job.id), self.loop.call),
         }
 
     def why(self, job_id: str, by: Principal) -> Json:

@@ -32,7 +32,6 @@ from scheduler.core.jobs import (
 from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.rollout import WHOLE
-from scheduler.core.usage_records import UsageRecord
 from scheduler.ports import Drain, Json, Readings, Reservation, StoredEvent
 from scheduler.service import draining, health, reserving
 from scheduler.service.overuse import OVERUSE_FIELDS, SharedDevice, overuse_notes
@@ -217,28 +216,6 @@ def event_view(event: StoredEvent) -> Json:
         "event": event.event,
         "state": event.state,
         "detail": dict(event.detail),
-    }
-
-
-def usage_view(record: UsageRecord) -> Json:
-    return {
-        "attempt": record.attempt,
-        "worker": record.worker,
-        "node": record.node,
-        "devices": list(record.devices),
-        "share_milli": record.share_milli,
-        "simulated": record.simulated,
-        "from_s": record.from_s,
-        "to_s": record.to_s,
-        "seconds": record.seconds,
-        "device_seconds": record.device_seconds,
-        "end": record.end,
-        "cause": record.cause,
-        "site": record.site,
-        "models": list(record.models),
-        "use": None if record.use is None else dataclasses.asdict(record.use),
-        "unmetered_s": record.unmetered_s,
-        "achieved": [dataclasses.asdict(each) for each in record.achieved],
     }
 
 
