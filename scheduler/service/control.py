@@ -40,6 +40,7 @@ from scheduler.service import (
     device_views,
     fairness,
     machine,
+    node_views,
     reserving,
     run_usage,
     served,
@@ -68,7 +69,7 @@ from scheduler.service.outcome import (
 )
 from scheduler.service.places import PLACING
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
-from scheduler.service.rights import hide_others, may_change, may_see, must_be_operator
+from scheduler.service.rights import may_change, may_see, must_be_operator
 from scheduler.service.schedule_control import ScheduleControl
 from scheduler.service.state import ServiceState, ended_well, pending_job, workers_of
 from scheduler.service.submissions import Submissions, Wanted
@@ -495,30 +496,29 @@ class Service:
     # -- the site --------------------------------------------------------------------------------------------------
 
     def nodes(self, by: Principal, *, readings: bool = True) -> Json:
-        read = self._engine.readings()
-
-        def ask(state: ServiceState) -> Json:
-            shown = views.node_views(state, read, self._clock.now_s())
-            if by.role == "tenant":
-                hide_others(shown, state, by.tenant)
-            return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
-
-        answer = self.loop.call(ask)
-        for view in answer["nodes"] if readings else ():
+        read, now_s = self._engine.readings(), self._clock.now_s()
+        tenant = by.tenant if by.role == "tenant" else None
+        seats, booked, idle = self.loop.call(
+            lambda state: (
+                node_views.node_seats(state, tenant),
+                node_views.booked(state, now_s),
+                views.fragmentation_view(state),
+            )
+        )
+        shown = [node_views.node_view(seat, booked, read) for seat in seats]
+        for view in shown if readings else ():
             view["readings"] = read.node(view["name"])
-        return answer
+        return {"nodes": shown, "fragmentation": idle}
 
     def node(self, node: str, by: Principal) -> Json:
-        read = self._engine.readings()
-        now_s = self._clock.now_s()
+        read, now_s = self._engine.readings(), self._clock.now_s()
+        tenant = by.tenant if by.role == "tenant" else None
 
-        def ask(state: ServiceState) -> Json:
-            shown = views.node_view(state, machine.known_node(state, node), read, now_s)
-            if by.role == "tenant":
-                hide_others([shown], state, by.tenant)
-            return shown
+        def ask(state: ServiceState) -> tuple[node_views.NodeSeat, list[node_views.Booked]]:
+            seat = node_views.node_seat(state, machine.known_node(state, node), tenant)
+            return seat, node_views.booked(state, now_s)
 
-        return self.loop.call(ask) | {"readings": read.node(node)}
+        return node_views.node_view(*self.loop.call(ask), read) | {"readings": read.node(node)}
 
     def devices(
         self,
