@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import ray
 
-from node_agent.config import with_expectation
+from node_agent.config import with_expectation, with_sources
 from node_agent.host import AgentConfig, AgentHost, with_directories
 from node_agent.lane import ToldReadings
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
@@ -29,7 +29,8 @@ class AgentService:
 
     def __init__(self, config: AgentConfig) -> None:
         sys.setswitchinterval(SWITCH_S)
-        self._config = with_expectation(with_directories(config, os.environ), os.environ)
+        config = with_sources(with_directories(config, os.environ), os.environ)
+        self._config = with_expectation(config, os.environ)
         self._host: AgentHost | None = None
         self._starting = asyncio.Lock()
 

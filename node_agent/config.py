@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from node_agent.devices.openers import SOURCES_VARIABLE
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.health import HealthRules
 from node_agent.nodes import NodeConfig
@@ -45,6 +47,23 @@ def with_expectation(config: AgentConfig, environ: Mapping[str, str]) -> AgentCo
         if isinstance(node.source, SimulatedSpec) or node.expected_devices is not None
         else replace(node, expected_devices=int(told))
         for node in config.nodes
+    )
+    return replace(config, nodes=nodes)
+
+
+def with_sources(config: AgentConfig, environ: Mapping[str, str]) -> AgentConfig:
+    """The device sources of the machine, where its environment names them. Raises RuntimeError for what names none."""
+    told = environ.get(SOURCES_VARIABLE, "")
+    if not told:
+        return config
+    try:
+        names = json.loads(told)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise RuntimeError(f"{SOURCES_VARIABLE}={told[:80]}: a JSON list of device sources was expected")
+    nodes = tuple(
+        node if isinstance(node.source, SimulatedSpec) else replace(node, source=tuple(names)) for node in config.nodes
     )
     return replace(config, nodes=nodes)
 

@@ -68,11 +68,14 @@ def catalogue_name(nvml_name: str) -> str:
 
 
 def library_there(library: str = LIBRARY) -> bool:
-    """Whether the loader finds the library. It is not initialised: no driver is asked anything."""
+    """Whether the loader finds the library. It is not initialised: no driver is asked anything. Raises
+    DeviceSourceError where it is there and cannot be loaded."""
     try:
         ctypes.CDLL(library)
-    except OSError:
-        return False
+    except OSError as error:
+        if "No such file" in str(error):
+            return False
+        raise DeviceSourceError(f"{library} cannot be loaded: {error}") from None
     return True
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +41,8 @@ DEFAULT_NAMES = (
     "cpu",
 )
 REPLAY = "replay:"  # and the path of a recording
+SOURCES_VARIABLE = "SUANLI_NODE_SOURCES"
+"""In an agent's environment: the sources of its machine, a JSON list of names, tried in order."""
 MEND = "on a node with such cards install their driver"
 
 
@@ -64,7 +66,7 @@ class Adapter:
     interval_s: float | None = None
 
     def require(self) -> None:
-        """Raises SourceAbsent."""
+        """Raises SourceAbsent; DeviceSourceError where what it needs is there and cannot be used."""
         if self.library is not None:
             from node_agent.devices.nvml import library_there
 
@@ -125,6 +127,15 @@ def adapters() -> dict[str, Adapter]:
             interval_s=10.0,
         )
     return found
+
+
+def rooted(names: Sequence[str], directory: Path) -> tuple[str, ...]:
+    """The same sources, with paths of recordings that hold wherever the agent runs: relative ones are below
+    `directory`, which is that of the file which names them."""
+    return tuple(
+        f"{REPLAY}{(directory / name.removeprefix(REPLAY)).absolute()}" if name.startswith(REPLAY) else name
+        for name in names
+    )
 
 
 def open_here(name: str, options: Mapping[str, Any]) -> DeviceSource:

@@ -73,7 +73,7 @@ def create_app(
     app.include_router(schedule_routes.router)
     app.include_router(service_routes.router)
     app.include_router(usage_routes.router)
-    app.add_middleware(Door, principal_of=tokens.principal)
+    app.add_middleware(Door, principal_of=tokens.principal, version=version)
     app.add_exception_handler(SuanliError, _on_suanli_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)
     app.add_exception_handler(HTTPException, _on_http_error)

@@ -28,16 +28,18 @@ MAX_LARGE_BODIES_BYTES = 4 * MAX_SUBMISSION_BYTES
 LARGE = frozenset({("POST", "/v1/jobs"), ("POST", "/v1/health/flags")})
 BODY_TIMEOUT_S = 30.0
 OPEN_PATHS = frozenset({"/v1/health", "/docs", "/openapi.json"})
+VERSION_HEADER = "X-Suanli-Version"  # so that a command of another version can say why it does not understand
 PRINCIPAL = "suanli.principal"  # the key in the ASGI scope
 
 log = logging.getLogger("suanli.api")
 
 
 class Door:
-    """ASGI middleware. `principal_of` is TokenTable.principal."""
+    """ASGI middleware. `principal_of` is TokenTable.principal; `version` is told to who was let in."""
 
-    def __init__(self, app: ASGIApp, *, principal_of: Callable[[str], Principal | None]) -> None:
+    def __init__(self, app: ASGIApp, *, principal_of: Callable[[str], Principal | None], version: str = "") -> None:
         self._app = app
+        self._version = version
         self._principal_of = principal_of
         self._large_bytes = 0  # what the large bodies hold that are here now
 
@@ -57,6 +59,8 @@ class Door:
                 headers = MutableHeaders(scope=message)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Cache-Control"] = "no-store"
+                if self._version and PRINCIPAL in scope:
+                    headers[VERSION_HEADER] = self._version
             await send(message)
 
         try:

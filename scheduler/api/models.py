@@ -261,6 +261,7 @@ class UsageView(Shape):
     models: list[str] = Field(description="of each of `devices`; empty where they were not known")
     use: MeteredUseView | None = Field(description="null: nothing was metered, as of shares of devices")
     unmetered_s: float = Field(description="of `seconds` those that no energy reading covers")
+    no_energy: str | None = Field(description="why its energy is not known; null where it is")
     achieved: list[AchievedView] = Field(description="of benchmarks that left a result")
 
 

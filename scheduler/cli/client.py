@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+from scheduler.cli import other_version
 from scheduler.errors import BadInput, NotFound, SuanliError, Unauthenticated, Unavailable, from_wire
 
 CONNECT_TIMEOUT_S = 5.0
@@ -33,7 +34,11 @@ Json = dict[str, Any]
 
 
 def home_path() -> Path:
-    return Path(os.environ.get("SUANLI_HOME") or Path.home() / ".suanli").absolute()
+    """Raises BadInput where nothing says where the instance is."""
+    try:
+        return Path(os.environ.get("SUANLI_HOME") or Path.home() / ".suanli").absolute()
+    except (RuntimeError, OSError) as error:  # a user without a home, a working directory that is gone
+        raise BadInput(f"where is the instance? Set SUANLI_HOME to its directory ({error})") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +227,7 @@ class Client:
         self._connection.request(method, self._url.path + path, body, headers)
         response = self._connection.getresponse()
         answer = _Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        other_version.met(self.api, answer.headers.get(other_version.VERSION_HEADER))
         self._last_used_s = time.monotonic()
         return answer
 

@@ -32,6 +32,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from scheduler.cli.client import home_path
 from scheduler.errors import Conflict, Unavailable
 
 INSTANCE_VARIABLE = "SUANLI_INSTANCE"  # in the environment of everything `up` starts, so that strays can be told
@@ -150,7 +151,7 @@ class Home:
 
     @staticmethod
     def from_environment() -> Home:
-        return Home(Path(os.environ.get("SUANLI_HOME") or Path.home() / ".suanli").absolute())
+        return Home(home_path())
 
     # -- places ----------------------------------------------------------------------------------------------------
 
@@ -235,12 +236,12 @@ class Home:
     def started(self) -> Started | None:
         try:
             data = json.loads((self.path / "instance.json").read_text())
+            processes = {name: ProcessId(**process) for name, process in data.pop("processes").items()}
+            return replace(Started(**data), processes=processes)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise Conflict(f"{self.path / 'instance.json'} cannot be read ({error}); remove it after `ps`") from error
-        processes = {name: ProcessId(**process) for name, process in data.pop("processes").items()}
-        return replace(Started(**data), processes=processes)
 
     def record(self, started: Started) -> None:
         write_private(self.path / "instance.json", json.dumps(asdict(started), indent=1))

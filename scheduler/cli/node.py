@@ -60,6 +60,14 @@ def node() -> None:
     help="A 0600 copy of the head's secrets/ray_token.",
 )
 @click.option(
+    "--devices",
+    "sources",
+    metavar="SOURCE",
+    multiple=True,
+    help="Where its devices come from, as node.devices in a site file: nvml, cpu, a vendor's file, replay:FILE. May be "
+    "repeated: the first that works. Default: whatever is installed.",
+)
+@click.option(
     "--expected-devices",
     type=click.IntRange(0, 1024),
     default=None,
@@ -81,6 +89,7 @@ def join(
     rack: str | None,
     labels: tuple[str, ...],
     ray_token: Path,
+    sources: tuple[str, ...],
     expected_devices: int | None,
     metrics: str | None,
     metrics_token: Path | None,
@@ -105,7 +114,7 @@ def join(
             "home and `chmod 600` it)",
             field="--ray-token",
         )
-    own = _own_environment(expected_devices, metrics, metrics_token, metrics_dcgm)
+    own = _own_environment(expected_devices, metrics, metrics_token, metrics_dcgm) | _own_sources(sources)
     _wait_for(host, port)
     home = Home(Home.from_environment().path / "nodes" / name)
     with home.locked(), _termination_is_interruption():
@@ -173,6 +182,20 @@ def _own_environment(
     except DoorError as error:
         raise BadInput(f"--metrics: {error}", field="--metrics") from None
     return told | door
+
+
+def _own_sources(named: Sequence[str]) -> dict[str, str]:
+    """The device sources as the agent finds them in its environment. Raises BadInput for what it could not use: the
+    agent could say so only in its log."""
+    from node_agent.devices.openers import DEFAULT_NAMES, SOURCES_VARIABLE, rooted
+    from scheduler.cli.site_nodes import require_sources
+
+    sources = rooted(named, Path.cwd())
+    if len(set(sources)) < len(sources):
+        raise BadInput("--devices: each source once", field="--devices")
+    for why in require_sources(sources or DEFAULT_NAMES, "--devices"):
+        click.echo(f"note: --devices: passed over: {why}", err=True)
+    return {SOURCES_VARIABLE: json.dumps(sources)} if sources else {}
 
 
 def _stay(home: Home, head: str, ray_arguments: list[str], ray_token: Path, own: dict[str, str], joins: str) -> None:

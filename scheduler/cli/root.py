@@ -5,11 +5,8 @@ A verb's module is imported only to run it or to show its own help, so that `sua
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
@@ -17,9 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from scheduler import __version__
-from scheduler.errors import SuanliError
-
-INTERRUPTED = 130
+from scheduler.cli import last_words, other_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,27 +110,14 @@ class Root(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, say what failed on stderr in one message, and exit."""
         kwargs["standalone_mode"] = False
-        _open_closed_streams()
+        last_words.open_closed_streams()
+        other_version.forget()
         try:
             result = super().main(*args, **kwargs)
             code = result if isinstance(result, int) else 0
-        except click.exceptions.ClickException as error:
-            _say(error.show)
-            code = error.exit_code
-        except (click.exceptions.Abort, KeyboardInterrupt):
-            _say(lambda: click.echo("suanli: interrupted", err=True))
-            code = INTERRUPTED
-        except SuanliError as error:
-            said = f"suanli: {error.message}"
-            _say(lambda: click.echo(said, err=True))
-            code = error.exit_code
-        except BrokenPipeError:
-            code = 1  # whoever read the output has gone; click answers its own writes so
-        except Exception as error:
-            said = f"suanli: internal error: {_told(error)}; {_keep_traceback()}"
-            _say(lambda: click.echo(said, err=True))
-            code = 1
-        _let_go_of_broken_pipes()
+        except (Exception, KeyboardInterrupt) as error:
+            code = last_words.tell(error)
+        code = last_words.flush_streams() or code
         sys.exit(code)
 
 
@@ -149,50 +131,3 @@ class Root(click.Group):
 def root() -> None:
     """Schedule inference and training jobs on the accelerators of an edge AI compute centre, watch its nodes, and prove
     how many PFlops they really deliver."""
-
-
-def _say(how: Callable[[], None]) -> None:
-    """A message that nobody reads any more changes no exit code."""
-    with contextlib.suppress(BrokenPipeError):
-        how()
-
-
-def _open_closed_streams() -> None:
-    """Started with a stream closed (`>&-`), Python has None there; what is written to it goes nowhere."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
-
-
-def _let_go_of_broken_pipes() -> None:
-    """The interpreter flushes both streams at its end, and would complain of a reader that has gone."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _told(error: Exception) -> str:
-    said = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def _keep_traceback() -> str:
-    """Write the traceback of the failure in hand to the instance's logs; says where, or why that was not possible.
-
-    The command line is left out: it may hold secrets (`--env`).
-    """
-    import traceback
-
-    from scheduler.cli.client import home_path
-
-    path = home_path() / "logs" / f"cli-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(f"suanli {__version__}, Python {sys.version}\n{traceback.format_exc()}")
-    except OSError as problem:
-        return f"its details could not be kept: {problem}"
-    return f"details for a bug report are in {path}"

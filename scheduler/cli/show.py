@@ -59,6 +59,7 @@ def show(job_id: str, output: str) -> None:
             ("started", words.moment(job["started_s"])),
             ("ended", words.moment(job["ended_s"])),
             ("attempt", _attempt(job)),
+            ("energy", _no_energy(job)),
             ("resumes from", job["resume_from"] if job["state"] not in words.ENDED else ""),
             ("retries", spec.get("retries") or ""),
             ("after", ", ".join(job["after"])),
@@ -114,6 +115,16 @@ def _attempt(job: words.View) -> str:
         return ""
     failed = f" ({job['failures']} failed)" if job["failures"] else ""
     return f"{job['attempt']}{failed}"
+
+
+def _no_energy(job: words.View) -> str:
+    """Where not one of its runs has a figure: that this is so, and why. The others are in the table of what was
+    metered."""
+    usage = job["usage"]
+    if any((run.get("use") or {}).get("joules") is not None for run in usage):
+        return ""
+    reasons = dict.fromkeys(run["no_energy"] for run in usage if run.get("no_energy"))
+    return f"not measured ({'; '.join(reasons)})" if reasons else ""
 
 
 def _command(spec: dict[str, Any]) -> str:

@@ -27,25 +27,38 @@ def own_node(site: SiteConfig) -> NodeConfig:
     )
 
 
-def require_sources(names: Sequence[str]) -> None:
-    """Raises BadInput where none of these device sources can be used on this machine, before anything waits for the
-    node. No driver is asked: it is looked whether its library or tool is there, and whether a recording is one."""
-    from node_agent.devices.openers import REPLAY, adapters
+def require_sources(names: Sequence[str], field: str = "node.devices") -> list[str]:
+    """What stands in the way of those that were named before the one that will be used: the agent passes them over.
+
+    Raises BadInput where one is unknown or none can be used on this machine, before anything waits for the node. No
+    driver is asked: it is looked whether its library or tool is there, and whether a recording is one.
+    """
+    from node_agent.devices.openers import DEFAULT_NAMES, REPLAY, SourceAbsent, adapters
     from node_agent.devices.replay import ReplayDevices
     from node_agent.devices.source import DeviceSourceError
+    from node_agent.devices.vendor_file import read_vendor_file
 
     known, why = adapters(), []
+    for name in names:
+        if not name.startswith(REPLAY) and name != "cpu" and name not in known:
+            words = f"{', '.join(('cpu', *sorted(known)))}, or {REPLAY}PATH of a recording"
+            raise BadInput(f"{field}: {name!r} is no device source; known are {words}", field=field)
     for name in names:
         try:
             if name.startswith(REPLAY):
                 ReplayDevices(name.removeprefix(REPLAY)).close()
             elif name in known:
                 known[name].require()
+                if "path" in known[name].options:  # a vendor's file
+                    read_vendor_file(Path(known[name].options["path"]))
+        except SourceAbsent as error:
+            if tuple(names) != DEFAULT_NAMES:  # nobody asked for it
+                why.append(f"{name}: {error}")
         except DeviceSourceError as error:
             why.append(f"{name}: {error}")
         else:
-            return
-    raise BadInput(f"node.devices: none of them can be used here: {'; '.join(why)}", field="node.devices")
+            return why
+    raise BadInput(f"{field}: none of them can be used here: {'; '.join(why)}", field=field)
 
 
 def metrics_environment(where: str, token: Path, *, dcgm: bool) -> dict[str, str]:

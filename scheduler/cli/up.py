@@ -75,7 +75,8 @@ def bring_up(config: Path, api_port: int | None, gateway_port: int | None, annou
         if fresh:
             from scheduler.cli.site_nodes import require_sources
 
-            require_sources(site.device_sources)
+            for why in require_sources(site.device_sources):
+                announce(f"note: node.devices: passed over: {why}")
         if known and fresh:
             stop_instance(home, known)  # the machine or a kill -9 took it down: clear what is left of it
             known = None

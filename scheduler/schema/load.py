@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from node_agent.devices.openers import rooted
 from scheduler.core.decisions import Backfill
 from scheduler.errors import BadInput
 from scheduler.schema.catalogue import read_catalogue
@@ -202,7 +203,7 @@ def _site_config(
         store_url=local.store,
         node_name=local.node.name,
         node_site=local.node.site,
-        device_sources=local.node.devices,
+        device_sources=rooted(local.node.devices, path.parent),
         simulated_nodes=tuple(simulated_groups(local.simulated_nodes, catalogue)),
         lease_s=local.lease,
         logs=LogSettings(keep_s=local.logs.keep, cap_bytes=local.logs.cap),

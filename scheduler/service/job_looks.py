@@ -11,7 +11,7 @@ from node_agent.messages import LogChunk
 from scheduler.core.jobs import Job
 from scheduler.errors import BadInput, Forbidden, NotFound
 from scheduler.ports import Clock, Engine, Json, Principal, Store, StoredEvent
-from scheduler.service import views
+from scheduler.service import run_usage, views
 from scheduler.service.check_book import is_check
 from scheduler.service.loop import ServiceLoop
 from scheduler.service.places import PLACING
@@ -77,7 +77,7 @@ class JobLooks:
             "spec": views.spec_view(job.spec),
             "events": [views.event_view(event) for event in self._store.job_events(job.id)],
             "results": views.result_views(self._store.results(job.id)),
-            "usage": [views.usage_view(record) for record in self._store.usage_records(job.id)],
+            "usage": run_usage.shown(self._store.usage_records(job.id), self._loop().call),
         }
 
     def why(self, job_id: str, by: Principal) -> Json:

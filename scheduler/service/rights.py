@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from scheduler.core.jobs import Job
 from scheduler.errors import Forbidden
-from scheduler.ports import Json, Principal
-from scheduler.service.state import ServiceState
+from scheduler.ports import Principal
 
 
 def may_change(by: Principal) -> None:
@@ -20,12 +19,3 @@ def must_be_operator(by: Principal, what: str) -> None:
 
 def may_see(job: Job, by: Principal) -> bool:
     return by.role != "tenant" or job.spec.tenant == by.tenant
-
-
-def hide_others(nodes: list[Json], state: ServiceState, tenant: str) -> None:
-    """Whose jobs the other devices carry is not a tenant's business; that they are taken is."""
-    for node in nodes:
-        if node["drain"] is not None:
-            node["drain"]["left"] = [each for each in node["drain"]["left"] if each["tenant"] == tenant]
-        for device in node["devices"]:
-            device["jobs"] = [i for i in device["jobs"] if i in state.jobs and state.jobs[i].spec.tenant == tenant]

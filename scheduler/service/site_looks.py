@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from scheduler.ports import Clock, Engine, Json, Principal, Store
-from scheduler.service import deployment_views, device_views, machine, views
+from scheduler.service import deployment_views, device_views, machine, node_views, views
 from scheduler.service.loop import ServiceLoop
-from scheduler.service.rights import hide_others
 from scheduler.service.state import ServiceState
 
 
@@ -25,30 +24,29 @@ class SiteLooks:
         self._status_extra = status_extra
 
     def nodes(self, by: Principal, *, readings: bool = True) -> Json:
-        read = self._engine.readings()
-
-        def ask(state: ServiceState) -> Json:
-            shown = views.node_views(state, read, self._clock.now_s())
-            if by.role == "tenant":
-                hide_others(shown, state, by.tenant)
-            return {"nodes": shown, "fragmentation": views.fragmentation_view(state)}
-
-        answer = self._loop().call(ask)
-        for view in answer["nodes"] if readings else ():
+        read, now_s = self._engine.readings(), self._clock.now_s()
+        tenant = by.tenant if by.role == "tenant" else None
+        seats, booked, idle = self._loop().call(
+            lambda state: (
+                node_views.node_seats(state, tenant),
+                node_views.booked(state, now_s),
+                views.fragmentation_view(state),
+            )
+        )
+        shown = [node_views.node_view(seat, booked, read) for seat in seats]
+        for view in shown if readings else ():
             view["readings"] = read.node(view["name"])
-        return answer
+        return {"nodes": shown, "fragmentation": idle}
 
     def node(self, node: str, by: Principal) -> Json:
-        read = self._engine.readings()
-        now_s = self._clock.now_s()
+        read, now_s = self._engine.readings(), self._clock.now_s()
+        tenant = by.tenant if by.role == "tenant" else None
 
-        def ask(state: ServiceState) -> Json:
-            shown = views.node_view(state, machine.known_node(state, node), read, now_s)
-            if by.role == "tenant":
-                hide_others([shown], state, by.tenant)
-            return shown
+        def ask(state: ServiceState) -> tuple[node_views.NodeSeat, list[node_views.Booked]]:
+            seat = node_views.node_seat(state, machine.known_node(state, node), tenant)
+            return seat, node_views.booked(state, now_s)
 
-        return self._loop().call(ask) | {"readings": read.node(node)}
+        return node_views.node_view(*self._loop().call(ask), read) | {"readings": read.node(node)}
 
     def devices(
         self,

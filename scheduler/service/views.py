@@ -10,9 +10,8 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
-from scheduler.core.cluster import DeviceUse
 from scheduler.core.decisions import Policy
-from scheduler.core.demand import Constraints, NodeFacts
+from scheduler.core.demand import Constraints
 from scheduler.core.jobs import (
     LIVE_STATES,
     Cancelled,
@@ -32,12 +31,10 @@ from scheduler.core.jobs import (
 from scheduler.core.order import in_order
 from scheduler.core.reasons import BehindReservation, Held, NotConsidered, Reason, Requeued, text
 from scheduler.core.rollout import WHOLE
-from scheduler.core.usage_records import UsageRecord
-from scheduler.ports import Drain, Json, Readings, Reservation, StoredEvent
-from scheduler.service import draining, health, reserving
+from scheduler.ports import Json, Reservation, StoredEvent
+from scheduler.service import reserving
 from scheduler.service.job_facts import workers_of
 from scheduler.service.node_status import NodeStatus
-from scheduler.service.overuse import OVERUSE_FIELDS, SharedDevice, overuse_notes
 from scheduler.service.places import last_places
 from scheduler.service.state import ServiceState
 
@@ -222,28 +219,6 @@ def event_view(event: StoredEvent) -> Json:
     }
 
 
-def usage_view(record: UsageRecord) -> Json:
-    return {
-        "attempt": record.attempt,
-        "worker": record.worker,
-        "node": record.node,
-        "devices": list(record.devices),
-        "share_milli": record.share_milli,
-        "simulated": record.simulated,
-        "from_s": record.from_s,
-        "to_s": record.to_s,
-        "seconds": record.seconds,
-        "device_seconds": record.device_seconds,
-        "end": record.end,
-        "cause": record.cause,
-        "site": record.site,
-        "models": list(record.models),
-        "use": None if record.use is None else dataclasses.asdict(record.use),
-        "unmetered_s": record.unmetered_s,
-        "achieved": [dataclasses.asdict(each) for each in record.achieved],
-    }
-
-
 def result_views(results: Mapping[tuple[int, int], str]) -> list[Json]:
     """A result that is not JSON is shown as the text that it is."""
     views = []
@@ -257,12 +232,6 @@ def result_views(results: Mapping[tuple[int, int], str]) -> list[Json]:
 
 
 # ---- nodes -------------------------------------------------------------------------------------------------------
-
-
-def node_views(state: ServiceState, readings: Readings, now_s: float) -> list[Json]:
-    """As `node_view`; the readings of all are for who asked to add: there are many, and this is the state's thread."""
-    known = sorted((status for status in state.nodes.values() if status.facts is not None), key=lambda s: s.name)
-    return [node_view(state, status, readings, now_s) for status in known]
 
 
 def node_counts(state: ServiceState) -> dict[str, int]:
@@ -293,88 +262,7 @@ def node_word(state: ServiceState, status: NodeStatus) -> str:
     return "draining" if state.cluster.jobs_on(status.name) or state.strays.get(status.name) else "drained"
 
 
-def node_view(state: ServiceState, status: NodeStatus, readings: Readings, now_s: float) -> Json:
-    """Without the readings, of which it looks at those that say whether devices are used beyond their shares."""
-    facts = status.facts
-    assert facts is not None, status
-    drain = state.drains.get(status.name)
-    notes = list(status.notes)
-    if not status.up and status.detail:
-        notes.append(status.detail)
-    if state.strays.get(status.name):
-        notes.append(f"{len(state.strays[status.name])} processes of earlier attempts are being stopped")
-    use = state.cluster.device_use(status.name)
-    shared = _shared_devices(state, facts, use)
-    if shared:
-        notes += overuse_notes(shared, readings.node(status.name, OVERUSE_FIELDS), held=status.shares == "mps")
-    return {
-        "name": facts.name,
-        "site": facts.site,
-        "state": node_word(state, status),
-        "simulated": facts.simulated,
-        "address": facts.address,
-        "devices": [
-            {
-                "index": device.index,
-                "uuid": device.uuid,
-                "model": device.model,
-                "vendor": device.vendor,
-                "memory_bytes": device.memory_bytes,
-                "simulated": device.simulated,
-                "used_milli": used.used_milli,
-                "jobs": list(used.jobs),
-                "island": device.island,
-                "mig_profile": device.mig_profile,
-                "labels": dict(device.labels),
-            }
-            for device, used in zip(facts.devices, use, strict=True)
-        ],
-        "cpus_milli": facts.cpus_milli,
-        "cpus_free_milli": state.cluster.free_cpus_milli(status.name),
-        "memory_bytes": facts.memory_bytes,
-        "memory_free_bytes": state.cluster.free_memory_bytes(status.name),
-        "notes": notes,
-        "shares": status.shares,
-        "drain": None if drain is None else _drain_view(state, drain),
-        "health": health.views(state, status.name),
-        "readings": {},
-        "rack": facts.rack,
-        "labels": dict(facts.labels),
-        "reservations": [
-            {"name": reservation.name, "start_s": start_s, "end_s": end_s, "reason": reservation.reason}
-            for reservation, (start_s, end_s) in _upcoming(state, now_s)
-            if status.name in reservation.nodes
-        ],
-    }
-
-
-def _drain_view(state: ServiceState, drain: Drain) -> Json:
-    return {
-        "reason": drain.reason,
-        "by": drain.by,
-        "at_s": drain.at_s,
-        "deadline_s": drain.deadline_s,
-        "left": draining.left_view(state, drain.node),
-    }
-
-
-def _shared_devices(state: ServiceState, facts: NodeFacts, use: Sequence[DeviceUse]) -> list[SharedDevice]:
-    """Those that are held in parts alone, by runs that have all begun."""
-    shared = []
-    for device, used in zip(facts.devices, use, strict=True):
-        runs = [
-            run
-            for job_id in used.jobs
-            for run in workers_of(state.jobs[job_id])
-            if run.placement.node == facts.name and device.index in run.placement.devices
-        ]
-        began_s = [run.started_s for run in runs if run.started_s is not None]
-        if began_s and len(began_s) == len(runs) and all(run.placement.share_milli for run in runs):
-            shared.append(SharedDevice(device.index, device.uuid, used.used_milli, len(runs), max(began_s)))
-    return shared
-
-
-def _upcoming(state: ServiceState, now_s: float) -> list[tuple[Reservation, tuple[float, float]]]:
+def upcoming(state: ServiceState, now_s: float) -> list[tuple[Reservation, tuple[float, float]]]:
     """Reservations with their present or next time, the next one first."""
     found = [(each, when) for each in state.reservations.values() if (when := reserving.window(each, now_s))]
     return sorted(found, key=lambda pair: (pair[1][0], pair[0].name))
@@ -382,7 +270,7 @@ def _upcoming(state: ServiceState, now_s: float) -> list[tuple[Reservation, tupl
 
 def reservation_views(state: ServiceState, now_s: float, *, tenant: str | None) -> list[Json]:
     """The next one first. A tenant sees of the jobs its own alone."""
-    shown = [reservation_view(state, reservation, now_s) for reservation, _ in _upcoming(state, now_s)]
+    shown = [reservation_view(state, reservation, now_s) for reservation, _ in upcoming(state, now_s)]
     for view in shown if tenant is not None else ():
         for field in ("jobs", "waiting", "running_past_start"):
             view[field] = [i for i in view[field] if i in state.jobs and state.jobs[i].spec.tenant == tenant]

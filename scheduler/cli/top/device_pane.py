@@ -66,6 +66,7 @@ def device_pane() -> Pane[Device]:
             Field("CLOCK", _told(CLOCK), _value(CLOCK), 8, right=True, falling=True, shed=6),
             Field("NOTE", note, lambda d: note(d) or None, 10, rest=True, shed=7),
         ],
+        none="no device is known yet: they come with their nodes",
         identity=lambda d: (d.node, d.uuid),
         text=device_words,
     )

@@ -106,7 +106,7 @@ class Grid(Widget, can_focus=True):
             return self.pane.problem
         if self.pane.at_s is None:
             return "asking ..."
-        return f"nothing here matches {self.pane.wanted!r}" if self.pane.wanted else "none"
+        return f"nothing here matches {self.pane.wanted!r}" if self.pane.wanted else self.pane.none
 
     # -- moving ----------------------------------------------------------------------------------------------------
 

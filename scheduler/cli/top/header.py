@@ -13,8 +13,19 @@ from scheduler.cli.device_listing import SiteTotals, Totals, power_text
 from scheduler.cli.render import one_line
 from scheduler.cli.top.pane import fitted
 
-BAR = 20
 OLD_AFTER = 3.0  # intervals without news before it is said
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How much a line of devices says: the nodes too, a bar of so many cells, and which word for those out of use."""
+
+    nodes: bool
+    bar: int
+    ill: str
+
+
+FORMS = (Form(True, 20, "not schedulable"), Form(True, 10, "ill"), Form(True, 0, "ill"), Form(False, 0, "ill"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +68,40 @@ def _state(width: int, condition: Condition) -> Text:
 
 
 def _kinds(kinds: Sequence[tuple[str, Totals]], width: int) -> list[Text]:
-    """`real  18 nodes, 144 devices  [||||    ] 114 used (79%)  util 49%  power 63.6 kW  1 not schedulable`; without
-    nodes and bar where there is no room for them in each line."""
-    lines = [_kind_line(name, of, wide=True) for name, of in kinds]
-    if any(line.cell_len > width for line in lines):
-        lines = [_kind_line(name, of, wide=False) for name, of in kinds]
+    """`real  18 nodes, 144 devices  [||||    ] 114 used (79%)  util 49%  power 63.6 kW  1 not schedulable`; in
+    the first form in which every line fits."""
+    for form in FORMS:
+        lines = [_kind_line(name, of, form) for name, of in kinds]
+        if all(line.cell_len <= width for line in lines):
+            break
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
 
 
-def _kind_line(name: str, of: Totals, *, wide: bool) -> Text:
+def _kind_line(name: str, of: Totals, form: Form) -> Text:
     share = of.used_milli / (1000 * of.devices) if of.devices else 0.0
     line = Text()
     line.append(f"{name:<11}", "magenta" if name == "simulated" else "")
-    if wide:
-        full = round(share * BAR)
-        line.append(f"{_counted(of.nodes, 'node')}, {_counted(of.devices, 'device')}  [")
+    line.append(f"{_counted(of.nodes, 'node')}, " if form.nodes else "")
+    line.append(_counted(of.devices, "device") + "  ")
+    if form.bar:
+        full = round(share * form.bar)
+        line.append("[")
         line.append("|" * full, "green")
-        line.append(" " * (BAR - full) + "]")
-    else:
-        line.append(f"{_counted(of.devices, 'device')} ")
-    line.append(f" {of.used_milli / 1000:,.6g} used ({share:.0%})")
-    line.append("  util " + ("-" if of.utilisation is None else f"{of.utilisation:.0f}%"))
-    line.append(("  power " if wide else "  ") + ("-" if of.watts is None else power_text(of.watts)))
-    if of.watts is not None and of.watts_of < of.devices:
-        line.append(f" (of {of.watts_of:,})")
+        line.append(" " * (form.bar - full) + "] ")
+    line.append(f"{of.used_milli / 1000:,.6g} used ({share:.0%})")
+    if of.utilisation is not None:
+        line.append(f"  util {of.utilisation:.0f}%")
+    if of.watts is not None:
+        line.append(("  power " if form.nodes else "  ") + power_text(of.watts))
+        if of.watts_of < of.devices:
+            line.append(f" (of {of.watts_of:,})")
+    silent = [what for what, value in (("util", of.utilisation), ("power", of.watts)) if value is None]
+    if silent and of.devices:
+        line.append(f"  {' and '.join(silent)} not told")
     if of.unhealthy:
-        line.append(f"  {of.unhealthy:,} {'not schedulable' if wide else 'ill'}", "bold red")
+        line.append(f"  {of.unhealthy:,} {form.ill}", "bold red")
     return line
 
 

@@ -81,9 +81,7 @@ def node_pane() -> Pane[NodeRow]:
             Field("STATE", lambda n: n.state, lambda n: n.state, 8, style=state_style),
             Field("DEVICES", _models, lambda n: n.devices, 8, most=32, falling=True, shed=3),
             Field("USED", _used, lambda n: n.used_milli, 7, right=True, falling=True),
-            Field(
-                "ILL", lambda n: str(n.unhealthy or ""), lambda n: n.unhealthy, 3, right=True, falling=True, style=_ill
-            ),
+            Field("ILL", lambda n: str(n.unhealthy), lambda n: n.unhealthy, 3, right=True, falling=True, style=_ill),
             Field("UTIL", _utilisation, lambda n: n.utilisation, 5, right=True, falling=True),
             Field("POWER", _power, lambda n: n.watts, 7, right=True, falling=True),
             Field("HOTTEST", _hottest, lambda n: n.hottest_c, 7, right=True, falling=True, style=_heat),
@@ -92,6 +90,7 @@ def node_pane() -> Pane[NodeRow]:
                 "NOTE", lambda n: "; ".join(n.reasons), lambda n: "; ".join(n.reasons) or None, 10, rest=True, shed=7
             ),
         ],
+        none="no node is known yet: one comes with `suanli up`, others with `suanli node join`",
         identity=lambda n: n.name,
         text=_text,
     )

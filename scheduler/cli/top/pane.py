@@ -95,9 +95,12 @@ class Pane(Generic[Row]):
         identity: Callable[[Row], Hashable],
         text: Callable[[Row], str],
         sort: int = 0,
+        none: str = "none",
     ) -> None:
         self.name = name
         self.title = title
+        self.none = none
+        """What is said where there is no row at all."""
         self.fields = tuple(fields)
         self.problem = ""
         """Why there is nothing to show, or nothing new."""

@@ -41,6 +41,7 @@ def queue_pane(clock: Callable[[], float] = time.time) -> Pane[Job]:
             ),
             Field("REASON", _reason, lambda j: _reason(j) or None, 12, rest=True, shed=3),
         ],
+        none="no job waits or runs",
         identity=lambda j: j.id,
         text=_text,
         sort=5,

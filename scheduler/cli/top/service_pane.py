@@ -29,7 +29,7 @@ def service_pane() -> Pane[View]:
             Field("WITHIN", _within, _traffic("attainment"), 7, right=True, style=_late),
             Field(
                 "WAIT",
-                lambda v: str(v["traffic"]["waiting"] or ""),
+                lambda v: str(v["traffic"]["waiting"]),
                 _traffic("waiting"),
                 5,
                 right=True,
@@ -39,6 +39,7 @@ def service_pane() -> Pane[View]:
             Field("REFUSED", _refused, _refusals, 7, right=True, falling=True, shed=2),
             Field("NOTE", note_text, lambda v: note_text(v) or None, 10, rest=True, shed=7),
         ],
+        none="no service is deployed: `suanli service deploy FILE`",
         identity=lambda v: (v["tenant"], v["name"]),
         text=lambda v: f"{v['tenant']}/{v['name']} {v['state']} {v['priority_class'] or ''} {note_text(v)}".lower(),
     )
@@ -83,4 +84,4 @@ def _refusals(view: View) -> int:
 
 
 def _refused(view: View) -> str:
-    return str(_refusals(view) or "")
+    return str(_refusals(view))

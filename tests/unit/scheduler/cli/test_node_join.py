@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from node_agent.config import AgentConfig, with_expectation
+from node_agent.config import AgentConfig, with_expectation, with_sources
 from node_agent.devices.simulated import SimulatedSpec
 from node_agent.metrics_door import door_config
 from node_agent.nodes import NodeConfig
-from scheduler.cli.node import _own_environment
+from scheduler.cli.node import _own_environment, _own_sources
 from scheduler.cli.root import root
 from scheduler.errors import BadInput
 
@@ -50,6 +50,43 @@ def test_a_door_that_could_not_be_opened_is_refused(
     result = join(tmp_path, *(str(token) if word == "TOKEN" else word for word in more))
     assert result.exit_code == 2
     assert said in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--devices", "nvlm"), "--devices: 'nvlm' is no device source; known are cpu,"),
+        (("--devices", "replay:none.jsonl"), "/none.jsonl: cannot be read: No such file or directory"),
+        (("--devices", "metax"), "metax: mx-smi is not installed here"),
+        (("--devices", "broken"), "broken: "),
+        (("--devices", "cpu", "--devices", "cpu"), "--devices: each source once"),
+    ],
+)
+def test_sources_that_cannot_be_used_are_refused_before_anything_starts(
+    tmp_path: Path, more: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendors = tmp_path / "vendors"
+    vendors.mkdir()
+    (vendors / "broken.yaml").write_text("vendor: x\ncommand: [sh]\nformat: 3\n")
+    monkeypatch.setenv("SUANLI_VENDORS", str(vendors))
+    monkeypatch.chdir(tmp_path)
+    result = join(tmp_path, *more)
+    assert result.exit_code == 2
+    assert said in " ".join(result.stderr.split())
+
+
+def test_the_agent_is_told_sources_that_hold_wherever_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = _own_sources(["replay:gone.jsonl", "cpu"])
+    assert capsys.readouterr().err.startswith(f"note: --devices: passed over: replay:{tmp_path}/gone.jsonl: ")
+    real, invented = NodeConfig("n1", "s", "a"), NodeConfig("s1", "s", "a", SimulatedSpec("H100", "nvidia", 2, 0))
+    config = with_sources(AgentConfig("n1", (real, invented), "", ""), told)
+    assert [node.source for node in config.nodes] == [(f"replay:{tmp_path}/gone.jsonl", "cpu"), invented.source]
+    assert with_sources(config, _own_sources([])) == config
+    with pytest.raises(RuntimeError, match="SUANLI_NODE_SOURCES=cpu: a JSON list"):
+        with_sources(config, {"SUANLI_NODE_SOURCES": "cpu"})
 
 
 def test_a_token_that_others_may_read_is_refused(token: Path) -> None:

@@ -177,6 +177,19 @@ def test_show_says_what_its_runs_made_their_devices_do(shell: Shell) -> None:
     assert json.loads(shell.out("show", "1", "-o", "json"))["usage"][0] == whole
 
 
+def test_show_says_that_no_energy_was_measured_and_why(shell: Shell) -> None:
+    base = {"attempt": 1, "worker": 0, "node": "edge-0", "devices": [0], "share_milli": 0, "simulated": False}
+    base |= {"from_s": 0.0, "to_s": 9.0, "seconds": 9.0, "device_seconds": 9.0, "end": "seen", "cause": "x"}
+    base |= {"use": None, "unmetered_s": 9.0, "achieved": [], "no_energy": "CPU devices have no power meter"}
+    shell.control.used["1"] = [base, base | {"worker": 1}]
+    assert ["energy:", "not measured (CPU devices have no power meter)"] in rows(shell.out("show", "1"))
+    assert json.loads(shell.out("show", "1", "-o", "json"))["usage"][0]["no_energy"] == base["no_energy"]
+    use = {"joules": 5.0, "joules_at_least": False, "mean_watts": 1.0, "peak_memory_bytes": None}
+    use |= {"mean_utilisation_percent": None, "metered_s": 9.0, "simulated": False}
+    shell.control.used["1"].append(base | {"worker": 2, "use": use, "no_energy": None})
+    assert "energy:" not in shell.out("show", "1")
+
+
 def test_why_prints_the_services_words(shell: Shell) -> None:
     assert shell.out("why") == "job 1 (a-job) is pending\n  1 node: 0 of 2 devices free\n"
 

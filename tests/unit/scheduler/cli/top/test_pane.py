@@ -201,7 +201,9 @@ def test_real_and_simulated_devices_are_summed_apart() -> None:
         "real       1,250 nodes, 10,000 devices  [|||||||||||||||     ] 7,500 used (75%)  util 61%  power 3.1 MW"
         " (of 9,990)  3 not schedulable"
     )
-    assert simulated == "simulated  2 nodes, 16 devices  [|                   ] 0.5 used (3%)  util -  power 7 kW"
+    assert (
+        simulated == "simulated  2 nodes, 16 devices  [|                   ] 0.5 used (3%)  power 7 kW  util not told"
+    )
     assert jobs == "jobs       12 running    nodes: 1 down"
     assert [line.split()[0] for line in lines(160, simulated=Totals())] == ["suanli", "real", "jobs"]
 
@@ -213,6 +215,32 @@ def test_no_line_above_is_wider_than_the_screen(width: int) -> None:
 
 def test_power_has_room_on_a_narrow_screen() -> None:
     assert lines(80)[1] == "real       10,000 devices  7,500 used (75%)  util 61%  3.1 MW (of 9,990)  3 ill"
+
+
+@pytest.mark.parametrize(
+    ("width", "said"),
+    [
+        (
+            160,
+            f"real       1 node, 2 devices  [{' ' * 20}] 0 used (0%)  util and power not told  1 not schedulable",
+        ),
+        (80, "real       1 node, 2 devices  0 used (0%)  util and power not told  1 ill"),
+        (65, "real       2 devices  0 used (0%)  util and power not told  1 ill"),
+    ],
+)
+def test_what_nothing_tells_is_named_and_no_dash_on_its_own(width: int, said: str) -> None:
+    silent = Totals(devices=2, nodes=1, unhealthy=1)
+    told = header_lines(width, SiteTotals(silent, Totals()), {}, {}, FRESH)
+    assert told[1].plain.rstrip() == said
+
+
+def test_a_site_without_a_device_has_nothing_to_tell() -> None:
+    told = header_lines(80, SiteTotals(Totals(), Totals()), {}, {}, FRESH)
+    assert told[1].plain.rstrip() == "real       0 nodes, 0 devices  [                    ] 0 used (0%)"
+
+
+def test_nodes_and_a_shorter_bar_stay_where_there_is_room_for_them() -> None:
+    assert lines(120)[1].startswith("real       1,250 nodes, 10,000 devices  [||||||||  ] 7,500 used (75%)  util 61%")
 
 
 @pytest.mark.parametrize(
