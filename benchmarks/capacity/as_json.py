@@ -15,9 +15,9 @@ from typing import Any
 from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity, Ratio
 from benchmarks.capacity.audit import catalogue_rows, log_json, sha256_of
 from benchmarks.capacity.report import CapacityReport
-from benchmarks.capacity.windows import DAY_S
 from benchmarks.evidence import Extrapolated, Measured, Nominal, Simulated
 from benchmarks.history.findings import ChangePoint, Outlier
+from benchmarks.history.which_night import DAY_S
 from benchmarks.inventory import Device, Node
 from benchmarks.provenance import iso_utc
 from scheduler.schema.model import Goal
