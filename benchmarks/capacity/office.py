@@ -80,7 +80,8 @@ def _sheets(report: CapacityReport, words: Words) -> Iterator[Table]:
         joined = _joined([(goal_title(t.goal.goal, words), getattr(t, kind)) for t in tables.goals], words)
         if joined is not None:
             yield joined
-    yield from (t for t in (tables.changes, tables.outliers, *tables.simulated, tables.cpu, tables.unrated) if t)
+    found = (tables.changes, tables.outliers, *tables.simulated, tables.cpu, tables.others, tables.unrated)
+    yield from (table for table in found if table is not None)
     yield _audit(report, words)
 
 
@@ -107,12 +108,14 @@ def _figures(report: CapacityReport, w: Words) -> Table:
         Column(w("note"), width=70),
     )
     rows: list[tuple[Cell, ...]] = []
+    colon = "：" if w.language == "zh" else ": "
     for g in report.goals:
         title, measured, extrapolated = goal_title(g.goal, w), w("measured"), w("extrapolated")
         rows.append((title, w("goal"), "", g.goal.goal_pflops, "PFlops", None, telling.goal_line(g, w)))
         for part in telling.parts(g, w):
             evidence = extrapolated if part.key == "estimate" else part.name
-            rows.append((title, part.name, evidence, part.pflops, "PFlops", part.devices, part.means))
+            note = part.means if part.pflops is not None else f"{part.means}{colon}{part.about}"
+            rows.append((title, part.name, evidence, part.pflops, "PFlops", part.devices, note))
         if g.interval is not None:
             for end in (g.interval.low_pflops, g.interval.high_pflops):
                 rows.append((title, w("interval.name"), measured, end, "PFlops", None, telling.interval_text(g, w)))
@@ -126,7 +129,7 @@ def _figures(report: CapacityReport, w: Words) -> Table:
         slope = g.trend.slope_pflops_per_day
         rows.append((title, w("trend"), measured, slope, "PFlops/d", None, telling.outlook_text(g, w)))
         if g.simulated_installed:
-            simulated = (g.simulated.rate.pflops, "PFlops", g.simulated.devices, w("simulated.means"))
+            simulated = (g.simulated.pflops, "PFlops", g.simulated.devices, w("simulated.means"))
             rows.append((title, w("simulated"), w("watermark"), *simulated))
     return Table("figures", w("figures"), columns, tuple(rows))
 

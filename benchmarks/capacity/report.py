@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity, cpu_entries, goal_capacity
 from benchmarks.capacity.audit import LogUsed
 from benchmarks.capacity.cards import UnratedDevices, unrated_devices
+from benchmarks.capacity.other_workloads import OtherWorkload, other_workloads
 from benchmarks.catalogue import goal_precisions
 from benchmarks.evidence import EvidenceKind
 from benchmarks.history.findings import ChangePoint, Estimate, Outlier, Series
@@ -34,6 +35,7 @@ class CapacityReport:
     sites: Mapping[str, Site]
     cpu: tuple[CpuEntry, ...]
     cpu_devices: int
+    others: tuple[OtherWorkload, ...]
     unrated: tuple[UnratedDevices, ...]
     changes: tuple[ChangePoint, ...]
     outliers: tuple[Outlier, ...]
@@ -99,6 +101,7 @@ def build(
         sites=sites,
         cpu=cpu_entries(nodes, results),
         cpu_devices=sum(d.is_cpu for n in nodes if not n.simulated for d in n.devices),
+        others=other_workloads(nodes, results),
         unrated=unrated_devices(nodes, catalogue),
         changes=tuple(c for c in told if c.series.evidence is not made_up),
         outliers=tuple(o for o in slow if o.series.evidence is not made_up),

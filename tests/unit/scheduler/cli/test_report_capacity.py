@@ -104,7 +104,7 @@ def test_no_history_is_a_report_that_says_so(site: Site, tmp_path: Path) -> None
     assert "Nothing was measured" in result.stdout
     document = json.loads((tmp_path / "o" / "capacity.json").read_text())
     assert document["label"] is None
-    assert document["goals"][0]["measured"] == {"pflops": 0.0, "devices": 0}
+    assert document["goals"][0]["measured"] == {"pflops": None, "devices": 0, "reason": "no_window"}
     assert {e["why"] for e in document["goals"][0]["exclusions"]} == {"never_run"}
     assert "Nothing was measured" in (tmp_path / "o" / "capacity.html").read_text()
     assert site.run("verify", str(tmp_path / "o" / "capacity.json")).exit_code == 2  # no log to compute it from
