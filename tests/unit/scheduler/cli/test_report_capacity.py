@@ -167,7 +167,9 @@ def test_verify_tells_what_differs_and_fails(site: Site, tmp_path: Path) -> None
     result = site.run("verify", str(path), "--home", str(site.home))
     assert result.exit_code == 1
     assert "goals.g700.measured.pflops: the report says 700.0; recomputed: 11.19" in result.stdout
+    assert "that means: the report's file was changed after it was written" in result.stdout
     answer = json.loads(site.run("verify", str(path), "-o", "json").stdout)
+    assert len(answer["means"]) == 1
     assert (answer["schema"], answer["ok"]) == ("suanli/capacity-verification/1", False)
     assert [d["where"] for d in answer["differences"]] == ["figures_sha256", "goals.g700.measured.pflops"]
 
