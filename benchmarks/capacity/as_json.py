@@ -31,6 +31,7 @@ def to_json(report: CapacityReport) -> dict[str, Any]:
         "generated_at": iso_utc(report.generated_at_s),
         "generated_at_s": report.generated_at_s,
         "label": report.label,
+        "simulated_only": report.simulated_only,
         "goals": [_goal_json(g, report.generated_at_s) for g in report.goals],
         "context": [about_goal(g) for g in report.context],
         "cpu": {

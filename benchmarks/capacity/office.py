@@ -62,8 +62,13 @@ def workbook_bytes(report: CapacityReport, lang: Language) -> bytes:
     words = Words(lang)
     book = Workbook(write_only=True)
     names: set[str] = set()
+    mark = words("watermark") if report.simulated_only else ""
     for table in _sheets(report, words):
-        _sheet(book.create_sheet(_sheet_name(table.title, names)), table, words)
+        sheet = book.create_sheet(_sheet_name(f"{mark} {table.title}".strip(), names))
+        if mark:
+            sheet.oddHeader.center.text = mark
+            sheet.sheet_properties.tabColor = "7A4BB5"
+        _sheet(sheet, table, words)
     book.properties.title = words("title")
     book.properties.creator = "Suanli"
     book.properties.created = book.properties.modified = numbers.wall(report.generated_at_s)
@@ -108,6 +113,8 @@ def _figures(report: CapacityReport, w: Words) -> Table:
         Column(w("note"), width=70),
     )
     rows: list[tuple[Cell, ...]] = []
+    if report.simulated_only:
+        rows.append(("", "", w("watermark"), None, "", None, w("simulated.only")))
     colon = "：" if w.language == "zh" else ": "
     for g in report.goals:
         title, measured, extrapolated = goal_title(g.goal, w), w("measured"), w("extrapolated")
@@ -149,6 +156,8 @@ def _all_cards(report: CapacityReport, w: Words) -> Table:
     )
     measured = w("measured")
     rows: list[tuple[Cell, ...]] = []
+    if report.simulated_only:
+        rows.append(("", w("simulated.only"), "", None, "", w("watermark"), None, None, None, None))
     for g in report.goals:
         title = goal_title(g.goal, w)
         for c in g.cards:
@@ -162,6 +171,7 @@ def _audit(report: CapacityReport, w: Words) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (w("title"), telling.generated_text(report, w)),
         (w("label"), w(f"label.{report.label or 'none'}")),
+        *([(w("watermark"), w("simulated.only"))] if report.simulated_only else []),
         (w("inventory"), telling.inventory_text(report, w)),
         (w("evidence"), w("apart")),
         (w("audit"), telling.log_text(report.log, w)),

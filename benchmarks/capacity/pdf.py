@@ -41,7 +41,9 @@ def pdf_bytes(report: CapacityReport, language: Language, document: Mapping[str,
     words = Words(language)
     title = words("title")
     foot = words("page_of", title=title, at=numbers.moment(report.generated_at_s))
-    sheet = Sheet(faces, title=title, foot=foot, made_at_s=report.generated_at_s, language=language)
+    mark = words("watermark") if report.simulated_only else ""
+    foot = f"{foot} · {mark}" if mark else foot
+    sheet = Sheet(faces, title=title, foot=foot, made_at_s=report.generated_at_s, language=language, mark=mark)
     sheet.set_keywords(font_mark(faces))
     tables = report_tables(report, words)
     _head(sheet, report, words)
@@ -102,6 +104,8 @@ def _head(sheet: Sheet, report: CapacityReport, words: Words) -> None:
     sheet.set_xy(MARGIN, sheet.get_y())
     sheet.cell(width, 6.4, text, align="C")
     sheet.set_y(sheet.get_y() + 8.5)
+    if report.simulated_only:
+        sheet.say(words("simulated.only"), 9.5, VIOLET, bold=True)
     sheet.say(words("apart"), 9)
     sheet.gap(4)
     sheet.rule()

@@ -57,6 +57,11 @@ class CapacityReport:
         return next((label for label in ("smoke", "nightly", "acceptance") if label in labels), None)
 
     @property
+    def simulated_only(self) -> bool:
+        """Whether no real node stands behind it: then every page of it is marked, and not the boxes alone."""
+        return bool(self.nodes) and all(node.simulated for node in self.nodes)
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Of installed real accelerators: those whose catalogue rows the figures rest on."""
         return tuple(sorted({d.model for n in self.nodes if not n.simulated for d in n.devices if not d.is_cpu}))

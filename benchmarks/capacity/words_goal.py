@@ -37,6 +37,10 @@ GOAL_WORDS: dict[str, tuple[str, str]] = {
         "Made up by simulated devices. No product was computed, no card exists. Counts for nothing.",
         "由模拟设备生成：没有执行任何运算，也没有对应的真实加速卡，不计入任何目标。",
     ),
+    "simulated.only": (
+        "SIMULATED: no card of this report exists, and nothing in it was measured.",
+        "模拟数据：本报告中的卡均不存在，没有任何实测结果。",
+    ),
     "simulated.box": ("Simulated, kept apart", "模拟数据，单独列示"),
     "simulated.figure": ("{pflops} PFlops (simulated)", "{pflops} PFlops（模拟）"),
     "simulated.none": ("no simulated figure yet", "尚无模拟结果"),
