@@ -86,9 +86,8 @@ class UsageControl:
     def _may_be_closed(self, name: str, now_s: float) -> None:
         month, closed = month_named(name, self._zone), self._store.closed_months()
         this = month_at(now_s, self._zone).name
-        if name >= this:
-            what = "has not begun" if name > this else "is this month, and not over yet"
-            raise Conflict(f"{name} {what}: a month is closed a minute after its end at the earliest")
+        if name > this:
+            raise Conflict(f"{name} has not begun: this month is {this}, and one is closed a minute after its end")
         if any(each.month.name == name for each in closed):
             raise Conflict(f"{name} is closed already, and a closed month never changes")
         if now_s * 1000 < month.to_ms + SETTLES_S * 1000:

@@ -245,7 +245,7 @@ def test_months_that_cannot_be_shown_or_closed_yet(shell: Shell) -> None:
         refused = shell.run(*argv)
         assert refused.exit_code == 2, refused.output
         assert "has not begun: this month is 2026-11" in refused.stderr
-    for month, told in (("2026-11", "is this month, and not over yet"), ("2026-12", "has not begun")):
+    for month, told in (("2026-11", "is not over yet"), ("2026-12", "has not begun")):
         refused = shell.run("usage", "close", month)
         assert refused.exit_code in (2, 5), refused.output
         assert f"{month} {told}" in refused.stderr

@@ -173,6 +173,8 @@ def test_months_are_closed_in_order_once_and_when_they_are_over(site: World) -> 
     site.pass_time(60)
     with pytest.raises(Conflict, match="2026-10 is not over yet"):
         close(site, "2026-10")
+    with pytest.raises(Conflict, match="2026-11 has not begun: this month is 2026-10"):
+        close(site, "2026-11")
     site.clock.advance(month_named("2027-01", ZONE).from_ms / 1000 - site.clock.now_s())
     with pytest.raises(Conflict, match="2026-12 is not over yet"):
         close(site, "2026-12")
