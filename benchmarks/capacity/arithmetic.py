@@ -52,14 +52,14 @@ from benchmarks.evidence import (
 from benchmarks.history.findings import Estimate
 from benchmarks.history.store import StoredResult, latest_by_device
 from benchmarks.inventory import Node
-from benchmarks.protocol import window_label
+from benchmarks.protocol import Verdict, window_label
 from scheduler.schema.model import Card, Goal
 
 RateT = TypeVar("RateT", Nominal, Measured, Extrapolated, Simulated)
 
 
 class WhyNone(StrEnum):
-    """Why a ratio is undefined. Reports translate these."""
+    """Why a ratio is undefined, or a figure not there. Reports translate these."""
 
     NO_CARDS = "no_cards"
     NO_RATED_CARDS = "no_rated_cards"
@@ -67,14 +67,22 @@ class WhyNone(StrEnum):
     NOTHING_VERIFIED = "nothing_verified"
     NO_RATED_CARD_VERIFIED = "no_rated_card_verified"
     ENERGY_NOT_READ = "energy_not_read"
+    ALL_RUN = "all_run"
+    NO_EQUAL_CARD = "no_equal_card"
 
 
 @dataclass(frozen=True, slots=True)
 class Sum(Generic[RateT]):
-    """A rate of one kind of evidence and how many devices stand behind it."""
+    """A rate of one kind of evidence and how many devices stand behind it. `why_none`: nothing does, so there is no
+    such figure. A window in which every card failed is another thing: it was measured, and came to 0."""
 
     rate: RateT
     devices: int
+    why_none: WhyNone | None = None
+
+    @property
+    def pflops(self) -> float | None:
+        return None if self.why_none is not None else self.rate.pflops
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,7 @@ class CpuEntry:
     precision: str
     gflops: float
     verified: bool
+    verdict: Verdict
     reason: str | None
     window_s: float | None
     label: str | None
@@ -164,8 +173,8 @@ def goal_capacity(
     assert measured.counts_towards_goal
     return GoalCapacity(
         goal=goal,
-        nominal=Sum(nominal, sum(o.peak is not None for o in owned.values())),
-        measured=Sum(measured, len(verified)),
+        nominal=_nominal(nominal, owned),
+        measured=Sum(measured, len(verified), None if ran else _why_unmeasured(owned, ran, verified)),
         extrapolated=_extrapolated(owned, ran, models),
         simulated=simulated,
         simulated_installed=simulated_installed,
@@ -203,7 +212,8 @@ def comparable_results(results: Sequence[StoredResult], precisions: Sequence[str
 
 
 def cpu_entries(nodes: Sequence[Node], results: Sequence[StoredResult]) -> tuple[CpuEntry, ...]:
-    """The newest measured figure of each installed group of CPU devices."""
+    """The newest measured figure of each installed group of CPU devices. A run that was interrupted tells nothing of
+    them: it takes no other's place."""
     installed = {d.uuid: n for n in nodes if not n.simulated for d in n.devices if d.is_cpu}
     mine = [
         r
@@ -222,13 +232,22 @@ def cpu_entries(nodes: Sequence[Node], results: Sequence[StoredResult]) -> tuple
             precision=r.record.precision,
             gflops=r.record.gflops or 0.0,
             verified=r.record.verified,
+            verdict=r.record.verdict,
             reason=r.record.reason,
             window_s=r.record.window_s,
             label=None if r.record.window_s is None else window_label(r.record.window_s),
             recorded_at_s=r.recorded_at_s,
         )
-        for r in latest_by_device(mine)
+        for r in _newest_whole(mine)
     )
+
+
+def _newest_whole(results: Sequence[StoredResult]) -> list[StoredResult]:
+    """The newest of every device and precision; one that was interrupted where there is no other."""
+    whole = latest_by_device([r for r in results if r.record.verdict is not Verdict.INTERRUPTED])
+    told = {(uuid, r.record.precision) for r in whole for uuid in r.record.covers}
+    broken = latest_by_device([r for r in results if r.record.verdict is Verdict.INTERRUPTED])
+    return [*whole, *(r for r in broken if not told & {(uuid, r.record.precision) for uuid in r.record.covers})]
 
 
 # ---- the parts of one goal ---------------------------------------------------------------------------------------
@@ -252,7 +271,17 @@ def _extrapolated(
         median = medians[(card.device.model, card.device.vendor)]
         if uuid not in ran and median is not None:
             rates.append(Extrapolated(median * FLOPS_PER_GFLOPS))
-    return Sum(total(Extrapolated(0.0), rates), len(rates))
+    why = None
+    if not rates:
+        why = WhyNone.NO_CARDS if not owned else WhyNone.NO_WINDOW if not ran else WhyNone.NO_EQUAL_CARD
+        why = WhyNone.ALL_RUN if owned and len(ran) == len(owned) else why
+    return Sum(total(Extrapolated(0.0), rates), len(rates), why)
+
+
+def _nominal(nominal: Nominal, owned: Mapping[str, OwnedCard]) -> Sum[Nominal]:
+    rated = sum(card.peak is not None for card in owned.values())
+    why = None if rated else WhyNone.NO_RATED_CARDS if owned else WhyNone.NO_CARDS
+    return Sum(nominal, rated, why)
 
 
 def _simulated(
@@ -270,7 +299,8 @@ def _simulated(
     # One figure a device: the newest, whichever 16-bit format it is in.
     newest = {r.record.device: r.record.rate() for r in sorted(mine, key=lambda r: r.recorded_at_s)}
     rates = [rate for rate in newest.values() if isinstance(rate, Simulated)]
-    return Sum(total(Simulated(0.0), rates), len(rates)), len(installed)
+    why = None if rates else WhyNone.NO_WINDOW if installed else WhyNone.NO_CARDS
+    return Sum(total(Simulated(0.0), rates), len(rates), why), len(installed)
 
 
 def _of_energy(value: float | None, owned: Mapping[str, OwnedCard], ran: Mapping[str, StoredResult]) -> Ratio:

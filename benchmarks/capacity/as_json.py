@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity, Ratio
+from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity, RateT, Ratio, Sum
 from benchmarks.capacity.audit import catalogue_rows, log_json, sha256_of
 from benchmarks.capacity.report import CapacityReport
-from benchmarks.capacity.windows import DAY_S
-from benchmarks.evidence import Extrapolated, Measured, Nominal, Simulated
 from benchmarks.history.findings import ChangePoint, Outlier
+from benchmarks.history.which_night import DAY_S
 from benchmarks.inventory import Device, Node
 from benchmarks.provenance import iso_utc
 from scheduler.schema.model import Goal
@@ -32,14 +31,20 @@ def to_json(report: CapacityReport) -> dict[str, Any]:
         "generated_at": iso_utc(report.generated_at_s),
         "generated_at_s": report.generated_at_s,
         "label": report.label,
+        "simulated_only": report.simulated_only,
         "goals": [_goal_json(g, report.generated_at_s) for g in report.goals],
         "context": [about_goal(g) for g in report.context],
         "cpu": {
             "counts_towards_goals": False,
             "devices": report.cpu_devices,
             "gflops": _cpu_sums(report.cpu),
-            "entries": [asdict(e) | {"recorded_at": iso_utc(e.recorded_at_s)} for e in report.cpu],
+            "entries": [
+                asdict(e) | {"verdict": str(e.verdict), "recorded_at": iso_utc(e.recorded_at_s)} for e in report.cpu
+            ],
         },
+        "other_workloads": [
+            asdict(e) | {"counts_towards_goal": False, "recorded_at": iso_utc(e.recorded_at_s)} for e in report.others
+        ],
         "unrated_devices": [asdict(u) for u in report.unrated],
         "changes": [_change_json(c) for c in (*report.changes, *report.simulated_changes)],
         "outliers": [_outlier_json(o) for o in (*report.outliers, *report.simulated_outliers)],
@@ -102,11 +107,10 @@ def _node_json(node: Node) -> dict[str, Any]:
 
 def _goal_json(g: GoalCapacity, at_s: float) -> dict[str, Any]:
     return about_goal(g.goal) | {
-        "nominal": _sum(g.nominal.rate, g.nominal.devices),
-        "measured": _sum(g.measured.rate, g.measured.devices),
-        "extrapolated": _sum(g.extrapolated.rate, g.extrapolated.devices),
-        "simulated": _sum(g.simulated.rate, g.simulated.devices)
-        | {"installed": g.simulated_installed, "counts_towards_goal": False},
+        "nominal": _sum(g.nominal),
+        "measured": _sum(g.measured),
+        "extrapolated": _sum(g.extrapolated),
+        "simulated": _sum(g.simulated) | {"installed": g.simulated_installed, "counts_towards_goal": False},
         "interval": None if g.interval is None else asdict(g.interval),
         "estimate": None if g.estimate is None else asdict(g.estimate) | {"evidence": "extrapolated"},
         "missing_pflops": g.missing_pflops,
@@ -137,8 +141,10 @@ def age_days(then_s: float | None, at_s: float) -> float | None:
     return None if then_s is None else (at_s - then_s) / DAY_S
 
 
-def _sum(rate: Nominal | Measured | Extrapolated | Simulated, devices: int) -> dict[str, Any]:
-    return {"pflops": rate.pflops, "devices": devices}
+def _sum(held: Sum[RateT]) -> dict[str, Any]:
+    """`pflops` null: there is no such figure, for this reason."""
+    found = {"pflops": held.pflops, "devices": held.devices}
+    return found if held.why_none is None else found | {"reason": str(held.why_none)}
 
 
 def _ratio(ratio: Ratio) -> dict[str, Any]:

@@ -62,8 +62,13 @@ def workbook_bytes(report: CapacityReport, lang: Language) -> bytes:
     words = Words(lang)
     book = Workbook(write_only=True)
     names: set[str] = set()
+    mark = words("watermark") if report.simulated_only else ""
     for table in _sheets(report, words):
-        _sheet(book.create_sheet(_sheet_name(table.title, names)), table, words)
+        sheet = book.create_sheet(_sheet_name(f"{mark} {table.title}".strip(), names))
+        if mark:
+            sheet.oddHeader.center.text = mark
+            sheet.sheet_properties.tabColor = "7A4BB5"
+        _sheet(sheet, table, words)
     book.properties.title = words("title")
     book.properties.creator = "Suanli"
     book.properties.created = book.properties.modified = numbers.wall(report.generated_at_s)
@@ -80,7 +85,8 @@ def _sheets(report: CapacityReport, words: Words) -> Iterator[Table]:
         joined = _joined([(goal_title(t.goal.goal, words), getattr(t, kind)) for t in tables.goals], words)
         if joined is not None:
             yield joined
-    yield from (t for t in (tables.changes, tables.outliers, *tables.simulated, tables.cpu, tables.unrated) if t)
+    found = (tables.changes, tables.outliers, *tables.simulated, tables.cpu, tables.others, tables.unrated)
+    yield from (table for table in found if table is not None)
     yield _audit(report, words)
 
 
@@ -107,12 +113,16 @@ def _figures(report: CapacityReport, w: Words) -> Table:
         Column(w("note"), width=70),
     )
     rows: list[tuple[Cell, ...]] = []
+    if report.simulated_only:
+        rows.append(("", "", w("watermark"), None, "", None, w("simulated.only")))
+    colon = "：" if w.language == "zh" else ": "
     for g in report.goals:
         title, measured, extrapolated = goal_title(g.goal, w), w("measured"), w("extrapolated")
         rows.append((title, w("goal"), "", g.goal.goal_pflops, "PFlops", None, telling.goal_line(g, w)))
         for part in telling.parts(g, w):
             evidence = extrapolated if part.key == "estimate" else part.name
-            rows.append((title, part.name, evidence, part.pflops, "PFlops", part.devices, part.means))
+            note = part.means if part.pflops is not None else f"{part.means}{colon}{part.about}"
+            rows.append((title, part.name, evidence, part.pflops, "PFlops", part.devices, note))
         if g.interval is not None:
             for end in (g.interval.low_pflops, g.interval.high_pflops):
                 rows.append((title, w("interval.name"), measured, end, "PFlops", None, telling.interval_text(g, w)))
@@ -126,7 +136,7 @@ def _figures(report: CapacityReport, w: Words) -> Table:
         slope = g.trend.slope_pflops_per_day
         rows.append((title, w("trend"), measured, slope, "PFlops/d", None, telling.outlook_text(g, w)))
         if g.simulated_installed:
-            simulated = (g.simulated.rate.pflops, "PFlops", g.simulated.devices, w("simulated.means"))
+            simulated = (g.simulated.pflops, "PFlops", g.simulated.devices, w("simulated.means"))
             rows.append((title, w("simulated"), w("watermark"), *simulated))
     return Table("figures", w("figures"), columns, tuple(rows))
 
@@ -146,6 +156,8 @@ def _all_cards(report: CapacityReport, w: Words) -> Table:
     )
     measured = w("measured")
     rows: list[tuple[Cell, ...]] = []
+    if report.simulated_only:
+        rows.append(("", w("simulated.only"), "", None, "", w("watermark"), None, None, None, None))
     for g in report.goals:
         title = goal_title(g.goal, w)
         for c in g.cards:
@@ -159,6 +171,7 @@ def _audit(report: CapacityReport, w: Words) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (w("title"), telling.generated_text(report, w)),
         (w("label"), w(f"label.{report.label or 'none'}")),
+        *([(w("watermark"), w("simulated.only"))] if report.simulated_only else []),
         (w("inventory"), telling.inventory_text(report, w)),
         (w("evidence"), w("apart")),
         (w("audit"), telling.log_text(report.log, w)),

@@ -41,7 +41,9 @@ def pdf_bytes(report: CapacityReport, language: Language, document: Mapping[str,
     words = Words(language)
     title = words("title")
     foot = words("page_of", title=title, at=numbers.moment(report.generated_at_s))
-    sheet = Sheet(faces, title=title, foot=foot, made_at_s=report.generated_at_s, language=language)
+    mark = words("watermark") if report.simulated_only else ""
+    foot = f"{foot} · {mark}" if mark else foot
+    sheet = Sheet(faces, title=title, foot=foot, made_at_s=report.generated_at_s, language=language, mark=mark)
     sheet.set_keywords(font_mark(faces))
     tables = report_tables(report, words)
     _head(sheet, report, words)
@@ -59,6 +61,8 @@ def pdf_bytes(report: CapacityReport, language: Language, document: Mapping[str,
     if tables.simulated:
         _simulated_findings(sheet, tables.simulated, words)
     _section(sheet, words("cpu"), words, tables.cpu, note=words("cpu.note"), absent=words("cpu.none"))
+    if tables.others is not None:
+        _section(sheet, tables.others.title, words, tables.others)
     _section(sheet, words("unrated"), words, tables.unrated, absent=words("unrated.none"))
     _closing(sheet, report, document, words)
     made = datetime.fromtimestamp(report.generated_at_s, UTC)
@@ -100,6 +104,8 @@ def _head(sheet: Sheet, report: CapacityReport, words: Words) -> None:
     sheet.set_xy(MARGIN, sheet.get_y())
     sheet.cell(width, 6.4, text, align="C")
     sheet.set_y(sheet.get_y() + 8.5)
+    if report.simulated_only:
+        sheet.say(words("simulated.only"), 9.5, VIOLET, bold=True)
     sheet.say(words("apart"), 9)
     sheet.gap(4)
     sheet.rule()
@@ -135,14 +141,14 @@ def _goal(sheet: Sheet, report: CapacityReport, held: GoalTables, words: Words) 
 def _headline(sheet: Sheet, g: GoalCapacity, words: Words) -> None:
     sheet.gap(2)
     top = sheet.get_y()
-    figure = numbers.figure(g.measured.rate.pflops)
-    sheet.letters(27, GREEN, bold=True)
+    figure = telling.headline_figure(g)
+    sheet.letters(27, SOFT if g.measured.pflops is None else GREEN, bold=True)
     sheet.set_xy(MARGIN, top)
     wide = sheet.width_of(figure)
     sheet.cell(wide + 1, 12, figure)
     sheet.letters(9.5, SOFT)
     sheet.set_xy(MARGIN + wide + 2.5, top + 4.2)
-    sheet.cell(60, 6, words("achieved", goal=numbers.goal_figure(g.goal.goal_pflops)))
+    sheet.cell(60, 6, telling.headline_text(g, words))
     half = MARGIN + sheet.epw * 0.55
     room = sheet.epw * 0.45
     sheet.set_xy(MARGIN, top + 12)
@@ -159,22 +165,19 @@ def _headline(sheet: Sheet, g: GoalCapacity, words: Words) -> None:
 
 def _bar_row(sheet: Sheet, g: GoalCapacity, part: telling.Part, words: Words) -> None:
     name, bar, value = 0.36 * sheet.epw, 0.4 * sheet.epw, 0.24 * sheet.epw
-    height = max(10.5, 7.0 + sheet.tall(part.means, 7.5, name - 5))
+    height = max(10.5, 7.0 + max(sheet.tall(part.means, 7.5, name - 5), sheet.tall(part.about, 7.5, value)))
     sheet.need(height)
     top = sheet.get_y()
     sheet.rule()
     sheet.set_y(top + 1)
     sheet.say(part.name, 9.5, _PART_COLOURS.get(part.key, INK), bold=True, width=name - 5)
     sheet.say(part.means, 7.5, SOFT, width=name - 5)
-    share = part.pflops / g.goal.goal_pflops
+    share = (part.pflops or 0.0) / g.goal.goal_pflops
     pdf_charts.bar(sheet, part.key, MARGIN + name, top + height / 2 - 2.6, bar - 5, 5.2, share)
     x = MARGIN + name + bar
     sheet.set_y(top + 1)
-    sheet.say(f"{numbers.figure(part.pflops)} PFlops", 9.5, bold=True, x=x, width=value)
-    of_goal = f"{words('of_goal')} {numbers.percent(share)}"
-    if words.language == "en":
-        of_goal = f"{numbers.percent(share)} {words('of_goal')}"
-    sheet.say(f"{words('cards', n=f'{part.devices:,}')} · {of_goal}", 7.5, SOFT, x=x, width=value)
+    sheet.say(part.figure if part.pflops is None else f"{part.figure} PFlops", 9.5, bold=True, x=x, width=value)
+    sheet.say(part.about, 7.5, SOFT, x=x, width=value)
     sheet.set_y(top + height)
 
 
@@ -276,12 +279,10 @@ def _simulated_box(sheet: Sheet, g: GoalCapacity, words: Words) -> None:
     sheet.set_y(top + 3.2)
     sheet.say(words("simulated.box"), 9.5, VIOLET, bold=True, x=MARGIN + wide + 9, width=inside - wide)
     pdf_charts.bar(
-        sheet, "simulated", MARGIN + 5, top + 10.5, inside, 3.6, g.simulated.rate.pflops / g.goal.goal_pflops
+        sheet, "simulated", MARGIN + 5, top + 10.5, inside, 3.6, (g.simulated.pflops or 0.0) / g.goal.goal_pflops
     )
     sheet.set_y(top + 15.5)
-    figure = words("simulated.figure", pflops=numbers.figure(g.simulated.rate.pflops))
-    answered = words("simulated.devices", devices=f"{g.simulated.devices:,}", installed=f"{g.simulated_installed:,}")
-    sheet.say(f"{figure} · {answered}", 9, VIOLET, x=MARGIN + 5, width=inside)
+    sheet.say(telling.simulated_text(g, words), 9, VIOLET, x=MARGIN + 5, width=inside)
     sheet.say(words("simulated.means"), 8, VIOLET, x=MARGIN + 5, width=inside)
     sheet.set_y(top + height)
 

@@ -21,6 +21,7 @@ INK: Colour = (23, 33, 46)
 SOFT: Colour = (85, 98, 115)
 LINE: Colour = (216, 222, 230)
 WHITE: Colour = (255, 255, 255)
+MARK: Colour = (236, 228, 246)
 MARGIN = 16.0
 LEADING = 1.42
 POINT = 25.4 / 72
@@ -33,12 +34,14 @@ _NOT_LAST = set("（《「『【〈“‘([{")
 
 
 class Sheet(FPDF):
-    """One document in one font family. `foot`: at the left of every page's foot."""
+    """One document in one font family. `foot`: at the left of every page's foot. `mark`: across every page, behind what
+    is written there."""
 
-    def __init__(self, faces: Faces, *, title: str, foot: str, made_at_s: float, language: str) -> None:
+    def __init__(self, faces: Faces, *, title: str, foot: str, made_at_s: float, language: str, mark: str = "") -> None:
         super().__init__(format="A4")
         self._widths: dict[tuple[str, str], float] = {}
         self._foot = foot
+        self._mark = mark
         self.set_margins(MARGIN, MARGIN, MARGIN)
         self.c_margin = 0
         self.set_auto_page_break(False)
@@ -54,6 +57,19 @@ class Sheet(FPDF):
 
     def _face(self, style: str, face: Face) -> None:
         self.add_font("body", style, face.path, collection_font_number=face.number)
+
+    def header(self) -> None:
+        """Called by the library as each page begins."""
+        if not self._mark:
+            return
+        with self.upright():
+            self.letters(34, MARK, bold=True)
+            for row in range(5):
+                for column in range(2):
+                    x, y = MARGIN + 8 + 92 * column, 40 + 56 * row
+                    with self.rotation(24, x, y):
+                        self.set_xy(x, y)
+                        self.cell(80, 14, self._mark)
 
     def footer(self) -> None:
         """Called by the library as each page ends."""

@@ -28,9 +28,9 @@ def html_text(report: CapacityReport, lang: Language, document: Mapping[str, Any
     return _rendered("capacity.html.j2", report, lang, document, escape=True)
 
 
-def bar_width(pflops: float, goal_pflops: float) -> str:
+def bar_width(pflops: float | None, goal_pflops: float) -> str:
     """Length of a bar as a share of the goal's; what is there but too short to see gets a hair."""
-    if pflops <= 0 or goal_pflops <= 0:
+    if pflops is None or pflops <= 0 or goal_pflops <= 0:
         return "0"
     return f"{min(100.0, max(0.4, 100 * pflops / goal_pflops)):.2f}%"
 

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity, cpu_entries, goal_capacity
 from benchmarks.capacity.audit import LogUsed
 from benchmarks.capacity.cards import UnratedDevices, unrated_devices
+from benchmarks.capacity.other_workloads import OtherWorkload, other_workloads
 from benchmarks.catalogue import goal_precisions
 from benchmarks.evidence import EvidenceKind
 from benchmarks.history.findings import ChangePoint, Estimate, Outlier, Series
@@ -34,6 +35,7 @@ class CapacityReport:
     sites: Mapping[str, Site]
     cpu: tuple[CpuEntry, ...]
     cpu_devices: int
+    others: tuple[OtherWorkload, ...]
     unrated: tuple[UnratedDevices, ...]
     changes: tuple[ChangePoint, ...]
     outliers: tuple[Outlier, ...]
@@ -53,6 +55,11 @@ class CapacityReport:
         has a window, the CPUs' weakest."""
         labels = {g.window.label for g in self.goals if g.window} or {e.label for e in self.cpu if e.label}
         return next((label for label in ("smoke", "nightly", "acceptance") if label in labels), None)
+
+    @property
+    def simulated_only(self) -> bool:
+        """Whether no real node stands behind it: then every page of it is marked, and not the boxes alone."""
+        return bool(self.nodes) and all(node.simulated for node in self.nodes)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -99,6 +106,7 @@ def build(
         sites=sites,
         cpu=cpu_entries(nodes, results),
         cpu_devices=sum(d.is_cpu for n in nodes if not n.simulated for d in n.devices),
+        others=other_workloads(nodes, results),
         unrated=unrated_devices(nodes, catalogue),
         changes=tuple(c for c in told if c.series.evidence is not made_up),
         outliers=tuple(o for o in slow if o.series.evidence is not made_up),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from benchmarks.capacity import numbers
-from benchmarks.capacity.arithmetic import GoalCapacity
+from benchmarks.capacity.arithmetic import CpuEntry, GoalCapacity
 from benchmarks.capacity.as_json import age_days
 from benchmarks.capacity.report import CapacityReport
 from benchmarks.capacity.words import Words
@@ -87,6 +87,7 @@ class ReportTables:
     outliers: Table | None
     simulated: tuple[Table, ...]
     cpu: Table | None
+    others: Table | None
     unrated: Table | None
 
 
@@ -140,6 +141,7 @@ def report_tables(report: CapacityReport, words: Words) -> ReportTables:
         outliers=_outliers(report, report.outliers, words, words("measured")),
         simulated=tuple(t for t in simulated if t is not None),
         cpu=_cpu(report, words),
+        others=_others(report, words),
         unrated=_unrated(report, words),
     )
 
@@ -297,12 +299,35 @@ def _cpu(report: CapacityReport, w: Words) -> Table | None:
     rows = tuple(
         (
             *(e.node, site_title(report, e.site, w), e.model, e.devices, e.precision, e.gflops),
-            w("yes") if e.verified else w("no") + (f": {e.reason}" if e.reason else ""),
+            cpu_verified(e, w),
             None if e.window_s is None else f"{w(f'short.{window_label(e.window_s)}')} · {e.window_s:g} s",
         )
         for e in report.cpu
     )
     return _table("cpu", w("cpu"), columns, rows, w("cpu.note"), w("measured"))
+
+
+def _others(report: CapacityReport, w: Words) -> Table | None:
+    columns = (
+        Column(w("workload"), width=14),
+        Column(w("precision"), width=9),
+        Column(w("site"), width=20),
+        Column(w("model"), width=18),
+        Column(w("devices"), Kind.COUNT, 8),
+        Column(w("slowest"), Kind.FIGURE, 11),
+        Column(w("median"), Kind.FIGURE, 11),
+        Column(w("highest"), Kind.FIGURE, 11),
+        Column(w("unit"), width=12),
+        Column(w("others.last"), Kind.WHEN, 16),
+    )
+    rows = tuple(
+        (
+            *(w.or_as_given("workload", e.workload), e.precision, site_title(report, e.site, w), e.model, e.devices),
+            *(e.lowest, e.median, e.highest, e.unit, e.recorded_at_s),
+        )
+        for e in report.others
+    )
+    return _table("others", w("others"), columns, rows, w("others.note"), w("measured"))
 
 
 def _unrated(report: CapacityReport, w: Words) -> Table | None:
@@ -314,6 +339,14 @@ def _unrated(report: CapacityReport, w: Words) -> Table | None:
     )
     rows = tuple((u.model, u.vendor, site_title(report, u.site, w), u.devices) for u in report.unrated)
     return _table("unrated", w("unrated"), columns, rows, w("unrated.note"))
+
+
+def cpu_verified(entry: CpuEntry, w: Words) -> str:
+    """Whether it was verified; why not in the report's own words, since what the machine said is English."""
+    if entry.verified:
+        return w("yes")
+    said = w(f"excluded.{entry.verdict}")
+    return w("no", why=f"{said} ({entry.reason})" if entry.reason and w.language == "en" else said)
 
 
 def series_name(report: CapacityReport, series: Series, w: Words) -> str:

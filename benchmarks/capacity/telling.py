@@ -17,13 +17,19 @@ COMMAND = "suanli report verify capacity.json --log LOG"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One kind of evidence under a goal. `key` is its name in JSON and its pattern's."""
+    """One kind of evidence under a goal. `key` is its name in JSON and its pattern's. `pflops` None: there is no such
+    figure, and `about` says why; else of how many cards it is and how much of the goal."""
 
     key: str
     name: str
     means: str
-    pflops: float
+    pflops: float | None
     devices: int
+    about: str
+
+    @property
+    def figure(self) -> str:
+        return numbers.ABSENT if self.pflops is None else numbers.figure(self.pflops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +46,10 @@ class Tile:
 
 def parts(g: GoalCapacity, words: Words) -> tuple[Part, ...]:
     """Without the simulated, which never stands among them."""
-    found = [
-        Part(key, words(key), words(f"{key}.means"), held.rate.pflops, held.devices)
-        for key, held in (("nominal", g.nominal), ("measured", g.measured), ("extrapolated", g.extrapolated))
-    ]
+    found = []
+    for key, held in (("nominal", g.nominal), ("measured", g.measured), ("extrapolated", g.extrapolated)):
+        about = _about(held.pflops, held.devices, held.why_none, g, words)
+        found.append(Part(key, words(key), words(f"{key}.means"), held.pflops, held.devices, about))
     if g.estimate is not None:
         e = g.estimate
         said = words(
@@ -55,8 +61,44 @@ def parts(g: GoalCapacity, words: Words) -> tuple[Part, ...]:
             low=numbers.figure(e.low_pflops),
             high=numbers.figure(e.high_pflops),
         )
-        found.append(Part("estimate", words("estimate"), said, e.pflops, e.cards))
+        about = _of_goal(e.pflops, e.cards, g, words)
+        found.append(Part("estimate", words("estimate"), said, e.pflops, e.cards, about))
     return tuple(found)
+
+
+def _about(pflops: float | None, devices: int, why: WhyNone | None, g: GoalCapacity, words: Words) -> str:
+    return words(f"why.{why}") if pflops is None else _of_goal(pflops, devices, g, words)
+
+
+def _of_goal(pflops: float, devices: int, g: GoalCapacity, words: Words) -> str:
+    share = numbers.percent(pflops / g.goal.goal_pflops)
+    return words("part.about", cards=words("cards", n=f"{devices:,}"), share=share)
+
+
+def line_figure(part: Part, words: Words) -> str:
+    """For the terminal."""
+    if part.pflops is None:
+        return words("line.no_figure", why=part.about)
+    return words("line.figure", pflops=part.figure, devices=f"{part.devices:,}")
+
+
+def headline_figure(g: GoalCapacity) -> str:
+    return numbers.ABSENT if g.measured.pflops is None else numbers.figure(g.measured.pflops)
+
+
+def headline_text(g: GoalCapacity, words: Words) -> str:
+    """What stands beside the figure: of which goal it is, or that nothing was measured."""
+    absent = g.measured.why_none is not None
+    return words("achieved.none" if absent else "achieved", goal=numbers.goal_figure(g.goal.goal_pflops))
+
+
+def simulated_text(g: GoalCapacity, words: Words) -> str:
+    """The figure of simulated devices, and of how many."""
+    figure = words("simulated.none")
+    if g.simulated.pflops is not None:
+        figure = words("simulated.figure", pflops=numbers.figure(g.simulated.pflops))
+    counts = {"devices": f"{g.simulated.devices:,}", "installed": f"{g.simulated_installed:,}"}
+    return f"{figure} · {words('simulated.devices', **counts)}"
 
 
 def tiles(g: GoalCapacity, words: Words) -> tuple[Tile, ...]:
@@ -83,7 +125,9 @@ def _tile(key: str, ratio: Ratio, words: Words, unit: str, **counts: int) -> Til
 
 
 def interval_text(g: GoalCapacity, words: Words) -> str:
-    """Empty where nothing was measured."""
+    """Why nothing was measured where nothing was."""
+    if g.measured.why_none is not None:
+        return words(f"why.{g.measured.why_none}")
     if g.interval is None:
         return words("interval.none") if g.measured.devices else ""
     low, high = close_figures(g.interval.low_pflops, g.interval.high_pflops)

@@ -22,7 +22,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.capacity.windows import DAY_S, Night
+from benchmarks.capacity.windows import Night
+from benchmarks.history.which_night import DAY_S
 
 MIN_NIGHTS = 14
 MAX_SPANS = 10.0

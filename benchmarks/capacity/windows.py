@@ -1,11 +1,11 @@
 """Which shared window stands in the report, and what did each accepted night achieve?
 
-All results of one run in one precision share a window and a denominator. A night lasts from noon to noon in China
-Standard Time. The window that stands is of the last night that has one of full length (600 s and more); a smoke window
-stands only where there is no full one at all. Of several in a night the one that ran most cards is its figure, and of
-equals the newest: chosen by how much was covered, never by how fast it was. A window that was interrupted did not last
-as long as it says, so it is none of full length, and takes no other's place. Later windows that were passed over (smoke
-runs, interrupted ones, re-runs of a few cards) are counted.
+All results of one run in one precision share a window and a denominator. A night is what `history/which_night.py` says:
+from noon to noon. The window that stands is of the last night that has one of full length (600 s and more); a smoke
+window stands only where there is no full one at all. Of several in a night the one that ran most cards is its figure,
+and of equals the newest: chosen by how much was covered, never by how fast it was. A window that was interrupted did
+not last as long as it says, so it is none of full length, and takes no other's place. Later windows that were passed
+over (smoke runs, interrupted ones, re-runs of a few cards) are counted.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from dataclasses import dataclass
 
 from benchmarks.evidence import FLOPS_PER_GFLOPS, FLOPS_PER_PFLOPS
 from benchmarks.history.store import StoredResult
+from benchmarks.history.which_night import night_of
 from benchmarks.protocol import NIGHTLY_WINDOW_S, Verdict, window_label
 
 # What a goal in FLOP/s is measured with. Other workloads (bandwidth, training steps, serving) are other figures.
 GOAL_WORKLOAD = "gemm"
-DAY_S = 86_400.0
-# Noon in UTC+8: where one night ends and the next begins. A fixed offset, as China has had since 1991.
-NOON_S = 4 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +155,3 @@ def accepted_nights(windows: Sequence[SharedWindow], precision: str) -> tuple[Ni
             )
         )
     return tuple(nights)
-
-
-def night_of(at_s: float) -> int:
-    """Number of the night that a moment belongs to."""
-    return int((at_s - NOON_S) // DAY_S)

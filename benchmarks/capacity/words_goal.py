@@ -37,8 +37,13 @@ GOAL_WORDS: dict[str, tuple[str, str]] = {
         "Made up by simulated devices. No product was computed, no card exists. Counts for nothing.",
         "由模拟设备生成：没有执行任何运算，也没有对应的真实加速卡，不计入任何目标。",
     ),
+    "simulated.only": (
+        "SIMULATED: no card of this report exists, and nothing in it was measured.",
+        "模拟数据：本报告中的卡均不存在，没有任何实测结果。",
+    ),
     "simulated.box": ("Simulated, kept apart", "模拟数据，单独列示"),
     "simulated.figure": ("{pflops} PFlops (simulated)", "{pflops} PFlops（模拟）"),
+    "simulated.none": ("no simulated figure yet", "尚无模拟结果"),
     "simulated.devices": (
         "{devices} of {installed} simulated devices answered",
         "{installed} 个模拟设备中 {devices} 个有结果",
@@ -69,6 +74,8 @@ GOAL_WORDS: dict[str, tuple[str, str]] = {
     "cards_needed.one": ("{n} more {model}", "{model} 还需 {n} 张"),
     "separator.or": (", or ", "，或"),
     "achieved": ("PFlops measured of {goal}", "PFlops 实测，目标 {goal}"),
+    "achieved.none": ("nothing measured; the goal is {goal} PFlops", "尚无实测值，目标 {goal} PFlops"),
+    "part.about": ("{cards} · {share} of goal", "{cards} · 占目标 {share}"),
     "missing": ("Missing to the goal: {pflops} PFlops", "距目标还差 {pflops} PFlops"),
     "reached": ("The goal is reached in this window.", "在本窗口内已达到目标。"),
     "devices": ("Devices", "设备数"),
@@ -101,6 +108,8 @@ GOAL_WORDS: dict[str, tuple[str, str]] = {
     "why.no_window": ("no card has been run in a window yet", "尚无加速卡在测试窗口内运行"),
     "why.nothing_verified": ("no card passed verification", "没有加速卡通过校验"),
     "why.no_rated_card_verified": ("no card with a known vendor peak was verified", "通过校验的卡均无已知的厂商峰值"),
+    "why.all_run": ("every card was run: nothing is left to extrapolate", "所有卡均已参测，无需外推"),
+    "why.no_equal_card": ("no equal card was verified", "没有同型号的卡通过校验"),
     "why.energy_not_read": ("no energy counter was read in this window", "本窗口内未读取能耗计数"),
     "passed_over": (
         "{n} later windows (smoke runs, re-runs of a few cards) were passed over.",

@@ -12,7 +12,7 @@ OTHER_WORDS: dict[str, tuple[str, str]] = {
     "cpu.none": ("No CPU device has been measured.", "尚未测量任何 CPU 设备。"),
     "cpu.rate": ("GFLOP/s, never counted", "GFLOP/s（不计入目标）"),
     "yes": ("yes", "是"),
-    "no": ("NO", "否"),
+    "no": ("NO: {why}", "否：{why}"),
     "unrated": ("Installed cards without a vendor peak", "无厂商峰值的已安装加速卡"),
     "unrated.note": (
         "Listed here, left out of nominal, availability and efficiency. What they deliver when verified is counted.",
@@ -100,14 +100,14 @@ OTHER_WORDS: dict[str, tuple[str, str]] = {
         "{title}：目标 {pflops} PFlops，{precision}，期限 {due}",
     ),
     "line.figures": (
-        "  measured {measured} PFlops on {measured_devices} accelerators; missing {missing}; "
-        "nominal {nominal} ({nominal_devices} cards); extrapolated {extrapolated} ({extrapolated_devices} cards)",
-        "  实测 {measured} PFlops（{measured_devices} 张加速卡），距目标还差 {missing}；"
-        "标称 {nominal}（{nominal_devices} 张卡）；外推 {extrapolated}（{extrapolated_devices} 张卡）",
+        "  measured {measured}; missing {missing} PFlops; nominal {nominal}; extrapolated {extrapolated}",
+        "  实测 {measured}；距目标还差 {missing} PFlops；标称 {nominal}；外推 {extrapolated}",
     ),
+    "line.figure": ("{pflops} PFlops ({devices} cards)", "{pflops} PFlops（{devices} 张卡）"),
+    "line.no_figure": ("none ({why})", "无（{why}）"),
     "line.simulated": (
-        "  SIMULATED, counts for nothing: {pflops} PFlops from {devices} of {installed} simulated devices",
-        "  模拟数据，不计入任何目标：{pflops} PFlops，{installed} 个模拟设备中 {devices} 个有结果",
+        "  SIMULATED, counts for nothing: {told}",
+        "  模拟数据，不计入任何目标：{told}",
     ),
     "line.cpu": (
         "CPU on {node}, never counted: {gflops} GFLOP/s {precision} on {devices} devices, {state}",

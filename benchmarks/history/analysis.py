@@ -24,7 +24,12 @@ SAME_EVENT_NIGHTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Of one kind of evidence in windows of `window_s`, as of the last night. `cards` and `groups` count series."""
+    """Of one kind of evidence in windows of `window_s`, as of the last night.
+
+    `cards` counts devices (a node's CPUs are one), however many workloads and precisions each has; `groups` the racks,
+    models and sites that are watched. `series` is what was looked at: one for each of them and each workload and
+    precision that it has figures of.
+    """
 
     evidence: EvidenceKind
     window_s: float
@@ -33,6 +38,7 @@ class Findings:
     nights: int
     cards: int
     groups: int
+    series: int
     changes: tuple[ChangePoint, ...]
     outliers: tuple[Outlier, ...]
 
@@ -68,8 +74,9 @@ def findings_of(cards: Nights, window_s: float) -> Findings:
         run=cards.runs[-1],
         at_s=float(cards.at_s[-1]),
         nights=len(cards.at_s),
-        cards=len(cards.series),
-        groups=len(every.series) - len(cards.series),
+        cards=len({each.device for each in cards.series}),
+        groups=len({(s.site, s.model, s.rack) for s in every.series if not s.device}),
+        series=len(every.series),
         changes=change_points(every),
         outliers=outliers(every),
     )
@@ -162,6 +169,7 @@ def findings_json(found: Findings) -> dict[str, Any]:
         "nights": found.nights,
         "cards": found.cards,
         "groups": found.groups,
+        "series": found.series,
         "changes": [
             {**_series_json(c.series), **_without_series(asdict(c)), "relative": c.relative} for c in found.changes
         ],

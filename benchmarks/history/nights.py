@@ -1,8 +1,10 @@
 """Which series are watched over the nights? Rates as a matrix, a row a card or group, a column a night; gaps stay gaps.
 
-A night is its shared windows, one each workload and precision. Windows of another length than the one asked for play
-no part: a card that is measured for five seconds is cooler than one that is measured for ten minutes, and that is no
-change. Measured and simulated nights never stand in one matrix.
+A night lasts from noon to noon (`which_night.py`) and has one shared window for each workload and precision: of several
+runs of the same in one night the window that has figures of most cards stands, of equals the newest. Chosen by how much
+was covered, never by how fast it was, and never mixed: cards of one column shared their window. Windows of another
+length than the one asked for play no part: a card that is measured for five seconds is cooler than one that is measured
+for ten minutes, and that is no change. Measured and simulated nights never stand in one matrix.
 
 The series of a rack, of a model at a site, and of a site is the median over its cards of how each stands to its own
 median over the nights, times the median of these medians. So a night on which half of the cards were busy, or a rack of
@@ -21,19 +23,18 @@ from benchmarks.evidence import EvidenceKind
 from benchmarks.history.columns import About, Columns, Whose
 from benchmarks.history.energy import Floats
 from benchmarks.history.findings import Series
+from benchmarks.history.which_night import night_of
 
 # So many cards make a group whose median says something.
 MIN_CARDS = 3
-# Windows of other workloads and precisions within so long of a night's first belong to it.
-NIGHT_S = 12 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Nights:
     """`values[i, t]`: the rate of series i in night t, NaN where there is none. `about[i]` is None for a group.
 
-    `series[i].device` is empty for a group. Nights ascend; `at_s[t]` and `runs[t]` are those of the last window of
-    night t.
+    `series[i].device` is empty for a group. Nights ascend; `at_s[t]` and `runs[t]` are those of the last window that
+    stands in night t.
     """
 
     evidence: EvidenceKind
@@ -65,22 +66,20 @@ class Nights:
 
 
 def card_nights(columns: Columns, evidence: EvidenceKind, *, window_s: float) -> Nights:
-    """The cards' own series. Of two results of a card in one window the later counts.
-
-    A night that asks for several precisions has a window each, and they are one night: else only the last precision
-    would be looked at tonight, and "two nights in a row" would be two precisions.
+    """The cards' own series, of windows that stand in their night. Of two results of a card in one window the later
+    counts. All precisions of a night are one night: "two nights in a row" are never two precisions.
     """
     of_length = np.array([run.window_s == window_s for run in columns.runs], bool)
     mine = np.array([w.evidence == evidence.value for w in columns.whose], bool)
     kept = np.flatnonzero(mine[columns.who] & of_length[columns.run]) if len(columns) else np.empty(0, np.intp)
+    kept, nights = _standing(columns, kept)
     who = columns.who[kept]
-    nights = _nights_of(columns, kept)
-    night_of = np.full(len(columns.runs), -1, np.int64)
+    night_of_run = np.full(len(columns.runs), -1, np.int64)
     for night, members in enumerate(nights):
-        night_of[members] = night
+        night_of_run[members] = night
     present, row = np.unique(who, return_inverse=True)
     values = np.full((len(present), len(nights)), np.nan)
-    values[row, night_of[columns.run[kept]]] = columns.rate[kept]
+    values[row, night_of_run[columns.run[kept]]] = columns.rate[kept]
     latest = np.zeros(len(present), np.int64)
     latest[row] = columns.under[kept]  # the last written wins
     about = [columns.about[i] for i in latest]
@@ -97,25 +96,26 @@ def card_nights(columns: Columns, evidence: EvidenceKind, *, window_s: float) ->
     )
 
 
-def _nights_of(columns: Columns, kept: NDArray[np.intp]) -> list[list[int]]:
-    """The runs that have results among `kept`, in order, as nights. A run joins the night before it where it ran
-    nothing that this night has; a second run of the same is a night of its own, so cards are compared in one window."""
+def _standing(columns: Columns, kept: NDArray[np.intp]) -> tuple[NDArray[np.intp], list[list[int]]]:
+    """Which of the entries `kept` are of a window that stands, and the runs of each night, both in order."""
     kinds: dict[tuple[str, str], int] = {}
     kind_of = np.array([kinds.setdefault((w.workload, w.precision), len(kinds)) for w in columns.whose], np.int64)
-    ran: dict[int, set[int]] = {}
-    for pair in np.unique(columns.run[kept].astype(np.int64) * max(1, len(kinds)) + kind_of[columns.who[kept]]):
-        run, kind = divmod(int(pair), max(1, len(kinds)))
-        ran.setdefault(run, set()).add(kind)
-    nights: list[list[int]] = []
-    there: set[int] = set()
-    for run in sorted(ran, key=lambda i: columns.runs[i].at_s):
-        if nights and not there & ran[run] and columns.runs[run].at_s - columns.runs[nights[-1][0]].at_s < NIGHT_S:
-            nights[-1].append(run)
-            there |= ran[run]
-        else:
-            nights.append([run])
-            there = set(ran[run])
-    return nights
+    # A window is a run and what was run in it; its cards are counted once, however often they were written.
+    windows = columns.run[kept].astype(np.int64) * max(1, len(kinds)) + kind_of[columns.who[kept]]
+    cards = np.unique(np.stack([windows, columns.who[kept].astype(np.int64)]), axis=1)[0]
+    covered = dict(zip(*(part.tolist() for part in np.unique(cards, return_counts=True)), strict=True))
+    chosen: dict[tuple[int, int], tuple[int, float, int]] = {}
+    for window, count in covered.items():
+        run, kind = divmod(window, max(1, len(kinds)))
+        at_s = columns.runs[run].at_s
+        mark = (night_of(at_s), kind)
+        chosen[mark] = max(chosen.get(mark, (0, 0.0, -1)), (count, at_s, run))
+    nights: dict[int, set[int]] = {}
+    for (night, _), (_, _, run) in chosen.items():
+        nights.setdefault(night, set()).add(run)
+    standing = [run * max(1, len(kinds)) + kind for (_, kind), (_, _, run) in chosen.items()]
+    ordered = [sorted(nights[night], key=lambda run: columns.runs[run].at_s) for night in sorted(nights)]
+    return kept[np.isin(windows, standing)], ordered
 
 
 def with_groups(cards: Nights) -> Nights:

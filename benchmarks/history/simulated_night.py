@@ -112,7 +112,7 @@ def run(cards: int, nights: int, directory: Path, *, seed: int) -> dict[str, Any
         "cards": len(every),
         "cards_with_figures": sum(result.record.gflops is not None for result in results),
         "nights": found.nights,
-        "series": found.cards + found.groups,
+        "series": found.series,
         "changes": len(found.changes),
         "outliers": len(found.outliers),
         "record_mib": round(sum(p.stat().st_size for p in store.files()) / 2**20, 1),

@@ -211,20 +211,16 @@ class NightAnswer:
 
         made = []
         for answer in self.answers:
-            precision = (
-                "" if len(self.answers) == 1 else f"_{answer.devices[0].precision}" if answer.devices else "_none"
-            )
-            made += [replace(case, case=case.case + precision) for case in answer.cases]
+            end = "" if len(self.answers) == 1 else f"_{answer.devices[0].precision}" if answer.devices else "_none"
+            made += [replace(case, case=case.case.removesuffix(end) + end) for case in answer.cases]
         for found in self.findings:
             kind, mark = ("", "") if found.evidence.value == "measured" else ("simulated_", " (simulated)")
-            slow = {o.kind: 0 for o in found.outliers}
-            for outlier in found.outliers:
-                slow[outlier.kind] += bool(outlier.series.device)
+            slow = {o.series.device for o in found.outliers if o.series.device}
             made += [
                 Case(f"{kind}nights", found.nights, f"nights{mark}"),
-                Case(f"{kind}series", found.cards + found.groups, f"series{mark}"),
+                Case(f"{kind}series", found.series, f"series{mark}"),
                 Case(f"{kind}recent_changes", len(_recent(found)), f"change points{mark}"),
-                Case(f"{kind}slow_cards", sum(slow.values()), f"cards{mark}"),
+                Case(f"{kind}slow_cards", len(slow), f"cards{mark}"),
             ]
         for precision, each in self.estimates.items():
             mark = " (extrapolated from simulated)" if self.simulated_sample else " (extrapolated)"
@@ -295,14 +291,17 @@ def run_night(client: ClusterClient, night: Night, *, home: Path, config: Path |
 
 def tell_health(client: ClusterClient, made: NightAnswer) -> Flagged:
     """The set of slow cards, which takes the place of the one before. Nothing is sent of a night that was interrupted,
-    nor of one on which no real accelerator was verified: the earlier set stands. A service that cannot take it is told
-    of."""
+    of one on which no real accelerator was verified, nor of windows that do not stand because another of this night ran
+    more cards: the earlier set stands. A service that cannot take it is told of."""
     from benchmarks.history.analysis import flags
 
     real = {d.device: d.node or "" for d in made.devices if d.should_count() and d.verified}
     if made.interrupted or not real:
         return Flagged(None, ())
-    entries = tuple(flags([found for found in made.findings if found.run in made.runs], real))
+    tonight = [found for found in made.findings if found.run in made.runs and found.evidence.value == "measured"]
+    if not tonight:
+        return Flagged(None, (), "slow cards were not told to health: another window of this night has more cards")
+    entries = tuple(flags(tonight, real))
     try:
         client.post(FLAGS_PATH, {"run": made.runs[-1], "flags": list(entries)})
     except NotFound:
@@ -379,8 +378,8 @@ def show_findings(found: Findings, shown: Sequence[ChangePoint]) -> None:
     kind = "" if found.evidence.value == "measured" else "SIMULATED: "
     click.echo(
         safe(
-            f"{kind}{found.nights} nights of {found.window_s:g} s windows, {found.cards} cards and {found.groups} "
-            f"groups; the last {words.moment(found.at_s)}"
+            f"{kind}nights of {found.window_s:g} s windows: {found.nights}; cards: {found.cards}, "
+            f"groups: {found.groups}, series: {found.series}; the last window {words.moment(found.at_s)}"
         )
     )
     numbers = (Column("BEFORE", right=True), Column("AFTER", right=True), Column("CHANGE", right=True))

@@ -151,28 +151,17 @@ def summary(made: CapacityReport, lang: Language) -> list[str]:
         lines.append(
             words(
                 "line.figures",
-                measured=figure(g.measured.rate.pflops),
-                measured_devices=g.measured.devices,
                 missing=figure(g.missing_pflops),
-                nominal=figure(g.nominal.rate.pflops),
-                nominal_devices=g.nominal.devices,
-                extrapolated=figure(g.extrapolated.rate.pflops),
-                extrapolated_devices=g.extrapolated.devices,
+                **{part.key: telling.line_figure(part, words) for part in telling.parts(g, words)},
             )
         )
         if g.measured.devices:
             lines.append(f"  {telling.outlook_text(g, words)}")
         if g.simulated_installed:
-            lines.append(
-                words(
-                    "line.simulated",
-                    pflops=figure(g.simulated.rate.pflops),
-                    devices=g.simulated.devices,
-                    installed=g.simulated_installed,
-                )
-            )
+            lines.append(words("line.simulated", told=telling.simulated_text(g, words)))
     for entry in made.cpu:
-        state = words("line.verified") if entry.verified else words("line.not_verified", reason=entry.reason)
+        why = words(f"excluded.{entry.verdict}")
+        state = words("line.verified") if entry.verified else words("line.not_verified", reason=why)
         lines.append(
             words(
                 "line.cpu",

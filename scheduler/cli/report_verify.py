@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def verify(
     from benchmarks.capacity.carried import NotAReport, read_document
     from benchmarks.capacity.verify import Auditor, compare_page, compare_pdf
     from benchmarks.capacity.verify import verify as recompute
+    from benchmarks.capacity.verify_words import in_words
 
     if log is not None and home is not None:
         raise BadInput("--log and --home both say where the log is; give one of them", field="log")
@@ -65,10 +67,12 @@ def verify(
         raise BadInput(str(error), field="file") from error
     ok = found.ok and not seen
     if output == "json":
-        click.echo(_as_json(file, found, seen, note, source))
+        click.echo(_as_json(file, found, seen, note, source, in_words(document, found)))
     else:
         for line in _lines(file, found, seen, note, source, str(document["provenance"].get("commit") or "")):
             click.echo(safe(line))
+        for line in in_words(document, found):
+            click.echo(safe(f"that means: {line}"))
     if not ok:
         raise SystemExit(1)
 
@@ -122,7 +126,9 @@ def _lines(
     return lines
 
 
-def _as_json(file: Path, found: Verification, seen: tuple[Difference, ...], note: str, source: str) -> str:
+def _as_json(
+    file: Path, found: Verification, seen: tuple[Difference, ...], note: str, source: str, means: Sequence[str]
+) -> str:
     return json.dumps(
         {
             "schema": VERIFY_SCHEMA,
@@ -134,6 +140,7 @@ def _as_json(file: Path, found: Verification, seen: tuple[Difference, ...], note
             "differences": [
                 {"where": d.where, "stated": d.stated, "recomputed": d.recomputed} for d in (*found.differences, *seen)
             ],
+            "means": list(means),
             "raw": {"named": found.raw.named, "found": found.raw.found, "contradictions": list(found.raw.told)},
             "pages": note or None,
         },

@@ -202,7 +202,8 @@ def _show(answer: Json, rates: Sequence[ModelRate]) -> None:
         )
     show_table(table)
     if not answer["sums"]:
-        hint("nothing has run in it")
+        whose = "nothing has run" if answer["tenant"] is None else f"tenant {answer['tenant']} has used nothing"
+        click.echo(one_line(f"{whose} in {answer['month']}"))
     for line in notes(answer, rates):
         click.echo(line)
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -207,8 +207,13 @@ def _milli(devices: tuple[int, ...], share_milli: int) -> int:
 def in_ms(seconds: float) -> int:
     """Exactly half-way goes to the even one. The float's own value counts, not its shortest spelling."""
     numerator, denominator = seconds.as_integer_ratio()  # Fraction would do, in ten times the time
-    whole, rest = divmod(numerator * 1000, denominator)
-    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
+    if denominator == 1:
+        return numerator * 1000
+    # The denominator is a power of two: so many bits stand behind the point.
+    thousandths, bits = numerator * 1000, denominator.bit_length() - 1
+    whole, half = thousandths >> bits, denominator >> 1
+    rest = thousandths - (whole << bits)
+    return whole + (rest > half or (rest == half and whole & 1))
 
 
 def part_in(record: UsageRecord, month: Month, *, runs_on: bool = False) -> RunLine | None:
@@ -218,7 +223,9 @@ def part_in(record: UsageRecord, month: Month, *, runs_on: bool = False) -> RunL
     from_ms, to_ms = max(began_ms, month.from_ms), min(ended_ms, month.to_ms)
     if to_ms <= from_ms:
         return None
-    line = RunLine(
+    ends_here = not runs_on and ended_ms <= month.to_ms
+    metered_us, unmetered_us, millijoules, at_least = _energy(record, ended_ms - began_ms) if ends_here else _UNTOLD
+    return RunLine(
         job_id=record.job_id,
         attempt=record.attempt,
         worker=record.worker,
@@ -234,38 +241,52 @@ def part_in(record: UsageRecord, month: Month, *, runs_on: bool = False) -> RunL
         simulated=record.simulated,
         from_ms=from_ms,
         to_ms=to_ms,
-        end="goes on",
-        cause="",
+        end=record.end if ends_here else "goes on",
+        cause=record.cause if ends_here else "",
+        metered_us=metered_us,
+        unmetered_us=unmetered_us,
+        millijoules=millijoules,
+        at_least=at_least,
     )
-    if runs_on or ended_ms > month.to_ms:
-        return line
-    return replace(line, end=record.end, cause=record.cause, **_energy(record, ended_ms - began_ms))
 
 
-def _energy(record: UsageRecord, whole_ms: int) -> dict[str, Any]:
+_Energy = tuple[int, int, int | None, bool]
+"""Metered and unmetered millionths of device-seconds, millijoules, and whether it was that or more."""
+_UNTOLD: _Energy = (0, 0, None, False)
+
+
+def _energy(record: UsageRecord, whole_ms: int) -> _Energy:
     """Of the whole run, for the month in which it ended."""
     whole_us = _milli(record.devices, record.share_milli) * whole_ms
     use = record.use
     if use is None or use.joules is None or use.simulated is not record.simulated or record.share_milli:
-        return {"unmetered_us": whole_us}
+        return 0, whole_us, None, False
     metered_us = min(whole_us, _milli(record.devices, 0) * in_ms(use.metered_s))
-    return {
-        "metered_us": metered_us,
-        "unmetered_us": whole_us - metered_us,
-        "millijoules": in_ms(use.joules),
-        "at_least": use.joules_at_least,
-    }
+    return metered_us, whole_us - metered_us, in_ms(use.joules), use.joules_at_least
 
 
 def parts(records: Iterable[UsageRecord], running: Iterable[UsageRecord], month: Month) -> list[RunLine]:
     """In the order of a book. A run that is in both has ended between the two looks; or it was given up, and its node
     came back with it."""
+    return sorted(parts_as_they_come(records, running, month), key=order)
+
+
+def parts_as_they_come(
+    records: Iterable[UsageRecord], running: Iterable[UsageRecord], month: Month
+) -> Iterator[RunLine]:
+    """The same in no order: who only adds them up need neither sort nor keep a hundred thousand of them. A run has one
+    record."""
     alive = {record.key: record for record in running}
-    found = {key: part_in(record, month, runs_on=True) for key, record in alive.items()}
     for record in records:
-        if record.end == "seen" or record.key not in alive:
-            found[record.key] = part_in(record, month)
-    return sorted((line for line in found.values() if line is not None), key=order)
+        if alive:
+            if record.end != "seen" and record.key in alive:
+                continue
+            alive.pop(record.key, None)
+        if (line := part_in(record, month)) is not None:
+            yield line
+    for record in alive.values():
+        if (line := part_in(record, month, runs_on=True)) is not None:
+            yield line
 
 
 def order(entry: Entry | Correction) -> tuple[Any, ...]:
@@ -276,7 +297,9 @@ def order(entry: Entry | Correction) -> tuple[Any, ...]:
         return (entry.of_month, *order(inner))
     if isinstance(entry, ServedLine):
         return 1, (entry.tenant, entry.service, str(entry.simulated)), 0, 0
-    return 0, tuple(part.zfill(18) for part in entry.job_id.split(".")), entry.attempt, entry.worker
+    job_id = entry.job_id
+    place = (job_id.zfill(18),) if "." not in job_id else tuple(part.zfill(18) for part in job_id.split("."))
+    return 0, place, entry.attempt, entry.worker
 
 
 def corrected(
@@ -297,98 +320,7 @@ def _billed(entry: Entry | None) -> object:
     return replace(entry, cause="") if isinstance(entry, RunLine) else entry
 
 
-# ---- sums ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """`of` is the tenant, job, class, site or service; `tenant` whose it is, None for several. `amounts` hold the
-    corrections, which are told apart in `corrections`. `by_model` is of device time; None: the model is not known.
-    `answered` and `requests`: None where requests cannot be told by this."""
-
-    of: str
-    tenant: str | None
-    simulated: bool
-    runs: int = 0
-    amounts: Amounts = NOTHING
-    corrections: Amounts = NOTHING
-    by_model: tuple[tuple[str | None, int], ...] = ()
-    requests: int | None = None
-    answered: int | None = None
-    within_slo: int | None = None
-    errors: int | None = None
-
-
-@dataclass(slots=True)
-class _Growing:
-    tenants: set[str] = field(default_factory=set)
-    runs: int = 0
-    amounts: Amounts = NOTHING
-    corrections: Amounts = NOTHING
-    by_model: dict[str | None, int] = field(default_factory=dict)
-    served: list[int] | None = None
-
-
-_SERVED = ("requests", "answered", "within_slo", "errors")
-UNKNOWN = "not known"
-
-_RUN_KEY: Mapping[By, Callable[[RunLine], str | None]] = {
-    "tenant": lambda line: line.tenant,
-    "job": lambda line: line.job_id,
-    "class": lambda line: line.priority_class,
-    "site": lambda line: line.site or UNKNOWN,
-    "service": lambda line: f"{line.tenant}/{line.name}" if line.kind == "inference" else None,
-}
-_SERVED_KEY: Mapping[By, Callable[[ServedLine], str]] = {
-    "tenant": lambda line: line.tenant,
-    "service": lambda line: f"{line.tenant}/{line.service}",
-}
-
-
-def summed(entries: Iterable[Entry], corrections: Iterable[Correction], by: By) -> tuple[Sum, ...]:
-    """By name, real before simulated. By service: runs of services alone."""
-    sums: dict[tuple[str, bool], _Growing] = {}
-    for entry in entries:
-        _count(sums, entry, by, 1, correction=False)
-    for correction in corrections:
-        if correction.before is not None:
-            _count(sums, correction.before, by, -1, correction=True)
-        if correction.after is not None:
-            _count(sums, correction.after, by, 1, correction=True)
-    return tuple(
-        Sum(
-            of,
-            next(iter(grown.tenants)) if len(grown.tenants) == 1 else None,
-            simulated,
-            grown.runs,
-            grown.amounts,
-            grown.corrections,
-            tuple(
-                sorted(((m, us) for m, us in grown.by_model.items() if us), key=lambda e: (e[0] is None, e[0] or ""))
-            ),
-            *(grown.served or (None,) * len(_SERVED)),
-        )
-        for (of, simulated), grown in sorted(sums.items())
-    )
-
-
-def _count(sums: dict[tuple[str, bool], _Growing], entry: Entry, by: By, sign: int, *, correction: bool) -> None:
-    key = _RUN_KEY[by](entry) if isinstance(entry, RunLine) else _SERVED_KEY[by](entry) if by in _SERVED_KEY else None
-    if key is None:
-        return
-    grown = sums.setdefault((key, entry.simulated), _Growing())
-    grown.tenants.add(entry.tenant)
-    if isinstance(entry, ServedLine):
-        told = [sign * getattr(entry, name) for name in _SERVED]
-        grown.served = [a + b for a, b in zip(grown.served or [0] * len(told), told, strict=True)]
-        return
-    grown.runs += 0 if correction else 1
-    amounts = entry.amounts if sign > 0 else NOTHING - entry.amounts
-    grown.amounts += amounts
-    if correction:
-        grown.corrections += amounts
-    for model, device_us in entry.by_model().items():
-        grown.by_model[model] = grown.by_model.get(model, 0) + sign * device_us
+# ---- as text: what is stored, hashed and printed -------------------------------------------------------------------
 
 
 def decimal_text(value: int, places: int) -> str:
@@ -400,9 +332,6 @@ def decimal_text(value: int, places: int) -> str:
 def pflops_hours(device_us: int, rate: ModelRate) -> Fraction:
     """Device time times the measured rate of its model, exactly."""
     return Fraction(device_us, US_PER_DEVICE_HOUR) * Fraction(rate.gflops) / GFLOPS_PER_PFLOPS
-
-
-# ---- as text: what is stored, hashed and printed -------------------------------------------------------------------
 
 
 # What dataclasses.asdict and json.dumps would do anew for each of a hundred thousand entries.

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
-from scheduler.core.usage_book import Correction, Entry, Month, ServedLine, corrected, key_of, order, parts
+from scheduler.core.usage_book import Correction, Entry, Month, ServedLine, corrected, key_of, parts, parts_as_they_come
 from scheduler.core.usage_records import UsageRecord
 from scheduler.months import day_at, following, month_named
 from scheduler.ports import ClosedMonth, ServedDay, Store
@@ -28,18 +29,26 @@ _ROUNDING_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Book:
-    """Of one month. `write_number`: all that the store wrote up to then is in it."""
+    """Of one month. `write_number`: all that the store wrote up to then is in it. `entries` stand in a book's order; of
+    one that was asked for as they come they are in none, and are to be gone through once."""
 
     month: Month
     state: State
-    entries: tuple[Entry, ...]
+    entries: Iterable[Entry]
     corrections: tuple[Correction, ...]
     closed: ClosedMonth | None
     write_number: int = 0
 
 
 def book_of(
-    store: Store, zone: str, name: str, running: Sequence[UsageRecord], now_s: float, *, tenant: str | None = None
+    store: Store,
+    zone: str,
+    name: str,
+    running: Sequence[UsageRecord],
+    now_s: float,
+    *,
+    tenant: str | None = None,
+    as_they_come: bool = False,
 ) -> Book:
     """`running`: what ran when it was asked for, before this. `tenant`: its entries alone. Raises BadInput for what is
     no month."""
@@ -58,15 +67,15 @@ def book_of(
     write_number = store.usage_write_number()
     records = store.usage_records_between(month.from_ms / 1000 - _ROUNDING_S, month.to_ms / 1000 + _ROUNDING_S, tenant)
     wanted = [record for record in running if tenant in (None, record.tenant)]
-    lines: list[Entry] = [
-        *parts(of_tenants(records), of_tenants(wanted), month),
-        *served_in(store, zone, month, tenant),
-    ]
+    parts_of = parts_as_they_come if as_they_come else parts
+    lines: Iterable[Entry] = chain(
+        parts_of(of_tenants(records), of_tenants(wanted), month), served_in(store, zone, month, tenant)
+    )
     corrections = ()
     if last is not None and first_open:
         corrections = tuple(c for c in outstanding(store, closed, zone, running) if tenant in (None, c.tenant))
     state: State = "to come" if now_s * 1000 < month.from_ms else "open" if now_s * 1000 < month.to_ms else "over"
-    return Book(month, state, tuple(sorted(lines, key=order)), corrections, None, write_number)
+    return Book(month, state, lines if as_they_come else tuple(lines), corrections, None, write_number)
 
 
 def of_tenants(records: Iterable[UsageRecord]) -> list[UsageRecord]:

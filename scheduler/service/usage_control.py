@@ -6,15 +6,17 @@ meanwhile is in one of them or in both, and what is written meanwhile is found a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
-from scheduler.core.usage_book import By, ModelRate, RunLine, Sum, book_sha256, decimal_text, entry_json, summed
+from scheduler.core.usage_book import By, Entry, ModelRate, RunLine, book_sha256, decimal_text, entry_json
 from scheduler.core.usage_records import UsageRecord
+from scheduler.core.usage_sums import Sum, summed
 from scheduler.errors import BadInput, Conflict, Forbidden
 from scheduler.months import following, month_at, month_named
 from scheduler.ports import Clock, ClosedMonth, Json, Principal, Store
 from scheduler.service import metering
+from scheduler.service.check_book import TENANT
 from scheduler.service.loop import ServiceLoop
 from scheduler.service.months import Book, book_of, of_tenants
 from scheduler.service.rights import must_be_operator
@@ -34,10 +36,20 @@ class UsageControl:
 
     def sums(self, by: Principal, month: str | None, tenant: str | None, of: By) -> Json:
         tenant = _own(by, tenant)
-        book = self._book(month, tenant)
-        found = summed(book.entries, book.corrections, of)
+        book = self._book(month, tenant, as_they_come=True)
+        going = 0
+
+        def looked_at() -> Iterator[Entry]:
+            nonlocal going
+            for entry in book.entries:
+                going += _goes_on(entry)
+                yield entry
+
+        found = summed(looked_at(), book.corrections, of)
+        if not found:
+            self._must_be_known(by, tenant)
         return {
-            **self._head(book, tenant),
+            **self._head(book, tenant, going),
             "of": of,
             "sums": [sum_view(each) for each in found],
             "corrections": [entry_json(each) for each in book.corrections],
@@ -47,8 +59,10 @@ class UsageControl:
         tenant = _own(by, tenant)
         book = self._book(month, tenant)
         found = [*book.entries, *book.corrections]
+        if not found:
+            self._must_be_known(by, tenant)
         return {
-            **self._head(book, tenant),
+            **self._head(book, tenant, sum(map(_goes_on, book.entries))),
             "total": len(found),
             "offset": offset,
             "entries": [entry_json(each) for each in found[offset : offset + limit]],
@@ -71,6 +85,9 @@ class UsageControl:
 
     def _may_be_closed(self, name: str, now_s: float) -> None:
         month, closed = month_named(name, self._zone), self._store.closed_months()
+        this = month_at(now_s, self._zone).name
+        if name > this:
+            raise Conflict(f"{name} has not begun: this month is {this}, and one is closed a minute after its end")
         if any(each.month.name == name for each in closed):
             raise Conflict(f"{name} is closed already, and a closed month never changes")
         if now_s * 1000 < month.to_ms + SETTLES_S * 1000:
@@ -87,15 +104,28 @@ class UsageControl:
             due = month_at(first_s, self._zone).name
             raise Conflict(f"months are closed one after the other, and {due} is the first in which anything ran")
 
-    def _book(self, month: str | None, tenant: str | None) -> Book:
+    def _book(self, month: str | None, tenant: str | None, *, as_they_come: bool = False) -> Book:
         now_s = self._clock.now_s()
-        name = month_at(now_s, self._zone).name if month is None else month_named(month, self._zone).name
-        return book_of(self._store, self._zone, name, self._running(now_s), now_s, tenant=tenant)
+        this = month_at(now_s, self._zone).name
+        name = this if month is None else month_named(month, self._zone).name
+        if name > this:
+            raise BadInput(f"{name} has not begun: this month is {this}", field="month")
+        running = self._running(now_s)
+        return book_of(self._store, self._zone, name, running, now_s, tenant=tenant, as_they_come=as_they_come)
+
+    def _must_be_known(self, by: Principal, tenant: str | None) -> None:
+        """Of whom nothing is there: whether there is such a tenant at all. One that was taken out of the configuration
+        keeps what it used; a policy that names no tenant says nothing of which there are."""
+        if tenant is None or by.role == "tenant":
+            return
+        known = self._loop().call(lambda state: sorted(state.policy.tenants))
+        if known and tenant not in (*known, TENANT):
+            raise BadInput(f"there is no tenant {tenant[:60]!r}; there are: {', '.join(known[:20])}", field="tenant")
 
     def _running(self, now_s: float) -> list[UsageRecord]:
         return self._loop().call(lambda state: metering.running(state, now_s))
 
-    def _head(self, book: Book, tenant: str | None) -> Json:
+    def _head(self, book: Book, tenant: str | None, going: int) -> Json:
         months = self._store.closed_months()
         return {
             "month": book.month.name,
@@ -107,7 +137,7 @@ class UsageControl:
             "closed": None if book.closed is None else self._closed_view(book, book.closed, tenant),
             "rates": [asdict(rate) for rate in (book.closed.rates if book.closed is not None else ())],
             "closed_months": [each.month.name for each in months],
-            "goes_on": sum(isinstance(each, RunLine) and each.end == "goes on" for each in book.entries),
+            "goes_on": going,
         }
 
     def _closed_view(self, book: Book, closed: ClosedMonth, tenant: str | None) -> Json:
@@ -125,6 +155,10 @@ class UsageControl:
             "entries": closed.entries,
             "intact": intact,
         }
+
+
+def _goes_on(entry: Entry) -> bool:
+    return isinstance(entry, RunLine) and entry.end == "goes on"
 
 
 def _own(by: Principal, tenant: str | None) -> str | None:

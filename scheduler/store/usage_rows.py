@@ -4,16 +4,18 @@ its caller's."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+import msgspec
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, insert, select
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from scheduler.core.usage_records import Achieved, MeteredUse, UsageEntry, UsageRecord, accounted
 from scheduler.plain_text import plain_text
-from scheduler.store.straight import Straight
+from scheduler.store.straight import Straight, sqlite_cursor
 from scheduler.store.tables import meta
 from scheduler.store.tables import usage_records as table
 
@@ -29,7 +31,15 @@ _INSERT = Straight(
     insert(table).values(write_number=select(meta.c.writes).scalar_subquery()),
     tuple(column.name for column in table.columns if column.name != "write_number"),
 )
-_OF_JOBS = select(table).where(table.c.job_id.in_(bindparam("jobs", expanding=True)))
+# In the order of UsageRecord's fields: a month has a hundred thousand rows, and each is taken apart by place.
+_COLUMNS: tuple[ColumnElement[Any], ...] = (
+    *(table.c.job_id, table.c.attempt, table.c.worker, table.c.tenant, table.c.priority_class, table.c.kind),
+    *(table.c.node, table.c.devices_json, table.c.share_milli, table.c.cpus_milli, table.c.memory_bytes),
+    *(table.c.simulated, table.c.from_s, table.c.to_s, table.c.seen, table.c.cause, table.c.name, table.c.site),
+    *(table.c.models_json, table.c.use_json, table.c.achieved_json),
+)
+_USE = msgspec.json.Decoder(MeteredUse)
+_OF_JOBS = select(*_COLUMNS).where(table.c.job_id.in_(bindparam("jobs", expanding=True)))
 _OF_ATTEMPTS = _OF_JOBS.where(table.c.attempt.in_(bindparam("attempts", expanding=True)))
 
 
@@ -70,23 +80,23 @@ def _known(connection: Connection, entries: Sequence[UsageEntry]) -> dict[tuple[
 
 
 def of_job(connection: Connection, job_id: str) -> list[UsageRecord]:
-    query = select(table).where(table.c.job_id == job_id).order_by(table.c.attempt, table.c.worker)
-    return [_record(row) for row in connection.execute(query)]
+    query = select(*_COLUMNS).where(table.c.job_id == job_id).order_by(table.c.attempt, table.c.worker)
+    return [_record(row) for row in _rows(connection, query)]
 
 
 def between(connection: Connection, from_s: float, to_s: float, tenant: str | None) -> list[UsageRecord]:
-    query = select(table).where(table.c.from_s < to_s, table.c.to_s >= from_s)
+    query = select(*_COLUMNS).where(table.c.from_s < to_s, table.c.to_s >= from_s)
     if tenant is not None:
         query = query.where(table.c.tenant == tenant)
     query = query.order_by(table.c.from_s, table.c.job_id, table.c.attempt, table.c.worker)
-    return [_record(row) for row in connection.execute(query)]
+    return [_record(row) for row in _rows(connection, query)]
 
 
 def changed_after(connection: Connection, write_number: int, before_s: float) -> list[UsageRecord]:
     """Those that were written since, of runs that began before."""
-    query = select(table).where(table.c.write_number > write_number, table.c.from_s < before_s)
+    query = select(*_COLUMNS).where(table.c.write_number > write_number, table.c.from_s < before_s)
     query = query.order_by(table.c.from_s, table.c.job_id, table.c.attempt, table.c.worker)
-    return [_record(row) for row in connection.execute(query)]
+    return [_record(row) for row in _rows(connection, query)]
 
 
 def _row(record: UsageRecord) -> dict[str, Any]:
@@ -127,27 +137,40 @@ def _models(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
 
 
-def _record(row: Row[Any]) -> UsageRecord:
+def _rows(connection: Connection, query: Select[Any]) -> Iterable[Sequence[Any]]:
+    """On SQLite straight from the driver: making SQLAlchemy's rows takes longer than reading them."""
+    if connection.dialect.name != "sqlite":
+        return connection.execute(query)
+    compiled = query.compile(dialect=connection.dialect)
+    assert isinstance(compiled, SQLCompiler)
+    values = [compiled.params[name] for name in compiled.positiontup or ()]
+    with sqlite_cursor(connection, str(compiled), values) as cursor:
+        return cursor.execute(str(compiled), values).fetchall()
+
+
+def _record(row: Sequence[Any]) -> UsageRecord:
+    job_id, attempt, worker, tenant, priority_class, kind, node, devices, share, cpus, memory = row[:11]
+    simulated, from_s, to_s, seen, cause, name, site, models, use, achieved = row[11:]
     return UsageRecord(
-        job_id=row.job_id,
-        attempt=row.attempt,
-        worker=row.worker,
-        tenant=row.tenant,
-        priority_class=row.priority_class,
-        kind=row.kind,
-        node=row.node,
-        devices=_devices(row.devices_json),
-        share_milli=row.share_milli,
-        cpus_milli=row.cpus_milli,
-        memory_bytes=row.memory_bytes,
-        simulated=row.simulated,
-        from_s=row.from_s,
-        to_s=row.to_s,
-        end="seen" if row.seen else "unseen",
-        cause=row.cause,
-        name=row.name,
-        site=row.site,
-        models=() if row.models_json is None else _models(row.models_json),
-        use=None if row.use_json is None else MeteredUse(**json.loads(row.use_json)),
-        achieved=() if row.achieved_json is None else tuple(Achieved(**each) for each in json.loads(row.achieved_json)),
+        job_id,
+        attempt,
+        worker,
+        tenant,
+        priority_class,
+        kind,
+        node,
+        _devices(devices),
+        share,
+        cpus,
+        memory,
+        bool(simulated),
+        from_s,
+        to_s,
+        "seen" if seen else "unseen",
+        cause,
+        name,
+        site,
+        () if models is None else _models(models),
+        None if use is None else _USE.decode(use),
+        () if achieved is None else tuple(Achieved(**each) for each in json.loads(achieved)),
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.history.store import HistoryStore, StoredResult
@@ -27,11 +28,14 @@ NOW_S = NOVEMBER_S + 10 * 86_400.0
 HOUR_S = 3600.0
 
 
-class QuietLoop:
-    """In which nothing runs."""
+TENANTS = ("film-studio", "hospital", "lab", "magnet-factory")
 
-    def call(self, _ask: Callable[[Any], Any]) -> Any:
-        return []
+
+class QuietLoop:
+    """In which nothing runs, of a site with TENANTS."""
+
+    def call(self, ask: Callable[[Any], Any]) -> Any:
+        return ask(SimpleNamespace(jobs={}, nodes={}, policy=SimpleNamespace(tenants=dict.fromkeys(TENANTS))))
 
 
 def control(store: FakeStore, now_s: float = NOW_S) -> UsageControl:

@@ -21,13 +21,12 @@ from scheduler.core.usage_book import (
     ModelRate,
     Month,
     RunLine,
-    Sum,
     book_sha256,
     decimal_text,
     entry_from_json,
     entry_json,
-    summed,
 )
+from scheduler.core.usage_sums import Sum, summed
 
 SCHEMA = "suanli/usage-report/1"
 JOULES_PER_KWH = 3_600_000

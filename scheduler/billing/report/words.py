@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from scheduler.two_languages import LANGUAGES, Language, TwoLanguages
 
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
+__all__ = ["LANGUAGES", "Language", "Words"]
 
 _WORDS: dict[str, tuple[str, str]] = {
     "title": ("Usage statement {month}", "算力用量账单 {month}"),
@@ -169,17 +168,8 @@ _WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Words:
-    """`words("total")` in one language. An unknown key is a bug: KeyError."""
+class Words(TwoLanguages):
+    """`words("total")` in one language."""
 
     def __init__(self, language: Language) -> None:
-        self.language: Language = language
-        self._place = LANGUAGES.index(language)
-
-    def __call__(self, key: str, /, **values: object) -> str:
-        text = _WORDS[key][self._place]
-        return text.format(**values) if values else text
-
-    def or_as_given(self, prefix: str, text: str) -> str:
-        key = f"{prefix}.{text}"
-        return self(key) if key in _WORDS else text
+        super().__init__(_WORDS, language)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from scheduler.two_languages import LANGUAGES, Language, TwoLanguages
 
-Language = Literal["en", "zh"]
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
+__all__ = ["LANGUAGES", "Language", "Words", "keys"]
 
 # U+00A0 keeps a figure and its unit on one line.
 _WORDS: dict[str, tuple[str, str]] = {
@@ -247,16 +246,11 @@ _WORDS: dict[str, tuple[str, str]] = {
 }
 
 
-class Words:
-    """`words("verdict", run="fair", better=3, worse=1, same=0)` in one language. An unknown key is a bug: KeyError."""
+class Words(TwoLanguages):
+    """`words("verdict", run="fair", better=3, worse=1, same=0)` in one language."""
 
     def __init__(self, language: Language) -> None:
-        self.language: Language = language
-        self._place = LANGUAGES.index(language)
-
-    def __call__(self, key: str, /, **values: object) -> str:
-        text = _WORDS[key][self._place]
-        return text.format(**values) if values else text
+        super().__init__(_WORDS, language)
 
 
 def keys() -> frozenset[str]:

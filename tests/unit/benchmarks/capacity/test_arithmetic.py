@@ -161,6 +161,30 @@ def test_what_does_not_belong_to_the_goal_does_not_count(result: StoredResult) -
     assert g.simulated.devices == 0
 
 
+@pytest.mark.parametrize(
+    ("nodes", "results", "nominal", "measured", "extrapolated"),
+    [
+        ([], [], WhyNone.NO_CARDS, WhyNone.NO_CARDS, WhyNone.NO_CARDS),
+        ([node("a")], [], 1.0, WhyNone.NO_WINDOW, WhyNone.NO_WINDOW),
+        ([node("a", "b")], [stored(record("a", 8e5))], 2.0, 0.8, 0.8),
+        ([node("a")], [stored(record("a", 8e5))], 1.0, 0.8, WhyNone.ALL_RUN),
+        # What was run and failed was measured, and is 0.
+        ([node("a")], [stored(failed("a", Verdict.WRONG_PRODUCT, "r"))], 1.0, 0.0, WhyNone.ALL_RUN),
+        ([node("a", "b")], [stored(failed("a", Verdict.WRONG_PRODUCT, "r"))], 2.0, 0.0, WhyNone.NO_EQUAL_CARD),
+        ([node("x", model="Unknown One", vendor="nobody")], [], WhyNone.NO_RATED_CARDS, *([WhyNone.NO_WINDOW] * 2)),
+    ],
+)
+def test_a_figure_that_nothing_stands_behind_is_absent_with_a_reason(
+    nodes: list[Node], results: list[StoredResult], nominal: Any, measured: Any, extrapolated: Any
+) -> None:
+    g = capacity(nodes, *results)
+    for held, expected in ((g.nominal, nominal), (g.measured, measured), (g.extrapolated, extrapolated)):
+        if isinstance(expected, WhyNone):
+            assert (held.pflops, held.why_none) == (None, expected)
+        else:
+            assert (held.pflops, held.why_none) == (pytest.approx(expected), None)
+
+
 def test_a_simulated_card_has_its_newest_figure_once() -> None:
     g = capacity(
         [node("s0", "s1", simulated=True)],
@@ -198,3 +222,16 @@ def test_cpu_entries_show_the_newest_of_each_installed_group() -> None:
     ]
     (entry,) = cpu_entries(nodes, results)
     assert (entry.gflops, entry.devices, entry.node, entry.label) == (120.0, 2, "node-c0", "smoke")
+
+
+def test_an_interrupted_run_of_a_cpu_takes_no_other_figures_place() -> None:
+    nodes = [node("c0", "c1", model="EPYC", vendor="cpu")]
+    broken = {"verified": False, "gflops": 0.0, "verdict": Verdict.INTERRUPTED, "reason": "ctrl-C"}
+    good = stored(cpu("c0", "c1"), at_s=1)
+    wrong = stored(cpu("c0", "c1", **broken | {"verdict": Verdict.NOT_FINITE}), at_s=2)
+    newest = stored(cpu("c0", "c1", **broken), at_s=3)
+    assert [e.gflops for e in cpu_entries(nodes, [good, newest])] == [120.0]
+    assert [e.verdict for e in cpu_entries(nodes, [newest])] == [Verdict.INTERRUPTED]
+    assert [e.verdict for e in cpu_entries(nodes, [good, wrong, newest])] == [Verdict.NOT_FINITE]  # that is told
+    other = stored(cpu("c0", "c1", precision="fp64", **broken), at_s=4)
+    assert [e.precision for e in cpu_entries(nodes, [good, newest, other])] == ["fp32", "fp64"]

@@ -21,7 +21,7 @@ from benchmarks.capacity.words import LANGUAGES, Language, Words, keys
 from benchmarks.history.findings import OutlierKind
 from benchmarks.inventory import Node
 from benchmarks.protocol import Verdict
-from tests.fakes.bench_records import T0, failed, record, stored
+from tests.fakes.bench_records import T0, cpu, failed, record, stored
 from tests.fakes.capacity_reports import CPU_NODE, SIM_NODES, SIM_RESULTS, cpu_only, devices, full, report
 
 
@@ -69,9 +69,8 @@ def test_json_on_a_machine_without_accelerators() -> None:
     assert {g["goal_pflops"]: g["site"] for g in document["goals"]} == {700: "dongyang-subnode", 400: "edge-cloud"}
     for g in document["goals"]:
         assert g["precision"] == "dense 16-bit"
-        assert g["measured"] == {"pflops": 0.0, "devices": 0}
-        assert g["nominal"] == {"pflops": 0.0, "devices": 0}
-        assert g["extrapolated"] == {"pflops": 0.0, "devices": 0}
+        for evidence in ("measured", "nominal", "extrapolated"):  # absent with a reason, never 0
+            assert g[evidence] == {"pflops": None, "devices": 0, "reason": "no_cards"}
         assert g["missing_pflops"] == g["goal_pflops"]
         assert g["availability"] == {"value": None, "reason": "no_cards"}
     assert document["goals"][0]["simulated"] == {
@@ -124,9 +123,12 @@ def test_html_loads_nothing(made: Any, lang: Language) -> None:
 
 
 @EACH_LANGUAGE
-def test_measured_is_zero_and_simulated_stands_apart_on_a_machine_without_accelerators(lang: Language) -> None:
+def test_nothing_is_measured_and_simulated_stands_apart_on_a_machine_without_accelerators(lang: Language) -> None:
     page, words = html_text(cpu_only(), lang), Words(lang)
-    assert page.count('<p class="big"><strong>0</strong>') == 2
+    assert page.count(f'<strong class="none">–</strong> <span>{words("achieved.none", goal="700")}') == 1
+    assert page.count('<strong class="none">–</strong>') == 2
+    assert page.count(words("why.no_cards")) >= 8
+    assert "<strong>0</strong>" not in page
     boxes = re.findall(r'<aside class="simulated-box".*?</aside>', page, re.DOTALL)
     assert len(boxes) == 2
     for box in boxes:
@@ -182,11 +184,12 @@ def test_markdown_in_english_on_a_machine_without_accelerators() -> None:
         "**SMOKE RUN, under 600 s: not a proof of capacity**",
         "### Goal g700",
         "Goal: 700 PFlops, dense 16-bit, due 2029-03-15",
-        "| **Measured** | **0** | 0 | 0.0% | verified inside one shared window, on accelerators |",
+        "| **Measured** | **–** | 0 | no accelerator is installed here "
+        "| verified inside one shared window, on accelerators |",
         "Missing to the goal: 700.0 PFlops",
         "- Availability: undefined (no accelerator is installed here)",
         "> **SIMULATED** Simulated, kept apart",
-        "> 1.59 PFlops (simulated) — 2 of 2 simulated devices answered",
+        "> 1.59 PFlops (simulated) · 2 of 2 simulated devices answered",
         "| host | Dongyang sub-node | EPYC | 2 | fp32 | 120.0 | yes | smoke · 4 s |",
         "- Goal city-900: 900 PFlops, dense 16-bit, due 2029-03-15",
     ):
@@ -199,15 +202,57 @@ def test_markdown_in_chinese_on_a_machine_without_accelerators() -> None:
         "# 算力达成情况报告",
         "**冒烟测试（不足 600 秒）：不能作为算力证明**",
         "### 目标 g700",
-        "| **实测** | **0** | 0 | 0.0% | 加速卡在同一窗口内完成并通过校验 |",
+        "| **实测** | **–** | 0 | 此处没有安装加速卡 | 加速卡在同一窗口内完成并通过校验 |",
         "距目标还差 700.0 PFlops",
         "> **模拟数据** 模拟数据，单独列示",
     ):
         assert line in text.splitlines(), line
 
 
-def test_a_chinese_page_has_no_english_sentence_of_ours() -> None:
-    page = html_text(cpu_only(), "zh")
+WRONG = {"verified": False, "verdict": Verdict.WRONG_PRODUCT, "reason": "a product differs from its check"}
+CPU_FAILED = stored(cpu("c0", "c1", gflops=0.0, **WRONG))
+
+
+def test_why_a_cpu_was_not_verified_is_said_in_the_language_of_the_page() -> None:
+    made = report((CPU_NODE,), (CPU_FAILED,))
+    for text in (html_text(made, "zh"), markdown_text(made, "zh")):
+        assert "否：乘积错误" in text
+        assert "a product differs" not in without(text, "template", "suanli-capacity-json")
+    assert "NO: a product was wrong (a product differs from its check)" in markdown_text(made, "en")
+    assert json.loads(written_json(made))["cpu"]["entries"][0]["reason"] == "a product differs from its check"
+
+
+def test_another_workload_stands_in_a_table_of_its_own_and_in_no_total() -> None:
+    """Also one that this version has never heard of, and one whose record counts FLOP."""
+    nodes = (Node("edge-0", "dongyang-subnode", "ready", False, devices("a", "b")),)
+    others = [
+        stored(record(uuid, **more), run="others")
+        for uuid in ("a", "b")
+        for more in (
+            {"workload": "serving", "gflops": None, "value": 1200.0 if uuid == "a" else 1400.0, "unit": "requests/s"},
+            {"workload": "attention", "gflops": 555_000.0},
+        )
+    ]
+    gemm = [stored(record("a", 8e5)), stored(record("b", 8e5))]
+    plain, made = report(nodes, gemm), report(nodes, [*gemm, *others])
+    with_others, without_others = json.loads(written_json(made)), json.loads(written_json(plain))
+    assert with_others["goals"] == without_others["goals"]
+    assert [(o["workload"], o["devices"], o["median"], o["unit"]) for o in with_others["other_workloads"]] == [
+        ("attention", 2, 555_000.0, "GFLOP/s"),
+        ("serving", 2, 1300.0, "requests/s"),
+    ]
+    text = markdown_text(made, "en")
+    assert "| serving | bf16 | Dongyang sub-node | H100 SXM | 2 | 1,200 | 1,300 | 1,400 | requests/s |" in text
+    assert "推理服务" in html_text(made, "zh")
+    assert Words("en")("others") not in markdown_text(plain, "en")
+    alone = report(nodes, others)
+    assert [g.measured.pflops for g in alone.goals] == [None, None]
+    assert alone.label is None
+
+
+@pytest.mark.parametrize("made", [cpu_only, full, lambda: report((CPU_NODE,), (CPU_FAILED,))])
+def test_a_chinese_page_has_no_english_sentence_of_ours(made: Any) -> None:
+    page = html_text(made(), "zh")
     for key in keys():
         english = Words("en")(key)
         if len(english.split()) > 1 and "{" not in english:

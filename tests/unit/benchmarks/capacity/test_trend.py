@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from benchmarks.capacity.arithmetic import goal_capacity
 from benchmarks.capacity.trend import MIN_NIGHTS, Outlook, end_of_day_s, night_range, sen_slope, trend
-from benchmarks.capacity.windows import DAY_S, Night, accepted_nights, night_of, shared_windows, standing
+from benchmarks.capacity.windows import Night, accepted_nights, shared_windows, standing
+from benchmarks.history.which_night import DAY_S, night_of
 from benchmarks.protocol import Verdict
 from tests.fakes.bench_records import CATALOGUE, T0, failed, goal, record, stored
 from tests.fakes.capacity_reports import measured, site_nodes, site_results

@@ -16,6 +16,7 @@ from benchmarks.capacity.audit import read_log
 from benchmarks.capacity.carried import NotAReport, read_document
 from benchmarks.capacity.fonts import find_faces
 from benchmarks.capacity.verify import Auditor, Told, Verification, compare_page, compare_pdf, verify
+from benchmarks.capacity.verify_words import in_words
 from benchmarks.capacity.words import LANGUAGES, Language
 from benchmarks.history.store import HistoryStore
 from benchmarks.raw_batches import RawBatches, sha256_of, to_line
@@ -165,6 +166,51 @@ def test_other_findings_are_found(home: Path) -> None:
     assert any(where.startswith("changes") for where in wheres)
     assert any(where.startswith("outliers") for where in wheres)
     assert "goals.g400.estimate" in wheres
+
+
+def said(home: Path, changed: Mapping[str, Any] | None = None, **more: Any) -> str:
+    stated = document(home) if changed is None else changed
+    return "; ".join(in_words(stated, verify(stated, auditor(home, **more))))
+
+
+def faster(line: str) -> str:
+    return re.sub(r'"gflops":\d+', '"gflops":990000', line) if '"GPU-00007"' in line else line
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: lines, ""),
+        (lambda lines: [faster(line) for line in lines], "a line of the log was changed: it has "),
+        (lambda lines: lines[:-20] + lines[-19:], "the log lacks 1 of the "),
+        (lambda lines: [lines[1], lines[0], *lines[2:]], "lines stand in another order, or one was changed where no"),
+        (lambda lines: [*lines, lines[-1]], "the log has 1 more lines in the report's period than the "),
+        (lambda lines: [*lines[:5], "{torn\n", *lines[6:]], "another number of lines that cannot be read"),
+    ],
+)
+def test_what_was_done_to_the_log_is_said(home: Path, change: Callable[[list[str]], list[str]], words: str) -> None:
+    change_log(home, change)
+    told = said(home)
+    assert words in told
+    assert bool(told) is bool(words)
+    assert "file was changed" not in told
+    assert "catalogue" not in told
+
+
+def test_what_was_done_to_the_file_or_to_the_site_is_said(home: Path) -> None:
+    from benchmarks.capacity.as_json import figures_sha256
+
+    changed = document(home)
+    changed["goals"][0]["measured"]["pflops"] = 700.0
+    assert said(home, changed).startswith("the report's file was changed after it was written")
+    changed["figures_sha256"] = figures_sha256(changed)
+    assert said(home, changed).startswith("the report states other figures than its log gives")
+    other = CATALOGUE | {"H100 SXM": card("H100 SXM", 989.0)}
+    assert said(home, catalogue=other).startswith("the catalogue has other peaks")
+    assert said(home, goals=(goal(pflops=600.0), *GOALS[1:])) == (
+        "the goals are not those that the report was made with: g700"
+    )
+    assert said(home, goals=GOALS[1:]).endswith("made with: g700")
 
 
 # ---- raw batches ---------------------------------------------------------------------------------------------------

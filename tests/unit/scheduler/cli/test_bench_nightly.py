@@ -14,9 +14,11 @@ from click.testing import CliRunner, Result
 
 from benchmarks.history.store import HistoryStore, StoredResult
 from benchmarks.protocol import Verdict
+from benchmarks.record import Answer, cases_of
+from scheduler.cli.bench_nightly import Flagged, NightAnswer
 from scheduler.cli.root import root
 from scheduler.errors import Forbidden, NotFound, SuanliError
-from tests.fakes.bench_records import failed, record, simulated
+from tests.fakes.bench_records import cpu, failed, record, simulated
 from tests.fakes.fake_cluster import FakeCluster, FakeTimer, Worker, as_result, device, node, simulated_worker
 
 CARDS = 16
@@ -64,7 +66,14 @@ def earlier(home: Path, *, slow: int | None = None, make: Any = record) -> None:
         )
 
 
-def cluster(*, slow: int | None = None, last: Verdict | None = None, **more: Any) -> FlagTaker:
+def cluster(
+    *,
+    slow: int | None = None,
+    last: Verdict | None = None,
+    only: tuple[str, ...] = ("edge-0", "edge-1"),
+    at_s: float = NOW_S,
+    **more: Any,
+) -> FlagTaker:
     nodes, workers = [], {}
     for place in range(CARDS // 8):
         name = f"edge-{place}"
@@ -77,7 +86,7 @@ def cluster(*, slow: int | None = None, last: Verdict | None = None, **more: Any
             records[0] = replace(failed("gpu-0", last, "broken"), node=name)
         workers[name] = as_result(*records)
     found: dict[str, Worker | None] = dict(workers)
-    return FlagTaker(*nodes, workers=found, timer=FakeTimer(NOW_S), **more)
+    return FlagTaker(*(n for n in nodes if n["name"] in only), workers=found, timer=FakeTimer(at_s), **more)
 
 
 @pytest.fixture
@@ -176,6 +185,44 @@ def test_several_precisions_are_several_windows(home: Path, monkeypatch: pytest.
     assert len(answer["devices"]) == 2 * CARDS
 
 
+def test_a_precision_stands_once_in_the_name_of_a_case() -> None:
+    answers = tuple(
+        Answer({"run": f"r-{name}"}, cases_of(devices), devices)
+        for name, devices in (
+            ("fp32", (cpu(), cpu(workload="bandwidth", gflops=None, value=40.0, unit="GB/s"))),
+            ("bf16", (cpu(precision="bf16"),)),
+        )
+    )
+    made = NightAnswer(answers, False, (), {}, False, Flagged(None, ()))
+    names = [case.case for case in made.cases]
+    assert {"cpu_gemm_fp32", "cpu_bandwidth_fp32", "cpu_gflops_fp32", "cpu_gflops_bf16"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not any(name.endswith(("fp32_fp32", "bf16_bf16")) for name in names)
+
+
+def test_two_nightlies_of_one_night_are_one_night_and_the_later_one_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier(home)
+    nightly(monkeypatch, cluster())
+    served = cluster(slow=5, at_s=NOW_S + 3600.0)
+    answer = nightly(monkeypatch, served)
+    (found,) = answer["findings"]
+    assert (found["nights"], found["cards"], found["run"]) == (NIGHTS + 1, CARDS, answer["provenance"]["run"])
+    assert {flag["device"] for flag in served.told["flags"]} == {"gpu-5"}
+
+
+def test_a_smaller_window_of_the_same_night_takes_no_flag_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run of this night had all cards and stands; what health was told of it stands too."""
+    earlier(home)
+    nightly(monkeypatch, cluster(slow=5))
+    served = cluster(only=("edge-0",), at_s=NOW_S + 3600.0)
+    result = run(monkeypatch, served, "nightly", "--window", "4", "-o", "json")
+    assert not hasattr(served, "told")
+    assert json.loads(result.stdout)["flags"]["sent"] is None
+    assert "another window of this night has more cards" in result.stderr
+
+
 def test_a_sample_runs_some_nodes_and_estimates_the_rest(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [node(f"edge-{p}", *(device(f"gpu-{8 * p + c}") for c in range(8)), rack=f"r{p // 4}") for p in range(8)]
     workers: dict[str, Worker | None] = {
@@ -226,5 +273,6 @@ def test_changes_are_told_again_from_the_record(home: Path, monkeypatch: pytest.
     assert [c["device"] for c in answer["findings"][0]["changes"] if c["device"]] == ["gpu-5"]
     shown = run(monkeypatch, served, "changes", "--since", "60d").stdout
     assert "card gpu-5" in shown
+    assert f"nights of 4 s windows: {NIGHTS}; cards: {CARDS}, groups: 2, series: {CARDS + 2};" in shown
     assert run(monkeypatch, served, "changes", "--since", "1h").stderr.count("nothing was recorded") == 1
     assert run(monkeypatch, served, "changes", "--since", "soon").exit_code == 2

@@ -104,7 +104,7 @@ def test_no_history_is_a_report_that_says_so(site: Site, tmp_path: Path) -> None
     assert "Nothing was measured" in result.stdout
     document = json.loads((tmp_path / "o" / "capacity.json").read_text())
     assert document["label"] is None
-    assert document["goals"][0]["measured"] == {"pflops": 0.0, "devices": 0}
+    assert document["goals"][0]["measured"] == {"pflops": None, "devices": 0, "reason": "no_window"}
     assert {e["why"] for e in document["goals"][0]["exclusions"]} == {"never_run"}
     assert "Nothing was measured" in (tmp_path / "o" / "capacity.html").read_text()
     assert site.run("verify", str(tmp_path / "o" / "capacity.json")).exit_code == 2  # no log to compute it from
@@ -167,7 +167,9 @@ def test_verify_tells_what_differs_and_fails(site: Site, tmp_path: Path) -> None
     result = site.run("verify", str(path), "--home", str(site.home))
     assert result.exit_code == 1
     assert "goals.g700.measured.pflops: the report says 700.0; recomputed: 11.19" in result.stdout
+    assert "that means: the report's file was changed after it was written" in result.stdout
     answer = json.loads(site.run("verify", str(path), "-o", "json").stdout)
+    assert len(answer["means"]) == 1
     assert (answer["schema"], answer["ok"]) == ("suanli/capacity-verification/1", False)
     assert [d["where"] for d in answer["differences"]] == ["figures_sha256", "goals.g700.measured.pflops"]
 

@@ -225,6 +225,32 @@ def test_what_is_wrong_with_a_statement(shell: Shell, tmp_path: Path) -> None:
         assert (refused.exit_code, "internal error" in refused.output) == (code, False), refused.output
 
 
+@pytest.mark.parametrize("argv", [("usage",), ("report", "usage", "--out", "statement")])
+def test_a_tenant_that_is_none_is_refused_with_those_that_there_are(shell: Shell, argv: tuple[str, ...]) -> None:
+    refused = shell.run(*argv, "--month", "2026-11", "--tenant", "nobody")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "there is no tenant 'nobody'; there are: film-studio, hospital, lab, magnet-factory" in refused.stderr
+
+
+def test_a_tenant_that_used_nothing_has_an_empty_table_that_says_so(shell: Shell) -> None:
+    found = shell.run("usage", "--month", "2026-11", "--tenant", "lab")
+    assert found.exit_code == 0
+    assert "2026-11 (Asia/Shanghai), tenant lab: open" in found.stdout
+    assert "tenant lab has used nothing in 2026-11" in found.stdout
+    assert json.loads(shell.out("usage", "--month", "2026-11", "--tenant", "lab", "-o", "json"))["sums"] == []
+
+
+def test_months_that_cannot_be_shown_or_closed_yet(shell: Shell) -> None:
+    for argv in (("usage", "--month", "2026-12"), ("report", "usage", "--month", "2031-01", "--out", "statement")):
+        refused = shell.run(*argv)
+        assert refused.exit_code == 2, refused.output
+        assert "has not begun: this month is 2026-11" in refused.stderr
+    for month, told in (("2026-11", "is not over yet"), ("2026-12", "has not begun")):
+        refused = shell.run("usage", "close", month)
+        assert refused.exit_code in (2, 5), refused.output
+        assert f"{month} {told}" in refused.stderr
+
+
 @pytest.mark.parametrize("argv", [("--month", "2026-13"), ("close", "x"), ("--month", "2026-1")])
 def test_a_month_that_is_none_is_refused_in_words(shell: Shell, argv: tuple[str, ...]) -> None:
     refused = shell.run("usage", *argv)

@@ -29,10 +29,11 @@ from scheduler.core.usage_book import (
     order,
     part_in,
     parts,
+    parts_as_they_come,
     pflops_hours,
-    summed,
 )
 from scheduler.core.usage_records import MeteredUse, UsageRecord
+from scheduler.core.usage_sums import summed
 from scheduler.months import following, month_at, month_named
 
 ZONE = "Asia/Shanghai"
@@ -66,6 +67,53 @@ def line(record: UsageRecord, month: Month, *, runs_on: bool = False) -> RunLine
     found = part_in(record, month, runs_on=runs_on)
     assert found is not None
     return found
+
+
+def plain_sums(lines: list[RunLine]) -> dict[tuple[str, bool], tuple[Amounts, dict[str | None, int]]]:
+    """As the amounts and models of each line say, one after the other."""
+    found: dict[tuple[str, bool], tuple[Amounts, dict[str | None, int]]] = {}
+    for each in lines:
+        amounts, by_model = found.get((each.tenant, each.simulated), (NOTHING, {}))
+        for model, us in each.by_model().items():
+            by_model[model] = by_model.get(model, 0) + us
+        found[each.tenant, each.simulated] = (amounts + each.amounts, by_model)
+    return found
+
+
+drawn_runs = st.builds(
+    lambda job, tenant, end, models, share, simulated, from_s, lasts_s, use: replace(
+        RECORD,
+        job_id=str(job),
+        tenant=tenant,
+        end=end,
+        devices=tuple(range(max(1, len(models)))),
+        models=models,
+        share_milli=share,
+        simulated=simulated,
+        from_s=BORDER_S + from_s,
+        to_s=BORDER_S + from_s + lasts_s,
+        use=use,
+    ),
+    *(st.integers(1, 5), st.sampled_from(("studio", "lab")), st.sampled_from(("seen", "unseen"))),
+    st.sampled_from(((), ("A",), ("A", "A"), ("A", "B", "A"))),
+    *(st.sampled_from((0, 250)), st.booleans(), st.floats(-1e5, 1e5), st.floats(0.0, 1e5)),
+    st.sampled_from((None, USE, replace(USE, joules_at_least=True), replace(USE, joules=None))),
+)
+
+
+@given(st.lists(drawn_runs, max_size=8), st.lists(drawn_runs, max_size=3))
+def test_sums_of_runs_as_they_come_are_those_of_the_book(
+    records: list[UsageRecord], running: list[UsageRecord]
+) -> None:
+    once = list({record.key: record for record in records}.values())
+    kept = parts(once, running, NOVEMBER)
+    assert kept == sorted(parts_as_they_come(once, running, NOVEMBER), key=order)
+    sums = summed(parts_as_they_come(once, running, NOVEMBER), (), "tenant")
+    plain = plain_sums(kept)
+    assert {(s.of, s.simulated): s.amounts for s in sums} == {key: amounts for key, (amounts, _) in plain.items()}
+    told = {(s.of, s.simulated): dict(s.by_model) for s in sums}
+    assert told == {key: {m: us for m, us in models.items() if us} for key, (_, models) in plain.items()}
+    assert sum(s.runs for s in sums) == len(kept)
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from node_agent.messages import DeviceUse
 from scheduler.core.demand import Demand
 from scheduler.core.jobs import JobKind
-from scheduler.core.usage_book import NOTHING, ModelRate, summed
+from scheduler.core.usage_book import NOTHING, ModelRate
 from scheduler.core.usage_records import SeenLate, UsageRecord
+from scheduler.core.usage_sums import summed
 from scheduler.errors import BadInput, Conflict, Forbidden
 from scheduler.months import following, month_named
 from scheduler.ports import ClosedMonth, Json
@@ -76,7 +77,8 @@ def test_a_run_is_split_at_midnight_of_the_sites_own_zone(site: World) -> None:
     (total,) = november["sums"]
     assert (total["joules"], total["metered_device_seconds"]) == ("1500000.500", "3900.000000")
     assert total["unmetered_device_seconds"] == "100.500000"
-    assert usage(site, "2026-12")["state"] == "to come"
+    with pytest.raises(BadInput, match="2026-12 has not begun: this month is 2026-1"):
+        usage(site, "2026-12")
 
 
 def test_by_job_class_site_and_simulated_apart(make: Make) -> None:
@@ -169,6 +171,8 @@ def test_months_are_closed_in_order_once_and_when_they_are_over(site: World) -> 
     site.pass_time(60)
     with pytest.raises(Conflict, match="2026-10 is not over yet"):
         close(site, "2026-10")
+    with pytest.raises(Conflict, match="2026-11 has not begun: this month is 2026-10"):
+        close(site, "2026-11")
     site.clock.advance(month_named("2027-01", ZONE).from_ms / 1000 - site.clock.now_s())
     with pytest.raises(Conflict, match="2026-12 is not over yet"):
         close(site, "2026-12")
