@@ -33,7 +33,8 @@ NO_MEETING = "none"
     "--workloads",
     multiple=True,
     metavar="NAME,...",
-    help="gemm (the default), bandwidth, attention, training, collective; each has a window of its own.",
+    help="gemm (the default), bandwidth, attention, training, collective, serving; a window each. "
+    "`NAME:PRECISION` in that precision alone.",
 )
 @click.option(
     "--precision",

@@ -17,7 +17,16 @@ from benchmarks.protocol import Verdict
 from benchmarks.raw_batches import from_line
 from benchmarks.record import DeviceRecord
 from benchmarks.starts import SystemClock
-from benchmarks.suite import BadMeasurement, Measurement, measurements, split_names
+from benchmarks.suite import (
+    PRECISIONS_OF,
+    WORKLOADS,
+    BadMeasurement,
+    Measurement,
+    asked,
+    measurements,
+    split_names,
+    with_own_where_missing,
+)
 from benchmarks.workloads.devices import ComputeDevice, cpu
 from benchmarks.workloads.simulated import CardFigures
 
@@ -133,14 +142,67 @@ def test_this_machine_is_run_with_what_it_has() -> None:
 
 def test_names_of_workloads_and_precisions() -> None:
     assert measurements((), ()) == (Measurement("gemm", None),)
-    assert measurements(split_names(["gemm,bandwidth"]), ("bf16", "fp8", "bf16")) == (
+    assert measurements(split_names(["gemm,bandwidth:fp64,gemm"]), ("bf16", "fp8", "bf16")) == (
         Measurement("gemm", "bf16"),
         Measurement("gemm", "fp8"),
-        Measurement("bandwidth", None),
+        Measurement("bandwidth", "fp64"),
     )
+    assert measurements(("bandwidth",), ("fp64",)) == (Measurement("bandwidth", "fp64"),)
     for given in ((("gemn",), ()), (("gemm",), ("fp4",))):
         with pytest.raises(BadMeasurement, match="there are"):
             measurements(*given)
+
+
+@pytest.mark.parametrize(
+    ("workloads", "precisions", "told"),
+    [
+        (
+            ("bandwidth",),
+            ("bf16",),
+            "bandwidth is measured in fp64, fp32, not in bf16; leave it out, or say bandwidth:fp32",
+        ),
+        (("gemm", "bandwidth"), ("bf16", "fp8"), "bandwidth is measured in fp64, fp32, not in bf16, fp8"),
+        (("collective",), ("fp64",), "collective is measured in fp32, not in fp64"),
+        (("training",), ("int8",), "training is measured in fp32, tf32, bf16, not in int8"),
+        (("serving",), ("fp64",), "serving is measured in fp32, tf32, bf16, fp16, not in fp64"),
+        (("bandwidth:bf16",), (), "bandwidth is measured in fp64, fp32, not in bf16"),
+        (("gemm:",), (), "gemm is measured in fp64, fp32"),
+        (("attention",), ("bf16", "fp8"), "precision fp8 would measure nothing: none of attention is measured in it"),
+        (("bandwidth:fp64",), ("bf16",), "precision bf16 would measure nothing: each workload names its own"),
+    ],
+)
+def test_a_pair_that_there_is_not_is_refused_with_what_there_is(
+    workloads: tuple[str, ...], precisions: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(BadMeasurement) as refused:
+        measurements(workloads, precisions)
+    assert str(refused.value).startswith(told)
+
+
+def test_a_pair_that_is_left_out_beside_others_is_told() -> None:
+    told = asked(("gemm", "attention"), ("bf16", "fp8"))
+    assert told.measurements == (
+        Measurement("gemm", "bf16"),
+        Measurement("gemm", "fp8"),
+        Measurement("attention", "bf16"),
+    )
+    assert told.left_out == ("attention in fp8: it is measured in fp64, fp32, bf16, fp16",)
+
+
+def test_a_night_measures_what_does_not_have_its_precision_in_its_own() -> None:
+    names = with_own_where_missing(("gemm", "bandwidth", "serving"), "bf16")
+    assert names == ("gemm", "bandwidth:fp32", "serving")
+    assert measurements(names, ("bf16",)) == (
+        Measurement("gemm", "bf16"),
+        Measurement("bandwidth", "fp32"),
+        Measurement("serving", "bf16"),
+    )
+    assert with_own_where_missing(("gemm", "bandwidth"), None) == ("gemm", "bandwidth")
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_each_workload_has_what_it_is_measured_in_by_itself(workload: str) -> None:
+    assert {Measurement(workload).precision_or(own) for own in ("fp32", "bf16")} <= set(PRECISIONS_OF[workload])
 
 
 @pytest.mark.parametrize("window_s", [0.0, -1.0, 5000.0])

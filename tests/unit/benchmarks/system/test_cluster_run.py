@@ -300,7 +300,7 @@ def test_a_run_within_a_reservation_is_on_its_nodes_and_says_so_in_its_jobs() ->
 
 
 def test_each_measurement_that_a_worker_leaves_out_is_a_failure_of_its_own() -> None:
-    plan = RunPlan(4.0, lead_s=5.0, workloads=("gemm", "bandwidth"), precisions=("bf16", "fp8"))
+    plan = RunPlan(4.0, lead_s=5.0, workloads=("gemm", "bandwidth:fp32"), precisions=("bf16", "fp8"))
     answer = run(GPU, workers=BOTH, plan=plan)
     assert [(r.device, r.workload, r.precision, r.verified) for r in answer.records] == [
         ("gpu-0", "gemm", "bf16", True),
