@@ -84,14 +84,17 @@ def to_line(raw: RawBatches) -> str:
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
-    """Durable when it returns. Several processes may append; each line stays whole. Raises OSError."""
+    """Durable when it returns. Several processes may append; each line stays whole, also behind one that a full disk
+    tore. Raises OSError."""
     if not lines:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        data = "".join(lines).encode()
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        data = ("\n" * torn + "".join(lines)).encode()
         while data:
             data = data[os.write(handle, data) :]
         os.fsync(handle)

@@ -71,6 +71,11 @@ def print_answer(answer: Answer, *, terminal: bool) -> None:
             for line in _aligned([section.head, *section.rows]):
                 click.echo("  " + line)
         click.echo()
+    for sentence in answer.provenance.get("left_out", ()):
+        click.echo(f"left out: {sentence}")
+    if answer.provenance.get("interrupted"):
+        missing = answer.provenance.get("windows_not_begun")
+        click.echo("interrupted: these are partial" + (f", and {missing} windows were not begun" if missing else ""))
     for case in answer.cases:
         if case.value is not None:
             demanded = "" if case.ok is None else ("  ok" if case.ok else f"  FAILED (must be {case.must:g})")

@@ -224,7 +224,7 @@ def _chosen(nodes: Sequence[Node], plan: RunPlan) -> tuple[Node, ...]:
     for name in plan.nodes:
         if name not in known:
             raise UnknownNode(f"no node is called {name}; there are {', '.join(sorted(known)) or 'none'}")
-    chosen = tuple(known[name] for name in plan.nodes) if plan.nodes else tuple(nodes)
+    chosen = tuple(known[name] for name in dict.fromkeys(plan.nodes)) if plan.nodes else tuple(nodes)
     if plan.reservation is None:
         return chosen
     reserved = tuple(node for node in chosen if plan.reservation in node.reservations)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import local_run, one_device
-from benchmarks.cli import exit_code
+from benchmarks.cli import _answer, exit_code, exit_code_of, main
 from benchmarks.job_devices import JobDevices
-from benchmarks.local_run import Ran, RunOptions, run_as_job, run_here
+from benchmarks.local_run import Ran, RunOptions, devices_here, run_as_job, run_here
 from benchmarks.protocol import Verdict
 from benchmarks.raw_batches import from_line
+from benchmarks.raw_requests import requests_from_line
 from benchmarks.record import DeviceRecord
 from benchmarks.starts import SystemClock
 from benchmarks.suite import (
@@ -106,6 +109,43 @@ def test_each_measurement_has_a_window_and_a_raw_line_of_its_own() -> None:
         assert (raw.run, raw.precision, raw.flop) == ("night", record.precision, record.flop)
     starts = [r.window_start_s or 0 for r in made.records]
     assert starts[1] >= starts[0] + 0.5
+
+
+def test_serving_runs_in_a_jobs_window_as_everything_else_does() -> None:
+    asked_for = (Measurement("serving", "bf16"),)
+    for window_s in (1.0, 4.0, 8.0):  # on a busy machine no batch may fit into a short one
+        made = ran(CPU_JOB, replace(OPTIONS, window_s=window_s, measurements=asked_for, run="night"))
+        (record,) = made.records
+        if record.verified:
+            break
+    assert (record.workload, record.precision, record.verdict) == ("serving", "bf16", Verdict.OK), record.reason
+    assert (record.unit, record.gflops, record.shape) == ("requests/s", None, (2, 128, 64))
+    raw = requests_from_line(made.raw_lines[0])
+    assert (raw.run, raw.per_s, raw.batches) == ("night", record.value, record.batches)
+
+
+def test_a_stop_between_windows_is_an_interruption() -> None:
+    """The first window is whole and counts; the second was never begun."""
+    stop = threading.Event()
+
+    def progress(device: str, share: float) -> None:
+        if share == 1.0:
+            stop.set()
+
+    options = replace(OPTIONS, window_s=1.0, measurements=(Measurement("gemm", "fp64"), Measurement("gemm", "fp32")))
+    made = run_here(options, stop=stop, progress=progress)
+    assert len(made.records) == len(devices_here())
+    assert made.not_begun == 1
+    answer = _answer(options, made, with_library=True)
+    assert (answer.provenance["interrupted"], answer.provenance["windows_not_begun"]) == (True, 1)
+    assert exit_code_of(answer) == 130
+
+
+def test_a_disk_without_room_loses_the_raw_batches_and_not_the_answer() -> None:
+    result = CliRunner().invoke(main, ["run", "--window", "0.3", "--raw", "/dev/full", "-o", "json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["devices"]
+    assert "--raw: /dev/full could not be written: No space left on device" in result.stderr
 
 
 def test_a_device_that_hangs_is_given_up_and_the_others_count(monkeypatch: pytest.MonkeyPatch) -> None:
