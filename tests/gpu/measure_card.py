@@ -43,7 +43,7 @@ def main() -> None:
             *("run", "--window", window, "--precision", PRECISIONS, "--best-shape", "--raw", str(raw.resolve()))
         ),
         "other": answer_of(
-            *("run", "--window", window, "--workloads", "bandwidth,attention,training", "--raw", str(raw.resolve()))
+            *("run", "--window", window, "--workloads", "bandwidth,attention,training,serving", "--raw", str(raw.resolve()))
         ),
         "harness": answer_of("harness", "--window", str(min(60.0, told.window)), "--rounds", "3"),
     }
