@@ -57,7 +57,8 @@ def tolerance(shape: EncoderShape, precision: str) -> float:
 
     Stored values err by the type's roundoff, sums over up to 4·width terms by 2^-24·sqrt(4·width) (random-walk bound;
     Higham, "Accuracy and Stability of Numerical Algorithms", 4.2); norms and the mean over the vectors keep both from
-    growing with depth. 8 times what was seen of fp32, bf16 and fp16 at widths of 16 to 192 and up to 12 layers.
+    growing with depth. 8 times what was seen of bf16 and fp16, 40 times of fp32, at widths of 16 to 192 and up to 12
+    layers.
     """
     return SAFETY * (roundoff(precision) + _ACCUMULATED * math.sqrt(4.0 * shape.width))
 

@@ -258,7 +258,7 @@ def run_night(client: ClusterClient, night: Night, *, home: Path, config: Path |
     from benchmarks.history.sampling import CannotEstimate
     from benchmarks.history.store import HistoryStore
     from benchmarks.suite import with_own_where_missing
-    from benchmarks.system.cluster_run import RunPlan
+    from benchmarks.system.run_plan import RunPlan
     from scheduler.cli.bench import measure_cluster
 
     now_s = time.time()

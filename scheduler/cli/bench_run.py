@@ -16,8 +16,9 @@ from scheduler.errors import BadInput, NotFound, Unavailable
 if TYPE_CHECKING:
     from benchmarks.record import Answer
     from benchmarks.system.cluster_records import LastFigure
-    from benchmarks.system.cluster_run import ClusterAnswer, ClusterClient, RunPlan
+    from benchmarks.system.cluster_run import ClusterAnswer, ClusterClient
     from benchmarks.system.meeting_place import MeetingPlace
+    from benchmarks.system.run_plan import RunPlan
     from benchmarks.system.site_facts import SiteFacts
 
 EXIT_INTERRUPTED = 130
@@ -106,7 +107,7 @@ def run(
         refuse_unwritable,
         show,
     )
-    from benchmarks.system.cluster_run import RunPlan
+    from benchmarks.system.run_plan import RunPlan
 
     options = options_of(window_s, workloads, precisions)  # says what there is not, before anything is submitted
     if local:
@@ -170,7 +171,7 @@ def measure_cluster(
             f"results could not be recorded in {directory}: {error.strerror or error}; free space or mend the "
             "directory. Nothing was submitted"
         ) from error
-    precision = (plan.asked_precisions or ("bf16",))[0]
+    precision = (plan.made_up and plan.made_up.precision) or "bf16"
     try:
         with _progress() as progress, _meeting(client, nodes_answer, meet) as meeting:
             ran = run_cluster(

@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.protocol import Verdict
 from benchmarks.record import DeviceRecord
-from benchmarks.system.cluster_run import ClusterAnswer, RunPlan, UnknownNode, UnknownReservation, run_cluster
+from benchmarks.system.cluster_run import ClusterAnswer, UnknownNode, UnknownReservation, run_cluster
 from benchmarks.system.meeting_place import Announced, ClockOffset
+from benchmarks.system.run_plan import RunPlan
 from benchmarks.workloads.simulated import CardFigures
 from scheduler.errors import Unavailable
 from tests.fakes.bench_records import cpu, failed, record

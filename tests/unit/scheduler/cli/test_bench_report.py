@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.history.store import HistoryStore
 from benchmarks.protocol import Verdict
-from benchmarks.system.cluster_run import RunPlan
+from benchmarks.system.run_plan import RunPlan
 from scheduler.cli import bench as bench_module
 from scheduler.cli import report_capacity
 from scheduler.cli.root import root
@@ -189,6 +189,18 @@ def test_a_node_that_is_named_twice_runs_once(site: Site) -> None:
     cluster = site.serve(HOST, GPU)
     assert site.run("bench", "run", "--nodes", "edge-0,host", "--nodes", "edge-0", "--window", "4").exit_code == 0
     assert [j["resources"]["node"] for j in cluster.jobs] == ["edge-0", "host"]
+
+
+def test_simulated_cards_are_not_covered_where_no_products_are_asked_for(site: Site) -> None:
+    cluster = site.serve(SIM, GPU)
+    out = site.run("bench", "run", "--window", "4", "--workloads", "serving").stdout
+    assert [j["resources"]["node"] for j in cluster.jobs] == ["edge-0"]
+    assert "GEMM alone is made up of such cards" in out[out.index("NOT COVERED") :]
+    cluster = site.serve(SIM)
+    assert site.run("bench", "run", "--window", "4", "--workloads", "serving,gemm:fp16").exit_code == 0
+    (job,) = cluster.jobs
+    assert job["command"][job["command"].index("--precision") + 1] == "fp16"
+    assert HistoryStore(site.home / "bench").read().results[-1].record.precision == "fp16"
 
 
 def test_a_pair_that_is_left_out_is_told_in_table_and_json(site: Site) -> None:
