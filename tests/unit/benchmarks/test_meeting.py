@@ -163,8 +163,7 @@ def test_a_place_that_is_closed_before_it_listens_is_closed(monkeypatch: pytest.
     real = asyncio.start_server
 
     async def slow(*args: Any, **more: Any) -> Any:
-        while not go_on.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(go_on.wait, 30)
         return await real(*args, **more)
 
     monkeypatch.setattr(asyncio, "start_server", slow)
