@@ -335,9 +335,7 @@ def _workloads(text: str) -> tuple[str, ...]:
         if name not in WORKLOADS:
             raise BadInput(f"--workloads: {name} is not one of {', '.join(WORKLOADS)}", field="workloads")
     if "gemm" not in names:
-        raise BadInput(
-            "--workloads: gemm is what goals are counted in; name it, and others beside it", field="workloads"
-        )
+        raise BadInput("--workloads: gemm is what goals are counted in; name it beside others", field="workloads")
     return names
 
 
