@@ -10,13 +10,14 @@ Exit codes: 0 done; 1 a device that should count is invalid; 2 wrong usage; 130 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,8 @@ def measurement_options(command: Any) -> Any:
                 "--workloads",
                 multiple=True,
                 metavar="NAME,...",
-                help="gemm (the default), bandwidth, attention, training, collective; each has a window of its own.",
+                help="gemm (the default), bandwidth, attention, training, collective, serving; a window each. "
+                "`NAME:PRECISION` in that precision alone.",
             ),
             click.option(
                 "--precision",
@@ -113,11 +115,14 @@ def run(
     from benchmarks.job_devices import BadJobEnvironment, job_devices
     from benchmarks.workloads.simulated import CardFigures
 
+    if start_at_s is not None and not math.isfinite(start_at_s):
+        raise click.UsageError(f"--start-at is a moment in epoch seconds, not {start_at_s}")
     options = replace(
         options_of(window_s, workloads, precisions), start_at_s=start_at_s, seed=seed, best_shape=best_shape
     )
     if run_name:
         options = replace(options, run=run_name)
+    refuse_unwritable(raw)
     if where == "worker":
         try:
             job = job_devices(os.environ)
@@ -128,9 +133,9 @@ def run(
             _write_whole(Path(job.result_file), json.dumps(answer.to_json() | raw_part(ran.raw_lines)))
     else:
         answer, ran = measure_here(options)
-    keep_raw(raw, ran.raw_lines)
     show(answer, output)
-    sys.exit(exit_code(answer.devices))
+    keep_raw(raw, ran.raw_lines)
+    sys.exit(exit_code_of(answer))
 
 
 @main.command()
@@ -190,13 +195,26 @@ def options_of(window_s: float, workloads: Sequence[str], precisions: Sequence[s
     """Raises click.UsageError for what there is not."""
     from benchmarks.card_facts import shipped_cards
     from benchmarks.local_run import RunOptions
-    from benchmarks.suite import BadMeasurement, measurements, split_names
+    from benchmarks.suite import asked
 
     try:
-        asked = measurements(split_names(workloads), split_names(precisions))
-    except BadMeasurement as error:
+        found = asked(names_of("--workloads", workloads), names_of("--precision", precisions))
+        return RunOptions(
+            window_s=window_s, measurements=found.measurements, left_out=found.left_out, cards=shipped_cards()
+        )
+    except ValueError as error:  # BadMeasurement, or a window that is none
         raise click.UsageError(str(error)) from None
-    return RunOptions(window_s=window_s, measurements=asked, cards=shipped_cards())
+
+
+def names_of(flag: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Each once. Raises click.UsageError where a flag was given and names nothing: an empty shell variable would
+    otherwise mean everything."""
+    from benchmarks.suite import split_names
+
+    names = tuple(dict.fromkeys(split_names(given)))
+    if given and not names:
+        raise click.UsageError(f"{flag} names nothing; leave it out, or name one or more")
+    return names
 
 
 def measure_here(options: RunOptions) -> tuple[Answer, Ran]:
@@ -248,14 +266,13 @@ def _answer(options: RunOptions, ran: Ran, *, with_library: bool) -> Answer:
     from benchmarks.provenance import provenance
 
     about = provenance(window_s=options.window_s, with_library=with_library) | {"run": options.run}
-    done = {(r.workload, r.precision) for r in ran.records}
     stopped = any(r.verdict is Verdict.INTERRUPTED for r in ran.records) or len(ran.records) == 0
-    about["interrupted"] = stopped or (len(done) < len(options.measurements) and not _simulated_only(ran))
+    about["interrupted"] = stopped or ran.not_begun > 0
+    if ran.not_begun:
+        about["windows_not_begun"] = ran.not_begun
+    if options.left_out:
+        about["left_out"] = list(options.left_out)
     return Answer(about, cases_of(ran.records), ran.records)
-
-
-def _simulated_only(ran: Ran) -> bool:
-    return all(r.evidence == "simulated" for r in ran.records)
 
 
 def raw_part(lines: Sequence[str]) -> dict[str, Any]:
@@ -267,6 +284,17 @@ def raw_part(lines: Sequence[str]) -> dict[str, Any]:
     return {"raw_left_out": len(lines)}
 
 
+def refuse_unwritable(path: Path | None) -> None:
+    """Before the windows, not after them. Raises click.UsageError."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise click.UsageError(f"--raw: {path} cannot be written: {error.strerror or error}") from None
+
+
 def keep_raw(path: Path | None, lines: Sequence[str]) -> None:
     if path is None:
         return
@@ -275,7 +303,15 @@ def keep_raw(path: Path | None, lines: Sequence[str]) -> None:
     try:
         append_lines(path, lines)
     except OSError as error:
-        raise click.ClickException(f"--raw: {path} cannot be written: {error.strerror or error}") from None
+        raise click.ClickException(
+            f"--raw: {path} could not be written: {error.strerror or error}; the figures stand, and nobody can compute "
+            "them again"
+        ) from None
+
+
+def exit_code_of(answer: Answer) -> int:
+    """130 also where it was stopped between two windows: each of them is whole, and some are missing."""
+    return EXIT_INTERRUPTED if answer.provenance.get("interrupted") else exit_code(answer.devices)
 
 
 def exit_code(devices: Sequence[DeviceRecord]) -> int:
@@ -331,13 +367,21 @@ def progress_bars() -> Iterator[Callable[[str, float], None]]:
 
 
 def show(answer: Answer, output: str) -> None:
-    """The answer on stdout: JSON, a rich table on a terminal, plain aligned text in a pipe."""
-    if output == "json":
-        click.echo(json.dumps(answer.to_json(), ensure_ascii=False, indent=2))
-        return
+    """The answer on stdout: JSON, a rich table on a terminal, plain aligned text in a pipe. Raises
+    click.ClickException where stdout does not take it; a reader that has gone is click's own affair."""
     from benchmarks.tables import print_answer
 
-    print_answer(answer, terminal=sys.stdout.isatty())
+    try:
+        if output == "json":
+            click.echo(json.dumps(answer.to_json(), ensure_ascii=False, indent=2))
+        else:
+            print_answer(answer, terminal=sys.stdout.isatty())
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with suppress(OSError, ValueError):  # else Python would try again as it ends, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.ClickException(f"the answer could not be written: {error.strerror or error}") from None
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -34,7 +34,8 @@ PATIENCE_S = 60.0
 class RunOptions:
     """`start_at_s` None: when warm. `seed` None: drawn, and recorded. `cards`: the catalogue's, by model.
 
-    `run` names the run in the raw lines. `side` sets the products' size, for trials.
+    `run` names the run in the raw lines. `side` sets the products' size, for trials. `left_out`: what was named beside
+    `measurements` and is not among them, a sentence each.
     """
 
     window_s: float
@@ -46,6 +47,7 @@ class RunOptions:
     best_shape: bool = False
     cards: Mapping[str, CardFacts] = field(default_factory=dict)
     patience_s: float = PATIENCE_S
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.window_s <= LONGEST_WINDOW_S:
@@ -54,10 +56,12 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """Records, and the line of raw batches of each that had a window, in the same order as they were made."""
+    """Records, and the line of raw batches of each that had a window, in the same order as they were made.
+    `not_begun`: so many of the measurements had not, when it was stopped."""
 
     records: tuple[DeviceRecord, ...]
     raw_lines: tuple[str, ...] = ()
+    not_begun: int = 0
 
 
 Progress = Callable[[str, float], None]
@@ -146,10 +150,12 @@ def _run_all(
     records: list[DeviceRecord] = []
     lines: list[str] = []
     hung: set[str] = set()
+    not_begun = 0
     try:
         for place, measurement in enumerate(options.measurements):
             if stop.is_set():
-                break
+                not_begun += 1
+                continue
             parties = [(list(devices), _of_node(devices))] if measurement.is_of_node else [([d], d[1]) for d in devices]
             own = OwnStarts(clock, len(parties), options.window_s, options.start_at_s)
             told = Told(measurement, options, clock, seed + 1000 * place, stop, progress)
@@ -160,7 +166,7 @@ def _run_all(
     finally:
         if isinstance(opened, Watches):
             opened.close()
-    return Ran(tuple(records), tuple(lines))
+    return Ran(tuple(records), tuple(lines), not_begun)
 
 
 Party = tuple[Sequence[tuple[ComputeDevice, WhichDevice]], WhichDevice]

@@ -21,7 +21,8 @@ from benchmarks.work import Work
 
 # The share of spoilt products for which the chance of being found out is published beside the per-product one.
 PUBLISHED_CORRUPT_SHARE = 0.01
-GB_PER_S = "GB/s"
+# By what a workload counts: the unit of its figure, and how many of what is counted make one of it.
+UNITS = {"flop": (None, FLOPS_PER_GFLOPS), "bytes": ("GB/s", 1e9), "requests": ("requests/s", 1.0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ def measured_record(
     conditions = outcome.conditions
     # Freivalds' odds are those of products; what other workloads' samples can see has no such formula.
     is_product = work.name == "gemm" and outcome.samples > 0
-    figure = outcome.counted / outcome.window_s / FLOPS_PER_GFLOPS
+    unit, size = UNITS[work.counts]
+    figure = outcome.counted / outcome.window_s / size
     record = DeviceRecord(
         device=which.device,
         covers=which.covers,
@@ -60,7 +62,7 @@ def measured_record(
         precision=work.precision,
         gflops=figure if flop else (None if ok else 0.0),
         value=None if flop or not ok else figure,
-        unit=None if flop else GB_PER_S,
+        unit=unit,
         verified=ok,
         verdict=outcome.verdict,
         reason=None if ok else outcome.detail,

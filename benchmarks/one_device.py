@@ -9,17 +9,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.arming import arm
+from benchmarks.arming import Armed, arm
 from benchmarks.best_shape import ACCELERATOR_SHAPES, CPU_SHAPES, best_of_shapes
 from benchmarks.card_facts import CardFacts
 from benchmarks.measured import Setting, measured_record, voided
 from benchmarks.meeting import MeetingFailed
 from benchmarks.protocol import Fault, Shape, Verdict, WindowPlan
 from benchmarks.record import DeviceRecord, WhichDevice, failed_record
+from benchmarks.served_record import served_record
+from benchmarks.serving_window import arm_serving, is_serving, run_serving
 from benchmarks.starts import LEAST_WARMUP_S, WARMUP_SHARE, Gathering, Start
 from benchmarks.suite import Measurement, make_work
 from benchmarks.window import error_text, run_window
@@ -133,7 +135,8 @@ class OneDevice:
         )
         work = make_work(told.measurement, self._computing, seed=self._seed, side=options.side)
         try:
-            armed = arm(work, told.clock, plan, np.random.default_rng(self._seed ^ 0x5EED))
+            rng = np.random.default_rng(self._seed ^ 0x5EED)
+            armed = arm_serving(work, told.clock, plan, rng) if is_serving(work) else arm(work, told.clock, plan, rng)
             self._due_s = None
             with self._arriving:
                 if self._arrived:  # it was given up while it armed
@@ -143,22 +146,27 @@ class OneDevice:
             if start.fault is not None:
                 return self._failed(start.fault), None
             self._due_s = self._latest_end_s(start, plan)
-            outcome = run_window(
-                work,
-                start.clock,
-                replace(plan, start_at_s=start.at_s, ramp_at_s=start.ramp_at_s),
-                armed=armed,
-                watch=self._watch,
-                flop_per_clock=self._card().flop_per_clock.get(self._precision),
-                stop=told.stop.is_set,
-                progress=lambda share: told.progress(self.device, share),
+            record, line = self._windowed(
+                work, armed, start.clock, replace(plan, start_at_s=start.at_s, ramp_at_s=start.ramp_at_s)
             )
             self._due_s = None
-            record, line = measured_record(self._which, work, outcome, self._setting())
             record = replace(record, clock_offset_s=start.offset_s, clock_uncertainty_s=start.uncertainty_s)
             return self._with_more(record), line
         finally:
             _close(work)
+
+    def _windowed(self, work: Work, armed: Armed, clock: Clock, plan: WindowPlan) -> tuple[DeviceRecord, str]:
+        told = self._told
+        more: Any = {
+            "armed": armed,
+            "watch": self._watch,
+            "flop_per_clock": self._card().flop_per_clock.get(self._precision),
+            "stop": told.stop.is_set,
+            "progress": lambda share: told.progress(self.device, share),
+        }
+        if is_serving(work):
+            return served_record(self._which, work, run_serving(work, clock, plan, **more), self._setting())
+        return measured_record(self._which, work, run_window(work, clock, plan, **more), self._setting())
 
     def _latest_end_s(self, start: Start, plan: WindowPlan) -> float:
         """By this machine's clock."""

@@ -42,7 +42,7 @@ def judge(gaps: NDArray[np.float64], stored: NDArray[np.float64], shape: Shape, 
     if worst <= allowed:
         return None
     said = f"residual {worst:.3g} is over the tolerance {allowed:.3g}"
-    coarse = _coarser_type(stored, precision)
+    coarse = coarser_type(stored, precision)
     if coarse is not None:
         return Fault(Verdict.WRONG_DTYPE, f"{said}, and every value of it is a number of {coarse}, not of {precision}")
     everywhere = float(np.median(sizes)) > allowed
@@ -51,7 +51,7 @@ def judge(gaps: NDArray[np.float64], stored: NDArray[np.float64], shape: Shape, 
     return Fault(Verdict.WRONG_PRODUCT, said)
 
 
-def _coarser_type(stored: NDArray[np.float64], precision: str) -> str | None:
+def coarser_type(stored: NDArray[np.float64], precision: str) -> str | None:
     """The narrower type that all of these values are numbers of, if any. Zeros say nothing."""
     values = stored[stored != 0.0]
     if len(values) < 16 or precision not in ("fp64", "fp32", "tf32"):

@@ -21,20 +21,43 @@ def iso_utc(at_s: float) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def provenance(*, window_s: float, at_s: float | None = None, with_library: bool = True) -> dict[str, Any]:
-    """Host, versions, commit, time, window and its label. `torch` null where nothing of it was used."""
-    library = library_text() if with_library else None
+def machine_facts(at_s: float | None = None) -> dict[str, Any]:
+    """Where and when, and with which commit: what every answer says, whatever it measured."""
     return {
         "host": platform.node(),
         "os": platform.platform(),
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
+        "commit": commit(),
+        "generated_at": iso_utc(time.time() if at_s is None else at_s),
+    }
+
+
+def of_our_own_code(of: str) -> dict[str, Any]:
+    """Of a benchmark that measures no device (`of` says what it does measure): `evidence` and `on` as of any CPU
+    figure, true and never an accelerator's; and how busy this machine was before it began."""
+    return machine_facts() | {
+        "evidence": "measured",
+        "on": "cpu",
+        "of": of,
+        "devices_measured": 0,
+        "load_1m": load_1m(),
+    }
+
+
+def load_1m() -> float:
+    """Processes that ran or waited for a core, averaged over a minute."""
+    return round(os.getloadavg()[0], 2)
+
+
+def provenance(*, window_s: float, at_s: float | None = None, with_library: bool = True) -> dict[str, Any]:
+    """Host, versions, commit, time, window and its label. `torch` null where nothing of it was used."""
+    library = library_text() if with_library else None
+    return machine_facts(at_s) | {
         "library": library,
         "torch": library.removeprefix("torch ") if library and library.startswith("torch ") else None,
-        "commit": commit(),
         "protocol": PROTOCOL_VERSION,
-        "generated_at": iso_utc(time.time() if at_s is None else at_s),
         "window_s": window_s,
         "label": window_label(window_s),
     }

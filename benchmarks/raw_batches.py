@@ -76,22 +76,25 @@ def to_line(raw: RawBatches) -> str:
         "window_s": raw.window_s,
         "flop_per_batch": raw.flop_per_batch,
         "batches": len(raw.began_us),
-        "began_us": _packed(raw.began_us),
-        "busy_us": _packed(raw.busy_us),
-        "check_us": _packed(raw.check_us),
+        "began_us": packed(raw.began_us),
+        "busy_us": packed(raw.busy_us),
+        "check_us": packed(raw.check_us),
     }
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
-    """Durable when it returns. Several processes may append; each line stays whole. Raises OSError."""
+    """Durable when it returns. Several processes may append; each line stays whole, also behind one that a full disk
+    tore. Raises OSError."""
     if not lines:
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        data = "".join(lines).encode()
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        data = ("\n" * torn + "".join(lines)).encode()
         while data:
             data = data[os.write(handle, data) :]
         os.fsync(handle)
@@ -124,19 +127,19 @@ def from_line(line: str) -> RawBatches:
             window_start_s=float(data["window_start_s"]),
             window_s=float(data["window_s"]),
             flop_per_batch=int(data["flop_per_batch"]),
-            began_us=_unpacked(data["began_us"], count),
-            busy_us=_unpacked(data["busy_us"], count),
-            check_us=_unpacked(data["check_us"], count),
+            began_us=unpacked(data["began_us"], count),
+            busy_us=unpacked(data["busy_us"], count),
+            check_us=unpacked(data["check_us"], count),
         )
     except (KeyError, TypeError, ValueError, zlib.error) as error:
         raise BadRecord(f"raw batches: {type(error).__name__}: {error}") from None
 
 
-def _packed(values: Microseconds) -> str:
+def packed(values: Microseconds) -> str:
     return base64.b64encode(zlib.compress(values.astype("<u4").tobytes(), 6)).decode()
 
 
-def _unpacked(text: Any, count: int) -> Microseconds:
+def unpacked(text: Any, count: int) -> Microseconds:
     whole = 4 * count
     unpacking = zlib.decompressobj()
     found = unpacking.decompress(base64.b64decode(text, validate=True), whole + 1)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from benchmarks.evidence import FLOPS_PER_GFLOPS, Measured, MeasuredOn, Simulated
 from benchmarks.protocol import PROTOCOL_VERSION, Verdict
+from benchmarks.served import Served, longest_waits, served_of
 
 BENCH_SCHEMA = "suanli/bench/1"
 # Which of several precisions stands for a run in its headline cases.
@@ -40,8 +41,8 @@ class DeviceRecord:
     `measured` or `simulated`; energy, clocks, `ecc_uncorrected` and `faults` are what the window added or saw, None
     where nobody could read them. `held_back_share`: of the readings, those in which something held the clock down.
     `digest` is of a fixed product's bytes, the same for all sound cards of one model and software. `raw_sha256` names
-    the line of raw batches (benchmarks.raw_batches) that the figure can be computed from. `clock_offset_s`: the node's
-    clock minus the coordinator's, known to `clock_uncertainty_s`.
+    the line of raw batches (benchmarks.raw_batches, raw_requests) that the figure can be computed from. `serving` is of
+    that workload alone. `clock_offset_s`: the node's clock minus the coordinator's, known to `clock_uncertainty_s`.
     """
 
     device: str
@@ -102,6 +103,7 @@ class DeviceRecord:
     best_shape_gflops: float | None = None
     arming_s: float | None = None
     raw_sha256: str | None = None
+    serving: Served | None = None
     protocol: str = PROTOCOL_VERSION
 
     def rate(self) -> Measured | Simulated | None:
@@ -251,6 +253,11 @@ def _further_cases(kind: str, records: Sequence[DeviceRecord]) -> list[Case]:
         value = sum(values) if unit else _summed(members)
         suffix = " (simulated)" if kind == "simulated" else ""
         cases.append(Case(f"{kind}_{workload}_{precision}", value, f"{unit or 'GFLOP/s'}{suffix}"))
+        served = [d.serving for d in members if d.verified and d.serving is not None]
+        cases += [
+            Case(f"{kind}_{workload}_{precision}_{q}_ms", longest, "ms, on the slowest device")
+            for q, longest in longest_waits(served)
+        ]
     return cases
 
 
@@ -332,6 +339,10 @@ def device_record(data: Mapping[str, Any]) -> DeviceRecord:
         shape = data.get(name)
         is_shape = isinstance(shape, (list, tuple)) and len(shape) == 3 and all(map(_is_count, shape))
         value[name] = tuple(_checked(data, name, shape is None or is_shape) or ()) or None
+    try:
+        value["serving"] = served_of(data.get("serving"))
+    except ValueError:
+        _checked(data, "serving", False)
     record = DeviceRecord(**value)
     if (record.evidence == "simulated") != (record.on == "nothing"):
         raise BadRecord("evidence and on contradict each other: only a simulated figure is measured on nothing")

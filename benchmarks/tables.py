@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from benchmarks.record import Answer, DeviceRecord
+from benchmarks.served import Served
 
 _HEAD = ("DEVICE", "NODE", "MODEL", "WORKLOAD", "PRECISION", "RATE", "BATCH P50", "VERIFIED", "CHECKS", "NOTE")
 _SIMULATED_HEAD = ("NODE", "MODEL", "DEVICES", "PRECISION", "SIMULATED RATE", "NOTE")
@@ -70,6 +71,11 @@ def print_answer(answer: Answer, *, terminal: bool) -> None:
             for line in _aligned([section.head, *section.rows]):
                 click.echo("  " + line)
         click.echo()
+    for sentence in answer.provenance.get("left_out", ()):
+        click.echo(f"left out: {sentence}")
+    if answer.provenance.get("interrupted"):
+        missing = answer.provenance.get("windows_not_begun")
+        click.echo("interrupted: these are partial" + (f", and {missing} windows were not begun" if missing else ""))
     for case in answer.cases:
         if case.value is not None:
             demanded = "" if case.ok is None else ("  ok" if case.ok else f"  FAILED (must be {case.must:g})")
@@ -119,7 +125,7 @@ def _value_text(record: DeviceRecord) -> str:
 def _note(record: DeviceRecord) -> str:
     if not record.verified:
         return f"{record.verdict}: {record.reason}"
-    said = []
+    said = [] if record.serving is None else [_served_text(record.serving)]
     if record.best_shape_gflops is not None and record.best_shape is not None:
         said.append(f"best shape {'x'.join(map(str, record.best_shape))}: {rate_text(record.best_shape_gflops)}")
     if record.mfu is not None:
@@ -129,6 +135,13 @@ def _note(record: DeviceRecord) -> str:
     if record.mean_clock_megahertz is not None:
         said.append(f"{record.mean_clock_megahertz:.0f} MHz")
     return "; ".join(said)
+
+
+def _served_text(served: Served) -> str:
+    """`p50 4.1 ms, p95 9 ms, p99 12 ms at 70% of 1,760 requests/s`."""
+    quantiles = (("p50", served.latency_p50_ms), ("p95", served.latency_p95_ms), ("p99", served.latency_p99_ms))
+    told = ", ".join(f"{name} {'not known' if ms is None else f'{ms:.3g} ms'}" for name, ms in quantiles)
+    return f"{told} at {served.load_share:.0%} of {served.capacity_per_s:,.4g} requests/s"
 
 
 def _age_text(left: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def run_window(
     `stop` is asked between batches: when it says True the outcome is INTERRUPTED and holds what was verified so far.
     `progress` gets the elapsed share of the window, 0 to 1.
     """
-    return _Window(work, clock, plan, armed, watch or Unwatched(NOBODY), flop_per_clock, stop, progress).run()
+    return Window(work, clock, plan, armed, watch or Unwatched(NOBODY), flop_per_clock, stop, progress).run()
 
 
 def error_text(error: BaseException) -> str:
@@ -62,7 +62,7 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-class _Window:
+class Window:
     """The loop's own state. One use."""
 
     def __init__(
@@ -255,7 +255,7 @@ class _Window:
 
     def _clock_bound_fault(self) -> Fault | None:
         if self._work.counts != "flop":
-            self._clock_bound = "not checked: this workload counts bytes"
+            self._clock_bound = f"not checked: this workload counts {self._work.counts}"
             return None
         outcome = self._outcome(None)
         fastest = max(outcome.amount / self._plan.window_s, quantile(outcome.batch_rates, 0.5) or 0.0)

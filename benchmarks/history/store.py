@@ -24,11 +24,13 @@ from typing import Any
 
 from benchmarks.history.appending import append_lines
 from benchmarks.raw_batches import RAW_SCHEMA, RawBatches, from_line
+from benchmarks.raw_requests import REQUESTS_SCHEMA, is_requests_line
 from benchmarks.record import BadRecord, DeviceRecord, device_record
 
 LINE_SCHEMA = "suanli/bench-result/1"
 OLDEST_FILE = "results.jsonl"
 RAW_DIRECTORY = "raw"
+RAW_SCHEMAS = (RAW_SCHEMA, REQUESTS_SCHEMA)
 _MONTH_FILE = re.compile(r"results-(\d{4})-(\d{2})\.jsonl")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAY_BE_LEFT_OUT = frozenset(f.name for f in fields(DeviceRecord) if f.default is None and f.default is not MISSING)
@@ -146,9 +148,12 @@ class HistoryStore:
             append_lines(path, mine)
 
     def read_raw(self, run: str) -> RawRun:
-        """Every line of the run; none where nothing raw was kept of it. Raises BadRecord for what is no run's name."""
+        """Every line of the run but those of served requests; none where nothing raw was kept of it. Raises BadRecord
+        for what is no run's name."""
         batches, unreadable = [], 0
         for line in self.raw_lines(run):
+            if is_requests_line(line):
+                continue
             try:
                 batches.append(from_line(line))
             except BadRecord:
@@ -243,8 +248,8 @@ def _run_of(line: str) -> str:
         data = json.loads(line)
     except ValueError as error:
         raise BadRecord(f"raw batches: not JSON: {error}") from None
-    if not isinstance(data, dict) or data.get("schema") != RAW_SCHEMA or not isinstance(data.get("run"), str):
-        raise BadRecord(f"not a {RAW_SCHEMA} line")
+    if not isinstance(data, dict) or data.get("schema") not in RAW_SCHEMAS or not isinstance(data.get("run"), str):
+        raise BadRecord(f"not a {' or '.join(RAW_SCHEMAS)} line")
     if line.count("\n") != 1 or not line.endswith("\n"):
         raise BadRecord("raw batches: a line ends with its newline and has no other")
     run: str = data["run"]

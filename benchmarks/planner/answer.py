@@ -7,18 +7,14 @@ is even looked at, and no figure here says anything about one.
 
 from __future__ import annotations
 
-import os
-import platform
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.provenance import commit, iso_utc
+from benchmarks.provenance import of_our_own_code
 from benchmarks.record import BENCH_SCHEMA, Case
-from benchmarks.workloads.devices import cpu_model
 
 EXIT_MISSED = 1
 EXIT_INTERRUPTED = 130
@@ -140,26 +136,15 @@ class PlannerAnswer:
 
 
 def planner_provenance(*, seed: int, quick: bool, reference_step_s: float) -> dict[str, Any]:
-    """Where, when and how. `evidence` and `on` as of any CPU figure: true, of a CPU, and never of an accelerator."""
-    return {
-        "host": platform.node(),
-        "os": platform.platform(),
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
+    """Where, when and how."""
+    of = "the planner itself; clusters, devices and jobs are synthetic, and no device was measured"
+    return of_our_own_code(of) | {
         "library": f"numpy {np.__version__}",
         "torch": None,
-        "commit": commit(),
-        "generated_at": iso_utc(time.time()),
-        "evidence": "measured",
-        "on": "cpu",
-        "of": "the planner itself; clusters, devices and jobs are synthetic, and no device was measured",
-        "devices_measured": 0,
         "label": "quick" if quick else "full",
         "seed": seed,
         "threads": 1,
         "clock": "wall (perf_counter_ns), one call at a time, after a warm-up; cpu_ in details is thread_time_ns",
         "collector": "run before each case, off while a call is timed, on between calls",
-        "load_1m": round(os.getloadavg()[0], 2),
         "reference_step_us": round(reference_step_s * 1e6, 3),
     }

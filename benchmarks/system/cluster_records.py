@@ -20,8 +20,9 @@ from benchmarks.job_devices import group_name
 from benchmarks.measured import held_to_clock, voided
 from benchmarks.protocol import NIGHTLY_WINDOW_S, Verdict
 from benchmarks.raw_batches import from_line, sha256_of
+from benchmarks.raw_requests import requests_from_line
 from benchmarks.record import BadRecord, DeviceRecord, WhichDevice, device_record, failed_record
-from benchmarks.suite import OF_ONE_PRECISION, Measurement
+from benchmarks.suite import Measurement
 from benchmarks.system.meeting_place import ClockOffset
 
 NEVER_COMPARED = (
@@ -95,6 +96,11 @@ def left_alone(node: Node) -> NotCovered:
     return NotCovered(node.name, node.site, everything, f"the node is {node.state}", node.simulated)
 
 
+def nothing_made_up(node: Node) -> NotCovered:
+    everything = tuple(d.uuid for d in node.devices)
+    return NotCovered(node.name, node.site, everything, "simulated: GEMM alone is made up of such cards", True)
+
+
 def never_started(job: Submitted, view: Mapping[str, Any]) -> NotCovered:
     """Its devices were taken by others before its turn came: they are not disturbed, and not covered."""
     why = (view.get("reason") or {}).get("text") or view.get("detail") or "no reason was given"
@@ -115,7 +121,7 @@ def collected(
     the raw lines that came with them. `offsets`: by window; None where clocks were not compared."""
     asked = _Asked(job, window_s)
     # Of a simulated card one precision of GEMM is made up, and nothing else.
-    first = measurements[:1] if job.node.simulated else measurements
+    first = [m for m in measurements if m.workload == "gemm"][:1] if job.node.simulated else measurements
     wanted = [(m.workload, asked.precision(m)) for m in first]
     try:
         document = result_of(view)
@@ -145,8 +151,7 @@ class _Asked:
     window_s: float
 
     def precision(self, measurement: Measurement) -> str:
-        own = "fp32" if self.job.devices and self.job.devices[0].is_cpu else "bf16"
-        return OF_ONE_PRECISION.get(measurement.workload) or measurement.precision or own
+        return measurement.precision_or("fp32" if self.job.devices and self.job.devices[0].is_cpu else "bf16")
 
     def known(self, reported: Sequence[DeviceRecord], workload: str, precision: str) -> list[DeviceRecord]:
         """One measurement's records with the service's facts in place of the worker's words."""
@@ -301,19 +306,34 @@ def with_raw(records: Sequence[DeviceRecord], lines: Sequence[str], run: str) ->
             answer.append(replace(record, raw_sha256=None))
             continue
         try:
-            raw = from_line(line)
+            gives = _gives(line, record, run)
         except BadRecord as error:
             answer.append(replace(_contradicted(record, str(error)), raw_sha256=None))
             continue
-        gives = (
-            raw.flop == record.flop if record.unit is None else _is_near(raw.flop / raw.window_s / 1e9, record.value)
-        )
-        if raw.run != run or raw.batches != record.batches or (record.verified and not gives):
+        if not gives:
             answer.append(_contradicted(record, "its raw batches do not give its figure"))
         else:
             answer.append(record)
         kept.append(line)
     return kept, answer
+
+
+def _gives(line: str, record: DeviceRecord, run: str) -> bool:
+    """Whether what the record says follows from its line. Raises BadRecord."""
+    if record.serving is not None:
+        requests = requests_from_line(line)
+        if requests.run != run or requests.batches != record.batches:
+            return False
+        waits = record.serving.latency_p50_ms, record.serving.latency_p95_ms, record.serving.latency_p99_ms
+        return not record.verified or (
+            _is_near(requests.per_s, record.value) and requests.gives_quantiles(waits, (0.5, 0.95, 0.99))
+        )
+    raw = from_line(line)
+    if raw.run != run or raw.batches != record.batches:
+        return False
+    if not record.verified:
+        return True
+    return raw.flop == record.flop if record.unit is None else _is_near(raw.flop / raw.window_s / 1e9, record.value)
 
 
 def _is_near(one: float, other: float | None) -> bool:

@@ -15,19 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-import benchmarks
 from benchmarks.card_facts import CardFacts
 from benchmarks.inventory import Node, parse_nodes
-from benchmarks.protocol import NIGHTLY_WINDOW_S
 from benchmarks.record import DeviceRecord
-from benchmarks.suite import Measurement, measurements
 from benchmarks.system.cluster_records import (
     LastFigure,
     NotCovered,
@@ -36,20 +31,15 @@ from benchmarks.system.cluster_records import (
     equal_digests,
     left_alone,
     never_started,
+    nothing_made_up,
     with_raw,
 )
 from benchmarks.system.meeting_place import Announced, ClockOffset
 from benchmarks.system.ramp import Placed, ramp
+from benchmarks.system.run_plan import TAIL_S, RunPlan, job_of
 from benchmarks.workloads.simulated import CardFigures
 from scheduler.errors import SuanliError, Unavailable
 
-# From submit to the shared start, where it is named at once; and how long arming may take where it is not.
-SMOKE_LEAD_S = 12.0
-NIGHTLY_LEAD_S = 120.0
-SMOKE_ARMING_S = 60.0
-NIGHTLY_ARMING_S = 600.0
-# Beyond the end of the window, for the last check and the result's way back.
-TAIL_S = 60.0
 POLL_S = 0.5
 ARMING_POLL_S = 0.1
 # From the announcement to the first rack's warm-up, for the word to get there.
@@ -100,50 +90,6 @@ class WallTimer:
 
 
 @dataclass(frozen=True, slots=True)
-class RunPlan:
-    """What is asked for. `nodes` empty: all, or those of the reservation. No precision: each device's own.
-
-    `lead_s` None: by the window; the longest time that arming may take, or the time to the start where nobody meets.
-    """
-
-    window_s: float
-    precision: str | None = None
-    nodes: tuple[str, ...] = ()
-    lead_s: float | None = None
-    command: tuple[str, ...] = (sys.executable, "-m", "benchmarks", "run", "--worker")
-    working_dir: str = str(Path(benchmarks.__path__[0]).resolve().parent)
-    workloads: tuple[str, ...] = ()
-    precisions: tuple[str, ...] = ()
-    reservation: str | None = None
-    best_shape: bool = False
-
-    @property
-    def lead(self) -> float:
-        if self.lead_s is not None:
-            return self.lead_s
-        return SMOKE_LEAD_S if self.window_s < NIGHTLY_WINDOW_S else NIGHTLY_LEAD_S
-
-    @property
-    def arming_limit_s(self) -> float:
-        if self.lead_s is not None:
-            return self.lead_s
-        return SMOKE_ARMING_S if self.window_s < NIGHTLY_WINDOW_S else NIGHTLY_ARMING_S
-
-    @property
-    def asked_precisions(self) -> tuple[str, ...]:
-        return self.precisions or ((self.precision,) if self.precision else ())
-
-    @property
-    def measurements(self) -> tuple[Measurement, ...]:
-        return measurements(self.workloads, self.asked_precisions)
-
-    @property
-    def warmup_s(self) -> float:
-        """Of load before the shared start, after the last rack's beginning."""
-        return max(1.0, min(120.0, 0.15 * self.window_s))
-
-
-@dataclass(frozen=True, slots=True)
 class ClusterAnswer:
     """`start_at_s`: of the first window; 0 where none was announced."""
 
@@ -182,14 +128,17 @@ def run_cluster(
     """
     timer = timer or WallTimer()
     nodes = _chosen(parse_nodes(client.get("/v1/nodes")), plan)
-    not_covered = [left_alone(node) for node in nodes if len(node.free) < len(node.devices)]
+    idle = tuple(node for node in nodes if node.simulated and plan.made_up is None)
+    nodes = tuple(node for node in nodes if node not in idle)
+    not_covered = [nothing_made_up(node) for node in idle]
+    not_covered += [left_alone(node) for node in nodes if len(node.free) < len(node.devices)]
     named_s = timer.now_s() + plan.lead
     run = f"{int(named_s)}-{secrets.token_hex(3)}"
     going = _Going(client, plan, timer, meeting, named_s, progress)
     interrupted = False
     try:
         for node in (n for n in nodes if n.free):
-            job = _job(node, plan, cards, None if meeting else named_s, run, len(nodes))
+            job = job_of(node, plan, cards, None if meeting else named_s, run, len(nodes))
             if meeting is not None and not node.simulated:
                 job["env"] = meeting.environment()
             answer = client.post("/v1/jobs", {"job": job})
@@ -224,7 +173,7 @@ def _chosen(nodes: Sequence[Node], plan: RunPlan) -> tuple[Node, ...]:
     for name in plan.nodes:
         if name not in known:
             raise UnknownNode(f"no node is called {name}; there are {', '.join(sorted(known)) or 'none'}")
-    chosen = tuple(known[name] for name in plan.nodes) if plan.nodes else tuple(nodes)
+    chosen = tuple(known[name] for name in dict.fromkeys(plan.nodes)) if plan.nodes else tuple(nodes)
     if plan.reservation is None:
         return chosen
     reserved = tuple(node for node in chosen if plan.reservation in node.reservations)
@@ -234,48 +183,6 @@ def _chosen(nodes: Sequence[Node], plan: RunPlan) -> tuple[Node, ...]:
             f"no node of this run is reserved as {plan.reservation}; there are {', '.join(there) or 'no reservations'}"
         )
     return reserved
-
-
-def _job(
-    node: Node, plan: RunPlan, cards: Mapping[str, CardFigures], start_at_s: float | None, run: str, nodes: int
-) -> dict[str, Any]:
-    """The job file of one node's worker, pinned to the node and to its free whole devices."""
-    command = [*plan.command, "--window", f"{plan.window_s:g}", "--run", run]
-    if start_at_s is not None:
-        command += ["--start-at", f"{start_at_s:.3f}"]
-    # A simulated card has figures of one precision.
-    precisions = plan.asked_precisions[:1] if node.simulated else plan.asked_precisions
-    if precisions:
-        command += ["--precision", ",".join(precisions)]
-    if plan.workloads and not node.simulated:
-        command += ["--workloads", ",".join(plan.workloads)]
-    if plan.best_shape and not node.simulated:
-        command += ["--best-shape"]
-    if node.simulated:
-        card = cards.get(node.free[0].model, CardFigures(None, None))
-        if card.peak_tflops is not None:
-            command += ["--card-peak-tflops", f"{card.peak_tflops:g}"]
-        if card.achieved_tflops is not None:
-            command += ["--card-achieved-tflops", f"{card.achieved_tflops:g}"]
-    cpus = max(1, min(len(node.free), node.cpus_free_milli // 1000))
-    each_s = plan.window_s + plan.warmup_s + TAIL_S + nodes
-    job: dict[str, Any] = {
-        "name": f"bench-{run}",
-        "kind": "benchmark",
-        "command": command,
-        "working_dir": plan.working_dir,
-        "resources": {
-            "device": "any",
-            "count": len(node.free),
-            "cpus": cpus,
-            "node": node.name,
-            "simulated": node.simulated,
-        },
-        "time_limit": max(plan.lead, plan.arming_limit_s) + TAIL_S + len(plan.measurements) * each_s,
-    }
-    if plan.reservation is not None:
-        job["reservation"] = plan.reservation
-    return job
 
 
 @dataclass(slots=True)

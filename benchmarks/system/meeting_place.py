@@ -82,6 +82,7 @@ class MeetingPlace:
         self._serving: set[asyncio.Task[None]] = set()
         self._listener = socket.create_server((host, 0), family=_family(host))
         self._port = int(self._listener.getsockname()[1])
+        self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bench-meeting", daemon=True)
         self._thread.start()
 
@@ -126,6 +127,7 @@ class MeetingPlace:
         self._loop.call_soon_threadsafe(lambda: self._event(window).set())
 
     def close(self) -> None:
+        self._begun.wait(10)  # a loop that is stopped while its server starts leaves the door open
         self._loop.call_soon_threadsafe(self._stop)
         self._thread.join(10)
 
@@ -133,9 +135,12 @@ class MeetingPlace:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(
-            asyncio.start_server(self._serve, sock=self._listener, limit=MESSAGE_BYTES)
-        )
+        try:
+            server = self._loop.run_until_complete(
+                asyncio.start_server(self._serve, sock=self._listener, limit=MESSAGE_BYTES)
+            )
+        finally:
+            self._begun.set()
         try:
             self._loop.run_forever()
         finally:

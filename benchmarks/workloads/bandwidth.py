@@ -4,7 +4,8 @@ J. McCalpin, "Memory Bandwidth and Machine Balance in Current High Performance C
 = q·c, add d = x + b, triad e = d + q·c over arrays far larger than any cache; 2, 2, 3 and 3 array passes, so that one
 round moves 10 arrays (what a cache fetches before it is overwritten is not counted, as in STREAM). A piece is some
 rounds, each on the result of the one before: a round multiplies by 1 + 2q, and q is drawn from 1/2 and -1/4, so that
-the end is the beginning times a power of two which tells of every round that was left out or done twice. fp32.
+the end is the beginning times a power of two which tells of every round that was left out or done twice. fp32, or
+fp64 as STREAM itself; arrays of the same number of bytes.
 
 What is checked: all four arrays at random places, against the rule in float64.
 """
@@ -19,11 +20,12 @@ import numpy as np
 
 from benchmarks.protocol import Fault, Verdict, roundoff
 from benchmarks.work import Array, Facts, Generator, Pair
-from benchmarks.workloads.devices import ComputeDevice, synchronise, torch_place
+from benchmarks.workloads.devices import ComputeDevice, UnsupportedPrecision, synchronise, torch_place
 
 CPU_ARRAY_BYTES = 64 * 2**20
 ACCELERATOR_ARRAY_BYTES = 2**30
-ELEMENT_BYTES = 4
+PRECISIONS = ("fp64", "fp32")
+ELEMENT_BYTES = {"fp64": 8, "fp32": 4}
 PASSES = 10
 PIECE_S = 0.05
 MOST_ROUNDS = 64
@@ -45,24 +47,30 @@ class Bandwidth:
     """On torch or, without it, on NumPy. One slot: the arrays."""
 
     name = "bandwidth"
-    precision = "fp32"
     counts: Literal["flop", "bytes"] = "bytes"
     shape = None
     most_slots = 1
 
-    def __init__(self, torch: Any, device: ComputeDevice, *, seed: int, array_bytes: int | None = None) -> None:
+    def __init__(
+        self, torch: Any, device: ComputeDevice, precision: str = "fp32", *, seed: int, array_bytes: int | None = None
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UnsupportedPrecision(f"bandwidth is measured in {', '.join(PRECISIONS)}, not in {precision}")
+        self.precision = precision
         self._torch = torch
         self._device = device
         size = array_bytes or (CPU_ARRAY_BYTES if device.is_cpu else ACCELERATOR_ARRAY_BYTES)
-        self._length = size // ELEMENT_BYTES
+        self._length = size // ELEMENT_BYTES[precision]
         if torch is None:
-            self._x: Any = np.random.default_rng(seed).standard_normal(self._length, dtype=np.float32)
+            dtype = np.float64 if precision == "fp64" else np.float32
+            self._x: Any = np.random.default_rng(seed).standard_normal(self._length, dtype=dtype)
             self._parts: list[Any] = [np.zeros_like(self._x) for _ in range(4)]
         else:
             if device.is_cpu and device.threads:
                 torch.set_num_threads(device.threads)
             generator = torch.Generator(device="cpu").manual_seed(seed)
-            part = torch.randn(min(self._length, 2**22), generator=generator)
+            dtype = torch.float64 if precision == "fp64" else torch.float32
+            part = torch.randn(min(self._length, 2**22), generator=generator, dtype=dtype)
             whole = part.repeat(-(-self._length // len(part)))[: self._length]
             self._x = whole.to(torch_place(torch, device))
             self._parts = [torch.zeros_like(self._x) for _ in range(4)]
@@ -77,7 +85,7 @@ class Bandwidth:
 
     @property
     def amount_per_piece(self) -> int:
-        return PASSES * ELEMENT_BYTES * self._length * self._rounds
+        return PASSES * ELEMENT_BYTES[self.precision] * self._length * self._rounds
 
     def prepare(self, rng: Generator, slots: int) -> None:
         pass
@@ -105,9 +113,9 @@ class Bandwidth:
     def _round_numpy(self, x: Array, q: float) -> None:
         c, b, d, e = self._parts
         np.copyto(c, x)
-        np.multiply(c, np.float32(q), out=b)
+        np.multiply(c, x.dtype.type(q), out=b)
         np.add(x, b, out=d)
-        np.multiply(c, np.float32(q), out=e)
+        np.multiply(c, x.dtype.type(q), out=e)
         np.add(d, e, out=e)
 
     def settle(self) -> None:
@@ -121,7 +129,7 @@ class Bandwidth:
         scales = scales_of(pair[0], self._rounds)
         q = scales[-1]
         before = float(np.prod([1.0 + 2.0 * s for s in scales[:-1]])) if scales[:-1] else 1.0
-        allowed = 4.0 * (len(scales) + 2) * roundoff("fp32")
+        allowed = 4.0 * (len(scales) + 2) * roundoff(self.precision)
         for what, found, wanted in (
             ("copy", c, x * before),
             ("scale", b, x * before * q),

@@ -33,6 +33,7 @@ CPU_MESSAGE_BYTES = 4 * 2**20
 ACCELERATOR_MESSAGE_BYTES = 256 * 2**20
 ELEMENT_BYTES = 4
 JOIN_TIMEOUT_S = 60
+PRECISIONS = ("fp32",)
 BACKENDS = {"cuda": "nccl", "npu": "hccl", "cpu": "gloo"}
 STOP = -1
 SAMPLED = 256

@@ -16,8 +16,9 @@ from scheduler.errors import BadInput, NotFound, Unavailable
 if TYPE_CHECKING:
     from benchmarks.record import Answer
     from benchmarks.system.cluster_records import LastFigure
-    from benchmarks.system.cluster_run import ClusterAnswer, ClusterClient, RunPlan
+    from benchmarks.system.cluster_run import ClusterAnswer, ClusterClient
     from benchmarks.system.meeting_place import MeetingPlace
+    from benchmarks.system.run_plan import RunPlan
     from benchmarks.system.site_facts import SiteFacts
 
 EXIT_INTERRUPTED = 130
@@ -33,7 +34,8 @@ NO_MEETING = "none"
     "--workloads",
     multiple=True,
     metavar="NAME,...",
-    help="gemm (the default), bandwidth, attention, training, collective; each has a window of its own.",
+    help="gemm (the default), bandwidth, attention, training, collective, serving; a window each. "
+    "`NAME:PRECISION` in that precision alone.",
 )
 @click.option(
     "--precision",
@@ -95,43 +97,66 @@ def run(
     """
     from dataclasses import replace
 
-    from benchmarks.cli import exit_code, keep_raw, measure_here, options_of, show
-    from benchmarks.suite import split_names
-    from benchmarks.system.cluster_run import RunPlan
+    from benchmarks.cli import (
+        exit_code,
+        exit_code_of,
+        keep_raw,
+        measure_here,
+        names_of,
+        options_of,
+        refuse_unwritable,
+        show,
+    )
+    from benchmarks.system.run_plan import RunPlan
 
     options = options_of(window_s, workloads, precisions)  # says what there is not, before anything is submitted
     if local:
         for name, given in (("--nodes", nodes), ("--reservation", reservation), ("--meet", meet)):
             if given:
                 raise click.UsageError(f"--local measures this machine; {name} is for runs on the cluster")
+        refuse_unwritable(raw)
         answer, ran = measure_here(replace(options, best_shape=best_shape))
-        keep_raw(raw, ran.raw_lines)
         show(answer, output)
-        context.exit(exit_code(answer.devices))
+        keep_raw(raw, ran.raw_lines)
+        context.exit(exit_code_of(answer))
     if raw is not None:
         raise click.UsageError("--raw is for --local; runs on the cluster keep raw batches beside their results")
     plan = RunPlan(
         window_s=window_s,
-        nodes=split_names(nodes),
+        nodes=names_of("--nodes", nodes),
         lead_s=lead_s,
-        workloads=split_names(workloads),
-        precisions=split_names(precisions),
+        workloads=names_of("--workloads", workloads),
+        precisions=names_of("--precision", precisions),
         reservation=reservation,
         best_shape=best_shape,
     )
-    answer, interrupted = measure_cluster(Client.from_env(), plan, home=home_path(), config=config, meet=meet)
+    try:
+        answer, interrupted = measure_cluster(Client.from_env(), plan, home=home_path(), config=config, meet=meet)
+    except NotRecorded as lost:
+        show(lost.answer, output)  # what was measured is not lost with the disk
+        raise
     show(answer, output)
     context.exit(EXIT_INTERRUPTED if interrupted else exit_code(answer.devices))
+
+
+class NotRecorded(Unavailable):
+    """The windows were run, and their results could not be written. `answer` holds them."""
+
+    def __init__(self, message: str, answer: Answer) -> None:
+        super().__init__(message)
+        self.answer = answer
 
 
 def measure_cluster(
     client: ClusterClient, plan: RunPlan, *, home: Path, config: Path | None = None, meet: str | None = None
 ) -> tuple[Answer, bool]:
-    """Run, record in HOME/bench, and answer; True when it was interrupted. Raises SuanliError."""
+    """Run, record in HOME/bench, and answer; True when it was interrupted. Raises SuanliError; NotRecorded where it was
+    run, and anything else where it was not."""
     from benchmarks.catalogue import card_facts, card_figures
     from benchmarks.inventory import keep_inventory
     from benchmarks.provenance import provenance
     from benchmarks.record import Answer, cases_of
+    from benchmarks.suite import asked
     from benchmarks.system.cluster_run import UnknownNode, UnknownReservation, WallTimer, run_cluster
 
     timer = WallTimer()
@@ -139,8 +164,14 @@ def measure_cluster(
     facts = site_facts(site_answer, config)
     directory = home / "bench"
     nodes_answer = client.get("/v1/nodes")
-    keep_inventory(directory, nodes=nodes_answer["nodes"], config=site_answer, at_s=timer.now_s())
-    precision = (plan.asked_precisions or ("bf16",))[0]
+    try:
+        keep_inventory(directory, nodes=nodes_answer["nodes"], config=site_answer, at_s=timer.now_s())
+    except OSError as error:
+        raise Unavailable(
+            f"results could not be recorded in {directory}: {error.strerror or error}; free space or mend the "
+            "directory. Nothing was submitted"
+        ) from error
+    precision = (plan.made_up and plan.made_up.precision) or "bf16"
     try:
         with _progress() as progress, _meeting(client, nodes_answer, meet) as meeting:
             ran = run_cluster(
@@ -164,7 +195,8 @@ def measure_cluster(
         "clocks_compared": meeting is not None,
         "seeds_and_libraries": "of each device, in devices[]",
     }
-    _record(directory, ran, about["commit"], timer.now_s())
+    if left_out := asked(plan.workloads, plan.asked_precisions).left_out:
+        about["left_out"] = list(left_out)
     left = sum(len(n.devices) for n in ran.not_covered)
     answer = Answer(
         about,
@@ -172,6 +204,14 @@ def measure_cluster(
         ran.records,
         not_covered=[n.to_json() for n in ran.not_covered],
     )
+    try:
+        _record(directory, ran, about["commit"], timer.now_s())
+    except OSError as error:
+        raise NotRecorded(
+            f"the results could not be recorded in {directory}: {error.strerror or error}; free space or mend the "
+            "directory, then run again",
+            answer,
+        ) from error
     return answer, ran.interrupted
 
 
@@ -241,14 +281,9 @@ def _last_verified(directory: Path) -> dict[str, LastFigure]:
 
 
 def _record(directory: Path, ran: ClusterAnswer, commit: str | None, at_s: float) -> None:
+    """Raises OSError."""
     from benchmarks.history.store import HistoryStore, StoredResult
 
     store = HistoryStore(directory)
-    try:
-        store.append_raw(ran.raw_lines)  # before the results that name them
-        store.append(StoredResult(ran.run, at_s, commit, record) for record in ran.records)
-    except OSError as error:
-        raise Unavailable(
-            f"the results could not be recorded in {directory}: {error.strerror or error}; free space or mend the "
-            "directory, then run again"
-        ) from error
+    store.append_raw(ran.raw_lines)  # before the results that name them
+    store.append(StoredResult(ran.run, at_s, commit, record) for record in ran.records)

@@ -4,7 +4,7 @@
 
 Needs torch and pynvml, click, rich and PyYAML; neither Ray nor pydantic, and no installation. Writes MODEL-DATE.json
 (the answers with their provenance) and MODEL-DATE.raw.jsonl (raw batches, from which every figure can be computed
-again). With ten windows of 120 s and the harness it takes some 30 minutes. Never run so far: there was no card.
+again). With eleven windows of 120 s and the harness it takes some 30 minutes. Never run so far: there was no card.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PRECISIONS = "bf16,fp16,fp8,tf32,fp32,fp64,int8"
+OTHER = "bandwidth,attention,training,serving"
 
 
 def answer_of(*argv: str) -> Any:
@@ -42,9 +43,7 @@ def main() -> None:
         "gemm": answer_of(
             *("run", "--window", window, "--precision", PRECISIONS, "--best-shape", "--raw", str(raw.resolve()))
         ),
-        "other": answer_of(
-            *("run", "--window", window, "--workloads", "bandwidth,attention,training", "--raw", str(raw.resolve()))
-        ),
+        "other": answer_of("run", "--window", window, "--workloads", OTHER, "--raw", str(raw.resolve())),
         "harness": answer_of("harness", "--window", str(min(60.0, told.window)), "--rounds", "3"),
     }
     devices = answers["gemm"].get("devices") or [{"model": "unknown"}]

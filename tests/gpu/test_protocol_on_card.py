@@ -38,7 +38,7 @@ def test_every_precision_is_verified_watched_and_possible() -> None:
 
 
 def test_the_other_workloads_are_verified() -> None:
-    answer = run("run", "--window", "5", "--workloads", "bandwidth,attention,training")
+    answer = run("run", "--window", "5", "--workloads", "bandwidth,attention,training,serving")
     for device in answer["devices"]:
         assert device["verified"], device
         assert (device["value"] or device["gflops"]) > 0

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from benchmarks.provenance import commit, iso_utc
+from benchmarks.provenance import load_1m, of_our_own_code
 from benchmarks.system.dispatch import cases
 from benchmarks.system.dispatch.answer import DispatchAnswer, PeerFigures, with_ratios
 from benchmarks.system.dispatch.cases import Client, Measured, Progress
 from benchmarks.system.dispatch.peers import run_peer
-from benchmarks.workloads.devices import cpu_model
 
 ONE_AT_A_TIME = 200
 ONE_AFTER_THE_OTHER = 50
+OF = "the way of a job through service, agent and launcher; the jobs do nothing, and no device was measured"
 
 RunPeer = Callable[[str, int], PeerFigures]
 
@@ -26,7 +22,10 @@ def run_dispatch(
 ) -> DispatchAnswer:
     """Ctrl-C keeps the cases that are done. Raises SuanliError where the service cannot be asked, or has other work on
     this machine's node."""
-    about = _provenance(jobs)
+    about = of_our_own_code(OF) | {
+        "jobs": jobs,
+        "clock": "wall; the stamps of processes are the launcher's, on the machine that submits",
+    }
     node = cases.here(client)
     about["node"] = node.name
     measured = Measured()
@@ -45,26 +44,6 @@ def run_dispatch(
             found.append(run_a_peer(peer, jobs))
     except KeyboardInterrupt:
         partial = True
-    about["load_1m_after"] = round(os.getloadavg()[0], 2)
+    about["load_1m_after"] = load_1m()
     values = with_ratios(measured.values, tuple(found))
     return DispatchAnswer(about, values, measured.details, tuple(found), partial)
-
-
-def _provenance(jobs: int) -> dict[str, Any]:
-    """`evidence` and `on` as of any CPU figure: true, of a CPU, and never of an accelerator."""
-    return {
-        "host": platform.node(),
-        "os": platform.platform(),
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "commit": commit(),
-        "generated_at": iso_utc(time.time()),
-        "evidence": "measured",
-        "on": "cpu",
-        "of": "the way of a job through service, agent and launcher; the jobs do nothing, and no device was measured",
-        "devices_measured": 0,
-        "jobs": jobs,
-        "clock": "wall; the stamps of processes are the launcher's, on the machine that submits",
-        "load_1m": round(os.getloadavg()[0], 2),
-    }

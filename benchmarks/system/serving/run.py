@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
-from benchmarks.provenance import commit, iso_utc
+from benchmarks.provenance import load_1m, of_our_own_code
 from benchmarks.system.serving import deaths, overload, rates
 from benchmarks.system.serving.answer import GROUPS, ServingAnswer, with_ratios
 from benchmarks.system.serving.bench import Bench, Measured, Plan, Progress
 from benchmarks.system.serving.generators import Generate, choose_generator
 from benchmarks.system.serving.site import ClientOf, Site, own_site
-from benchmarks.workloads.devices import cpu_model
 from benchmarks.workloads.http_mix import GeneratorFailed
 from scheduler.errors import SuanliError
 
 Group = Callable[[Bench], None]
+OF = "the way of a request through gateway and replica; a sleep stands for an accelerator, none was measured"
 
 RUNS: Mapping[str, Group] = {
     "noop": rates.noop,
@@ -60,7 +57,7 @@ def run_serving(
                         measured.missing[group] = str(error)
     except KeyboardInterrupt:
         partial = True
-    about["load_1m_after"] = round(os.getloadavg()[0], 2)
+    about["load_1m_after"] = load_1m()
     peers = tuple(measured.peers)
     return ServingAnswer(
         about,
@@ -74,19 +71,7 @@ def run_serving(
 
 
 def _provenance(plan: Plan, generator: str) -> dict[str, Any]:
-    """`evidence` and `on` as of any CPU figure: true, of a CPU, and never of an accelerator."""
-    return {
-        "host": platform.node(),
-        "os": platform.platform(),
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "python": platform.python_version(),
-        "commit": commit(),
-        "generated_at": iso_utc(time.time()),
-        "evidence": "measured",
-        "on": "cpu",
-        "of": "the way of a request through gateway and replica; a sleep stands for an accelerator, none was measured",
-        "devices_measured": 0,
+    return of_our_own_code(OF) | {
         "label": "nightly" if plan.nightly else "short",
         "duration_s": plan.duration_s,
         "open_loop_s": plan.open_loop_s,
@@ -96,5 +81,4 @@ def _provenance(plan: Plan, generator: str) -> dict[str, Any]:
         "open_loop_generator": "suanli http_load (open loop, Poisson, a Python process of its own)",
         "seed": plan.seed,
         "clock": "monotonic; generators, gateway, replicas and peers share this machine's cores",
-        "load_1m": round(os.getloadavg()[0], 2),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -154,6 +155,25 @@ def test_a_worker_that_is_stopped_or_dies_while_it_waits_is_known_to_be_gone(pla
     assert isinstance(worker.error, MeetingFailed)
     worker.error.__traceback__ = None  # which holds the connection
     eventually(lambda: place.here() == set())
+
+
+def test_a_place_that_is_closed_before_it_listens_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen on a busy machine: the loop was stopped while its server started, and the door stayed open."""
+    go_on = threading.Event()
+    real = asyncio.start_server
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        await asyncio.to_thread(go_on.wait, 30)
+        return await real(*args, **more)
+
+    monkeypatch.setattr(asyncio, "start_server", slow)
+    place = MeetingPlace("127.0.0.1", SystemClock())
+    closing = threading.Thread(target=place.close)
+    closing.start()
+    go_on.set()
+    closing.join(30)
+    assert not place._thread.is_alive()
+    assert place._loop.is_closed()
 
 
 def test_a_coordinator_that_cannot_be_reached_is_told_with_what_to_do() -> None:

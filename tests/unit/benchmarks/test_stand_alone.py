@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.raw_requests import requests_from_line
 from benchmarks.starts import SystemClock
 from benchmarks.system.meeting_place import Announced, MeetingPlace
 
@@ -196,6 +197,54 @@ def test_a_stopped_run_leaves_a_valid_partial_record(tmp_path: Path, number: sig
     assert (device["verdict"], device["gflops"], device["verified"]) == ("interrupted", 0.0, False)
     assert "not a full window" in device["reason"]
     assert json.loads((tmp_path / "result.json").read_text())["devices"] == [device]
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--window", "nan"], "a window lasts some seconds"),
+        (["--window", "1", "--start-at", "inf"], "--start-at is a moment"),
+        (["--workloads", ""], "--workloads names nothing"),
+        (["--raw", "/dev/null/raw"], "/dev/null/raw cannot be written"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_a_sentence(tmp_path: Path, argv: list[str], told: str) -> None:
+    stderr = run(["-m", "benchmarks", "run", *argv], clean_environment(tmp_path), expect=2).stderr
+    assert told in stderr
+    assert "Traceback" not in stderr
+
+
+def test_an_answer_that_nobody_can_take_down_is_told(tmp_path: Path) -> None:
+    """/dev/full is a disk without room."""
+    argv = [sys.executable, "-m", "benchmarks", "run", "--window", "0.3", "-o", "json"]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            argv,
+            cwd=CHECKOUT,
+            env=clean_environment(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == "Error: the answer could not be written: No space left on device"
+
+
+def test_serving_is_measured_from_a_checkout_with_numpy_alone(tmp_path: Path) -> None:
+    raw = tmp_path / "raw.jsonl"
+    argv = ["run", "--window", "2", "--workloads", "serving", "--seed", "5", "--raw", str(raw), "-o", "json"]
+    answer = run(["-c", BLOCKER, "numpy,click,rich,pyyaml", *argv], clean_environment(tmp_path))
+    (device,) = answer["devices"]
+    assert (device["workload"], device["unit"], device["gflops"]) == ("serving", "requests/s", None), device
+    assert device["value"] > 0
+    assert device["serving"]["load_share"] == 0.7
+    said = requests_from_line(raw.read_text())
+    assert said.per_s == device["value"]
+    waits = [device["serving"][f"latency_{q}_ms"] for q in ("p50", "p95", "p99")]
+    assert said.gives_quantiles(waits, (0.5, 0.95, 0.99))
+    assert {c["case"]: c["value"] for c in answer["cases"]}["cpu_gflops"] is None
 
 
 def _catches(pid: int, number: signal.Signals) -> bool:

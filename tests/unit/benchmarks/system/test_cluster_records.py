@@ -10,9 +10,12 @@ import pytest
 
 from benchmarks.card_facts import CardFacts
 from benchmarks.inventory import parse_nodes
-from benchmarks.protocol import Verdict
+from benchmarks.measured import Setting
+from benchmarks.protocol import Verdict, WindowPlan
 from benchmarks.raw_batches import RawBatches, sha256_of, to_line
-from benchmarks.record import DeviceRecord
+from benchmarks.record import DeviceRecord, WhichDevice
+from benchmarks.served_record import served_record
+from benchmarks.serving_window import run_serving
 from benchmarks.suite import Measurement
 from benchmarks.system.cluster_records import (
     LastFigure,
@@ -25,6 +28,8 @@ from benchmarks.system.cluster_records import (
 from benchmarks.system.meeting_place import ClockOffset
 from tests.fakes.bench_records import record
 from tests.fakes.fake_cluster import device, node
+from tests.fakes.small_serving import TimedServing
+from tests.fakes.small_work import ManualClock
 
 GOOD, BAD = "ab" * 32, "cd" * 32
 
@@ -74,6 +79,26 @@ def test_a_figure_that_its_raw_batches_give_stands_and_another_does_not() -> Non
     for wrong in (replace(sound, flop=sound.flop + 1), replace(sound, batches=4)):
         _, (made,) = with_raw([wrong], [line], "run-1")
         assert (made.verdict, made.gflops) == (Verdict.NO_RESULT, 0.0)
+    _, (other_run,) = with_raw([sound], [line], "run-2")
+    assert other_run.verdict is Verdict.NO_RESULT
+
+
+def test_requests_a_second_and_waits_must_follow_from_their_line() -> None:
+    clock = ManualClock()
+    work = TimedServing(clock)
+    which = WhichDevice("gpu-0", ("gpu-0",), None, None, "m", "v", on="accelerator")
+    outcome = run_serving(work, clock, WindowPlan(2.0, 1))
+    sound, line = served_record(which, work, outcome, Setting("run-1", 1, None, "numpy"))
+    assert with_raw([sound], [line], "run-1") == ([line], [sound])
+    assert sound.serving is not None
+    for wrong in (
+        replace(sound, value=(sound.value or 0) * 1.01),
+        replace(sound, batches=sound.batches + 1),
+        replace(sound, serving=replace(sound.serving, latency_p99_ms=1.0)),
+        replace(sound, serving=None),
+    ):
+        _, (made,) = with_raw([wrong], [line], "run-1")
+        assert (made.verdict, made.value) == (Verdict.NO_RESULT, None)
     _, (other_run,) = with_raw([sound], [line], "run-2")
     assert other_run.verdict is Verdict.NO_RESULT
 

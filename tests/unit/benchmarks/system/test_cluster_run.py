@@ -8,8 +8,9 @@ import pytest
 
 from benchmarks.protocol import Verdict
 from benchmarks.record import DeviceRecord
-from benchmarks.system.cluster_run import ClusterAnswer, RunPlan, UnknownNode, UnknownReservation, run_cluster
+from benchmarks.system.cluster_run import ClusterAnswer, UnknownNode, UnknownReservation, run_cluster
 from benchmarks.system.meeting_place import Announced, ClockOffset
+from benchmarks.system.run_plan import RunPlan
 from benchmarks.workloads.simulated import CardFigures
 from scheduler.errors import Unavailable
 from tests.fakes.bench_records import cpu, failed, record
@@ -300,7 +301,7 @@ def test_a_run_within_a_reservation_is_on_its_nodes_and_says_so_in_its_jobs() ->
 
 
 def test_each_measurement_that_a_worker_leaves_out_is_a_failure_of_its_own() -> None:
-    plan = RunPlan(4.0, lead_s=5.0, workloads=("gemm", "bandwidth"), precisions=("bf16", "fp8"))
+    plan = RunPlan(4.0, lead_s=5.0, workloads=("gemm", "bandwidth:fp32"), precisions=("bf16", "fp8"))
     answer = run(GPU, workers=BOTH, plan=plan)
     assert [(r.device, r.workload, r.precision, r.verified) for r in answer.records] == [
         ("gpu-0", "gemm", "bf16", True),

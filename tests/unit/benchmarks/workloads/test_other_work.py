@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.arming import judge_facts
 from benchmarks.protocol import Fault, Verdict
 from benchmarks.workloads.attention import Attention, AttentionShape
 from benchmarks.workloads.bandwidth import Bandwidth, scales_of
@@ -27,15 +28,17 @@ def verdict(fault: Fault | None) -> Verdict | None:
 # ---- bandwidth -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["torch", "numpy"])
+@pytest.fixture(params=[("torch", "fp32"), ("numpy", "fp32"), ("torch", "fp64"), ("numpy", "fp64")])
 def moving(request: pytest.FixtureRequest) -> Bandwidth:
-    work = Bandwidth(torch if request.param == "torch" else None, CPU, seed=1, array_bytes=1 << 14)
+    library, precision = request.param
+    work = Bandwidth(torch if library == "torch" else None, CPU, precision, seed=1, array_bytes=1 << 14)
     work._rounds = 3
     return work
 
 
 def test_a_round_moves_ten_arrays_and_every_one_of_them_is_looked_at(moving: Bandwidth) -> None:
     assert moving.amount_per_piece == 3 * 10 * (1 << 14)
+    assert judge_facts(moving.facts(RNG), moving.precision) is None
     moving.run_batch([(5, 0)], 0)
     assert moving.check(0, (5, 0), RNG) is None
     for part, what in enumerate(("copy", "scale", "add", "triad")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.history.store import HistoryStore
 from benchmarks.protocol import Verdict
-from benchmarks.system.cluster_run import RunPlan
+from benchmarks.system.run_plan import RunPlan
 from scheduler.cli import bench as bench_module
 from scheduler.cli import report_capacity
 from scheduler.cli.root import root
@@ -159,6 +160,16 @@ def test_ctrl_c_leaves_a_record_that_says_so(site: Site) -> None:
         (("--local", "--reservation", "a"), 2, "--reservation"),
         (("--local", "--precision", "fp8"), 2, "fp8"),
         (("--local", "--nodes", "a"), 2, "--local"),
+        (("--window", "-1"), 2, "window"),
+        (("--window", "nan"), 2, "nan is no number"),
+        (("--window", "ten"), 2, "'ten'"),
+        (("--nodes", ""), 2, "--nodes names nothing"),
+        (("--workloads", ","), 2, "--workloads names nothing"),
+        (("--precision", " "), 2, "--precision names nothing"),
+        (("--precision", "fp64", "--workloads", "collective"), 2, "collective is measured in fp32, not in fp64"),
+        (("--precision", "fp64", "--workloads", "gemm,serving"), 2, "serving is measured in fp32, tf32, bf16, fp16"),
+        (("--workloads", "bandwidth:bf16"), 2, "bandwidth is measured in fp64, fp32, not in bf16"),
+        (("--local", "--raw", "/dev/null/raw"), 2, "--raw: /dev/null/raw cannot be written"),
     ],
 )
 def test_bad_input_submits_nothing(site: Site, argv: tuple[str, ...], exit_code: int, told: str) -> None:
@@ -172,6 +183,54 @@ def test_nodes_may_be_repeated_or_listed(site: Site) -> None:
     cluster = site.serve(HOST, SIM, GPU)
     assert site.run("bench", "run", "--nodes", "host,sim-0", "--nodes", "edge-0", "--window", "4").exit_code == 0
     assert [j["resources"]["node"] for j in cluster.jobs] == ["host", "sim-0", "edge-0"]
+
+
+def test_a_node_that_is_named_twice_runs_once(site: Site) -> None:
+    cluster = site.serve(HOST, GPU)
+    assert site.run("bench", "run", "--nodes", "edge-0,host", "--nodes", "edge-0", "--window", "4").exit_code == 0
+    assert [j["resources"]["node"] for j in cluster.jobs] == ["edge-0", "host"]
+
+
+def test_simulated_cards_are_not_covered_where_no_products_are_asked_for(site: Site) -> None:
+    cluster = site.serve(SIM, GPU)
+    out = site.run("bench", "run", "--window", "4", "--workloads", "serving").stdout
+    assert [j["resources"]["node"] for j in cluster.jobs] == ["edge-0"]
+    assert "GEMM alone is made up of such cards" in out[out.index("NOT COVERED") :]
+    cluster = site.serve(SIM)
+    assert site.run("bench", "run", "--window", "4", "--workloads", "serving,gemm:fp16").exit_code == 0
+    (job,) = cluster.jobs
+    assert job["command"][job["command"].index("--precision") + 1] == "fp16"
+    assert HistoryStore(site.home / "bench").read().results[-1].record.precision == "fp16"
+
+
+def test_a_pair_that_is_left_out_is_told_in_table_and_json(site: Site) -> None:
+    argv = ("bench", "run", "--window", "4", "--workloads", "gemm,attention", "--precision", "bf16,fp8")
+    told = "attention in fp8: it is measured in fp64, fp32, bf16, fp16"
+    site.serve(GPU)
+    assert f"left out: {told}" in site.run(*argv).stdout
+    site.serve(GPU)
+    assert json.loads(site.run(*argv, "-o", "json").stdout)["provenance"]["left_out"] == [told]
+
+
+def test_a_directory_that_cannot_be_written_is_told_before_anything_is_submitted(site: Site) -> None:
+    cluster = site.serve(GPU)
+    site.home.write_text("a file")
+    result = site.run("bench", "run", "--window", "4")
+    assert (result.exit_code, cluster.jobs) == (6, [])
+    assert "Nothing was submitted" in result.stderr
+
+
+def test_a_disk_that_fills_loses_the_record_and_not_the_answer(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    site.serve(GPU)
+    monkeypatch.setattr(HistoryStore, "append", full)
+    result = site.run("bench", "run", "--window", "4", "-o", "json")
+    assert result.exit_code == 6
+    assert [d["verified"] for d in json.loads(result.stdout)["devices"]] == [True, True]
+    assert "could not be recorded" in result.stderr
+    assert "No space left on device" in result.stderr
 
 
 def test_simulated_figures_come_from_the_shipped_catalogue_where_the_service_names_models_only(site: Site) -> None:
