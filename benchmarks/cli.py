@@ -165,7 +165,7 @@ def check(worker: bool, seconds: float, parts: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.option("--window", "window_s", type=click.FloatRange(min=0.2, max=600), default=20.0, show_default=True)
+@click.option("--window", "window_s", type=click.FloatRange(min=0.2, max=600), default=7.0, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1, max=100), default=3, show_default=True)
 @click.option("--precision", metavar="NAME", help="Default: fp32 on a CPU, bf16 on an accelerator.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)

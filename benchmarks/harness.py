@@ -1,13 +1,14 @@
 """What does the protocol cost? The sustained, verified rate of a window against a bare loop of the same products.
 
-Both are run in turns in one process, on the same operands: a bare loop that draws nothing, verifies nothing and
-counts what was finished over the time it took; and a window as `bench run` runs it, whose denominator is the whole
-window. Who comes first changes from round to round, so that a machine that warms up or is disturbed favours neither;
-what is told is the median of the rounds' ratios, with their spread. Beside them stands the usual method, the best of
-several shapes (`best_shape.py`), which is never compared: it measures something else.
+Both are run in one process, on the same operands, in turns of 50 ms (`turns.py`): a window as `bench run`
+runs it, whose denominator is the whole window, and a bare loop that draws nothing, verifies nothing and counts what was
+finished over the time it took. The ratio is that of the sums over all windows; its error comes from the stretches
+between checks. Nearer to the must than twice that error nothing is said: neither that it holds nor that it is missed.
 
-Where a machine moves the rate by more than the 2% that are asked for, the rounds do not tell; then the
-windows' own books still do: how much of each was spent in batches, and whether a check slows down the batch after it.
+Beside it stands the same ratio by the windows' own books, which a restless machine blurs less: how much of each was
+spent in batches, and how long these take in a window (those after a check told apart) and in the bare loop, by the
+mean of the faster half of each kind of duration. Also the bare loop over cache-hot outputs, and the usual method, the
+best of several shapes (`best_shape.py`); these two measure something else and are never judged.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,21 +29,27 @@ from benchmarks.one_device import shaped
 from benchmarks.protocol import Verdict, WindowOutcome, WindowPlan
 from benchmarks.record import Answer, Case
 from benchmarks.suite import Measurement, make_work
+from benchmarks.turns import BareLoop, HotTurn, Stretch, Turns, faster_half, hot_over_bare, jackknife, ratio_of_rates
 from benchmarks.window import run_window
-from benchmarks.work import Clock, Work
+from benchmarks.work import Clock
 from benchmarks.workloads.devices import ComputeDevice
 
 MUST_RATIO = 0.98
 WARMUP_S = 0.5
+# An error that is estimated from fewer says little.
+LEAST_STRETCHES = 8
+# Fewer batches after a check are no sample of their own.
+LEAST_AFTER = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """FLOP/s of both, in one turn."""
+    """One window, cut at its checks, and the turns in which a third loop was there."""
 
-    bare: float
-    verified: float
     outcome: WindowOutcome
+    stretches: tuple[Stretch, ...]
+    hot_turns: tuple[HotTurn, ...]
+    bare_batch_s: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +61,69 @@ class HarnessCost:
     best: BestShape | None
 
     @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        return tuple(s for r in self.rounds for s in r.stretches)
+
+    @property
+    def hot_turns(self) -> tuple[HotTurn, ...]:
+        return tuple(t for r in self.rounds for t in r.hot_turns)
+
+    @property
     def ratio(self) -> float:
-        return statistics.median(r.verified / r.bare for r in self.rounds)
+        """NaN where the bare loop had no turn: the window was too short for one."""
+        return ratio_of_rates(self.stretches)
 
     @property
     def error(self) -> float:
-        """Standard error of that median, from the rounds' spread (1.4826 x MAD for sigma, 1.2533 for a median's)."""
-        ratios = [r.verified / r.bare for r in self.rounds]
-        spread = statistics.median(abs(ratio - self.ratio) for ratio in ratios)
-        return 1.2533 * 1.4826 * spread / math.sqrt(len(ratios))
+        """Standard error of `ratio`; infinite where there is nothing to estimate it from."""
+        return jackknife(ratio_of_rates, self.stretches)
 
     @property
     def holds(self) -> bool | None:
-        """None: this machine was too restless for these rounds to tell."""
+        """None: this machine was too restless, or the windows too short, to tell."""
         if not self.is_valid:
             return False
-        if len(self.rounds) < 3 or abs(self.ratio - MUST_RATIO) < 2 * self.error:
+        ratio, error = self.ratio, self.error
+        if not math.isfinite(ratio) or len(self.stretches) < LEAST_STRETCHES or abs(ratio - MUST_RATIO) < 2 * error:
             return None
-        return self.ratio >= MUST_RATIO
+        return ratio >= MUST_RATIO
 
     @property
-    def accounted(self) -> float:
-        """What of the windows was spent in batches, less what batches right after a check took longer than others: the
-        same ratio by the windows' own books, which a restless machine does not blur."""
-        return statistics.median(accounted_share(r.outcome) for r in self.rounds)
+    def batches_over_bare(self) -> tuple[float, float]:
+        """Rate of the windows' batches alone over that of the bare loop's, by their faster halves, and its error. Those
+        right after a check are a sample of their own, so that they are not taken for disturbed ones."""
+        batches = [batch_times(r.outcome) for r in self.rounds]
+        own_s, own_error_s = _together(*([t for one in batches for t in one[kind]] for kind in (0, 1)))
+        bare_s, bare_error_s = faster_half([one for r in self.rounds for one in r.bare_batch_s])
+        if not (own_s > 0 and bare_s > 0):
+            return math.nan, math.inf
+        return bare_s / own_s, bare_s / own_s * math.hypot(own_error_s / own_s, bare_error_s / bare_s)
+
+    @property
+    def accounted(self) -> tuple[float, float]:
+        """The ratio by the windows' own books, and its error: batches of the bare loop's duration, over what batches,
+        checks and the time between them take by their faster halves, with what the end of each window left over."""
+        outcomes = [r.outcome for r in self.rounds]
+        ratio, error = self.batches_over_bare
+        window_s = sum(o.window_s for o in outcomes)
+        if not math.isfinite(ratio):
+            return math.nan, math.inf
+        batches = [b for o in outcomes for b in o.batches]
+        checks_s = [b.check_us / 1e6 for b in batches if b.check_us]
+        between_s = [gap for o in outcomes for gap in gaps_s(o)]
+        bare_s = faster_half([one for r in self.rounds for one in r.bare_batch_s])[0]
+        worked_s = len(batches) * bare_s / ratio
+        beside_s = sum(len(some) * faster_half(some)[0] for some in (checks_s, between_s) if some)
+        ends = sum(end_s(o) for o in outcomes) / window_s
+        share = worked_s / (worked_s + beside_s) * (1.0 - ends)
+        return share * ratio, share * error
+
+    @property
+    def accounted_holds(self) -> bool | None:
+        ratio, error = self.accounted
+        if not math.isfinite(ratio) or abs(ratio - MUST_RATIO) < 2 * error:
+            return None
+        return ratio >= MUST_RATIO
 
     @property
     def is_valid(self) -> bool:
@@ -101,14 +148,23 @@ def measure_cost(
     plan = WindowPlan(window_s, seed, warmup_s=WARMUP_S)
     rng = np.random.default_rng(seed)
     armed = arm(work, clock, plan, rng)
-    pieces = armed.rhythm.pieces_per_batch
-    bare_loop(work, clock, rng, pieces, WARMUP_S)
+    work.prepare(rng, 2 * armed.rhythm.slots)
+    bare = BareLoop(work, clock, rng, armed.rhythm)
+    bare.cold(armed.rhythm.batches_per_check)  # its pages are there and its code is met before it counts
     done: list[Round] = []
     for number in range(rounds):
-        bare = bare_loop(work, clock, rng, pieces, window_s) if number % 2 == 0 else 0.0
-        outcome = run_window(work, clock, replace(plan, seed=seed + number), armed=armed)
-        bare = bare or bare_loop(work, clock, rng, pieces, window_s)
-        done.append(Round(bare, outcome.counted / window_s, outcome))
+        bare.batch_s.clear()
+        turns = Turns(clock, bare, armed.rhythm)
+        outcome = run_window(
+            work,
+            turns.clock,
+            replace(plan, seed=seed + number),
+            armed=armed,
+            watch=turns,
+            stop=turns.stop,
+            progress=turns.progress,
+        )
+        done.append(Round(outcome, turns.stretches(outcome), tuple(turns.hot_turns), tuple(bare.batch_s)))
         progress((number + 1) / rounds)
     best = None
     if with_best:
@@ -117,63 +173,87 @@ def measure_cost(
     return HarnessCost(work.precision, work.shape, tuple(done), armed, best)
 
 
-def accounted_share(outcome: WindowOutcome) -> float:
-    after: list[int] = []
-    others: list[int] = []
+def batch_times(outcome: WindowOutcome) -> tuple[list[float], list[float]]:
+    """Seconds of the batches right after a check, and of the others."""
+    after: list[float] = []
+    others: list[float] = []
     checked = False
     for batch in outcome.batches:
-        (after if checked else others).append(batch.busy_us)
+        (after if checked else others).append(batch.busy_us / 1e6)
         checked = batch.check_us > 0
-    longer = max(0.0, statistics.median(after) - statistics.median(others)) if after and others else 0.0
-    busy = sum(b.busy_us for b in outcome.batches)
-    return (busy - longer * len(after)) / 1e6 / outcome.window_s
+    return after, others
 
 
-def bare_loop(work: Work, clock: Clock, rng: np.random.Generator, pieces: int, seconds: float) -> float:
-    """FLOP/s of batches run one after the other, with nothing around them; over the time until the last one ended."""
-    orders = [work.draw(rng, pieces) for _ in range(64)]
-    begun = ended = clock.now_s()
-    batches = 0
-    while ended - begun < seconds:
-        work.run_batch(orders[batches % len(orders)], 0)
-        work.settle()
-        ended = clock.now_s()
-        batches += 1
-    return work.amount_per_piece * pieces * batches / (ended - begun)
+def _together(after: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Mean duration of both kinds by their faster halves, each as often as it was there; and its error."""
+    if len(after) < LEAST_AFTER or len(others) < LEAST_AFTER:
+        return faster_half([*after, *others])
+    (a, a_error), (b, b_error) = faster_half(after), faster_half(others)
+    weight = len(after) / (len(after) + len(others))
+    return weight * a + (1 - weight) * b, math.hypot(weight * a_error, (1 - weight) * b_error)
+
+
+def gaps_s(outcome: WindowOutcome) -> list[float]:
+    """Between batches and checks: clock reads, draws, books."""
+    return [(b.began_us - a.began_us - a.busy_us - a.check_us) / 1e6 for a, b in pairwise(outcome.batches)]
+
+
+def end_s(outcome: WindowOutcome) -> float:
+    """What was left over behind the last check that counts."""
+    if not outcome.batches:
+        return outcome.window_s
+    last = outcome.batches[-1]
+    return max(0.0, outcome.window_s - (last.began_us + last.busy_us + last.check_us) / 1e6)
 
 
 def cases_of_cost(cost: HarnessCost) -> tuple[Case, ...]:
-    """By the medians of the rounds. `ok` None: these rounds do not tell."""
+    """`ok` None: nothing is demanded, or these windows do not tell."""
     outcomes = [r.outcome for r in cost.rounds]
+    valid = cost.is_valid
+    per_batch = outcomes[0].amount_per_batch / 1e9 if outcomes else 0.0
+    stretches = cost.stretches
+
+    def known(value: float) -> float | None:
+        return value if valid and math.isfinite(value) else None
 
     def median(values: Sequence[float]) -> float | None:
         return statistics.median(values) if values else None
 
-    valid = cost.is_valid
-    ratio = cost.ratio if valid else None
-    accounted = cost.accounted if valid else None
-    ratios = [r.verified / r.bare for r in cost.rounds]
+    def over(hot: Sequence[HotTurn]) -> float:
+        return cost.ratio / hot_over_bare(hot)
+
+    accounted, accounted_error = cost.accounted if valid else (math.nan, math.nan)
+    batches, batches_error = cost.batches_over_bare if valid else (math.nan, math.nan)
+    by_window = [ratio_of_rates(r.stretches) for r in cost.rounds]
     used = [sum(b.busy_us + b.check_us for b in o.batches) / 1e6 / o.window_s for o in outcomes]
-    samples = sum(o.samples for o in outcomes)
+    bare_s = sum(s.bare_s for s in stretches)
+    hot_error = math.hypot(cost.error, jackknife(over, cost.hot_turns)) if cost.hot_turns else math.nan
     return (
-        Case("verified_over_bare", ratio, "ratio", must=MUST_RATIO, ok=cost.holds),
-        Case("verified_over_bare_error", cost.error if valid else None, "ratio, standard error"),
+        Case("verified_over_bare", known(cost.ratio), "ratio", must=MUST_RATIO, ok=cost.holds),
+        Case("verified_over_bare_error", known(cost.error), "ratio, standard error"),
         Case(
             "verified_over_bare_accounted",
-            accounted,
+            known(accounted),
             "ratio, by the windows' own books",
             must=MUST_RATIO,
-            ok=None if accounted is None else accounted >= MUST_RATIO,
+            ok=cost.accounted_holds if valid else None,
         ),
-        Case("verified_over_bare_lowest", min(ratios, default=None), "ratio"),
-        Case("verified_over_bare_highest", max(ratios, default=None), "ratio"),
-        Case("bare_gflops", median([r.bare / 1e9 for r in cost.rounds]), "GFLOP/s"),
-        Case("verified_gflops", median([r.verified / 1e9 for r in cost.rounds]), "GFLOP/s"),
+        Case("verified_over_bare_accounted_error", known(accounted_error), "ratio, standard error"),
+        Case("batches_over_bare", known(batches), "ratio, of the batches alone"),
+        Case("batches_over_bare_error", known(batches_error), "ratio, standard error"),
+        Case("verified_over_bare_lowest", known(min(by_window, default=math.nan)), "ratio, of one window"),
+        Case("verified_over_bare_highest", known(max(by_window, default=math.nan)), "ratio, of one window"),
+        Case("verified_over_cache_hot_bare", known(over(cost.hot_turns)), "ratio, not judged"),
+        Case("verified_over_cache_hot_bare_error", known(hot_error), "ratio, standard error"),
+        Case("bare_gflops", sum(s.bare for s in stretches) * per_batch / bare_s if bare_s > 0 else None, "GFLOP/s"),
+        Case("verified_gflops", median([o.counted / o.window_s / 1e9 for o in outcomes]), "GFLOP/s"),
         Case("verification_share", median([o.check_s / o.window_s for o in outcomes]), "share of the window"),
+        Case("timing_share", median([sum(gaps_s(o)) / o.window_s for o in outcomes]), "share of the window"),
         Case("timing_and_end_share", median([max(0.0, 1.0 - u) for u in used]), "share of the window"),
         Case("arming_s", cost.armed.arming_s, "s, outside the window"),
-        Case("checks", samples, "products checked"),
+        Case("checks", sum(o.samples for o in outcomes), "products checked"),
         Case("pieces_per_check", cost.armed.rhythm.slots, "products"),
+        Case("stretches", len(stretches), "pairs of window and bare loop"),
         Case("windows_valid", sum(o.verdict is Verdict.OK for o in outcomes), "windows"),
     )
 
@@ -188,7 +268,17 @@ def harness_answer(device: ComputeDevice, cost: HarnessCost, *, window_s: float,
         "rounds": len(cost.rounds),
         "threads": device.threads,
     }
-    peers: dict[str, Any] = {"bare-loop": {"gflops": [r.bare / 1e9 for r in cost.rounds], "same": "products, operands"}}
+    per_batch = cost.rounds[0].outcome.amount_per_batch / 1e9 if cost.rounds else 0.0
+    peers: dict[str, Any] = {
+        "bare-loop": {
+            "gflops": [
+                sum(s.bare for s in r.stretches) * per_batch / seconds
+                for r in cost.rounds
+                if (seconds := sum(s.bare_s for s in r.stretches)) > 0
+            ],
+            "same": "products, operands, sizes of batches, number of outputs, the same seconds of the machine",
+        }
+    }
     if cost.best is not None:
         shape = cost.best.shape
         peers["best-of-shapes"] = {

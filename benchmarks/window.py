@@ -36,6 +36,9 @@ NOBODY = "nobody was asked to watch this device"
 # no hiccup of the machine can reach.
 UNSETTLED_SHARE = 0.1
 UNSETTLED_BATCHES = 0.25
+# How much of the slowest batch so far the next one is still expected to take: where the end is misjudged a whole group
+# is lost, and where it is left too much room a part of one batch.
+FORGETTING = 0.9
 
 
 def run_window(
@@ -184,7 +187,7 @@ class Window:
                 returned = clock.now_s()
                 work.settle()
                 ended = clock.now_s()
-                batch_s = max(ended - begun, 0.7 * batch_s)
+                batch_s = max(ended - begun, FORGETTING * batch_s)
                 self._run_batches += 1
                 self._unsettled += ended - returned > UNSETTLED_SHARE * (ended - begun)
                 group.append(Batch(self._us(begun), _us(ended - begun), 0))
@@ -197,7 +200,7 @@ class Window:
             checking = clock.now_s()
             fault = self._check(orders[: len(group) * pieces])
             checked = clock.now_s()
-            check_s = max(checked - checking, 0.7 * check_s)
+            check_s = max(checked - checking, FORGETTING * check_s)
             self._check_s += checked - checking
             if fault is not None:
                 return fault

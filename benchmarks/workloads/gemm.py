@@ -45,8 +45,12 @@ CPU_OPERAND_BYTES = 64 * 2**20
 CPU_RESULT_BYTES = 256 * 2**20
 ACCELERATOR_OPERAND_SETS = 4
 MOST_SLOTS = 512
+# What of a product each thread widens at once for its check: half of a core's second-level cache. All threads wait for
+# each other at each block, so that on a disturbed machine more of them cost more.
+CPU_BLOCK_BYTES = 2**20
 INT8_SPREAD = 32.0
 CPU_PRODUCT_S = 0.006
+CPU_TRIALS = 12
 SAMPLED = 4096
 
 BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "fp8": 1, "int8": 1}
@@ -82,6 +86,8 @@ class TorchGemm:
         self._wide: Any = None
         self._narrow: Any = None
         self._signs: Any = None
+        self._rows: Any = None
+        self._block_bytes = CPU_BLOCK_BYTES * (device.threads or 1)
         self._sides: list[list[Any]] = []
 
     # -- what it is ------------------------------------------------------------------------------------------------
@@ -152,9 +158,7 @@ class TorchGemm:
         if self._on_host:
             gaps = c.cpu().to(torch.float64).numpy() @ self._signs[:, chosen] - side
         else:
-            wide = self._widened(c)
-            left = torch.stack([wide.mv(x) for x in self._signs[:, chosen].T.contiguous()], dim=1)
-            gaps = (left - side).cpu().numpy()
+            gaps = (self._times_signs(c, self._rows[chosen]) - side).cpu().numpy()
         start = int(rng.integers(max(1, c.numel() - SAMPLED)))
         return judge(gaps, self._sample(c, start), self._shape, self._precision)
 
@@ -168,6 +172,7 @@ class TorchGemm:
             self._sides = [[expected_sides(a, b, signs) for b in rights] for a in lefts]
             return
         self._signs = torch.from_numpy(signs).to(self._where)
+        self._rows = self._signs.T.contiguous()
         products = torch.cat([self._in_float64(b) @ self._signs for b in self._b], dim=1)
         self._sides = [list((self._in_float64(a) @ products).split(signs.shape[1], dim=1)) for a in self._a]
 
@@ -176,18 +181,30 @@ class TorchGemm:
         torch = self._torch
         return (values.to(torch.float32) if values.element_size() == 1 else values).to(torch.float64)
 
-    def _widened(self, matrix: Any) -> Any:
+    def _times_signs(self, matrix: Any, rows: Any) -> Any:
+        """matrix · rows^T in float64. On a CPU by blocks of rows, whose float64 copy stays in a core's cache. One
+        vector at a time, as matrix-vector products run at memory speed where thin matrix products do not."""
+        height = matrix.shape[0]
+        at_once = max(1, self._block_bytes // (8 * matrix.shape[1])) if self._device.is_cpu else height
+        left = self._torch.empty((len(rows), height), dtype=self._torch.float64, device=self._where)
+        for first in range(0, height, at_once):
+            wide = self._widened(matrix[first : first + at_once], at_once)
+            for vector, found in zip(rows, left, strict=True):
+                self._torch.mv(wide, vector, out=found[first : first + at_once])
+        return left.T
+
+    def _widened(self, matrix: Any, at_once: int) -> Any:
         """In float64, in a kept buffer: a fresh one costs more in page faults than the sums. 16-bit values go by way
-        of fp32, which holds them exactly and is converted faster. One vector at a time is then multiplied, as
-        matrix-vector products run at memory speed where thin matrix products do not."""
+        of fp32, which holds them exactly and is converted faster."""
         torch = self._torch
+        height, width = matrix.shape
         if self._wide is None:
-            self._wide = torch.empty(tuple(matrix.shape), dtype=torch.float64, device=self._where)
+            self._wide = torch.empty((at_once, width), dtype=torch.float64, device=self._where)
             if matrix.element_size() == 2:
-                self._narrow = torch.empty(tuple(matrix.shape), dtype=torch.float32, device=self._where)
+                self._narrow = torch.empty((at_once, width), dtype=torch.float32, device=self._where)
         if self._narrow is not None:
-            matrix = self._narrow.copy_(matrix)
-        return self._wide.copy_(matrix)
+            matrix = self._narrow[:height].copy_(matrix)
+        return self._wide[:height].copy_(matrix)
 
     def facts(self, rng: Generator) -> Facts:
         operands = [*self._a, *self._b]
@@ -270,13 +287,17 @@ def cpu_sets(shape: Shape, precision: str) -> int:
 
 
 def _cpu_side(torch: Any, device: ComputeDevice, precision: str) -> int:
-    """The largest side whose product is still short; the smallest where none is."""
+    """The largest side whose product is still short; the smallest where none is. By the fastest of some trials, so
+    that a machine that hesitates has the same shape in the next window."""
     small = CPU_SIDES[0]
     trial = TorchGemm(torch, device, precision, Shape(small, small, small), 1, seed=0)
     trial.prepare(np.random.default_rng(0), 1)
     trial.run_batch([(0, 0)], 0)
-    begun = time.perf_counter()
-    trial.run_batch([(0, 0)], 0)
-    product_s = time.perf_counter() - begun
+    spent_s = []
+    for _ in range(CPU_TRIALS):
+        begun = time.perf_counter()
+        trial.run_batch([(0, 0)], 0)
+        spent_s.append(time.perf_counter() - begun)
+    product_s = min(spent_s)
     fitting = [s for s in CPU_SIDES if product_s * (s / small) ** 3 <= CPU_PRODUCT_S]
     return max(fitting, default=small)
