@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from scheduler.core.quick import quick
+
 WHOLE_DEVICE_MILLI = 1000
 
 Labels = tuple[tuple[str, str], ...]
@@ -145,6 +147,7 @@ class Constraints:
 UNCONSTRAINED = Constraints()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where one worker of a job stands: a node, and either whole devices or a share of one.

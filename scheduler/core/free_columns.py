@@ -22,10 +22,12 @@ import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli, NodeColumns, count_true, widened
+from scheduler.core.quick import quick
 
 _what_a_worker_holds = attrgetter("node", "devices", "share_milli", "cpus_milli", "memory_bytes")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Capacity of some workers: one entry a device slice (`rows`, `devices`, `milli`), and one a worker (the rest)."""
