@@ -5,8 +5,9 @@ Units: shares and CPUs in thousandths (`_milli`), memory in bytes. A share is a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 
 from scheduler.core.quick import quick
 
@@ -89,6 +90,13 @@ class Demand:
             return f"{self.devices} x {name}"
         memory = f", {self.memory_bytes / 2**30:.3g} GiB" if self.memory_bytes else ""
         return f"{self.cpus_milli / 1000:g} CPUs{memory} and no device"
+
+
+@lru_cache(maxsize=1024)
+def linked(alternatives: tuple[Demand, ...]) -> tuple[Demand, ...]:
+    """The same for a gang, whose workers' devices talk to one another: one tuple for equal ones, which is known again
+    by identity."""
+    return tuple([replace(demand, linked=True) if demand.milli else demand for demand in alternatives])
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ from scheduler.core.jobs import (
 from scheduler.core.quick import replaced
 from scheduler.core.reasons import NotConsidered, Reason, WaitingForJobs
 
+_NOT_CONSIDERED = NotConsidered()
+
 
 class ImpossibleTransition(AssertionError):
     """A job was told to do what its state does not allow: `job_id`, `state` as it was, `tried`, and why not."""
@@ -52,7 +54,7 @@ class ImpossibleTransition(AssertionError):
 
 def submitted(job_id: str, seq: int, spec: JobSpec, *, submitted_s: float, array_index: int | None = None) -> Job:
     """A new job. One that comes `after` others waits for those, any other to be looked at."""
-    reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else NotConsidered()
+    reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else _NOT_CONSIDERED
     return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), array_index=array_index)
 
 
@@ -95,6 +97,17 @@ def place(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     attempt = job.attempts + 1
     workers = tuple(WorkerRun(placement, attempt) for placement in placements)
     return replaced(job, state=Starting(workers, now_s), attempts=attempt)
+
+
+def began(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
+    """`place`, every worker started, and `run` in one step, where nothing lies between: in virtual time."""
+    state = job.state
+    assert isinstance(state, Pending), job
+    assert job.held is None, job
+    attempt = job.attempts + 1
+    workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
+    first_s = now_s if job.first_started_s is None else job.first_started_s
+    return replaced(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
 
 
 # ---- workers -----------------------------------------------------------------------------------------------------

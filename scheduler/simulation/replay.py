@@ -204,15 +204,15 @@ class Replay:
     def _arrives(self, number: int) -> None:
         record = self.journal.jobs[number]
         sim = record.job
-        seq = self.site.next_seq()
-        job = transitions.submitted(str(number + 1), seq, sim.spec, submitted_s=self.now_s)
-        refusal = self.site.refusal(job)
+        ask = self.site.asks.of(sim.spec)
+        job = transitions.submitted(str(number + 1), self.site.next_seq(), sim.spec, submitted_s=self.now_s)
+        refusal = self.site.refusal(ask)
         if refusal is not None:
             record.became, record.reason = Became.REFUSED, refusal
             self._ended += 1
             return
         needed = self.site.needs_plan
-        self.site.submit(Live(job, number, left=sim.duration_s * sim.spec.workers_max), self.now_s)
+        self.site.submit(Live(job, number, ask, left=sim.duration_s * sim.spec.workers_max), self.now_s)
         if not needed and not self._freed and self._is_behind_its_like(job.id):
             self.site.needs_plan = False
 
@@ -228,9 +228,10 @@ class Replay:
             return
         service = self.workload.services[number]
         job = transitions.submitted(f"service-{number}", self.site.next_seq(), service.spec, submitted_s=self.now_s)
-        refusal = self.site.refusal(job)
+        ask = self.site.asks.of(service.spec)
+        refusal = self.site.refusal(ask)
         if refusal is None:
-            live = Live(job, number, serves=True)
+            live = Live(job, number, ask, serves=True)
             self.site.submit(live, self.now_s)
             self.site.scale(live, replicas)
         else:
