@@ -18,7 +18,7 @@ Units: shares are fractions of the whole (0..1); times in seconds; devices and C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placement
@@ -43,8 +43,12 @@ class Amount:
     memory_bytes: int = 0
 
     @staticmethod
-    def of(placements: Iterable[Placement]) -> Amount:
+    def of(placements: Sequence[Placement]) -> Amount:
         """What these workers hold."""
+        if len(placements) == 1:
+            one = placements[0]
+            held_milli = one.share_milli or WHOLE_DEVICE_MILLI * len(one.devices)
+            return Amount(held_milli, one.cpus_milli, one.memory_bytes)
         devices_milli = cpus_milli = memory_bytes = 0
         for placement in placements:
             devices_milli += placement.share_milli or WHOLE_DEVICE_MILLI * len(placement.devices)

@@ -26,38 +26,44 @@ _NOBODY = 0  # the slot of dead entries
 _FIRST_CAPACITY = 64
 _KEPT_SELECTIONS = 128
 _MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
+_Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
 _SLOT, _NODE, _WHAT, _HOW_MUCH = range(4)  # of a slice: slot, node, device, milli; of a worker: slot, node, CPUs, bytes
 
 
 class _Entries:
-    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); a job's stand together.
+    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); those of a job that came at
+    one time stand together.
 
     Which of them stand on some nodes is remembered, and looked up only for what is new. An entry that died since is
     among them: it stands nowhere and holds nothing."""
 
-    __slots__ = ("_selected", "by_row", "dead", "kept", "looked_up", "size")
+    __slots__ = ("_both", "_selected", "by_row", "dead", "kept", "looked_up", "size")
 
     def __init__(self) -> None:
         self._selected: dict[bytes, tuple[Ints, int]] = {}  # by the nodes: positions, and how many entries were seen
-        self.kept: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
-        self.by_row: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
         self.size = self.looked_up = self.dead = 0
+        self._are(np.zeros((8, _FIRST_CAPACITY), np.int64))
+
+    def _are(self, both: Ints) -> None:
+        """Kept and by row, one above the other, so that one assignment clears an entry in both."""
+        self._both, self.kept, self.by_row = both, both[:4], both[4:]
 
     def append(self, entries: list[tuple[int, int, int, int]]) -> int:
         """The position of the first of them."""
         at, self.size = self.size, self.size + len(entries)
         while self.size > self.kept.shape[1]:
-            self.kept, self.by_row = _doubled(self.kept), _doubled(self.by_row)
+            self._are(_doubled(self._both))
         if len(entries) == 1:  # as nearly all jobs have
-            self.kept[:, at] = entries[0]
+            kept = self.kept
+            kept[0, at], kept[1, at], kept[2, at], kept[3, at] = entries[0]
         elif entries:
             self.kept[:, at : self.size] = np.array(entries, np.int64).T
         return at
 
     def kill(self, at: int, count: int) -> None:
-        self.kept[:, at : at + count] = 0
-        self.by_row[:, at : at + count] = 0
-        self.dead += count
+        if count:
+            self._both[:, at : at + count] = 0
+            self.dead += count
 
     def compacted(self) -> Ints | None:
         """Drop the dead if they are most. The new position of each old one, or None where nothing moved."""
@@ -68,8 +74,7 @@ class _Entries:
         living = self.kept[:, : self.size][:, alive]
         self.size, self.dead = living.shape[1], 0
         self.look_up_again()
-        capacity = max(_FIRST_CAPACITY, 2 * self.size)
-        self.kept, self.by_row = np.zeros((4, capacity), np.int64), np.zeros((4, capacity), np.int64)
+        self._are(np.zeros((8, max(_FIRST_CAPACITY, 2 * self.size)), np.int64))
         self.kept[:, : self.size] = living
         return moved
 
@@ -132,7 +137,7 @@ class RunningColumns:
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
         self._slots = _slots_of(_FIRST_CAPACITY)
-        self._spans: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)  # by slot: first slice, slices, worker, workers
+        self._spans: list[tuple[_Span, ...]] = [()]  # by slot
         self._slices, self._workers = _Entries(), _Entries()
         self._node_of: dict[str, int] = {}
         self._node_names: list[str] = []
@@ -189,8 +194,12 @@ class RunningColumns:
             self._hold(slot, job.placements)
         elif before.placements is not job.placements and before.placements != job.placements:
             self._touch(before.placements)
-            self._let_go(slot)
-            self._hold(slot, job.placements)
+            there = len(before.placements)
+            if job.placements[:there] == before.placements:  # a service that was given more replicas
+                self._hold(slot, job.placements[there:])
+            else:
+                self._let_go(slot)
+                self._hold(slot, job.placements)
         self._jobs[slot] = job
         self._touch(job.placements)
         of = self._slots
@@ -271,11 +280,12 @@ class RunningColumns:
             return self._free_slots.pop()
         slot = len(self._jobs)
         self._jobs.append(None)
+        self._spans.append(())
         if slot == len(self._slots.alive):
             grown = _slots_of(2 * slot)
             for field in fields(SlotColumns):
                 getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
-            self._slots, self._spans = grown, _doubled(self._spans)
+            self._slots = grown
         return slot
 
     def _hold(self, slot: int, placements: tuple[Placement, ...]) -> None:
@@ -296,20 +306,22 @@ class RunningColumns:
             for device in placement.devices:
                 slices.append((slot, node, device, milli))
         at, among = self._slices.append(slices), self._workers.append(workers)
-        self._spans[:, slot] = at, len(slices), among, len(workers)
-        self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
+        self._spans[slot] += ((at, len(slices), among, len(workers)),)
+        self._slots.milli[slot] += held_milli
+        self._slots.cpus_milli[slot] += cpus_milli
 
     def _let_go(self, slot: int) -> None:
-        first_slice, slices, first_worker, workers = self._spans[:, slot].tolist()
-        self._slices.kill(first_slice, slices)
-        self._workers.kill(first_worker, workers)
-        self._spans[:, slot] = 0
+        for first_slice, slices, first_worker, workers in self._spans[slot]:
+            self._slices.kill(first_slice, slices)
+            self._workers.kill(first_worker, workers)
+        self._spans[slot] = ()
         self._slots.milli[slot] = self._slots.cpus_milli[slot] = 0
-        for entries, first in ((self._slices, 0), (self._workers, 2)):
-            moved = entries.compacted()
-            if moved is not None:
-                holding = np.flatnonzero(self._spans[first + 1])
-                self._spans[first, holding] = moved[self._spans[first, holding]]
+        if (moved := self._slices.compacted()) is not None:
+            to = moved.tolist()
+            self._spans = [tuple([(to[at] if n else 0, n, by, m) for at, n, by, m in each]) for each in self._spans]
+        if (moved := self._workers.compacted()) is not None:
+            to = moved.tolist()
+            self._spans = [tuple([(at, n, to[by], m) for at, n, by, m in each]) for each in self._spans]
 
     def _forget_preemptor(self, job: RunningJob) -> None:
         if job.stopping_for is not None:

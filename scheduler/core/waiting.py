@@ -54,8 +54,9 @@ class Shape:
 class Kind:
     """Waiting jobs that differ in nothing but seq, submitted_s and deadline_s (and in names that nobody mentions).
 
-    `key` is equal for equal kinds of one line, also later, after there was no such job in between (unless thousands of
-    other shapes came meanwhile), and never for different ones. `account`: which fair-share account its jobs charge.
+    `wanted_milli`: what the smallest gang of one job asks for, in thousandths of devices. `key` is equal for equal
+    kinds of one line, also later, after there was no such job in between (unless thousands of other shapes came
+    meanwhile), and never for different ones. `account`: which fair-share account its jobs charge.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Kind:
         "shape",
         "tenant",
         "time_limit_s",
+        "wanted_milli",
     )
 
     def __init__(self, shape: Shape, job: PendingJob) -> None:
@@ -79,15 +81,11 @@ class Kind:
         self.time_limit_s = job.time_limit_s
         self.may_preempt = job.may_preempt
         self.holds_slo = job.holds_slo
+        self.wanted_milli = shape.workers_min * shape.worker_milli
         self.account = account(job.tenant, shape.simulated)
         self.key = _kind_key(shape, job)
         self._by_turn = _Sorted(turn)
         self._by_age = _Sorted(age)
-
-    @property
-    def wanted_milli(self) -> int:
-        """What the smallest gang of one job asks for, in thousandths of devices."""
-        return self.shape.workers_min * self.shape.worker_milli
 
     def __len__(self) -> int:
         return len(self._by_turn)
@@ -256,14 +254,15 @@ class WaitingLine:
         recent = self._recent.get(id(job.alternatives))
         alternatives, number = self._intern(job.alternatives) if recent is None else recent[1]
         constraints = job.constraints
-        name = job.name if (job.tenant, job.name) in self._mentions else None
+        free = constraints is UNCONSTRAINED or constraints == UNCONSTRAINED
+        name = job.name if self._mentions and (job.tenant, job.name) in self._mentions else None
         tenant = job.tenant if name is not None or constraints.apart_from else None
-        service = None if constraints == UNCONSTRAINED else job.service
+        service = None if free else job.service
         key = (
             number,
             job.workers_min,
             job.workers_max,
-            None if constraints is UNCONSTRAINED or constraints == UNCONSTRAINED else constraints,
+            None if free else constraints,
             job.reservation,
             job.beside,
             tenant,
