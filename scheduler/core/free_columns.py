@@ -260,7 +260,13 @@ class FreeColumns:
         self.cpus_milli[row] += sign * claim.cpus_milli.item()
         self.memory_bytes[row] += sign * claim.memory_bytes.item()
         self.stamps[row] = self._lineage.one()
-        if len(claim.devices):
+        if len(claim.devices) == 1:
+            device = claim.devices.item()
+            before = self.milli.item(row, device)
+            self.milli[row, device] = after = before + sign * claim.milli.item()
+            if before == WHOLE_DEVICE_MILLI or after == WHOLE_DEVICE_MILLI:
+                self.whole[row] += (after == WHOLE_DEVICE_MILLI) - (before == WHOLE_DEVICE_MILLI)
+        elif len(claim.devices):
             left = self.milli[row].tolist()
             for device, milli in zip(claim.devices.tolist(), claim.milli.tolist(), strict=True):
                 left[device] += sign * milli

@@ -34,12 +34,12 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 def worker_milli(alternatives: Iterable[Demand]) -> int:
     """What one worker may come to hold: the largest of its alternatives, as it is not known yet which will be met."""
-    return max((demand.milli for demand in alternatives), default=0)
+    return max([demand.milli for demand in alternatives], default=0)
 
 
 def is_simulated(alternatives: Iterable[Demand]) -> bool:
     """Whether the job is booked with those that allow simulated devices."""
-    return any(demand.simulated for demand in alternatives)
+    return True in [demand.simulated for demand in alternatives]  # of one or two: without a generator
 
 
 def wanted_milli(job: PendingJob) -> int:

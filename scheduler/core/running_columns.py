@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -50,15 +50,32 @@ class _Entries:
 
     def append(self, entries: list[tuple[int, int, int, int]]) -> int:
         """The position of the first of them."""
-        at, self.size = self.size, self.size + len(entries)
-        while self.size > self.kept.shape[1]:
-            self._are(_doubled(self._both))
-        if len(entries) == 1:  # as nearly all jobs have
-            kept = self.kept
-            kept[0, at], kept[1, at], kept[2, at], kept[3, at] = entries[0]
+        at = self._more(len(entries))
+        if len(entries) == 1:
+            self._put(at, entries[0])
         elif entries:
             self.kept[:, at : self.size] = np.array(entries, np.int64).T
         return at
+
+    def append_alike(self, slot: int, node: int, what: Sequence[int], how_much: int) -> int:
+        """One for each of `what`, alike in all else: as nearly all jobs have them."""
+        at = self._more(len(what))
+        if len(what) == 1:
+            self._put(at, (slot, node, what[0], how_much))
+        elif what:
+            kept, end = self.kept, self.size
+            kept[0, at:end], kept[1, at:end], kept[2, at:end], kept[3, at:end] = slot, node, what, how_much
+        return at
+
+    def _more(self, count: int) -> int:
+        at, self.size = self.size, self.size + count
+        while self.size > self.kept.shape[1]:
+            self._are(_doubled(self._both))
+        return at
+
+    def _put(self, at: int, entry: tuple[int, int, int, int]) -> None:
+        kept = self.kept  # one by one: a tuple would be made an array first
+        kept[0, at], kept[1, at], kept[2, at], kept[3, at] = entry
 
     def kill(self, at: int, count: int) -> None:
         if count:
@@ -289,26 +306,35 @@ class RunningColumns:
         return slot
 
     def _hold(self, slot: int, placements: tuple[Placement, ...]) -> None:
-        slices: list[tuple[int, int, int, int]] = []
-        workers: list[tuple[int, int, int, int]] = []
-        held_milli = cpus_milli = 0
-        for placement in placements:
-            node = self._node_of.get(placement.node)
-            if node is None:
-                node = self._node_of[placement.node] = len(self._node_names)
-                self._node_names.append(placement.node)
-                if node == len(self._touched):
-                    self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
-            workers.append((slot, node, placement.cpus_milli, placement.memory_bytes))
-            cpus_milli += placement.cpus_milli
-            milli = placement.share_milli or WHOLE_DEVICE_MILLI
-            held_milli += milli * len(placement.devices)
-            for device in placement.devices:
-                slices.append((slot, node, device, milli))
-        at, among = self._slices.append(slices), self._workers.append(workers)
-        self._spans[slot] += ((at, len(slices), among, len(workers)),)
+        if len(placements) == 1:
+            place = placements[0]
+            node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
+            held_milli, cpus_milli, count = milli * len(place.devices), place.cpus_milli, len(place.devices)
+            at = self._slices.append_alike(slot, node, place.devices, milli)
+            among = self._workers.append([(slot, node, cpus_milli, place.memory_bytes)])
+        else:
+            slices: list[tuple[int, int, int, int]] = []
+            workers: list[tuple[int, int, int, int]] = []
+            held_milli = cpus_milli = 0
+            for place in placements:
+                node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
+                workers.append((slot, node, place.cpus_milli, place.memory_bytes))
+                cpus_milli += place.cpus_milli
+                held_milli += milli * len(place.devices)
+                slices += [(slot, node, device, milli) for device in place.devices]
+            at, among, count = self._slices.append(slices), self._workers.append(workers), len(slices)
+        self._spans[slot] += ((at, count, among, len(placements)),)
         self._slots.milli[slot] += held_milli
         self._slots.cpus_milli[slot] += cpus_milli
+
+    def _number_of(self, name: str) -> int:
+        node = self._node_of.get(name)
+        if node is None:
+            node = self._node_of[name] = len(self._node_names)
+            self._node_names.append(name)
+            if node == len(self._touched):
+                self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
+        return node
 
     def _let_go(self, slot: int) -> None:
         for first_slice, slices, first_worker, workers in self._spans[slot]:

@@ -126,6 +126,7 @@ class WaitingLine:
 
     __slots__ = (
         "_alternatives",
+        "_idle",
         "_jobs",
         "_kind_of",
         "_kinds",
@@ -142,6 +143,7 @@ class WaitingLine:
         self._jobs: dict[str, PendingJob] = {}
         self._kind_of: dict[str, Kind] = {}
         self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._idle: dict[tuple[object, ...], Kind] = {}  # without a job, kept for the next of them
         self._shapes: dict[tuple[object, ...], Shape] = {}
         self._alternatives: dict[tuple[Demand, ...], tuple[tuple[Demand, ...], int]] = {}
         # By identity. The tuple seen is kept with its answer, so that its id is not given to another.
@@ -257,7 +259,6 @@ class WaitingLine:
         free = constraints is UNCONSTRAINED or constraints == UNCONSTRAINED
         name = job.name if self._mentions and (job.tenant, job.name) in self._mentions else None
         tenant = job.tenant if name is not None or constraints.apart_from else None
-        service = None if free else job.service
         key = (
             number,
             job.workers_min,
@@ -267,7 +268,7 @@ class WaitingLine:
             job.beside,
             tenant,
             name,
-            service,
+            None if free else job.service,
         )
         shape = self._shapes.get(key)
         if shape is None:
@@ -283,7 +284,7 @@ class WaitingLine:
                 name=name,
                 worker_milli=worker_milli(alternatives),
                 simulated=is_simulated(alternatives),
-                service=service,
+                service=key[-1],
             )
         return shape
 
@@ -307,8 +308,8 @@ class WaitingLine:
         key = _kind_key(shape, job)
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = Kind(shape, job)
-            if len(self._shapes) > _KEPT_SHAPES + 2 * len(self._kinds):
+            kind = self._kinds[key] = self._idle.pop(key) if key in self._idle else Kind(shape, job)
+            if max(len(self._shapes) - 2 * len(self._kinds), len(self._idle)) > _KEPT_SHAPES:
                 self._forget_unused()
         kind.add(job)
         self._kind_of[job.job_id] = kind
@@ -320,7 +321,7 @@ class WaitingLine:
         kind = self._kind_of.pop(job.job_id)
         kind.remove(job)
         if not kind:
-            del self._kinds[kind.key]
+            self._idle[kind.key] = self._kinds.pop(kind.key)
         if kind.wanted_milli:
             booked = (job.tenant, kind.shape.simulated)
             self._queued_milli[booked] -= kind.wanted_milli
@@ -333,6 +334,7 @@ class WaitingLine:
         wanted = {shape.alternatives for shape in used}
         self._alternatives = {key: interned for key, interned in self._alternatives.items() if key in wanted}
         self._recent.clear()
+        self._idle.clear()
 
 
 def _kind_key(shape: Shape, job: PendingJob) -> tuple[object, ...]:
@@ -382,8 +384,7 @@ class _Sorted:
 
     def add(self, job: PendingJob) -> None:
         items = self._items
-        place = self._key(job)
-        if len(self) and place < self._key(items[-1]):
+        if len(items) > self._start and (place := self._key(job)) < self._key(items[-1]):
             items.insert(bisect_left(items, place, self._start, key=self._key), job)
         else:
             items.append(job)
