@@ -82,10 +82,11 @@ class _Entries:
             self._both[:, at : at + count] = 0
             self.dead += count
 
-    def compacted(self) -> Ints | None:
-        """Drop the dead if they are most. The new position of each old one, or None where nothing moved."""
-        if self.dead < _MANY_DEAD or self.dead * 2 < self.size:
-            return None
+    def mostly_dead(self) -> bool:
+        return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size
+
+    def compacted(self) -> list[int]:
+        """Drop the dead. The new position of each old one."""
         alive = self.kept[_SLOT, : self.size] != _NOBODY
         moved: Ints = np.cumsum(alive, dtype=np.int64) - 1
         living = self.kept[:, : self.size][:, alive]
@@ -93,7 +94,8 @@ class _Entries:
         self.look_up_again()
         self._are(np.zeros((8, max(_FIRST_CAPACITY, 2 * self.size)), np.int64))
         self.kept[:, : self.size] = living
-        return moved
+        to: list[int] = moved.tolist()
+        return to
 
     def look_up_again(self) -> None:
         """All rows are to be looked up anew."""
@@ -237,7 +239,8 @@ class RunningColumns:
             return None
         job, self._jobs[slot] = self._jobs[slot], None
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
-        self._forget_preemptor(job)
+        if job.stopping_for is not None:
+            self._forget_preemptor(job)
         self._touch(job.placements)
         self._let_go(slot)
         self._free_slots.append(slot)
@@ -342,11 +345,11 @@ class RunningColumns:
             self._workers.kill(first_worker, workers)
         self._spans[slot] = ()
         self._slots.milli[slot] = self._slots.cpus_milli[slot] = 0
-        if (moved := self._slices.compacted()) is not None:
-            to = moved.tolist()
+        if self._slices.mostly_dead():
+            to = self._slices.compacted()
             self._spans = [tuple([(to[at] if n else 0, n, by, m) for at, n, by, m in each]) for each in self._spans]
-        if (moved := self._workers.compacted()) is not None:
-            to = moved.tolist()
+        if self._workers.mostly_dead():
+            to = self._workers.compacted()
             self._spans = [tuple([(at, n, to[by], m) for at, n, by, m in each]) for each in self._spans]
 
     def _forget_preemptor(self, job: RunningJob) -> None:

@@ -14,7 +14,7 @@ from scheduler.service.tenants import asked_milli
 from scheduler.simulation.tenant_time import Account
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ask:
     """`milli`: what the smallest gang asks for, in thousandths of devices. `shape`: as typical work. `impossible`: why
     the cluster can never take it, in the service's words; None: it can. Then the accounts on which it waits and holds.

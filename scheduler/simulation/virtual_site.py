@@ -72,7 +72,7 @@ class VirtualSite:
         self._times = TenantTimes(half_life_s, self._holding_of, journal.tenants)
         self.asks = Asks(self.cluster, self._times.of)
         self._work = ShapeHistory(WORK_HALF_LIFE_S)
-        self._seen: dict[Shape, int] = {}
+        self._seen: dict[Ask, int] = {}
         self._work_told_s: float | None = None
         self._now_s = 0.0
         self._seq = 0
@@ -108,7 +108,10 @@ class VirtualSite:
         if told_s is not None and self.cluster.shapes.shapes and now_s - told_s < every_s:
             return
         self._work_told_s = now_s
-        for shape, workers in self._seen.items():
+        seen: dict[Shape, int] = {}
+        for ask, workers in self._seen.items():
+            seen[ask.shape] = seen.get(ask.shape, 0) + workers
+        for shape, workers in seen.items():
             self._work.saw(shape, now_s=now_s, workers=workers)
         self._seen.clear()
         typical = self._work.typical(now_s=now_s).shapes[:MOST_SHAPES]
@@ -142,8 +145,7 @@ class VirtualSite:
 
     def submit(self, live: Live, now_s: float) -> None:
         """A job or service that came."""
-        shape = live.ask.shape
-        self._seen[shape] = self._seen.get(shape, 0) + max(1, live.job.spec.workers_min)
+        self._seen[live.ask] = self._seen.get(live.ask, 0) + max(1, live.job.spec.workers_min)
         self.live[live.job.id] = live
         self._wait(live, now_s)
 
@@ -319,10 +321,13 @@ class VirtualSite:
     def _ask_replicas(self, live: Live) -> None:
         job = live.job
         assert isinstance(job.state, Running), job
+        missing = (job.workers_wanted or 0) - len(job.state.workers)
+        if missing <= 0:
+            self._forget_asked(job.id, ())
+            return
         there = {run.placement.worker for run in job.state.workers}
-        missing = max(0, (job.workers_wanted or 0) - len(there))
         wanted = [number for number in range(job.spec.workers_max) if number not in there][:missing]
-        beside = [run.placement.node for run in job.state.workers]
+        beside = {run.placement.node for run in job.state.workers}
         names = {replica_name(job.id, worker): worker for worker in wanted}
         self._forget_asked(job.id, names)
         for name, worker in names.items():
