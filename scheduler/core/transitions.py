@@ -86,14 +86,7 @@ def release(job: Job) -> Job:
 
 def place(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     """It gets its devices: a new attempt starts."""
-    if not isinstance(job.state, Pending):
-        raise ImpossibleTransition(job, "start")
-    if job.held is not None:
-        raise ImpossibleTransition(job, "start", f"it is held by {job.held.by}")
-    if not job.spec.workers_min <= len(placements) <= job.spec.workers_max:
-        raise ImpossibleTransition(
-            job, "start", f"{len(placements)} workers, not {job.spec.workers_min} to {job.spec.workers_max}"
-        )
+    _may_start(job, len(placements))
     attempt = job.attempts + 1
     workers = tuple(WorkerRun(placement, attempt) for placement in placements)
     return replaced(job, state=Starting(workers, now_s), attempts=attempt)
@@ -101,13 +94,22 @@ def place(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
 
 def began(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     """`place`, every worker started, and `run` in one step, where nothing lies between: in virtual time."""
-    state = job.state
-    assert isinstance(state, Pending), job
-    assert job.held is None, job
+    _may_start(job, len(placements))
     attempt = job.attempts + 1
     workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
     first_s = now_s if job.first_started_s is None else job.first_started_s
     return replaced(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
+
+
+def _may_start(job: Job, workers: int) -> None:
+    if not isinstance(job.state, Pending):
+        raise ImpossibleTransition(job, "start")
+    if job.held is not None:
+        raise ImpossibleTransition(job, "start", f"it is held by {job.held.by}")
+    if not job.spec.workers_min <= workers <= job.spec.workers_max:
+        raise ImpossibleTransition(
+            job, "start", f"{workers} workers, not {job.spec.workers_min} to {job.spec.workers_max}"
+        )
 
 
 # ---- workers -----------------------------------------------------------------------------------------------------
