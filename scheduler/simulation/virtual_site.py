@@ -96,7 +96,7 @@ class VirtualSite:
 
     def _holding_of(self, tenant: str, simulated: bool) -> Holds | None:
         held = self.queue.held.held(tenant, simulated)
-        if held == NOTHING:
+        if held is NOTHING:
             return None
         share = dominant_share(held, self.cluster.totals.whole(simulated))
         return share, 0.0 if simulated else held.devices_milli / 1000
