@@ -1,8 +1,8 @@
 """What runs, kept in NumPy columns as jobs come and go, so that a planning pass need not look at every job.
 
-Two kinds of columns: one entry a job (its *slot*), and one a worker and a device slice (`_Entries`). Nodes are numbered
-as their names are first seen, and the numbers never change: a node that leaves and joins again finds its entries, and
-`view()` looks up the cluster's present rows only for what is new since the last one.
+Two kinds of columns: one entry a job (its *slot*), and one a worker and a device slice (`HeldEntries`). Nodes are
+numbered as their names are first seen, and the numbers never change: a node that leaves and joins again finds its
+entries, and `view()` looks up the cluster's present rows only for what is new since the last one.
 
 A job that goes leaves zeroes: its slot is used again, its entries are dropped when most are dead.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 
 import numpy as np
@@ -19,115 +19,12 @@ import numpy as np
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.free_columns import Claim
+from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Entries, Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
-_NOBODY = 0  # the slot of dead entries
-_FIRST_CAPACITY = 64
-_KEPT_SELECTIONS = 128
-_MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
+_MANY_SPANS = 16
 _Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
-_SLOT, _NODE, _WHAT, _HOW_MUCH = range(4)  # of a slice: slot, node, device, milli; of a worker: slot, node, CPUs, bytes
-
-
-class _Entries:
-    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); those of a job that came at
-    one time stand together.
-
-    Which of them stand on some nodes is remembered, and looked up only for what is new. An entry that died since is
-    among them: it stands nowhere and holds nothing."""
-
-    __slots__ = ("_both", "_selected", "by_row", "dead", "kept", "looked_up", "size")
-
-    def __init__(self) -> None:
-        self._selected: dict[bytes, tuple[Ints, int]] = {}  # by the nodes: positions, and how many entries were seen
-        self.size = self.looked_up = self.dead = 0
-        self._are(np.zeros((8, _FIRST_CAPACITY), np.int64))
-
-    def _are(self, both: Ints) -> None:
-        """Kept and by row, one above the other, so that one assignment clears an entry in both."""
-        self._both, self.kept, self.by_row = both, both[:4], both[4:]
-
-    def append(self, entries: list[tuple[int, int, int, int]]) -> int:
-        """The position of the first of them."""
-        at = self._more(len(entries))
-        if len(entries) == 1:
-            self._put(at, entries[0])
-        elif entries:
-            self.kept[:, at : self.size] = np.array(entries, np.int64).T
-        return at
-
-    def append_alike(self, slot: int, node: int, what: Sequence[int], how_much: int) -> int:
-        """One for each of `what`, alike in all else: as nearly all jobs have them."""
-        at = self._more(len(what))
-        if len(what) == 1:
-            self._put(at, (slot, node, what[0], how_much))
-        elif what:
-            kept, end = self.kept, self.size
-            kept[0, at:end], kept[1, at:end], kept[2, at:end], kept[3, at:end] = slot, node, what, how_much
-        return at
-
-    def _more(self, count: int) -> int:
-        at, self.size = self.size, self.size + count
-        while self.size > self.kept.shape[1]:
-            self._are(_doubled(self._both))
-        return at
-
-    def _put(self, at: int, entry: tuple[int, int, int, int]) -> None:
-        kept = self.kept  # one by one: a tuple would be made an array first
-        kept[0, at], kept[1, at], kept[2, at], kept[3, at] = entry
-
-    def kill(self, at: int, count: int) -> None:
-        if count:
-            self._both[:, at : at + count] = 0
-            self.dead += count
-
-    def mostly_dead(self) -> bool:
-        return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size
-
-    def compacted(self) -> list[int]:
-        """Drop the dead. The new position of each old one."""
-        alive = self.kept[_SLOT, : self.size] != _NOBODY
-        moved: Ints = np.cumsum(alive, dtype=np.int64) - 1
-        living = self.kept[:, : self.size][:, alive]
-        self.size, self.dead = living.shape[1], 0
-        self.look_up_again()
-        self._are(np.zeros((8, max(_FIRST_CAPACITY, 2 * self.size)), np.int64))
-        self.kept[:, : self.size] = living
-        to: list[int] = moved.tolist()
-        return to
-
-    def look_up_again(self) -> None:
-        """All rows are to be looked up anew."""
-        self.looked_up = 0
-        self._selected.clear()
-
-    def on(self, nodes: Bools) -> Ints:
-        """Positions of those on these rows."""
-        key = nodes.tobytes()
-        positions, seen = self._selected.get(key, (np.zeros(0, np.int64), 0))
-        if seen < self.looked_up:
-            new = nodes.take(self.by_row[_NODE, seen : self.looked_up]).nonzero()[0]
-            if len(new):
-                positions = np.concatenate((positions, new + seen))
-            if len(self._selected) >= _KEPT_SELECTIONS:
-                self._selected.clear()
-            self._selected[key] = (positions, self.looked_up)
-        return positions
-
-    def look_up(self, row_of: Ints, present: Bools | None) -> None:
-        """Rows of what is new. `row_of` is -1 where a node is not here; `present` is bool[rows, devices], of slices.
-        What is not here belongs to nobody and holds nothing."""
-        new = self.kept[:, self.looked_up : self.size]
-        rows = row_of[new[_NODE]]
-        here = (rows >= 0) & (new[_SLOT] != _NOBODY)
-        if present is not None:
-            here &= new[_WHAT] < present.shape[1]
-            here[here] = present[rows[here], new[_WHAT][here]]
-        found = self.by_row[:, self.looked_up : self.size]
-        found[...] = np.where(here, new, 0)
-        found[_NODE] = np.where(here, rows, 0)
-        self.looked_up = self.size
 
 
 class RunningColumns:
@@ -155,15 +52,15 @@ class RunningColumns:
         self._slot_of: dict[str, int] = {}
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
-        self._slots = _slots_of(_FIRST_CAPACITY)
+        self._slots = _slots_of(FIRST_CAPACITY)
         self._spans: list[tuple[_Span, ...]] = [()]  # by slot
-        self._slices, self._workers = _Entries(), _Entries()
+        self._slices, self._workers = HeldEntries(), HeldEntries()
         self._node_of: dict[str, int] = {}
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
         self._touched: Ints = np.zeros(
-            _FIRST_CAPACITY, np.int64
+            FIRST_CAPACITY, np.int64
         )  # by node number: when who runs there changed last, counted in changes
         self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
@@ -213,12 +110,7 @@ class RunningColumns:
             self._hold(slot, job.placements)
         elif before.placements is not job.placements and before.placements != job.placements:
             self._touch(before.placements)
-            there = len(before.placements)
-            if job.placements[:there] == before.placements:  # a service that was given more replicas
-                self._hold(slot, job.placements[there:])
-            else:
-                self._let_go(slot)
-                self._hold(slot, job.placements)
+            self._stands_otherwise(slot, before.placements, job.placements)
         self._jobs[slot] = job
         self._touch(job.placements)
         of = self._slots
@@ -266,9 +158,9 @@ class RunningColumns:
         workers = self._workers.by_row[:, : self._workers.size if len(nodes) else 0]
         return Holdings(
             _first(self._slots, len(self._jobs)),
-            Claim(*slices[_NODE:], *workers[_NODE:]),
-            slices[_SLOT],
-            workers[_SLOT],
+            Claim(*slices[NODE:], *workers[NODE:]),
+            slices[SLOT],
+            workers[SLOT],
             self._jobs,
             self._tenant_of,
             now_s=now_s,
@@ -345,12 +237,45 @@ class RunningColumns:
             self._workers.kill(first_worker, workers)
         self._spans[slot] = ()
         self._slots.milli[slot] = self._slots.cpus_milli[slot] = 0
+        self._compact()
+
+    def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> None:
+        """A service has more replicas, or fewer: the others keep their entries."""
+        if len(self._spans[slot]) <= _MANY_SPANS:
+            if now[: len(before)] == before:
+                self._hold(slot, now[len(before) :])
+                return
+            staying = set(map(id, now))
+            gone = [placement for placement in before if id(placement) not in staying]
+            if len(gone) == len(before) - len(now):
+                for placement in gone:
+                    self._drop(slot, placement)
+                self._compact()
+                return
+        self._let_go(slot)
+        self._hold(slot, now)
+
+    def _drop(self, slot: int, placement: Placement) -> None:
+        node, milli = self._node_of[placement.node], placement.share_milli or WHOLE_DEVICE_MILLI
+        slices = [(at, count) for at, count, _, _ in self._spans[slot]]
+        for device in placement.devices:
+            self._slices.kill_one(slices, (slot, node, device, milli))
+        workers = [(at, count) for _, _, at, count in self._spans[slot]]
+        self._workers.kill_one(workers, (slot, node, placement.cpus_milli, placement.memory_bytes))
+        self._slots.milli[slot] -= milli * len(placement.devices)
+        self._slots.cpus_milli[slot] -= placement.cpus_milli
+
+    def _compact(self) -> None:
         if self._slices.mostly_dead():
             to = self._slices.compacted()
-            self._spans = [tuple([(to[at] if n else 0, n, by, m) for at, n, by, m in each]) for each in self._spans]
+            self._spans = [
+                tuple([(to[at], to[at + n] - to[at], by, m) for at, n, by, m in each]) for each in self._spans
+            ]
         if self._workers.mostly_dead():
             to = self._workers.compacted()
-            self._spans = [tuple([(at, n, to[by], m) for at, n, by, m in each]) for each in self._spans]
+            self._spans = [
+                tuple([(at, n, to[by], to[by + m] - to[by]) for at, n, by, m in each]) for each in self._spans
+            ]
 
     def _forget_preemptor(self, job: RunningJob) -> None:
         if job.stopping_for is not None:
