@@ -69,8 +69,8 @@ class HeldEntries:
     def kill(self, at: int, count: int) -> None:
         """Those from there on, of which some may be dead already."""
         if count:
-            living = self.kept[SLOT, at] != NOBODY if count == 1 else np.count_nonzero(self.kept[SLOT, at : at + count])
-            self.dead += int(living)
+            slots = self.kept[SLOT]
+            self.dead += bool(slots.item(at)) if count == 1 else int(np.count_nonzero(slots[at : at + count]))
             self._both[:, at : at + count] = 0
 
     def kill_one(self, among: Iterable[tuple[int, int]], entry: tuple[int, int, int, int]) -> None:
