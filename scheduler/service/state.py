@@ -441,7 +441,8 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
     assert isinstance(state, ON_NODES), job
     limit_s = spec.time_limit_s
     stopping = isinstance(state, Stopping)
-    started_s = min([run.started_s for run in state.workers if run.started_s is not None], default=state.since_s)
+    starts = [run.started_s for run in state.workers if run.started_s is not None]
+    started_s = min(starts) if starts else state.since_s
     preempted = isinstance(state, Stopping) and state.cause is EndCause.PREEMPTED
     grows = spec.kind is JobKind.TRAINING and spec.checkpoint is not None and spec.workers_max > spec.workers_min
     too_many = job.workers_wanted is not None and len(state.workers) > job.workers_wanted

@@ -275,6 +275,10 @@ class VirtualSite:
             held.append((now_s, milli, group))
             live.groups, live.milli = ((group, milli),), milli
             return
+        if not placements:
+            held += [(now_s, -milli, group) for group, milli in live.groups]
+            live.groups, live.milli = (), 0
+            return
         by_group: dict[int, int] = {}
         for place in placements:
             group = self._group[place.node]
