@@ -168,8 +168,9 @@ class ClusterState:
     def take(self, job_id: str, placements: Sequence[Placement]) -> None:
         """Give these to the job, all or (AssertionError) nothing. It may take more workers later, never one twice."""
         held = self._held.get(job_id, ())
-        workers = [placement.worker for placement in (*held, *placements)]
-        assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
+        if held or len(placements) > 1:
+            workers = [placement.worker for placement in (*held, *placements)]
+            assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
         over = self._take(placements)
         if over is not None:
             self._give(placements)
@@ -204,10 +205,10 @@ class ClusterState:
         if not placements:
             return
         self._give(placements)
-        gone = {placement.worker for placement in placements}
-        left = tuple(p for p in self._held[job_id] if p.worker not in gone)
-        if left:
-            self._held[job_id] = left
+        held = self._held[job_id]
+        gone = {placement.worker for placement in placements} if len(placements) < len(held) else ()
+        if gone:
+            self._held[job_id] = tuple([p for p in held if p.worker not in gone])
         else:
             del self._held[job_id]
         for placement in placements:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Placement
+from scheduler.core.quick import quick
 from scheduler.core.reasons import Reason
 
 Backfill = Literal["easy", "conservative", "none"]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PendingJob:
     """A waiting job as the planner sees it. Jobs that wait for other jobs or back off are not in the queue.
@@ -45,6 +47,7 @@ class PendingJob:
     service: str | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RunningJob:
     """A job that holds devices. `ends_by_s` comes from its time limit (None: no limit, a service).

@@ -5,8 +5,11 @@ Units: shares and CPUs in thousandths (`_milli`), memory in bytes. A share is a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
+from functools import lru_cache
+
+from scheduler.core.quick import quick
 
 WHOLE_DEVICE_MILLI = 1000
 
@@ -89,6 +92,13 @@ class Demand:
         return f"{self.cpus_milli / 1000:g} CPUs{memory} and no device"
 
 
+@lru_cache(maxsize=1024)
+def linked(alternatives: tuple[Demand, ...]) -> tuple[Demand, ...]:
+    """The same for a gang, whose workers' devices talk to one another: one tuple for equal ones, which is known again
+    by identity."""
+    return tuple([replace(demand, linked=True) if demand.milli else demand for demand in alternatives])
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
     """One installed (or simulated) device. `index` is its position on its node, 0-based and stable.
@@ -145,6 +155,7 @@ class Constraints:
 UNCONSTRAINED = Constraints()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where one worker of a job stands: a node, and either whole devices or a share of one.

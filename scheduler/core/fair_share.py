@@ -18,12 +18,13 @@ Units: shares are fractions of the whole (0..1); times in seconds; devices and C
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placement
+from scheduler.core.quick import quick
 
-_FORGOTTEN = 1e-12  # an average below this is dropped: so do tenants that left, in the end
+FORGOTTEN = 1e-12  # an average below this is dropped: so do tenants that left, in the end
 
 
 def account(tenant: str, simulated: bool) -> str:
@@ -32,6 +33,7 @@ def account(tenant: str, simulated: bool) -> str:
     return f"{tenant}/simulated" if simulated else tenant
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Amount:
     """So much of each kind of resource that fairness looks at."""
@@ -41,8 +43,12 @@ class Amount:
     memory_bytes: int = 0
 
     @staticmethod
-    def of(placements: Iterable[Placement]) -> Amount:
+    def of(placements: Sequence[Placement]) -> Amount:
         """What these workers hold."""
+        if len(placements) == 1:
+            one = placements[0]
+            held_milli = one.share_milli or WHOLE_DEVICE_MILLI * len(one.devices)
+            return Amount(held_milli, one.cpus_milli, one.memory_bytes)
         devices_milli = cpus_milli = memory_bytes = 0
         for placement in placements:
             devices_milli += placement.share_milli or WHOLE_DEVICE_MILLI * len(placement.devices)
@@ -165,6 +171,11 @@ class DecayedUsage:
     def average(self, name: str) -> float:
         return self._averages.get(name, 0.0)
 
+    def moved_in(self, elapsed_s: float) -> float:
+        """How much of its way from its average to what it holds an account goes in that time: 1 - 2^(-d / H)."""
+        # Without losing the digits of a short d.
+        return -math.expm1(-math.log(2.0) * elapsed_s / self._half_life_s)
+
     def advance(self, now_s: float, held_share: Mapping[str, float]) -> None:
         """Since the last call each account held the dominant share given here (0 where it is not named).
 
@@ -173,13 +184,12 @@ class DecayedUsage:
         self.at_s = now_s
         if not elapsed_s:
             return
-        # 1 - 2^(-d/H), without losing the digits of a short d.
-        moved = -math.expm1(-math.log(2.0) * elapsed_s / self._half_life_s)
+        moved = self.moved_in(elapsed_s)
         averages = self._averages
         for name in averages.keys() | held_share.keys():
             average = averages.get(name, 0.0)
             average += (held_share.get(name, 0.0) - average) * moved
-            if average > _FORGOTTEN:
+            if average > FORGOTTEN:
                 averages[name] = average
             else:
                 averages.pop(name, None)

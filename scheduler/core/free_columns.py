@@ -22,10 +22,12 @@ import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli, NodeColumns, count_true, widened
+from scheduler.core.quick import quick
 
 _what_a_worker_holds = attrgetter("node", "devices", "share_milli", "cpus_milli", "memory_bytes")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Capacity of some workers: one entry a device slice (`rows`, `devices`, `milli`), and one a worker (the rest)."""
@@ -197,7 +199,13 @@ class FreeColumns:
         memory_bytes = self.memory_bytes.item(row) + sign * placement.memory_bytes
         self.cpus_milli[row], self.memory_bytes[row] = cpus_milli, memory_bytes
         self.stamps[row] = self._lineage.one()
-        if placement.devices:
+        if len(placement.devices) == 1:
+            (device,) = placement.devices
+            if device < nodes.max_devices and nodes.device_model.item(row, device) != ABSENT:
+                left_milli = self._move_slice(row, device, sign * (placement.share_milli or WHOLE_DEVICE_MILLI))
+                if left_milli < 0:
+                    return _short_of_device(row, device, left_milli)
+        elif placement.devices:
             milli = sign * (placement.share_milli or WHOLE_DEVICE_MILLI)
             there, left = nodes.device_model[row].tolist(), self.milli[row].tolist()
             devices = [device for device in placement.devices if device < len(there) and there[device] != ABSENT]
@@ -258,12 +266,22 @@ class FreeColumns:
         self.cpus_milli[row] += sign * claim.cpus_milli.item()
         self.memory_bytes[row] += sign * claim.memory_bytes.item()
         self.stamps[row] = self._lineage.one()
-        if len(claim.devices):
+        if len(claim.devices) == 1:
+            self._move_slice(row, claim.devices.item(), sign * claim.milli.item())
+        elif len(claim.devices):
             left = self.milli[row].tolist()
             for device, milli in zip(claim.devices.tolist(), claim.milli.tolist(), strict=True):
                 left[device] += sign * milli
             self.milli[row] = left
             self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
+
+    def _move_slice(self, row: int, device: int, more: int) -> int:
+        """What is free of the device then."""
+        before = self.milli.item(row, device)
+        self.milli[row, device] = after = before + more
+        if before == WHOLE_DEVICE_MILLI or after == WHOLE_DEVICE_MILLI:
+            self.whole[row] += (after == WHOLE_DEVICE_MILLI) - (before == WHOLE_DEVICE_MILLI)
+        return after
 
     def _changed(self, claim: Claim) -> None:
         rows, worker_rows = claim.rows, claim.worker_rows

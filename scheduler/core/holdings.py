@@ -21,6 +21,7 @@ from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.decisions import RunningJob
 from scheduler.core.free_columns import Claim
 from scheduler.core.part import Part
+from scheduler.core.quick import quick
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
@@ -28,6 +29,7 @@ Entries = tuple[Ints, Ints]
 """Positions in a claim: of slices, and of workers."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SlotColumns:
     """One entry a slot. `tenant` numbers names; `milli` and `cpus_milli` are what the job holds on all its nodes;

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Literal, assert_never
 
 from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Placement
+from scheduler.core.quick import quick
 from scheduler.core.reasons import Reason
 
 
@@ -212,6 +213,7 @@ class WorkerPhase(StrEnum):
     EXITED = "exited"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class WorkerRun:
     """One worker of the current attempt. Replicas are restarted one by one, so each carries its own attempt number."""
@@ -251,6 +253,7 @@ class Running:
     kind: Literal["running"] = "running"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Stopping:
     """Being asked to go: checkpoint, SIGTERM, SIGKILL. What it becomes when the last worker is gone depends on `cause`:
@@ -304,6 +307,7 @@ class Hold:
     by_operator: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Job:
     """A submitted job. `id` is `N`, or `N.I` for task I of an array; `seq` is its place in submission order.

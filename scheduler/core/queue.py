@@ -61,6 +61,8 @@ class Queue:
 
     def run(self, job: RunningJob) -> None:
         """It holds devices; what was said of it before is replaced."""
+        if self.holding.get(job.job_id) == job:
+            return  # that was said before
         self._forget(job.job_id)
         self.holding.add(job)  # which leaves alone what stands as it stood
         self.held.add(job)

@@ -34,12 +34,12 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 def worker_milli(alternatives: Iterable[Demand]) -> int:
     """What one worker may come to hold: the largest of its alternatives, as it is not known yet which will be met."""
-    return max((demand.milli for demand in alternatives), default=0)
+    return max([demand.milli for demand in alternatives], default=0)
 
 
 def is_simulated(alternatives: Iterable[Demand]) -> bool:
     """Whether the job is booked with those that allow simulated devices."""
-    return any(demand.simulated for demand in alternatives)
+    return True in [demand.simulated for demand in alternatives]  # of one or two: without a generator
 
 
 def wanted_milli(job: PendingJob) -> int:
@@ -54,13 +54,14 @@ class QuotaLedger:
     Not thread-safe.
     """
 
-    __slots__ = ("_held", "_jobs", "_leaving_milli", "_promised_milli")
+    __slots__ = ("_amounts", "_held", "_jobs", "_leaving_milli", "_promised_milli")
 
     def __init__(self, running: Iterable[RunningJob] = ()) -> None:
         self._held: dict[tuple[str, bool], Amount] = {}
         self._leaving_milli: dict[tuple[str, bool], int] = {}
         self._promised_milli: dict[tuple[str, bool], int] = {}
         self._jobs: dict[str, int] = {}
+        self._amounts: dict[str, Amount] = {}  # of running jobs, by id: no part of a copy
         for job in running:
             self.add(job)
 
@@ -76,7 +77,7 @@ class QuotaLedger:
 
     def add(self, job: RunningJob) -> None:
         """The job holds its devices. One that changes is removed as it was and added as it is."""
-        amount = Amount.of(job.placements)
+        amount = self._amounts[job.job_id] = Amount.of(job.placements)
         self._hold((job.tenant, job.simulated), amount)
         _count(self._jobs, job.tenant, 1)
         if job.stopping:
@@ -85,13 +86,13 @@ class QuotaLedger:
     def remove(self, job: RunningJob) -> None:
         """The job, exactly as it was added, holds nothing any more."""
         key = (job.tenant, job.simulated)
-        amount = Amount.of(job.placements)
+        amount = self._amounts.pop(job.job_id, None) or Amount.of(job.placements)
         left = self._held.get(key, NOTHING) - amount
         assert min(left.devices_milli, left.cpus_milli, left.memory_bytes) >= 0, f"never added: {job}"
-        if left == NOTHING:
-            self._held.pop(key, None)
-        else:
+        if left.devices_milli or left.cpus_milli or left.memory_bytes:
             self._held[key] = left
+        else:
+            self._held.pop(key, None)
         _count(self._jobs, job.tenant, -1)
         if job.stopping:
             _count(self._leaving_milli, key, -amount.devices_milli)
@@ -147,8 +148,9 @@ class QuotaLedger:
         }
 
     def _hold(self, key: tuple[str, bool], amount: Amount) -> None:
-        if amount != NOTHING:
-            self._held[key] = self._held.get(key, NOTHING) + amount
+        if amount.devices_milli or amount.cpus_milli or amount.memory_bytes:
+            before = self._held.get(key)
+            self._held[key] = amount if before is None else before + amount
 
 
 def _count(counts: dict[_Key, int], key: _Key, more: int) -> None:

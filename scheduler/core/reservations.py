@@ -164,7 +164,7 @@ class Promises:
                 opened.free.take(claim)
             else:
                 if rows is None:
-                    rows, _ = distinct(claim.worker_rows)
+                    rows = claim.worker_rows if len(claim.worker_rows) == 1 else distinct(claim.worker_rows)[0]
                 _lower(opened.free, self.free, rows, opened.under)
 
 

@@ -1,8 +1,8 @@
 """What runs, kept in NumPy columns as jobs come and go, so that a planning pass need not look at every job.
 
-Two kinds of columns: one entry a job (its *slot*), and one a worker and a device slice (`_Entries`). Nodes are numbered
-as their names are first seen, and the numbers never change: a node that leaves and joins again finds its entries, and
-`view()` looks up the cluster's present rows only for what is new since the last one.
+Two kinds of columns: one entry a job (its *slot*), and one a worker and a device slice (`HeldEntries`). Nodes are
+numbered as their names are first seen, and the numbers never change: a node that leaves and joins again finds its
+entries, and `view()` looks up the cluster's present rows only for what is new since the last one.
 
 A job that goes leaves zeroes: its slot is used again, its entries are dropped when most are dead.
 """
@@ -19,91 +19,12 @@ import numpy as np
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.free_columns import Claim
+from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Entries, Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
-_NOBODY = 0  # the slot of dead entries
-_FIRST_CAPACITY = 64
-_KEPT_SELECTIONS = 128
-_MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
-_SLOT, _NODE, _WHAT, _HOW_MUCH = range(4)  # of a slice: slot, node, device, milli; of a worker: slot, node, CPUs, bytes
-
-
-class _Entries:
-    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); a job's stand together.
-
-    Which of them stand on some nodes is remembered, and looked up only for what is new. An entry that died since is
-    among them: it stands nowhere and holds nothing."""
-
-    __slots__ = ("_selected", "by_row", "dead", "kept", "looked_up", "size")
-
-    def __init__(self) -> None:
-        self._selected: dict[bytes, tuple[Ints, int]] = {}  # by the nodes: positions, and how many entries were seen
-        self.kept: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
-        self.by_row: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)
-        self.size = self.looked_up = self.dead = 0
-
-    def append(self, entries: list[tuple[int, int, int, int]]) -> int:
-        """The position of the first of them."""
-        at, self.size = self.size, self.size + len(entries)
-        while self.size > self.kept.shape[1]:
-            self.kept, self.by_row = _doubled(self.kept), _doubled(self.by_row)
-        if len(entries) == 1:  # as nearly all jobs have
-            self.kept[:, at] = entries[0]
-        elif entries:
-            self.kept[:, at : self.size] = np.array(entries, np.int64).T
-        return at
-
-    def kill(self, at: int, count: int) -> None:
-        self.kept[:, at : at + count] = 0
-        self.by_row[:, at : at + count] = 0
-        self.dead += count
-
-    def compacted(self) -> Ints | None:
-        """Drop the dead if they are most. The new position of each old one, or None where nothing moved."""
-        if self.dead < _MANY_DEAD or self.dead * 2 < self.size:
-            return None
-        alive = self.kept[_SLOT, : self.size] != _NOBODY
-        moved: Ints = np.cumsum(alive, dtype=np.int64) - 1
-        living = self.kept[:, : self.size][:, alive]
-        self.size, self.dead = living.shape[1], 0
-        self.look_up_again()
-        capacity = max(_FIRST_CAPACITY, 2 * self.size)
-        self.kept, self.by_row = np.zeros((4, capacity), np.int64), np.zeros((4, capacity), np.int64)
-        self.kept[:, : self.size] = living
-        return moved
-
-    def look_up_again(self) -> None:
-        """All rows are to be looked up anew."""
-        self.looked_up = 0
-        self._selected.clear()
-
-    def on(self, nodes: Bools) -> Ints:
-        """Positions of those on these rows."""
-        key = nodes.tobytes()
-        positions, seen = self._selected.get(key, (np.zeros(0, np.int64), 0))
-        if seen < self.looked_up:
-            new = nodes.take(self.by_row[_NODE, seen : self.looked_up]).nonzero()[0]
-            if len(new):
-                positions = np.concatenate((positions, new + seen))
-            if len(self._selected) >= _KEPT_SELECTIONS:
-                self._selected.clear()
-            self._selected[key] = (positions, self.looked_up)
-        return positions
-
-    def look_up(self, row_of: Ints, present: Bools | None) -> None:
-        """Rows of what is new. `row_of` is -1 where a node is not here; `present` is bool[rows, devices], of slices.
-        What is not here belongs to nobody and holds nothing."""
-        new = self.kept[:, self.looked_up : self.size]
-        rows = row_of[new[_NODE]]
-        here = (rows >= 0) & (new[_SLOT] != _NOBODY)
-        if present is not None:
-            here &= new[_WHAT] < present.shape[1]
-            here[here] = present[rows[here], new[_WHAT][here]]
-        found = self.by_row[:, self.looked_up : self.size]
-        found[...] = np.where(here, new, 0)
-        found[_NODE] = np.where(here, rows, 0)
-        self.looked_up = self.size
+_MANY_SPANS = 16
+_Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
 
 
 class RunningColumns:
@@ -131,15 +52,15 @@ class RunningColumns:
         self._slot_of: dict[str, int] = {}
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
-        self._slots = _slots_of(_FIRST_CAPACITY)
-        self._spans: Ints = np.zeros((4, _FIRST_CAPACITY), np.int64)  # by slot: first slice, slices, worker, workers
-        self._slices, self._workers = _Entries(), _Entries()
+        self._slots = _slots_of(FIRST_CAPACITY)
+        self._spans: list[tuple[_Span, ...]] = [()]  # by slot
+        self._slices, self._workers = HeldEntries(), HeldEntries()
         self._node_of: dict[str, int] = {}
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
         self._touched: Ints = np.zeros(
-            _FIRST_CAPACITY, np.int64
+            FIRST_CAPACITY, np.int64
         )  # by node number: when who runs there changed last, counted in changes
         self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
@@ -189,8 +110,7 @@ class RunningColumns:
             self._hold(slot, job.placements)
         elif before.placements is not job.placements and before.placements != job.placements:
             self._touch(before.placements)
-            self._let_go(slot)
-            self._hold(slot, job.placements)
+            self._stands_otherwise(slot, before.placements, job.placements)
         self._jobs[slot] = job
         self._touch(job.placements)
         of = self._slots
@@ -211,7 +131,8 @@ class RunningColumns:
             return None
         job, self._jobs[slot] = self._jobs[slot], None
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
-        self._forget_preemptor(job)
+        if job.stopping_for is not None:
+            self._forget_preemptor(job)
         self._touch(job.placements)
         self._let_go(slot)
         self._free_slots.append(slot)
@@ -237,9 +158,9 @@ class RunningColumns:
         workers = self._workers.by_row[:, : self._workers.size if len(nodes) else 0]
         return Holdings(
             _first(self._slots, len(self._jobs)),
-            Claim(*slices[_NODE:], *workers[_NODE:]),
-            slices[_SLOT],
-            workers[_SLOT],
+            Claim(*slices[NODE:], *workers[NODE:]),
+            slices[SLOT],
+            workers[SLOT],
             self._jobs,
             self._tenant_of,
             now_s=now_s,
@@ -271,45 +192,90 @@ class RunningColumns:
             return self._free_slots.pop()
         slot = len(self._jobs)
         self._jobs.append(None)
+        self._spans.append(())
         if slot == len(self._slots.alive):
             grown = _slots_of(2 * slot)
             for field in fields(SlotColumns):
                 getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
-            self._slots, self._spans = grown, _doubled(self._spans)
+            self._slots = grown
         return slot
 
     def _hold(self, slot: int, placements: tuple[Placement, ...]) -> None:
-        slices: list[tuple[int, int, int, int]] = []
-        workers: list[tuple[int, int, int, int]] = []
-        held_milli = cpus_milli = 0
-        for placement in placements:
-            node = self._node_of.get(placement.node)
-            if node is None:
-                node = self._node_of[placement.node] = len(self._node_names)
-                self._node_names.append(placement.node)
-                if node == len(self._touched):
-                    self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
-            workers.append((slot, node, placement.cpus_milli, placement.memory_bytes))
-            cpus_milli += placement.cpus_milli
-            milli = placement.share_milli or WHOLE_DEVICE_MILLI
-            held_milli += milli * len(placement.devices)
-            for device in placement.devices:
-                slices.append((slot, node, device, milli))
-        at, among = self._slices.append(slices), self._workers.append(workers)
-        self._spans[:, slot] = at, len(slices), among, len(workers)
-        self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
+        if len(placements) == 1:
+            place = placements[0]
+            node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
+            held_milli, cpus_milli, count = milli * len(place.devices), place.cpus_milli, len(place.devices)
+            at = self._slices.append_alike(slot, node, place.devices, milli)
+            among = self._workers.append([(slot, node, cpus_milli, place.memory_bytes)])
+        else:
+            slices: list[tuple[int, int, int, int]] = []
+            workers: list[tuple[int, int, int, int]] = []
+            held_milli = cpus_milli = 0
+            for place in placements:
+                node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
+                workers.append((slot, node, place.cpus_milli, place.memory_bytes))
+                cpus_milli += place.cpus_milli
+                held_milli += milli * len(place.devices)
+                slices += [(slot, node, device, milli) for device in place.devices]
+            at, among, count = self._slices.append(slices), self._workers.append(workers), len(slices)
+        self._spans[slot] += ((at, count, among, len(placements)),)
+        self._slots.milli[slot] += held_milli
+        self._slots.cpus_milli[slot] += cpus_milli
+
+    def _number_of(self, name: str) -> int:
+        node = self._node_of.get(name)
+        if node is None:
+            node = self._node_of[name] = len(self._node_names)
+            self._node_names.append(name)
+            if node == len(self._touched):
+                self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
+        return node
 
     def _let_go(self, slot: int) -> None:
-        first_slice, slices, first_worker, workers = self._spans[:, slot].tolist()
-        self._slices.kill(first_slice, slices)
-        self._workers.kill(first_worker, workers)
-        self._spans[:, slot] = 0
+        for first_slice, slices, first_worker, workers in self._spans[slot]:
+            self._slices.kill(first_slice, slices)
+            self._workers.kill(first_worker, workers)
+        self._spans[slot] = ()
         self._slots.milli[slot] = self._slots.cpus_milli[slot] = 0
-        for entries, first in ((self._slices, 0), (self._workers, 2)):
-            moved = entries.compacted()
-            if moved is not None:
-                holding = np.flatnonzero(self._spans[first + 1])
-                self._spans[first, holding] = moved[self._spans[first, holding]]
+        self._compact()
+
+    def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> None:
+        """A service has more replicas, or fewer: the others keep their entries."""
+        if len(self._spans[slot]) <= _MANY_SPANS:
+            if now[: len(before)] == before:
+                self._hold(slot, now[len(before) :])
+                return
+            staying = set(map(id, now))
+            gone = [placement for placement in before if id(placement) not in staying]
+            if len(gone) == len(before) - len(now):
+                for placement in gone:
+                    self._drop(slot, placement)
+                self._compact()
+                return
+        self._let_go(slot)
+        self._hold(slot, now)
+
+    def _drop(self, slot: int, placement: Placement) -> None:
+        node, milli = self._node_of[placement.node], placement.share_milli or WHOLE_DEVICE_MILLI
+        slices = [(at, count) for at, count, _, _ in self._spans[slot]]
+        for device in placement.devices:
+            self._slices.kill_one(slices, (slot, node, device, milli))
+        workers = [(at, count) for _, _, at, count in self._spans[slot]]
+        self._workers.kill_one(workers, (slot, node, placement.cpus_milli, placement.memory_bytes))
+        self._slots.milli[slot] -= milli * len(placement.devices)
+        self._slots.cpus_milli[slot] -= placement.cpus_milli
+
+    def _compact(self) -> None:
+        if self._slices.mostly_dead():
+            to = self._slices.compacted()
+            self._spans = [
+                tuple([(to[at], to[at + n] - to[at], by, m) for at, n, by, m in each]) for each in self._spans
+            ]
+        if self._workers.mostly_dead():
+            to = self._workers.compacted()
+            self._spans = [
+                tuple([(at, n, to[by], to[by + m] - to[by]) for at, n, by, m in each]) for each in self._spans
+            ]
 
     def _forget_preemptor(self, job: RunningJob) -> None:
         if job.stopping_for is not None:

@@ -31,7 +31,10 @@ from scheduler.core.jobs import (
     WorkerPhase,
     WorkerRun,
 )
+from scheduler.core.quick import replaced
 from scheduler.core.reasons import NotConsidered, Reason, WaitingForJobs
+
+_NOT_CONSIDERED = NotConsidered()
 
 
 class ImpossibleTransition(AssertionError):
@@ -51,7 +54,7 @@ class ImpossibleTransition(AssertionError):
 
 def submitted(job_id: str, seq: int, spec: JobSpec, *, submitted_s: float, array_index: int | None = None) -> Job:
     """A new job. One that comes `after` others waits for those, any other to be looked at."""
-    reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else NotConsidered()
+    reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else _NOT_CONSIDERED
     return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), array_index=array_index)
 
 
@@ -61,7 +64,7 @@ def wait(job: Job, reason: Reason, now_s: float, not_before_s: float = 0.0) -> J
         case Pending() as state:
             if state.reason == reason and state.not_before_s == not_before_s:
                 return job
-            return replace(job, state=replace(state, reason=reason, not_before_s=not_before_s))
+            return replaced(job, state=replace(state, reason=reason, not_before_s=not_before_s))
         case _:
             raise ImpossibleTransition(job, "wait", f"at {now_s}")
 
@@ -71,29 +74,42 @@ def hold(job: Job, hold: Hold) -> Job:
     if it waits again."""
     if not isinstance(job.state, Pending | Stopping):
         raise ImpossibleTransition(job, "be held")
-    return job if job.held == hold else replace(job, held=hold)
+    return job if job.held == hold else replaced(job, held=hold)
 
 
 def release(job: Job) -> Job:
     """Nobody holds it any more."""
     if not isinstance(job.state, LIVE_STATES):
         raise ImpossibleTransition(job, "be released")
-    return job if job.held is None else replace(job, held=None)
+    return job if job.held is None else replaced(job, held=None)
 
 
 def place(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     """It gets its devices: a new attempt starts."""
+    _may_start(job, len(placements))
+    attempt = job.attempts + 1
+    workers = tuple(WorkerRun(placement, attempt) for placement in placements)
+    return replaced(job, state=Starting(workers, now_s), attempts=attempt)
+
+
+def began(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
+    """`place`, every worker started, and `run` in one step, where nothing lies between: in virtual time."""
+    _may_start(job, len(placements))
+    attempt = job.attempts + 1
+    workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
+    first_s = now_s if job.first_started_s is None else job.first_started_s
+    return replaced(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
+
+
+def _may_start(job: Job, workers: int) -> None:
     if not isinstance(job.state, Pending):
         raise ImpossibleTransition(job, "start")
     if job.held is not None:
         raise ImpossibleTransition(job, "start", f"it is held by {job.held.by}")
-    if not job.spec.workers_min <= len(placements) <= job.spec.workers_max:
+    if not job.spec.workers_min <= workers <= job.spec.workers_max:
         raise ImpossibleTransition(
-            job, "start", f"{len(placements)} workers, not {job.spec.workers_min} to {job.spec.workers_max}"
+            job, "start", f"{workers} workers, not {job.spec.workers_min} to {job.spec.workers_max}"
         )
-    attempt = job.attempts + 1
-    workers = tuple(WorkerRun(placement, attempt) for placement in placements)
-    return replace(job, state=Starting(workers, now_s), attempts=attempt)
 
 
 # ---- workers -----------------------------------------------------------------------------------------------------
@@ -126,7 +142,7 @@ def worker_started(job: Job, worker: int, at_s: float, *, heard_s: float | None 
         worker,
         WorkerPhase.RUNNING,
         "have a worker started",
-        lambda run: replace(run, started_s=at_s, start_heard_s=heard_s),
+        lambda run: replaced(run, started_s=at_s, start_heard_s=heard_s),
     )
 
 
@@ -137,7 +153,7 @@ def worker_set_right(job: Job, worker: int, *, heard_s: float | None) -> Job:
     run = worker_run(job, worker)
     if run is None or run.start_heard_s == heard_s:
         return job
-    return _with_run(job, replace(run, start_heard_s=heard_s))
+    return _with_run(job, replaced(run, start_heard_s=heard_s))
 
 
 def worker_ready(
@@ -147,8 +163,8 @@ def worker_ready(
 
     def ready(run: WorkerRun) -> WorkerRun:
         if run.started_s is None:
-            run = replace(run, started_s=at_s, start_heard_s=heard_s)
-        return replace(run, address=address, unix_path=unix_path)
+            run = replaced(run, started_s=at_s, start_heard_s=heard_s)
+        return replaced(run, address=address, unix_path=unix_path)
 
     return _advance(job, worker, WorkerPhase.READY, "have a replica ready", ready)
 
@@ -160,7 +176,7 @@ def worker_exited(job: Job, worker: int, exit_code: int | None) -> Job:
         worker,
         WorkerPhase.EXITED,
         "have a worker exit",
-        lambda run: replace(run, exit_code=exit_code, address=None, unix_path=None),
+        lambda run: replaced(run, exit_code=exit_code, address=None, unix_path=None),
     )
 
 
@@ -179,7 +195,7 @@ def restart_replica(job: Job, worker: int, *, place: Placement | None = None) ->
         raise ImpossibleTransition(job, tried, f"the placement is of worker {place.worker}")
     attempt = job.attempts + 1
     again = WorkerRun(place or run.placement, attempt, replaces=run.replaces)
-    return replace(_with_run(job, again), attempts=attempt)
+    return replaced(_with_run(job, again), attempts=attempt)
 
 
 def every_worker_started(job: Job) -> bool:
@@ -195,7 +211,7 @@ def run(job: Job, now_s: float) -> Job:
     if not every_worker_started(job):
         raise ImpossibleTransition(job, "run", "not every worker has started")
     first_s = now_s if job.first_started_s is None else job.first_started_s
-    return replace(job, state=Running(job.state.workers, now_s), first_started_s=first_s)
+    return replaced(job, state=Running(job.state.workers, now_s), first_started_s=first_s)
 
 
 # ---- ends --------------------------------------------------------------------------------------------------------
@@ -205,10 +221,10 @@ def stop(job: Job, cause: EndCause, by: str, detail: str, now_s: float) -> Job:
     """It is asked to go. While it goes, only an operator's cancel changes what it goes for."""
     match job.state:
         case Starting(workers=workers) | Running(workers=workers):
-            return replace(job, state=Stopping(workers, now_s, cause, by, detail))
+            return replaced(job, state=Stopping(workers, now_s, cause, by, detail))
         case Stopping() as state if cause is EndCause.CANCELLED:
             return (
-                job if state.cause is cause else replace(job, state=replace(state, cause=cause, by=by, detail=detail))
+                job if state.cause is cause else replaced(job, state=replace(state, cause=cause, by=by, detail=detail))
             )
         case _:
             raise ImpossibleTransition(job, f"be stopped ({cause})")
@@ -218,12 +234,12 @@ def count_failure(job: Job) -> Job:
     """This attempt's end was the job's own doing and uses up a retry. Ask `NOT_THE_JOBS_FAULT` first."""
     if not isinstance(job.state, Starting | Running | Stopping):
         raise ImpossibleTransition(job, "have failed an attempt")
-    return replace(job, failures=job.failures + 1)
+    return replaced(job, failures=job.failures + 1)
 
 
 def forgive_failures(job: Job) -> Job:
     """A replica of it served for a while: what failed before is no crash loop any more."""
-    return replace(job, failures=0)
+    return replaced(job, failures=0)
 
 
 def requeue(
@@ -238,7 +254,7 @@ def requeue(
             raise ImpossibleTransition(job, "be requeued", "it was cancelled")
         case Starting() | Running() | Stopping():
             kept = job.resume_from if resume_from is None else resume_from
-            return replace(job, state=Pending(reason, now_s, not_before_s), resume_from=kept)
+            return replaced(job, state=Pending(reason, now_s, not_before_s), resume_from=kept)
         case _:
             raise ImpossibleTransition(job, "be requeued")
 
@@ -250,7 +266,7 @@ def succeed(job: Job, now_s: float) -> Job:
             failed = [each.placement.worker for each in workers if each.exit_code != 0]
             if failed:
                 raise ImpossibleTransition(job, "succeed", f"workers {failed} did not end with exit code 0")
-            return replace(job, state=Succeeded(now_s))
+            return replaced(job, state=Succeeded(now_s))
         case _:
             raise ImpossibleTransition(job, "succeed")
 
@@ -259,19 +275,19 @@ def fail(job: Job, cause: EndCause, detail: str, now_s: float) -> Job:
     """It is over, and not tried again. Counting the failure is `count_failure`."""
     if not isinstance(job.state, LIVE_STATES):
         raise ImpossibleTransition(job, f"fail ({cause})")
-    return replace(job, state=Failed(now_s, cause, detail))
+    return replaced(job, state=Failed(now_s, cause, detail))
 
 
 def cancel(job: Job, by: str, detail: str, now_s: float) -> Job:
     """It is over because someone said so. One whose workers live is stopped first."""
     match job.state:
         case Pending():
-            return replace(job, state=Cancelled(now_s, by, detail))
+            return replaced(job, state=Cancelled(now_s, by, detail))
         case Starting(workers=workers) | Running(workers=workers) | Stopping(workers=workers):
             living = [each.placement.worker for each in workers if each.phase is not WorkerPhase.EXITED]
             if living:
                 raise ImpossibleTransition(job, "be cancelled", f"workers {living} live: stop it first")
-            return replace(job, state=Cancelled(now_s, by, detail))
+            return replaced(job, state=Cancelled(now_s, by, detail))
         case _:
             raise ImpossibleTransition(job, "be cancelled")
 
@@ -289,7 +305,7 @@ def _advance(job: Job, worker: int, phase: WorkerPhase, tried: str, change: Call
         raise ImpossibleTransition(job, tried, f"it has no worker {worker}")
     if _PHASES.index(run.phase) >= _PHASES.index(phase):
         return job  # heard before
-    return _with_run(job, replace(change(run), phase=phase))
+    return _with_run(job, replaced(change(run), phase=phase))
 
 
 def _with_run(job: Job, run: WorkerRun) -> Job:
@@ -297,4 +313,4 @@ def _with_run(job: Job, run: WorkerRun) -> Job:
     assert isinstance(state, Starting | Running | Stopping)
     workers = tuple(run if old.placement.worker == run.placement.worker else old for old in state.workers)
     changed: JobState = replace(state, workers=workers)
-    return replace(job, state=changed)
+    return replaced(job, state=changed)

@@ -54,8 +54,9 @@ class Shape:
 class Kind:
     """Waiting jobs that differ in nothing but seq, submitted_s and deadline_s (and in names that nobody mentions).
 
-    `key` is equal for equal kinds of one line, also later, after there was no such job in between (unless thousands of
-    other shapes came meanwhile), and never for different ones. `account`: which fair-share account its jobs charge.
+    `wanted_milli`: what the smallest gang of one job asks for, in thousandths of devices. `key` is equal for equal
+    kinds of one line, also later, after there was no such job in between (unless thousands of other shapes came
+    meanwhile), and never for different ones. `account`: which fair-share account its jobs charge.
     """
 
     __slots__ = (
@@ -69,6 +70,7 @@ class Kind:
         "shape",
         "tenant",
         "time_limit_s",
+        "wanted_milli",
     )
 
     def __init__(self, shape: Shape, job: PendingJob) -> None:
@@ -79,15 +81,11 @@ class Kind:
         self.time_limit_s = job.time_limit_s
         self.may_preempt = job.may_preempt
         self.holds_slo = job.holds_slo
+        self.wanted_milli = shape.workers_min * shape.worker_milli
         self.account = account(job.tenant, shape.simulated)
         self.key = _kind_key(shape, job)
         self._by_turn = _Sorted(turn)
         self._by_age = _Sorted(age)
-
-    @property
-    def wanted_milli(self) -> int:
-        """What the smallest gang of one job asks for, in thousandths of devices."""
-        return self.shape.workers_min * self.shape.worker_milli
 
     def __len__(self) -> int:
         return len(self._by_turn)
@@ -128,6 +126,7 @@ class WaitingLine:
 
     __slots__ = (
         "_alternatives",
+        "_idle",
         "_jobs",
         "_kind_of",
         "_kinds",
@@ -144,6 +143,7 @@ class WaitingLine:
         self._jobs: dict[str, PendingJob] = {}
         self._kind_of: dict[str, Kind] = {}
         self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._idle: dict[tuple[object, ...], Kind] = {}  # without a job, kept for the next of them
         self._shapes: dict[tuple[object, ...], Shape] = {}
         self._alternatives: dict[tuple[Demand, ...], tuple[tuple[Demand, ...], int]] = {}
         # By identity. The tuple seen is kept with its answer, so that its id is not given to another.
@@ -256,19 +256,19 @@ class WaitingLine:
         recent = self._recent.get(id(job.alternatives))
         alternatives, number = self._intern(job.alternatives) if recent is None else recent[1]
         constraints = job.constraints
-        name = job.name if (job.tenant, job.name) in self._mentions else None
+        free = constraints is UNCONSTRAINED or constraints == UNCONSTRAINED
+        name = job.name if self._mentions and (job.tenant, job.name) in self._mentions else None
         tenant = job.tenant if name is not None or constraints.apart_from else None
-        service = None if constraints == UNCONSTRAINED else job.service
         key = (
             number,
             job.workers_min,
             job.workers_max,
-            None if constraints is UNCONSTRAINED or constraints == UNCONSTRAINED else constraints,
+            None if free else constraints,
             job.reservation,
             job.beside,
             tenant,
             name,
-            service,
+            None if free else job.service,
         )
         shape = self._shapes.get(key)
         if shape is None:
@@ -284,7 +284,7 @@ class WaitingLine:
                 name=name,
                 worker_milli=worker_milli(alternatives),
                 simulated=is_simulated(alternatives),
-                service=service,
+                service=key[-1],
             )
         return shape
 
@@ -308,8 +308,8 @@ class WaitingLine:
         key = _kind_key(shape, job)
         kind = self._kinds.get(key)
         if kind is None:
-            kind = self._kinds[key] = Kind(shape, job)
-            if len(self._shapes) > _KEPT_SHAPES + 2 * len(self._kinds):
+            kind = self._kinds[key] = self._idle.pop(key) if key in self._idle else Kind(shape, job)
+            if max(len(self._shapes) - 2 * len(self._kinds), len(self._idle)) > _KEPT_SHAPES:
                 self._forget_unused()
         kind.add(job)
         self._kind_of[job.job_id] = kind
@@ -321,7 +321,7 @@ class WaitingLine:
         kind = self._kind_of.pop(job.job_id)
         kind.remove(job)
         if not kind:
-            del self._kinds[kind.key]
+            self._idle[kind.key] = self._kinds.pop(kind.key)
         if kind.wanted_milli:
             booked = (job.tenant, kind.shape.simulated)
             self._queued_milli[booked] -= kind.wanted_milli
@@ -334,6 +334,7 @@ class WaitingLine:
         wanted = {shape.alternatives for shape in used}
         self._alternatives = {key: interned for key, interned in self._alternatives.items() if key in wanted}
         self._recent.clear()
+        self._idle.clear()
 
 
 def _kind_key(shape: Shape, job: PendingJob) -> tuple[object, ...]:
@@ -383,8 +384,7 @@ class _Sorted:
 
     def add(self, job: PendingJob) -> None:
         items = self._items
-        place = self._key(job)
-        if len(self) and place < self._key(items[-1]):
+        if len(items) > self._start and (place := self._key(job)) < self._key(items[-1]):
             items.insert(bisect_left(items, place, self._start, key=self._key), job)
         else:
             items.append(job)

@@ -7,12 +7,12 @@ planner for another one, as a waiting job of one worker would. So does each repl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from scheduler.core import transitions
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerPhase, WorkerRun
+from scheduler.core.quick import replaced
 from scheduler.service import dispatch, draining, evicting, health, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
@@ -49,8 +49,8 @@ def replica_ended(
     again as often as it takes, later and later until one has served for a while.
     """
     worker = run.placement.worker
-    replaced = scaling.replacement(job, worker) is not None
-    if (job.id, worker) in state.leaving or replaced or scaling.too_many(state, job) > 0:
+    is_replaced = scaling.replacement(job, worker) is not None
+    if (job.id, worker) in state.leaving or is_replaced or scaling.too_many(state, job) > 0:
         scaling.gone(state, out, job, worker, now_s)
         draining.release_replaced(state, out, job.id, now_s)
         return
@@ -142,7 +142,7 @@ def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int, *
 
 def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
     """One replica as the planner is asked a place for it; `beside`: the nodes of the others."""
-    return replace(
+    return replaced(
         pending_job(job),
         job_id=replica_name(job.id, worker),
         workers_min=1,

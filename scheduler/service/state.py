@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, RunningJob
-from scheduler.core.demand import Demand, Placement
+from scheduler.core.demand import Demand, Placement, linked
 from scheduler.core.fair_share import DecayedUsage
 from scheduler.core.jobs import (
     ON_NODES,
@@ -397,9 +397,7 @@ def pending_job(job: Job) -> PendingJob:
 def _alternatives(job: Job) -> tuple[Demand, ...]:
     """As the planner is asked for them: the devices of a gang's workers talk to one another, those of replicas not."""
     alternatives = job.spec.alternatives
-    if job.spec.workers_max == 1 or is_service(job):
-        return alternatives
-    return tuple([replace(demand, linked=True) if demand.milli else demand for demand in alternatives])
+    return alternatives if job.spec.workers_max == 1 or is_service(job) else linked(alternatives)
 
 
 def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
@@ -409,7 +407,8 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
     assert isinstance(state, ON_NODES), job
     limit_s = spec.time_limit_s
     stopping = isinstance(state, Stopping)
-    started_s = min((run.started_s for run in state.workers if run.started_s is not None), default=state.since_s)
+    starts = [run.started_s for run in state.workers if run.started_s is not None]
+    started_s = min(starts) if starts else state.since_s
     preempted = isinstance(state, Stopping) and state.cause is EndCause.PREEMPTED
     grows = spec.kind is JobKind.TRAINING and spec.checkpoint is not None and spec.workers_max > spec.workers_min
     too_many = job.workers_wanted is not None and len(state.workers) > job.workers_wanted
@@ -420,7 +419,7 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
         started_s=started_s if stopping else state.since_s,
         ends_by_s=None if limit_s is None else (started_s if stopping else state.since_s) + limit_s,
         saved_s=started_s,
-        placements=tuple(run.placement for run in state.workers),
+        placements=tuple([run.placement for run in state.workers]),
         stopping=stopping,
         stopping_for=state.by if preempted and isinstance(state, Stopping) else None,
         name=spec.name,

@@ -40,7 +40,8 @@ _PROGRESS_EVERY = 512
 _COLLECT_AFTER = 50_000
 
 # Events of one moment, in the order in which they are taken: what ends makes room before anything is asked for.
-_ENDS, _LIMIT, _FAILS, _GOES, _SCALES, _LEAVES, _PASSES = range(7)
+_ENDS, _LIMIT, _FAILS, _GOES, _SCALES, _LEAVES, _PASSES = range(7)  # up to _GOES, of one attempt of a job
+_Event = tuple[float, int, int, str, int]
 
 Progress = Callable[[float, int], None]
 
@@ -75,7 +76,7 @@ class Replay:
     journal: Journal = field(init=False)
     site: VirtualSite = field(init=False)
     now_s: float = 0.0
-    _heap: list[tuple[float, int, int, str, int]] = field(default_factory=list)
+    _heap: list[_Event] = field(default_factory=list)
     _order: int = 0
     _next_job: int = 0
     _next_service: int = 0
@@ -144,15 +145,15 @@ class Replay:
 
     def _next_s(self) -> float:
         """When something happens next; infinity: never."""
-        jobs = self.workload.jobs
+        jobs, heap = self.workload.jobs, self._heap
         next_s = jobs[self._next_job].submit_s if self._next_job < len(jobs) else math.inf
-        while self._heap and self._is_old_news(*self._heap[0]):
-            heappop(self._heap)
-        if self._heap:
-            next_s = min(next_s, self._heap[0][0])
-        queue = self.site.queue
-        if next_s < math.inf and (queue.waiting or queue.elastic):
-            next_s = min(next_s, max(self.now_s, self._planned_s + LOOK_AGAIN_S))
+        while heap and self._is_old_news(heap[0]):
+            heappop(heap)
+        if heap and heap[0][0] < next_s:
+            next_s = heap[0][0]
+        look_s = self._planned_s + LOOK_AGAIN_S
+        if look_s < next_s < math.inf and (self.site.queue.waiting or self.site.queue.elastic):
+            next_s = max(self.now_s, look_s)
         return next_s
 
     def _events(self) -> None:
@@ -160,7 +161,7 @@ class Replay:
         now_s, heap = self.now_s, self._heap
         while heap and heap[0][0] <= now_s:
             event = heappop(heap)
-            if not self._is_old_news(*event):
+            if not self._is_old_news(event):
                 _, what, _, name, number = event
                 self._event(what, name, number)
         jobs = self.workload.jobs
@@ -168,9 +169,10 @@ class Replay:
             self._arrives(self._next_job)
             self._next_job += 1
 
-    def _is_old_news(self, at_s: float, what: int, order: int, name: str, number: int) -> bool:
+    def _is_old_news(self, event: _Event) -> bool:
         """Of an attempt that is over already, or was asked to go before it ended."""
-        if what in (_SCALES, _LEAVES, _PASSES):
+        _, what, _, name, number = event
+        if what > _GOES:
             return False
         live = self.site.live.get(name)
         if live is None or live.job.attempts != number:
@@ -204,15 +206,15 @@ class Replay:
     def _arrives(self, number: int) -> None:
         record = self.journal.jobs[number]
         sim = record.job
-        seq = self.site.next_seq()
-        job = transitions.submitted(str(number + 1), seq, sim.spec, submitted_s=self.now_s)
-        refusal = self.site.refusal(job)
+        ask = self.site.asks.of(sim.spec)
+        job = transitions.submitted(str(number + 1), self.site.next_seq(), sim.spec, submitted_s=self.now_s)
+        refusal = self.site.refusal(ask)
         if refusal is not None:
             record.became, record.reason = Became.REFUSED, refusal
             self._ended += 1
             return
         needed = self.site.needs_plan
-        self.site.submit(Live(job, number, left=sim.duration_s * sim.spec.workers_max), self.now_s)
+        self.site.submit(Live(job, number, ask, left=sim.duration_s * sim.spec.workers_max), self.now_s)
         if not needed and not self._freed and self._is_behind_its_like(job.id):
             self.site.needs_plan = False
 
@@ -228,9 +230,10 @@ class Replay:
             return
         service = self.workload.services[number]
         job = transitions.submitted(f"service-{number}", self.site.next_seq(), service.spec, submitted_s=self.now_s)
-        refusal = self.site.refusal(job)
+        ask = self.site.asks.of(service.spec)
+        refusal = self.site.refusal(ask)
         if refusal is None:
-            live = Live(job, number, serves=True)
+            live = Live(job, number, ask, serves=True)
             self.site.submit(live, self.now_s)
             self.site.scale(live, replicas)
         else:

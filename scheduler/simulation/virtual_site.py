@@ -14,19 +14,20 @@ from dataclasses import dataclass, replace
 from scheduler.core import transitions
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy, Start
-from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placement
-from scheduler.core.fair_share import DecayedUsage
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
+from scheduler.core.fair_share import NOTHING, dominant_share
 from scheduler.core.jobs import EndCause, Job, Pending, Running, Stopping, WorkerPhase, WorkerRun
 from scheduler.core.packing.shapes import Shape, ShapeHistory, TypicalShapes
 from scheduler.core.queue import Queue
+from scheduler.core.quick import replaced
 from scheduler.core.quotas import submission_limit
 from scheduler.core.reasons import Requeued
-from scheduler.core.satisfiable import demand_text, nearest_possible
 from scheduler.service.replicas import pending_replica
 from scheduler.service.state import WORK_HALF_LIFE_S, pending_job, replica_name, running_job
-from scheduler.service.tenants import asked_milli
 from scheduler.service.typical_work import MOST_SHAPES
-from scheduler.simulation.journal import Became, Journal, Preempted, TenantTime
+from scheduler.simulation.asks import Ask, Asks
+from scheduler.simulation.journal import Became, Journal, Preempted
+from scheduler.simulation.tenant_time import Holds, TenantTimes
 
 _EPSILON_S = 1e-9
 
@@ -38,6 +39,7 @@ class Live:
 
     job: Job
     number: int
+    ask: Ask
     left: float = 0.0
     since_s: float = 0.0
     milli: int = 0
@@ -67,16 +69,12 @@ class VirtualSite:
         self.asked: dict[str, tuple[str, int]] = {}
         """Single replicas in the queue: their name there -> (service, worker)."""
         self.needs_plan = False
-        self._usage = DecayedUsage(half_life_s, at_s=0.0)
+        self._times = TenantTimes(half_life_s, self._holding_of, journal.tenants)
+        self.asks = Asks(self.cluster, self._times.of)
         self._work = ShapeHistory(WORK_HALF_LIFE_S)
-        self._seen: dict[Shape, int] = {}
-        self._shape_of: dict[Demand, Shape] = {}
+        self._seen: dict[Ask, int] = {}
         self._work_told_s: float | None = None
-        self._shares: dict[str, float] = {}
-        self._devices: dict[str, float] = {}
-        self._held_changed = False
-        self._waiting_of: dict[str, int] = {}
-        self._at_s = self._now_s = 0.0
+        self._now_s = 0.0
         self._seq = 0
         self._group = {facts.name: group_of(facts) for facts in nodes}
 
@@ -87,33 +85,21 @@ class VirtualSite:
         self._now_s = now_s
 
     def settle(self) -> None:
-        """Count the time since the last call, for which everybody held and waited as they do: to be called before that
-        changes, and at the end."""
-        now_s = self._now_s
-        elapsed_s = now_s - self._at_s
-        if elapsed_s <= 0:
-            return
-        self._at_s = now_s
-        if self._held_changed:
-            self._held_changed = False
-            self._shares = self.queue.held.shares(self.cluster.totals)
-            self._devices = {tenant: self.queue.held.used_milli(tenant, False) / 1000 for tenant in self._shares}
-        self._usage.advance(now_s, self._shares)
-        tenants = self.journal.tenants
-        for tenant, share in self._shares.items():
-            time = tenants.get(tenant) or tenants.setdefault(tenant, TenantTime())
-            time.device_s += self._devices[tenant] * elapsed_s
-            if self._waiting_of.get(tenant):
-                time.share_s += share * elapsed_s
-        for tenant, waiting in self._waiting_of.items():
-            if waiting:
-                tenants.setdefault(tenant, TenantTime()).backlogged_s += elapsed_s
+        """The end: count what is not yet."""
+        self._times.averages(self._now_s)
 
     def tell_usage(self) -> None:
         """Before a pass: whose turn it is."""
-        self.settle()
+        averages = self._times.averages(self._now_s)
         self.queue.usage.clear()
-        self.queue.usage.update(self._usage.averages)
+        self.queue.usage.update(averages)
+
+    def _holding_of(self, tenant: str, simulated: bool) -> Holds | None:
+        held = self.queue.held.held(tenant, simulated)
+        if held is NOTHING:
+            return None
+        share = dominant_share(held, self.cluster.totals.whole(simulated))
+        return share, 0.0 if simulated else held.devices_milli / 1000
 
     def tell_work(self, now_s: float, every_s: float) -> None:
         """What is typical, as soon as anything is known and then now and again. What came since the last time counts as
@@ -122,7 +108,10 @@ class VirtualSite:
         if told_s is not None and self.cluster.shapes.shapes and now_s - told_s < every_s:
             return
         self._work_told_s = now_s
-        for shape, workers in self._seen.items():
+        seen: dict[Shape, int] = {}
+        for ask, workers in self._seen.items():
+            seen[ask.shape] = seen.get(ask.shape, 0) + workers
+        for shape, workers in seen.items():
             self._work.saw(shape, now_s=now_s, workers=workers)
         self._seen.clear()
         typical = self._work.typical(now_s=now_s).shapes[:MOST_SHAPES]
@@ -130,16 +119,12 @@ class VirtualSite:
 
     # ---- waiting -------------------------------------------------------------------------------------------------
 
-    def refusal(self, job: Job) -> str | None:
-        """Why the service would not take the job, in its words; None: it is taken."""
-        spec = job.spec
-        workers = max(1, spec.workers_min)
-        nearest = nearest_possible(self.cluster.nodes, spec.alternatives, workers, spec.constraints)
-        if nearest is not None:
-            wanted = demand_text(spec.alternatives, workers, spec.constraints)
-            return f"the cluster can never take {wanted}; the nearest that it could take is {nearest}"
+    def refusal(self, ask: Ask) -> str | None:
+        """Why the service would not take such a job, in its words; None: it is taken."""
+        if ask.impossible is not None:
+            return ask.impossible
+        spec, asked = ask.spec, ask.milli
         limits = self.policy.tenant(spec.tenant)
-        asked = asked_milli(spec)
         if limits.maximum_milli is not None and asked > limits.maximum_milli:
             return (
                 f"needs {asked / 1000:g} devices at once, and tenant {spec.tenant} may hold at most "
@@ -160,12 +145,7 @@ class VirtualSite:
 
     def submit(self, live: Live, now_s: float) -> None:
         """A job or service that came."""
-        spec = live.job.spec
-        demand = spec.alternatives[0]
-        shape = self._shape_of.get(demand)
-        if shape is None:
-            shape = self._shape_of[demand] = Shape.of(demand)
-        self._seen[shape] = self._seen.get(shape, 0) + max(1, spec.workers_min)
+        self._seen[live.ask] = self._seen.get(live.ask, 0) + max(1, live.job.spec.workers_min)
         self.live[live.job.id] = live
         self._wait(live, now_s)
 
@@ -174,25 +154,17 @@ class VirtualSite:
         return self._seq
 
     def _wait(self, live: Live, now_s: float) -> None:
-        job = live.job
-        self.queue.submit(pending_job(job))
-        waiting = self._waiting_of.get(job.spec.tenant, 0)
-        if not waiting:
-            self.settle()
-        self._waiting_of[job.spec.tenant] = waiting + 1
+        self.queue.submit(pending_job(live.job))
+        self._times.waits(live.ask.waits_on, 1, now_s)
         self.needs_plan = True
         if not live.serves:
-            self.journal.waits.append((now_s, 1, asked_milli(job.spec)))
+            self.journal.waits.append((now_s, 1, live.ask.milli))
 
     def _waits_no_more(self, live: Live, now_s: float) -> None:
-        job = live.job
-        self.queue.withdraw(job.id)
-        waiting = self._waiting_of[job.spec.tenant]
-        if waiting == 1:
-            self.settle()
-        self._waiting_of[job.spec.tenant] = waiting - 1
+        self.queue.withdraw(live.job.id)
+        self._times.waits(live.ask.waits_on, -1, now_s)
         if not live.serves:
-            self.journal.waits.append((now_s, -1, -asked_milli(job.spec)))
+            self.journal.waits.append((now_s, -1, -live.ask.milli))
 
     # ---- running -------------------------------------------------------------------------------------------------
 
@@ -200,17 +172,11 @@ class VirtualSite:
         """The gang runs from now on."""
         live = self.live[start.job_id]
         self._waits_no_more(live, now_s)
-        job = live.job
-        assert isinstance(job.state, Pending), job
-        attempt = job.attempts + 1
-        workers = tuple(WorkerRun(p, attempt, WorkerPhase.RUNNING, started_s=now_s) for p in start.placements)
-        first_s = now_s if job.first_started_s is None else job.first_started_s
-        # transitions.place, worker_started and run in one step
-        live.job = job = replace(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
+        live.job = job = transitions.began(live.job, start.placements, now_s)
         live.since_s = now_s
-        self.settle()
+        self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.take(job.id, start.placements)
-        self.queue.run(running_job(live.job))
+        self.queue.run(running_job(job))
         self._holds(live, start.placements, now_s)
         if live.serves:
             self._answers(live, now_s)
@@ -290,7 +256,7 @@ class VirtualSite:
 
     def _requeue(self, live: Live, now_s: float, *, preemptions: int) -> None:
         self._let_go(live, now_s)
-        live.job = replace(transitions.requeue(live.job, Requeued(""), now_s), preemptions=preemptions)
+        live.job = replaced(transitions.requeue(live.job, Requeued(""), now_s), preemptions=preemptions)
         if live.serves:
             self.journal.services[live.number].replicas.append((now_s, 0))
         else:
@@ -301,18 +267,29 @@ class VirtualSite:
 
     def _holds(self, live: Live, placements: Sequence[Placement], now_s: float) -> None:
         """These, and nothing else, from now on."""
+        held = self.journal.held
+        if len(placements) == 1 and not live.groups:  # as nearly all jobs begin
+            place = placements[0]
+            milli = place.share_milli or WHOLE_DEVICE_MILLI * len(place.devices)
+            group = self._group[place.node]
+            held.append((now_s, milli, group))
+            live.groups, live.milli = ((group, milli),), milli
+            return
+        if not placements:
+            held += [(now_s, -milli, group) for group, milli in live.groups]
+            live.groups, live.milli = (), 0
+            return
         by_group: dict[int, int] = {}
         for place in placements:
             group = self._group[place.node]
             by_group[group] = by_group.get(group, 0) + (place.share_milli or WHOLE_DEVICE_MILLI * len(place.devices))
         for group, milli in live.groups:
             if by_group.get(group) != milli:
-                self.journal.held.append((now_s, -milli, group))
+                held.append((now_s, -milli, group))
         before = dict(live.groups)
         for group, milli in by_group.items():
             if before.get(group) != milli:
-                self.journal.held.append((now_s, milli, group))
-        self._held_changed = True
+                held.append((now_s, milli, group))
         live.groups = tuple(by_group.items())
         live.milli = sum(by_group.values())
 
@@ -322,7 +299,7 @@ class VirtualSite:
         if not live.serves:
             self.journal.runs.append((now_s, -1))
             self.journal.jobs[live.number].device_s += (now_s - live.since_s) * live.milli / 1000
-        self.settle()
+        self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.give_back(live.job.id)
         self.queue.end(live.job.id)
         self._holds(live, (), now_s)
@@ -337,7 +314,7 @@ class VirtualSite:
 
     def scale(self, live: Live, replicas: int) -> None:
         """So many replicas are wanted. Those that are missing are asked for one by one, as the service does."""
-        live.job = replace(live.job, workers_wanted=replicas)
+        live.job = replaced(live.job, workers_wanted=replicas)
         if isinstance(live.job.state, Running):
             self.queue.run(running_job(live.job))
             self._ask_replicas(live)
@@ -348,10 +325,13 @@ class VirtualSite:
     def _ask_replicas(self, live: Live) -> None:
         job = live.job
         assert isinstance(job.state, Running), job
+        missing = (job.workers_wanted or 0) - len(job.state.workers)
+        if missing <= 0:
+            self._forget_asked(job.id, ())
+            return
         there = {run.placement.worker for run in job.state.workers}
-        missing = max(0, (job.workers_wanted or 0) - len(there))
         wanted = [number for number in range(job.spec.workers_max) if number not in there][:missing]
-        beside = [run.placement.node for run in job.state.workers]
+        beside = {run.placement.node for run in job.state.workers}
         names = {replica_name(job.id, worker): worker for worker in wanted}
         self._forget_asked(job.id, names)
         for name, worker in names.items():
@@ -374,17 +354,17 @@ class VirtualSite:
             _, worker = self.asked.pop(start.job_id)
             self.queue.withdraw(start.job_id)
             (place,) = start.placements
-            runs.append(WorkerRun(replace(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
-        self.settle()
+            runs.append(WorkerRun(replaced(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
+        self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.take(service, [run.placement for run in runs])
-        live.job = replace(job, attempts=job.attempts + len(runs) - 1)
+        live.job = replaced(job, attempts=job.attempts + len(runs) - 1)
         self._replicas_are(live, (*state.workers, *runs), now_s)
 
     def release(self, live: Live, workers: Sequence[int], now_s: float) -> None:
         """These replicas go at once."""
         state = live.job.state
         assert isinstance(state, Running), live.job
-        self.settle()
+        self._times.holding_changes(live.ask.holds_on, now_s)
         for worker in workers:
             self.cluster.give_back_worker(live.job.id, worker)
         left = tuple(run for run in state.workers if run.placement.worker not in workers)
@@ -393,7 +373,7 @@ class VirtualSite:
     def _replicas_are(self, live: Live, workers: tuple[WorkerRun, ...], now_s: float) -> None:
         state = live.job.state
         assert isinstance(state, Running), live.job
-        live.job = replace(live.job, state=replace(state, workers=workers), attempts=live.job.attempts + 1)
+        live.job = replaced(live.job, state=replace(state, workers=workers), attempts=live.job.attempts + 1)
         if workers:
             self.queue.run(running_job(live.job))
         else:

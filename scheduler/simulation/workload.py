@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scheduler.core.jobs import JobSpec
+from scheduler.core.quick import quick
 
 # A time limit that nobody gave: the next of these above the job's real duration, as people pick round numbers.
 USUAL_LIMITS_S = (3_600.0, 4 * 3_600.0, 12 * 3_600.0, 86_400.0, 3 * 86_400.0, 7 * 86_400.0)
@@ -18,6 +19,7 @@ DEFAULT_GRACE_S = 30.0  # as in job files
 COMMAND = ("simulated",)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SimJob:
     """`spec` is what the planner is told, its time limit among it; `duration_s` is what really happens, with all of

@@ -130,6 +130,14 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
             job = replace(random.choice(list(jobs.values())), saved_s=NOW_S, stopping=random.random() < 0.5)
             jobs[job.job_id] = job
             running.add(job)
+        elif act < 0.7:  # a service that has more replicas, or fewer
+            job = random.choice(list(jobs.values()))
+            places = [*job.placements, *drawn(random, step).placements]
+            if random.random() < 0.3:
+                del places[random.randrange(len(places))]
+            job = replace(job, placements=tuple(places))
+            jobs[job.job_id] = job
+            running.add(job)
         elif act < 0.95:
             gone = random.choice(list(jobs))
             assert running.remove(gone) == jobs.pop(gone)

@@ -100,6 +100,7 @@ EVERY = {
 MOVES: dict[str, tuple[Callable[[Job], Job], set[str]]] = {
     "wait": (lambda j: move.wait(j, Requeued("x"), 9.0), {"pending"}),
     "place": (lambda j: move.place(j, placements(), 9.0), {"pending"}),
+    "began": (lambda j: move.began(j, placements(), 9.0), {"pending"}),
     "worker_prepared": (lambda j: move.worker_prepared(j, 0), {"starting", "running", "stopping"}),
     "worker_started": (lambda j: move.worker_started(j, 0, 9.0), {"starting", "running", "stopping"}),
     "worker_ready": (lambda j: move.worker_ready(j, 0, "h:1", 9.0), {"starting", "running", "stopping"}),
@@ -270,3 +271,14 @@ def test_what_is_being_stopped_waits_held_and_what_runs_or_has_ended_is_not_held
             move.hold(job, hold)
     with pytest.raises(ImpossibleTransition, match="be released"):
         move.release(ended)
+
+
+def test_began_is_place_and_started_and_run_at_one_moment() -> None:
+    again = move.requeue(running(), Requeued("x"), 4.0)
+    for job in (pending(), again):
+        slowly = move.place(job, placements(), 9.0)
+        for worker in (0, 1):
+            slowly = move.worker_started(slowly, worker, 9.0)
+        assert move.began(job, placements(), 9.0) == move.run(slowly, 9.0)
+    with pytest.raises(ImpossibleTransition, match="1 workers, not 2 to 2"):
+        move.began(pending(), placements(1), 9.0)

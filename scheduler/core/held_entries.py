@@ -1,0 +1,131 @@
+"""What running jobs hold, entry by entry: the columns under `running_columns.py`.
+
+An entry is four numbers: of a device slice its job's slot, node, device and thousandths, of a worker its job's slot,
+node, CPUs and bytes. One that goes leaves zeroes, and is dropped when most are dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from scheduler.core.arrays import Bools, Ints
+
+NOBODY = 0  # the slot of dead entries
+FIRST_CAPACITY = 64
+_KEPT_SELECTIONS = 128
+_MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
+SLOT, NODE, WHAT = range(3)
+
+
+class HeldEntries:
+    """Four numbers an entry, by node number (`kept`) and by the cluster's rows (`by_row`); those of a job that came at
+    one time stand together.
+
+    Which of them stand on some nodes is remembered, and looked up only for what is new. An entry that died since is
+    among them: it stands nowhere and holds nothing."""
+
+    __slots__ = ("_both", "_selected", "by_row", "dead", "kept", "looked_up", "size")
+
+    def __init__(self) -> None:
+        self._selected: dict[bytes, tuple[Ints, int]] = {}  # by the nodes: positions, and how many entries were seen
+        self.size = self.looked_up = self.dead = 0
+        self._are(np.zeros((8, FIRST_CAPACITY), np.int64))
+
+    def _are(self, both: Ints) -> None:
+        """Kept and by row, one above the other, so that one assignment clears an entry in both."""
+        self._both, self.kept, self.by_row = both, both[:4], both[4:]
+
+    def append(self, entries: list[tuple[int, int, int, int]]) -> int:
+        """The position of the first of them."""
+        at = self._more(len(entries))
+        if len(entries) == 1:
+            self._put(at, entries[0])
+        elif entries:
+            self.kept[:, at : self.size] = np.array(entries, np.int64).T
+        return at
+
+    def append_alike(self, slot: int, node: int, what: Sequence[int], how_much: int) -> int:
+        """One for each of `what`, alike in all else: as nearly all jobs have them."""
+        at = self._more(len(what))
+        if len(what) == 1:
+            self._put(at, (slot, node, what[0], how_much))
+        elif what:
+            kept, end = self.kept, self.size
+            kept[0, at:end], kept[1, at:end], kept[2, at:end], kept[3, at:end] = slot, node, what, how_much
+        return at
+
+    def _more(self, count: int) -> int:
+        at, self.size = self.size, self.size + count
+        while self.size > self.kept.shape[1]:
+            self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
+        return at
+
+    def _put(self, at: int, entry: tuple[int, int, int, int]) -> None:
+        kept = self.kept  # one by one: a tuple would be made an array first
+        kept[0, at], kept[1, at], kept[2, at], kept[3, at] = entry
+
+    def kill(self, at: int, count: int) -> None:
+        """Those from there on, of which some may be dead already."""
+        if count:
+            slots = self.kept[SLOT]
+            self.dead += bool(slots.item(at)) if count == 1 else int(np.count_nonzero(slots[at : at + count]))
+            self._both[:, at : at + count] = 0
+
+    def kill_one(self, among: Iterable[tuple[int, int]], entry: tuple[int, int, int, int]) -> None:
+        """One of these (a position, and how many from there on) that says so. There must be one."""
+        says = np.array(entry, np.int64)[:, None]
+        for at, count in among:
+            found = (self.kept[:, at : at + count] == says).all(axis=0).nonzero()[0]
+            if len(found):
+                self.kill(at + int(found[0]), 1)
+                return
+        raise AssertionError(f"not held: {entry}")
+
+    def mostly_dead(self) -> bool:
+        return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size
+
+    def compacted(self) -> list[int]:
+        """Drop the dead. How many living ones stood before each of the positions that there were, and before the end:
+        where it stands now, if it lives."""
+        alive = self.kept[SLOT, : self.size] != NOBODY
+        before: list[int] = np.append(0, np.cumsum(alive, dtype=np.int64)).tolist()
+        living = self.kept[:, : self.size][:, alive]
+        self.size, self.dead = living.shape[1], 0
+        self.look_up_again()
+        self._are(np.zeros((8, max(FIRST_CAPACITY, 2 * self.size)), np.int64))
+        self.kept[:, : self.size] = living
+        return before
+
+    def look_up_again(self) -> None:
+        """All rows are to be looked up anew."""
+        self.looked_up = 0
+        self._selected.clear()
+
+    def on(self, nodes: Bools) -> Ints:
+        """Positions of those on these rows."""
+        key = nodes.tobytes()
+        positions, seen = self._selected.get(key, (np.zeros(0, np.int64), 0))
+        if seen < self.looked_up:
+            new = nodes.take(self.by_row[NODE, seen : self.looked_up]).nonzero()[0]
+            if len(new):
+                positions = np.concatenate((positions, new + seen))
+            if len(self._selected) >= _KEPT_SELECTIONS:
+                self._selected.clear()
+            self._selected[key] = (positions, self.looked_up)
+        return positions
+
+    def look_up(self, row_of: Ints, present: Bools | None) -> None:
+        """Rows of what is new. `row_of` is -1 where a node is not here; `present` is bool[rows, devices], of slices.
+        What is not here belongs to nobody and holds nothing."""
+        new = self.kept[:, self.looked_up : self.size]
+        rows = row_of[new[NODE]]
+        here = (rows >= 0) & (new[SLOT] != NOBODY)
+        if present is not None:
+            here &= new[WHAT] < present.shape[1]
+            here[here] = present[rows[here], new[WHAT][here]]
+        found = self.by_row[:, self.looked_up : self.size]
+        found[...] = np.where(here, new, 0)
+        found[NODE] = np.where(here, rows, 0)
+        self.looked_up = self.size
