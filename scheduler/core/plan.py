@@ -25,6 +25,7 @@ from scheduler.core.blocked import Blocking
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, Release, Resize
 from scheduler.core.fair_share import Amount, raised_share
+from scheduler.core.group_choice import with_constraints
 from scheduler.core.order import Line
 from scheduler.core.pass_books import Found, Settled, end_of
 from scheduler.core.placement import Fit, Where, fits, how_many, place
@@ -199,9 +200,12 @@ class Pass(Blocking):
         self, job: PendingJob, found: Found, promises: tuple[Promise, ...]
     ) -> BehindReservation | NodesReserved | None:
         """What is in the way of a job that would fit without promises (those that it heeds) and reservations."""
+        alternatives = found.shape.alternatives
+        counted = len(alternatives) == 1 and not with_constraints(found.shape.constraints)
+        if counted and len(promises) == 1 and not len(self.reserved):
+            return BehindReservation(promises[0].job_id)  # it was found to fit but for that one
         end_s = end_of(job, self.now_s)
         free, where = self.promises.free, self.where(found)
-        alternatives = found.shape.alternatives
         for promise in promises:
             free = promise.kept_from(free)
             if not fits(self.plain, free, alternatives, job.workers_min, **where):

@@ -33,7 +33,8 @@ class Promise:
     def __init__(self, job_id: str, start_s: float, free_then: FreeColumns, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
-        self.rows, _ = distinct(fit_claim.worker_rows)
+        rows = fit_claim.worker_rows
+        self.rows = rows if len(rows) == 1 else distinct(rows)[0]
         self._on = frozenset(self.rows.tolist())
         self._free_then = free_then
         self._claims = [fit_claim]
@@ -164,7 +165,7 @@ class Promises:
                 opened.free.take(claim)
             else:
                 if rows is None:
-                    rows, _ = distinct(claim.worker_rows)
+                    rows = claim.worker_rows if len(claim.worker_rows) == 1 else distinct(claim.worker_rows)[0]
                 _lower(opened.free, self.free, rows, opened.under)
 
 

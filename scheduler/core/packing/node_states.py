@@ -41,7 +41,7 @@ class _PricedNodes:
 
 class NodeStates:
     """`of_row`, int64[nodes], and `numbers`, the same as a list: the number of each row's state. `count`: numbers are
-    below it. `generation` rises when all are given anew. `states`: by number. `moves`: so often did a row get another."""
+    below it. `generation` rises when all are given anew. `states`: by number. `moves`: so often a row got another."""
 
     __slots__ = (
         "_bucket",

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.packing.policies import PACKINGS
+from scheduler.core.packing.policies import NO_ROOM, PACKINGS
 from scheduler.core.packing.protection import Protection
-from scheduler.core.packing.rows import NodeKinds
+from scheduler.core.packing.rows import Ask, NodeKinds, NodeRows
 from scheduler.core.packing.shapes import Shape, TypicalShapes
 from scheduler.core.packing.worth import ONE, Worth
-from tests.fakes.packing_table import packing_table
+from tests.fakes.packing_table import FreeTable, packing_table
 
 GIB = 2**30
 
@@ -161,11 +161,7 @@ def test_a_few_nodes_are_rated_as_many_are(
 ) -> None:
     """To the last number, whether they are rated one by one or over columns."""
     models = [["A"] * 4 if row % 2 else ["B"] * 4 for row in range(len(nodes))]
-    free = FreeTable(
-        np.array(nodes, np.int32),
-        np.array([cpus + 4000 * row for row in range(len(nodes))]),
-        np.array([row * GIB for row in range(len(nodes))]),
-    )
+    free = FreeTable(nodes, [cpus + 4000 * row for row in range(len(nodes))], list(range(len(nodes))))
     kinds = NodeKinds.of_nodes(models, free.cpus_milli, free.memory_bytes)
     rater = PACKINGS["default"].prepare(TypicalShapes.of(shapes), kinds, 4)
     asked = {"no device": {}, "devices": {"devices": count}, "share": {"share_milli": 230 * count}}[what]
@@ -176,7 +172,9 @@ def test_a_few_nodes_are_rated_as_many_are(
     states = [
         (*each, *sorted(left))
         for left, each in zip(
-            nodes, zip(kinds.kind.tolist(), free.cpus_milli.tolist(), free.memory_bytes.tolist(), strict=True), strict=True
+            nodes,
+            zip(kinds.kind.tolist(), free.cpus_milli.tolist(), free.memory_bytes.tolist(), strict=True),
+            strict=True,
         )
     ]
     few = rater.few.rate(states, ask)
