@@ -116,6 +116,12 @@ def fits(
     only: Bools | None = None,
 ) -> bool:
     """Whether place() would find room for that many."""
+    if workers == 1 and constraints is UNCONSTRAINED and excluded is None and only is None:
+        for demand in alternatives:
+            for part in pools.of(demand):
+                if np.count_nonzero(has_room(part, free, demand)):
+                    return True
+        return False
     if workers == 1 and not with_constraints(constraints):
         search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
         return any(np.count_nonzero(has_room(part, free, demand)) > 0 for _, demand, part in search.tries(0))
