@@ -251,7 +251,7 @@ class FreeColumns:
         new = self.copy()
         new.milli[rows], new.whole[rows] = other.milli, _whole(other.milli)
         new.cpus_milli[rows], new.memory_bytes[rows] = other.cpus_milli, other.memory_bytes
-        new.stamps[rows[changed]] = self._lineage.new(np.count_nonzero(changed))
+        new.stamps[rows[changed]] = self._lineage.new(int(np.count_nonzero(changed)))
         return new
 
     def whole_of(self, devices: Bools | None) -> Ints:

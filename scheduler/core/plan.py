@@ -177,7 +177,9 @@ class Pass(Blocking):
             return None
         alternatives, where = found.shape.alternatives, self.where_now(job, found)
         nodes, end_s = self.pools.nodes_of(alternatives), end_of(job, self.now_s)
-        reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
+        reserved = None
+        if len(self.reserved):
+            reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
         promises, due = self.promises.heeded(end_s, nodes), self.is_due(nodes)
         fit, kept_back = None, due or bool(promises) or reserved is not None
         # Most that do not fit would not, either, if nothing were kept for others: that is soon said.

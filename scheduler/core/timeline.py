@@ -145,14 +145,13 @@ class Timeline:
         return leaving
 
     def now(self) -> FreeColumns:
-        """What is free once what is leaving has left, promises kept. Not to be changed by the caller."""
+        """What is free once what is leaving has left, promises kept. Not to be changed by the caller; it changes when
+        more is occupied."""
         if self._now is None:
             self._now, self._now_heeds = self._start.copy(), 0
             leaving = self._leaving()
             if leaving.any():
                 self._now.give(self.holdings.of(leaving))
-        elif self._now_heeds < len(self._occupied):
-            self._now = self._now.copy()  # the columns that were handed out stay as they are
         for each in self._occupied[self._now_heeds :]:
             if each.until_s > self._now_s:  # given back by now, it changes nothing of what is free now
                 self._now.take(each.claim)
