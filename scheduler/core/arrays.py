@@ -35,6 +35,14 @@ def count_true(which: Bools) -> Ints:
     return counts
 
 
+def any_true(which: Bools) -> Bools:
+    """Whether any is True in each row: bool[rows]."""
+    if which.shape[1] == 8 and which.flags.c_contiguous:  # as most nodes have devices: a row is one number
+        found: Bools = which.view(np.uint64)[:, 0] != 0
+        return found
+    return count_true(which) > 0
+
+
 def sum_rows(values: Milli) -> Ints:
     """The sum of each row, which must be below 2**24: int64[rows]."""
     sums: Ints = (values.astype(np.float32) @ np.ones(values.shape[1], np.float32)).astype(np.int64)

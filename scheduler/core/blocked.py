@@ -23,8 +23,10 @@ from scheduler.core.preemption import GIVES_WAY, Victims, below, choose_victims,
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import borrowed_milli, may_reclaim
 from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
-from scheduler.core.satisfiable import demand_text, nearest_possible
+from scheduler.core.satisfiable import demand_text
 from scheduler.core.timeline import Slot
+from scheduler.core.victim_losses import Losses
+from scheduler.core.victims_in_vain import InVain, Sought
 from scheduler.core.waiting_reasons import Unsaid
 
 _HIGHEST = int(np.iinfo(np.int64).max)
@@ -40,6 +42,8 @@ class Blocking(PassBooks):
         self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
         self._lowest: dict[int, tuple[Bools, int]] = {}
         self._lowest_of_all: int | None = None
+        self._losses: Losses | None = None
+        self._in_vain = InVain()
         self.carried = Carried.of(self.plain)
         # Jobs that are due a promise by time limits which nobody has come near yet, and their nodes.
         self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
@@ -50,7 +54,7 @@ class Blocking(PassBooks):
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
         shape = found.shape
         if not found.satisfiable and found.unsatisfiable is None:
-            nearest = nearest_possible(self.cluster.nodes, shape.alternatives, shape.workers_min, shape.constraints)
+            nearest = self.carried.nearest_possible(self.cluster.nodes, shape)
             found.satisfiable = nearest is None
             if nearest is not None:
                 text = demand_text(shape.alternatives, shape.workers_min, shape.constraints)
@@ -75,7 +79,7 @@ class Blocking(PassBooks):
             self.make_due(nodes)
             fit = self._fit_in(timeline.now(), job, found)
             if fit is not None:
-                self.promise(job, fit, timeline.now(), self.now_s)
+                self.promise(job, fit, timeline.now().copy(), self.now_s)
                 mine = self.queue.holding.stopping_for(job.job_id)
                 return WaitingForVictims(mine) if mine else Unsaid(found.shape, job)
         found.victims_seen = len(self.preemptions)
@@ -114,7 +118,13 @@ class Blocking(PassBooks):
         if nodes is not None and self.carried.is_hopeless(found.shape, reach, nodes, self.policy, self.now_s):
             found.hopeless[asker] = reach
             return None
-        victims = self.victims_for(job, found, reclaims=reclaims)
+        question = None if reclaims else self._question(job, found, reach)
+        if question is not None and self._in_vain.covers(question):
+            victims = None
+        else:
+            victims = self.victims_for(job, found, reclaims=reclaims)
+            if victims is None and question is not None:
+                self._in_vain.add(question)
         if victims is None:
             found.hopeless[asker] = reach
             if nodes is not None:
@@ -132,6 +142,15 @@ class Blocking(PassBooks):
         self.preemptions.append(Preempt(job.job_id, ids))
         self.promise(job, victims.fit, victims.free, self.now_s)
         return WaitingForVictims((*self.queue.holding.stopping_for(job.job_id), *ids))
+
+    def _question(self, job: PendingJob, found: Found, reach: int) -> Sought | None:
+        """What victims are looked for, where its size is all that matters."""
+        alternatives = found.shape.alternatives
+        if len(alternatives) > 1 or self.where_now(job, found):
+            return None
+        demand, nodes = alternatives[0], self.plain.nodes_of(alternatives)
+        devices = self.plain.nodes.pool(demand).devices
+        return Sought(nodes, devices, demand, found.shape.workers_min, reach, len(self.preemptions))
 
     def _lowest_anywhere(self) -> int:
         """The lowest class that holds anything."""
@@ -153,6 +172,8 @@ class Blocking(PassBooks):
 
     def victims_for(self, job: PendingJob, found: Found, *, reclaims: bool) -> Victims | None:
         timeline = self.timeline()
+        if self._losses is None:
+            self._losses = Losses(timeline.holdings, self.now_s)
         return choose_victims(
             self.plain,
             timeline.now(),
@@ -163,6 +184,7 @@ class Blocking(PassBooks):
             reclaimable_milli=self._borrowed(job, found.shape.simulated) if reclaims else {},
             where=self.where_now(job, found),
             harm=self.cluster.harm,
+            losses=self._losses,
         )
 
     def _borrowed(self, job: PendingJob, simulated: bool) -> dict[str, int]:

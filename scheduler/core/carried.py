@@ -21,7 +21,9 @@ import numpy as np
 from scheduler.core.arrays import Bools
 from scheduler.core.decisions import Policy
 from scheduler.core.holdings import Holdings
+from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Pools
+from scheduler.core.satisfiable import nearest_possible
 from scheduler.core.timeline import Slot, Timeline
 from scheduler.core.waiting import Shape
 
@@ -63,9 +65,10 @@ def nodes_now(timeline: Timeline, nodes: Bools) -> NodesThen | None:
 class Carried:
     """Answers by question, over one version of the nodes."""
 
-    __slots__ = ("_hopeless", "_slots")
+    __slots__ = ("_hopeless", "_nearest", "_slots")
 
     def __init__(self) -> None:
+        self._nearest: dict[Shape, str | None] = {}
         self._slots: dict[tuple[Shape, float], tuple[NodesThen, Slot]] = {}
         self._hopeless: dict[tuple[Shape, int], tuple[NodesThen, Policy, float]] = {}
 
@@ -77,6 +80,13 @@ class Carried:
             found = Carried()
             pools.keep(Carried, found)
         return found
+
+    def nearest_possible(self, nodes: NodeColumns, shape: Shape) -> str | None:
+        """As satisfiable.nearest_possible(), by shape: hashing demands is slow."""
+        if shape not in self._nearest:
+            nearest = nearest_possible(nodes, shape.alternatives, shape.workers_min, shape.constraints)
+            _keep(self._nearest, shape, nearest, _KEPT)
+        return self._nearest[shape]
 
     # ---- when it could start first -------------------------------------------------------------------------------
 

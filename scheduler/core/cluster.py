@@ -236,8 +236,9 @@ class ClusterState:
         if shapes != self.shapes:
             self.shapes = shapes
             self._stranding = None
-            self._choices.clear()
-            self._pools.clear()
+            # What looks at nodes alone holds on, with all that is kept with it.
+            self._choices = {key: choice for key, choice in self._choices.items() if key[0] not in _LOOKS_AT_SHAPES}
+            self._pools = {key: pools for key, pools in self._pools.items() if key[0] not in _LOOKS_AT_SHAPES}
 
     def pools(self, packing: str, tie_seed: int) -> Pools:
         """The nodes by demand, and the packing policy over them, kept until something of it changes. Raises ValueError

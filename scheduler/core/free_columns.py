@@ -250,6 +250,18 @@ class FreeColumns:
         whole[rows] = _whole(milli[rows])
         return FreeColumns(milli, whole, cpus_milli, memory_bytes, stamps, self._lineage)
 
+    def with_rows(self, rows: Ints, other: FreeColumns) -> FreeColumns:
+        """The same nodes with what is free in `other`, row by row, on these instead, in the same lineage: rows that
+        are as they were keep their stamps."""
+        changed = (self.milli.take(rows, axis=0) != other.milli).any(axis=1)
+        changed |= self.cpus_milli.take(rows) != other.cpus_milli
+        changed |= self.memory_bytes.take(rows) != other.memory_bytes
+        new = self.copy()
+        new.milli[rows], new.whole[rows] = other.milli, _whole(other.milli)
+        new.cpus_milli[rows], new.memory_bytes[rows] = other.cpus_milli, other.memory_bytes
+        new.stamps[rows[changed]] = self._lineage.new(int(np.count_nonzero(changed)))
+        return new
+
     def whole_of(self, devices: Bools | None) -> Ints:
         """Wholly free devices of each node, among `devices` where given."""
         if devices is None:

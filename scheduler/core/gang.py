@@ -18,6 +18,7 @@ from scheduler.core.free_columns import FreeColumns, Stamps
 from scheduler.core.holdings import Floats
 from scheduler.core.node_columns import Pool
 from scheduler.core.placement import Fit, Pools, Where, capacity, fits, place
+from scheduler.core.pools import has_room
 
 NEVER = math.nan
 """A key that stands for "not even at infinity"."""
@@ -134,7 +135,10 @@ class Gang:
                 nodes, devices = self.usable(part.nodes), part.devices
                 if rows is not None:
                     nodes, devices = nodes[rows], None if devices is None else devices[rows]
-                yield capacity(Pool(nodes, devices), free, demand, limit)
+                if limit == 1:
+                    yield has_room(Pool(nodes, devices), free, demand).astype(np.int64)
+                else:
+                    yield capacity(Pool(nodes, devices), free, demand, limit)
 
 
 def part_of(free: FreeColumns, rows: Ints) -> FreeColumns:

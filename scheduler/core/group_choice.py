@@ -21,7 +21,7 @@ import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Constraints, Demand, Level
-from scheduler.core.device_choice import devices_for_one, pick_devices
+from scheduler.core.device_choice import devices_listed, pick_devices
 from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.node_choice import best_node, evenly, fill, tightness
 from scheduler.core.node_columns import Pool
@@ -191,29 +191,26 @@ def _placeable(units: Units, room: Ints, wanted: int, one_per: Level | None) -> 
     return min(wanted, int(total))
 
 
-def place_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, alternative: int) -> Group | None:
-    """One worker without constraints: place_group() on the shortest way."""
-    row = None
+def node_for_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand) -> int | None:
+    """The node of one worker without constraints: what place_group() would choose, on the shortest way. None: no node
+    has room."""
     if pools.packing is not None and pool.devices is None and (demand.devices < 2 or not pools.nodes.topology.splits):
         # Most of the time what the policy would choose, did only devices matter, has room for the rest.
         row = pools.packing.first_choice(free, demand)
-        if row is None:
-            return None
-        if not has_room_on(pool, free, demand, row):
-            row = None
-    if row is None:
-        fits = has_room(pool, free, demand)
-        if not np.count_nonzero(fits):
-            return None
-        row = best_node(pools, pool, free, demand, _in_one_island(pools, pool, free, demand, fits), 1)
-    return Group(alternative, demand, np.array([row]), _devices_of_one(pools, pool, free, demand, row))
+        if row is None or has_room_on(pool, free, demand, row):
+            return row
+    fits = has_room(pool, free, demand)
+    if not np.count_nonzero(fits):
+        return None
+    return best_node(pools, pool, free, demand, _in_one_island(pools, pool, free, demand, fits), 1)
 
 
-def _devices_of_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, row: int) -> Ints:
-    """devices_of() on the shortest way."""
+def devices_of_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, row: int) -> list[int]:
+    """Those of one worker on that node: devices_of() on the shortest way."""
     if demand.devices and not pools.nodes.topology.splits:
-        return devices_for_one(pool, free, demand, row)
-    return devices_of(pools, pool, free, demand, np.array([row]), np.ones(1, np.int64))
+        return devices_listed(pool, free, demand, row)
+    devices: list[int] = devices_of(pools, pool, free, demand, np.array([row]), np.ones(1, np.int64))[0].tolist()
+    return devices
 
 
 def devices_of(

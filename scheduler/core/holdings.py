@@ -25,6 +25,7 @@ from scheduler.core.quick import quick
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
+_NOBODYS = int(np.iinfo(np.int64).max)  # above every class
 Entries = tuple[Ints, Ints]
 """Positions in a claim: of slices, and of workers."""
 
@@ -87,6 +88,7 @@ class Holdings:
     """
 
     __slots__ = (
+        "_class_of_worker",
         "_entries_on",
         "_jobs",
         "_parts",
@@ -125,6 +127,7 @@ class Holdings:
         self._tenants = tenants
         self._entries_on = entries_on
         self._parts: dict[tuple[type, bytes], Holdings] = {}
+        self._class_of_worker: Ints | None = None  # not asked for yet
         self.running = running
         self._touched: Ints | Callable[[], Ints] | None = touched
 
@@ -148,7 +151,7 @@ class Holdings:
             part = copy(self)
             part.claim = taken_from(claim, slices, workers)
             part.slice_job, part.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
-            part._entries_on, part._parts = None, {}
+            part._entries_on, part._parts, part._class_of_worker = None, {}, None
             self._parts[key] = part
         return part
 
@@ -167,7 +170,7 @@ class Holdings:
                 there.claim.cpus_milli,
                 there.claim.memory_bytes,
             )
-            inside._parts = {}
+            inside._parts, inside._class_of_worker = {}, None
             self._parts[key] = inside
         return inside
 
@@ -176,13 +179,10 @@ class Holdings:
         if nodes.all():
             priority = self.slots.priority[self.slots.alive]
             return int(priority.min()) if len(priority) else None
-        if self._entries_on is None:
-            workers = np.flatnonzero(nodes[self.claim.worker_rows])
-        else:
-            workers = self._entries_on(nodes)[1]
-        there = self.worker_job.take(workers)
-        priority = self.slots.priority.take(there.take(self.slots.alive.take(there).nonzero()[0]))
-        return int(priority.min()) if len(priority) else None
+        if self._class_of_worker is None:
+            self._class_of_worker = np.where(self.slots.alive, self.slots.priority, _NOBODYS).take(self.worker_job)
+        lowest = np.where(nodes.take(self.claim.worker_rows), self._class_of_worker, _NOBODYS).min(initial=_NOBODYS)
+        return None if lowest == _NOBODYS else int(lowest)
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""

@@ -220,8 +220,9 @@ class Line:
     def _line_up_starved(self) -> None:
         """Once those that others went for have had their turn."""
         self._aged = dict.fromkeys(self._class, 0)
+        now_s, after_s = self._now_s, self._policy.starve_after_s
         for kind in self._class:
-            if kind not in self._blocked and is_starved(kind.oldest(), self._policy, self._now_s):
+            if now_s - kind.oldest().submitted_s > after_s and kind not in self._blocked:  # as is_starved()
                 first = self._first_starved(kind)
                 if first is not None:
                     self._starved.append(first)

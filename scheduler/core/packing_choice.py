@@ -22,12 +22,14 @@ _KEPT_ASKS = 256
 class PackingChoice:
     """One policy's choices over one version of the nodes. Raises ValueError for a policy that does not exist."""
 
-    __slots__ = ("_alike", "_asks", "_nodes", "_scorer")
+    __slots__ = ("_alike", "_asks", "_nodes", "_recent", "_scorer")
 
     def __init__(self, name: str, nodes: NodeColumns, shapes: TypicalShapes, tie_rank: Ints) -> None:
         self._nodes = nodes
         self._scorer = Scorer(packing_named(name), NodeKinds.of(nodes), shapes, tie_rank, nodes.max_devices)
         self._asks: dict[Demand, Ask] = {}
+        # By identity, since hashing demands is slow; what was asked for is kept: its id is not given to another.
+        self._recent: dict[int, tuple[Demand, Ask]] = {}
         # With the pool itself, whose id is in the key, so that no other gets it.
         self._alike: dict[tuple[int, ...], tuple[Pool, Ask]] = {}
 
@@ -46,11 +48,17 @@ class PackingChoice:
         return self._scorer.devices(free, row, self._ask(demand))
 
     def _ask(self, demand: Demand) -> Ask:
+        recent = self._recent.get(id(demand))
+        if recent is not None:
+            return recent[1]
         ask = self._asks.get(demand)
         if ask is None:
             if len(self._asks) >= _KEPT_ASKS:
                 del self._asks[next(iter(self._asks))]
             ask = self._asks[demand] = self._made(demand)
+        if len(self._recent) >= _KEPT_ASKS:
+            self._recent.clear()
+        self._recent[id(demand)] = (demand, ask)
         return ask
 
     def _made(self, demand: Demand) -> Ask:

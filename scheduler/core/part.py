@@ -15,6 +15,7 @@ import numpy as np
 from scheduler.core.arrays import Bools, Ints
 from scheduler.core.demand import UNCONSTRAINED
 from scheduler.core.free_columns import Claim, FreeColumns, Stamps
+from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Fit, Pools, Where
 
 _ABSENT = -1
@@ -33,7 +34,7 @@ class Part:
         self._local[self.rows] = np.arange(len(self.rows))
         tie_rank = np.empty(len(self.rows), np.int64)
         tie_rank[np.argsort(pools.tie_rank.take(self.rows))] = np.arange(len(self.rows))
-        self.pools = Pools(pools.nodes.only(self.rows), pools.schedulable.take(self.rows), tie_rank)
+        self.pools = Pools(_only(pools.nodes, nodes, self.rows), pools.schedulable.take(self.rows), tie_rank)
 
     @staticmethod
     def serving(pools: Pools, nodes: Bools, where: Where) -> Part | None:
@@ -92,13 +93,19 @@ class Part:
 
     def put(self, inside: FreeColumns, whole: FreeColumns) -> FreeColumns:
         """The whole with that on these nodes instead."""
-        milli, cpus_milli, memory_bytes = whole.milli.copy(), whole.cpus_milli.copy(), whole.memory_bytes.copy()
-        milli[self.rows] = inside.milli
-        cpus_milli[self.rows] = inside.cpus_milli
-        memory_bytes[self.rows] = inside.memory_bytes
-        return whole.replaced(milli, cpus_milli, memory_bytes)
+        return whole.with_rows(self.rows, inside)
 
     def mask(self, inside: Bools) -> Bools:
         nodes = np.zeros(len(self.nodes), np.bool_)
         nodes[self.rows] = inside
         return nodes
+
+
+def _only(nodes: NodeColumns, which: Bools, rows: Ints) -> NodeColumns:
+    """Columns of these rows alone, kept with the nodes: they stay when nodes come to be given work, or no more."""
+    key = (_only, which.tobytes())
+    found = nodes.answers.get(key)
+    if not isinstance(found, NodeColumns):
+        found = nodes.only(rows)
+        nodes.remember(key, found)
+    return found

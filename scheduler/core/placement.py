@@ -28,9 +28,10 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.group_choice import (
     Company,
     Group,
+    devices_of_one,
+    node_for_one,
     open_units,
     place_group,
-    place_one,
     restricted,
     room_of_domains,
     units_for,
@@ -86,6 +87,8 @@ def place(
     their domain. Names of nodes that are not here are passed over. `excluded` and `only`, bool[nodes]: nodes that are
     not to be used, and the only ones that are. `apart_from` is not looked at: it belongs in `excluded`.
     """
+    if wanted == 1 and constraints is UNCONSTRAINED and excluded is None and only is None:
+        return _place_one(pools, free, alternatives)
     search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
     if at_least > 1 and search.counts and search.room(at_least) < at_least:
         return None
@@ -93,7 +96,8 @@ def place(
     if groups is None:
         return None
     if len(groups) == 1 and len(groups[0]) == 1:
-        return _alone(pools, groups[0])
+        group = groups[0]
+        return _alone(pools, group.demand, group.alternative, group.worker_rows.item(), group.devices[0].tolist())
     placements: list[Placement] = []
     for group in groups:
         placements += _placements(pools, group, len(placements))
@@ -112,6 +116,12 @@ def fits(
     only: Bools | None = None,
 ) -> bool:
     """Whether place() would find room for that many."""
+    if workers == 1 and constraints is UNCONSTRAINED and excluded is None and only is None:
+        for demand in alternatives:
+            for part in pools.of(demand):
+                if np.count_nonzero(has_room(part, free, demand)):
+                    return True
+        return False
     if workers == 1 and not with_constraints(constraints):
         search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
         return any(np.count_nonzero(has_room(part, free, demand)) > 0 for _, demand, part in search.tries(0))
@@ -137,26 +147,28 @@ def how_many(
     return min(wanted, search.room(wanted)) if search.counts else search.most(wanted)
 
 
-def _alone(pools: Pools, group: Group) -> Fit:
-    """A single worker, as most jobs have: lists of a few numbers take a third of the time of columns."""
-    demand, row, devices = group.demand, group.worker_rows.item(), group.devices[0].tolist()
-    placement = Placement(
-        0,
-        pools.nodes.names[row],
-        tuple(devices),
-        demand.share_milli,
-        demand.cpus_milli,
-        demand.memory_bytes,
-        group.alternative,
-    )
-    each_milli = demand.share_milli or WHOLE_DEVICE_MILLI
+def _place_one(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand]) -> Fit | None:
+    """The place of a single worker that may stand anywhere, as most jobs have."""
+    for alternative, demand in enumerate(alternatives):
+        for part in pools.of(demand):
+            row = node_for_one(pools, part, free, demand)
+            if row is not None:
+                return _alone(pools, demand, alternative, row, devices_of_one(pools, part, free, demand, row))
+    return None
+
+
+def _alone(pools: Pools, demand: Demand, alternative: int, row: int, devices: list[int]) -> Fit:
+    """A single worker: lists of a few numbers take a third of the time of columns."""
+    cpus_milli, memory_bytes, share_milli = demand.cpus_milli, demand.memory_bytes, demand.share_milli
+    placement = Placement(0, pools.nodes.names[row], tuple(devices), share_milli, cpus_milli, memory_bytes, alternative)
+    each = len(devices)
     claim = Claim(
-        np.array([row] * len(devices), np.int64),
+        np.array([row] * each, np.int64),
         np.array(devices, np.int64),
-        np.array([each_milli] * len(devices), np.int64),
-        group.worker_rows,
-        np.array([demand.cpus_milli]),
-        np.array([demand.memory_bytes]),
+        np.array([share_milli or WHOLE_DEVICE_MILLI] * each, np.int64),
+        np.array([row]),
+        np.array([cpus_milli]),
+        np.array([memory_bytes]),
     )
     return Fit((placement,), claim)
 
@@ -252,9 +264,10 @@ class _Search:
         tries = self.tries(first)
         if wanted == 1 and not self.constrained:
             for alternative, demand, part in tries:
-                group = place_one(self.pools, part, self.free, demand, alternative)
-                if group is not None:
-                    return [group]
+                row = node_for_one(self.pools, part, self.free, demand)
+                if row is not None:
+                    devices = np.array([devices_of_one(self.pools, part, self.free, demand, row)], np.int64)
+                    return [Group(alternative, demand, np.array([row]), devices)]
             return []
         if self.constraints.within is None:
             return self._greedily(tries, wanted)

@@ -25,6 +25,7 @@ from scheduler.core.blocked import Blocking
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, Release, Resize
 from scheduler.core.fair_share import Amount, raised_share
+from scheduler.core.group_choice import with_constraints
 from scheduler.core.order import Line
 from scheduler.core.pass_books import Found, Settled, end_of
 from scheduler.core.placement import Fit, Where, fits, how_many, place
@@ -176,7 +177,9 @@ class Pass(Blocking):
             return None
         alternatives, where = found.shape.alternatives, self.where_now(job, found)
         nodes, end_s = self.pools.nodes_of(alternatives), end_of(job, self.now_s)
-        reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
+        reserved = None
+        if len(self.reserved):
+            reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
         promises, due = self.promises.heeded(end_s, nodes), self.is_due(nodes)
         fit, kept_back = None, due or bool(promises) or reserved is not None
         # Most that do not fit would not, either, if nothing were kept for others: that is soon said.
@@ -199,9 +202,12 @@ class Pass(Blocking):
         self, job: PendingJob, found: Found, promises: tuple[Promise, ...]
     ) -> BehindReservation | NodesReserved | None:
         """What is in the way of a job that would fit without promises (those that it heeds) and reservations."""
+        alternatives = found.shape.alternatives
+        counted = len(alternatives) == 1 and not with_constraints(found.shape.constraints)
+        if counted and len(promises) == 1 and not len(self.reserved):
+            return BehindReservation(promises[0].job_id)  # it was found to fit but for that one
         end_s = end_of(job, self.now_s)
         free, where = self.promises.free, self.where(found)
-        alternatives = found.shape.alternatives
         for promise in promises:
             free = promise.kept_from(free)
             if not fits(self.plain, free, alternatives, job.workers_min, **where):

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from scheduler.core.arrays import Bools, Ints, count_true, sum_rows
+from scheduler.core.arrays import Bools, Ints, any_true, sum_rows
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, Level
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import NodeColumns, Pool
@@ -163,7 +163,7 @@ def has_room(pool: Pool, free: FreeColumns, demand: Demand) -> Bools:
         fits = pool.nodes & (free.whole_of(pool.devices) >= demand.devices)
     elif demand.share_milli:
         enough = free.milli >= demand.share_milli
-        fits = pool.nodes & (count_true(enough if pool.devices is None else enough & pool.devices) > 0)
+        fits = pool.nodes & any_true(enough if pool.devices is None else enough & pool.devices)
     else:
         fits = pool.nodes.copy()
     if demand.cpus_milli:

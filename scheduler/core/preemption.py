@@ -58,23 +58,26 @@ def choose_victims(
     reclaimable_milli: Mapping[str, int] = NOTHING_TO_RECLAIM,
     where: Where = ANYWHERE,
     harm: Harm | None = None,
+    losses: Losses | None = None,
 ) -> Victims | None:
     """The victims for `job`, or None if no set of permitted ones makes room for its smallest gang.
 
     `free` is what is free now, counting what is on its way out, less what is promised to others. `reclaimable_milli`
     says what each borrower holds above its guarantee, among jobs that allow simulated devices or among the others,
     whichever `job` is: empty where its tenant may not reclaim. `harm` is asked of what is free once the victims have
-    gone and the gang stands. Whether the job may preempt at all is for the caller to know.
+    gone and the gang stands. `losses`: of these holdings now, where they are known. Whether the job may preempt at
+    all is for the caller to know.
     """
     nodes = pools.nodes_of(job.alternatives)
     part = Part.serving(pools, nodes, where)
+    losses = losses or Losses(holdings, now_s)
     if part is None:
         gang = Gang(pools, job.alternatives, job.workers_min, where)
-        return _chosen(gang, free, holdings.on(nodes), job, policy, now_s, reclaimable_milli, harm)
+        return _chosen(gang, free, holdings.on(nodes), job, policy, now_s, reclaimable_milli, harm, losses)
     gang = Gang(part.pools, job.alternatives, job.workers_min, part.where(where))
     harm_there = None if harm is None else _harm_within(part, free, harm)
     inside, there = part.of(free), holdings.within(part)
-    found = _chosen(gang, inside, there, job, policy, now_s, reclaimable_milli, harm_there)
+    found = _chosen(gang, inside, there, job, policy, now_s, reclaimable_milli, harm_there, losses)
     return found and replace(found, free=part.put(found.free, free), fit=part.fit(found.fit))
 
 
@@ -91,8 +94,8 @@ def _chosen(
     now_s: float,
     reclaimable_milli: Mapping[str, int],
     harm: Harm | None,
+    losses: Losses,
 ) -> Victims | None:
-    losses = Losses(holdings, now_s)
     standing = holdings.standing_on(gang.nodes())
     allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)
     if not allowed.any():

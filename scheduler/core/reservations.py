@@ -28,13 +28,16 @@ class Promise:
     `after` is made when first asked for, and changed as later jobs start beside it: on its nodes, `rows`, alone.
     """
 
-    __slots__ = ("_after", "_claims", "_free_then", "_on", "job_id", "rows", "start_s")
+    __slots__ = ("_after", "_claims", "_concerned", "_free_then", "_on", "job_id", "rows", "start_s")
 
     def __init__(self, job_id: str, start_s: float, free_then: FreeColumns, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
-        self.rows, _ = distinct(fit_claim.worker_rows)
+        rows = fit_claim.worker_rows
+        self.rows = rows if len(rows) == 1 else distinct(rows)[0]
         self._on = frozenset(self.rows.tolist())
+        # By the identity of nodes, which are kept, so that no others get it.
+        self._concerned: dict[int, tuple[Bools, bool]] = {}
         self._free_then = free_then
         self._claims = [fit_claim]
         self._after: FreeColumns | None = None
@@ -58,8 +61,13 @@ class Promise:
             self._after.take(claim)
 
     def concerns(self, nodes: Bools | None) -> bool:
-        """Whether it keeps anything on these (None: on any)."""
-        return nodes is None or bool(np.count_nonzero(nodes.take(self.rows)))
+        """Whether it keeps anything on these (None: on any), which are not to be changed later."""
+        if nodes is None:
+            return True
+        known = self._concerned.get(id(nodes))
+        if known is None:
+            known = self._concerned[id(nodes)] = (nodes, bool(np.count_nonzero(nodes.take(self.rows))))
+        return known[1]
 
     def kept_from(self, free: FreeColumns) -> FreeColumns:
         """What of that is free both now and after."""

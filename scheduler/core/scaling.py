@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+import numpy as np
+
+from scheduler.core.arrays import ABSENT
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy, Release, RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Level, Placement
@@ -35,16 +38,27 @@ def releases(cluster: ClusterState, shrinking: Iterable[RunningJob]) -> tuple[Re
 def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     """The workers to stop, one after the other: where `spread` is asked for, from the domain with most of them; then
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
-    left = {placement: _domain(cluster, placement, job.constraints.spread) for placement in job.placements}
-    crowd = Counter(left.values())
-    taken = {node: cluster.used_milli(node) for node in {placement.node for placement in left}}
+    spread = job.constraints.spread
+    left = {placement.worker: (placement, _domain(cluster, placement, spread)) for placement in job.placements}
+    crowd = Counter([domain for _, domain in left.values()])
+    taken = _used_milli(cluster, {placement.node for placement, _ in left.values()})
     going: list[int] = []
     for _ in range(count):
-        worst = max(left, key=lambda each: (crowd[left[each]], -taken[each.node], each.worker))
-        crowd[left.pop(worst)] -= 1
-        taken[worst.node] -= _milli(worst)
-        going.append(worst.worker)
+        worst = max([(crowd[domain], -taken[each.node], each.worker) for each, domain in left.values()])[2]
+        placement, domain = left.pop(worst)
+        crowd[domain] -= 1
+        taken[placement.node] -= _milli(placement)
+        going.append(worst)
     return going
+
+
+def _used_milli(cluster: ClusterState, names: Collection[str]) -> dict[str, int]:
+    """Thousandths that are taken of all devices of each of these nodes; 0 for one that is not here."""
+    here = [name for name in names if name in cluster]
+    rows = np.array([cluster.nodes.row_of[name] for name in here], np.int64)
+    there = cluster.nodes.device_model.take(rows, axis=0) != ABSENT
+    used = ((WHOLE_DEVICE_MILLI - cluster.free.milli.take(rows, axis=0)) * there).sum(axis=1).tolist()
+    return dict.fromkeys(names, 0) | dict(zip(here, used, strict=True))
 
 
 def _milli(placement: Placement) -> int:

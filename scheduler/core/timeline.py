@@ -72,6 +72,7 @@ class Timeline:
         "_now_heeds",
         "_now_s",
         "_occupied",
+        "_occupied_there",
         "_orders",
         "_reserved",
         "_start",
@@ -91,6 +92,8 @@ class Timeline:
         self._now_s = now_s
         self._reserved = reserved
         self._occupied: list[_Occupied] = []
+        # By the identity of the nodes, which are kept: those of them that are there, of the first so many.
+        self._occupied_there: dict[int, tuple[Bools, list[_Occupied], int]] = {}
         self._orders: dict[tuple[bytes, Part | None], tuple[Bools, ReleaseOrder]] = {}  # all that is heeded there
         self._now: FreeColumns | None = None
         self._evictions = 0
@@ -142,14 +145,13 @@ class Timeline:
         return leaving
 
     def now(self) -> FreeColumns:
-        """What is free once what is leaving has left, promises kept. Not to be changed by the caller."""
+        """What is free once what is leaving has left, promises kept. Not to be changed by the caller; it changes when
+        more is occupied."""
         if self._now is None:
             self._now, self._now_heeds = self._start.copy(), 0
             leaving = self._leaving()
             if leaving.any():
                 self._now.give(self.holdings.of(leaving))
-        elif self._now_heeds < len(self._occupied):
-            self._now = self._now.copy()  # the columns that were handed out stay as they are
         for each in self._occupied[self._now_heeds :]:
             if each.until_s > self._now_s:  # given back by now, it changes nothing of what is free now
                 self._now.take(each.claim)
@@ -223,7 +225,13 @@ class Timeline:
         yield since_s, window.until_s, order
 
     def _occupied_on(self, nodes: Bools) -> list[_Occupied]:
-        return [each for each in self._occupied if np.count_nonzero(nodes.take(each.claim.worker_rows))]
+        """In order. `nodes` is not to be changed later."""
+        _, there, seen = self._occupied_there.get(id(nodes), (nodes, [], 0))
+        if seen < len(self._occupied):
+            new = self._occupied[seen:]
+            there = [*there, *[each for each in new if np.count_nonzero(nodes.take(each.claim.worker_rows))]]
+            self._occupied_there[id(nodes)] = (nodes, there, len(self._occupied))
+        return there
 
     def _releases(self, nodes: Bools, part: Part | None) -> ReleaseOrder:
         """All that is heeded by a job without a limit on these nodes."""

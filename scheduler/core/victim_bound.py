@@ -81,5 +81,6 @@ def _by_worker(gang: Gang, each: int, costs: Floats) -> Floats:
         usable = costs if part.devices is None else np.where(part.devices, costs, math.nan)
         ordered = np.cumsum(np.sort(usable, axis=1), axis=1)[:, each - 1 :: each]
         nodes = gang.usable(part.nodes)
-        by_worker[nodes] = np.diff(ordered, axis=1, prepend=0.0)[nodes]
+        ordered[:, 1:] -= ordered[:, :-1].copy()
+        by_worker[nodes] = ordered[nodes]
     return by_worker[:, : gang.at_most(by_worker.shape[1])]

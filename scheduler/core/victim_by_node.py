@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from scheduler.core.arrays import Bools, Ints
-from scheduler.core.free_columns import FreeColumns
+from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.gang import Gang, part_of
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 
@@ -78,7 +78,8 @@ def options_by_node(
         if not wanted[here].any():
             break
         gone = taken_from(holdings.claim, standing.slices[slices], standing.workers[workers])
-        left.give(replace(gone, rows=local[gone.rows], worker_rows=local[gone.worker_rows]))
+        rows_there, workers_there = local.take(gone.rows), local.take(gone.worker_rows)
+        left.give(Claim(rows_there, gone.devices, gone.milli, workers_there, gone.cpus_milli, gone.memory_bytes))
         spent[here] += loss[going]
         then = gang.some_on(rows, left)
         at = np.flatnonzero((then > have) & wanted)
@@ -99,6 +100,8 @@ def cheapest_victims(
     where that is cheapest. None: there is no room."""
     nodes, within = gang.pools.nodes, gang.constraints.within
     row = options.row
+    if gang.workers == 1 and within is None:
+        return _cheapest_for_one(gang, standing, options, slots)
     domain = np.zeros(len(row), np.int64) if within is None else nodes.topology.rows.domains[within][row]
     cost = _for_a_worker(options) if marginal else options.spent / options.workers
     order = np.lexsort((options.workers, gang.pools.tie_rank[row], cost, domain))
@@ -127,6 +130,18 @@ def cheapest_victims(
     for number, turn_of in enumerate(options.turn_of):
         mine = (option >= 0) & (options.order[option] == number) & (turn_of <= options.turn[option])
         victims[standing.job[mine]] = True
+    return victims
+
+
+def _cheapest_for_one(gang: Gang, standing: Standing, options: Options, slots: int) -> Bools | None:
+    """The same for a single worker that may stand anywhere: no node has more than one option."""
+    if not len(options.row):
+        return None
+    best = int(np.lexsort((gang.pools.tie_rank.take(options.row), options.spent))[0])
+    turn_of = options.turn_of[options.order.item(best)]
+    victims = np.zeros(slots, np.bool_)
+    going = (standing.row == options.row.item(best)) & (turn_of <= options.turn.item(best))
+    victims[standing.job[going]] = True
     return victims
 
 

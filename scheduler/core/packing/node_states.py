@@ -9,13 +9,14 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 
 import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints
+from scheduler.core.packing.few_states import State
 from scheduler.core.packing.protection import SUBSTEPS, Priced, Prices, Protection
 from scheduler.core.packing.rows import Ask, Free, NodeKinds
 
@@ -24,6 +25,7 @@ _KEPT_STATES = 1 << 16
 _KEPT_STAMPS = 8  # numbers that are remembered by stamp, for each row
 _KEPT_ASKS = 256
 _FEW = 32  # states that are not worth looking for equal ones among them
+_KEPT_MOVES = 4096
 
 
 @dataclass(slots=True)
@@ -38,17 +40,19 @@ class _PricedNodes:
 
 
 class NodeStates:
-    """`of_row`, int64[nodes]: the number of each row's state. `count`: numbers are below it. `generation` rises when
-    all numbers are given anew."""
+    """`of_row`, int64[nodes], and `numbers`, the same as a list: the number of each row's state. `count`: numbers are
+    below it. `generation` rises when all are given anew. `states`: by number. `moves`: so often a row got another."""
 
     __slots__ = (
         "_bucket",
         "_by_stamp",
         "_facts",
+        "_idle",
         "_kind",
         "_kinds",
+        "_moved",
         "_nodes_by_idle",
-        "_numbers",
+        "_number_of",
         "_priced",
         "_priced_for",
         "_protection",
@@ -57,7 +61,10 @@ class NodeStates:
         "_version",
         "_work",
         "generation",
+        "moves",
+        "numbers",
         "of_row",
+        "states",
     )
 
     def __init__(self, kinds: NodeKinds, protection: Protection | None, max_devices: int) -> None:
@@ -65,14 +72,18 @@ class NodeStates:
         self._kinds = kinds
         self._kind: list[int] = kinds.kind.tolist()
         self._protection = protection
-        self._numbers: dict[tuple[int, ...], int] = {}
+        self._number_of: dict[State, int] = {}
+        self.states: list[State] = []
         self._stamps: Ints = np.full(rows, np.iinfo(np.int64).min)
         self._by_stamp: dict[int, int] = {}  # rows go back and forth as the search looks at what is promised, or not
         self.of_row: Ints = np.full(rows, NO_STATE)
-        self.generation = 0
+        self.numbers: list[int] = [NO_STATE] * rows
+        self.generation = self.moves = 0
+        self._moved: list[int] = []  # the rows of the last of these moves
         # Of each state, where there is a protection: kind, idle devices, CPUs, memory; where it is counted among nodes
         # by kind and idle devices; and the work it can still take.
         self._facts: Ints = np.zeros((0, 4), np.int64)
+        self._idle: list[int] = []
         self._bucket: list[int] = []
         self._work: list[int] = []
         # Of all rows together.
@@ -84,38 +95,44 @@ class NodeStates:
 
     @property
     def count(self) -> int:
-        return len(self._numbers)
+        return len(self.states)
 
     def refresh(self, free: Free) -> None:
         """Number the rows that have changed."""
         changed = (self._stamps != free.stamps).nonzero()[0]
         if not len(changed):
             return
-        if self.count + len(changed) > max(_KEPT_STATES, 2 * len(self.of_row)):
+        if self.count + len(changed) > max(_KEPT_STATES, 2 * len(self.numbers)):
             self._forget()
-            changed = np.arange(len(self.of_row))
-        self._version += 1
-        if len(self._by_stamp) > _KEPT_STAMPS * len(self.of_row):
+            changed = np.arange(len(self.numbers))
+        if len(self._by_stamp) > _KEPT_STAMPS * len(self.numbers):
             self._by_stamp.clear()
-        if len(changed) == 1:  # as after each placement
-            row = changed.item()
-            stamp = self._stamps[row] = free.stamps.item(row)
-            self.of_row[row] = self._renumbered(free, row, stamp, self.of_row.item(row))
-            return
+        if len(self._moved) > _KEPT_MOVES:
+            del self._moved[: _KEPT_MOVES // 2]
+        self._version += 1
         stamps = free.stamps.take(changed)
         self._stamps[changed] = stamps
-        before = self.of_row.take(changed).tolist()
-        self.of_row[changed] = list(map(self._renumbered, repeat(free), changed.tolist(), stamps.tolist(), before))
+        rows, by_stamp, numbers, moved = len(self.numbers), self._by_stamp, self.numbers, len(self._moved)
+        for row, stamp in zip(changed.tolist(), stamps.tolist(), strict=True):
+            key = stamp * rows + row  # a stamp is of one content of its row, but not of one row
+            number = by_stamp.get(key)
+            if number is None:
+                number = by_stamp[key] = self._number(free, row)
+            before = numbers[row]
+            if number != before:
+                numbers[row] = self.of_row[row] = number
+                self._moved.append(row)
+                if self._protection is not None:
+                    self._move(self._kind[row], before, number)
+        self.moves += len(self._moved) - moved
 
-    def _renumbered(self, free: Free, row: int, stamp: int, before: int) -> int:
-        """The number of the row's state now, where it had this stamp and number."""
-        key = stamp * len(self.of_row) + row  # a stamp is of one content of its row, but not of one row
-        number = self._by_stamp.get(key)
-        if number is None:
-            number = self._by_stamp[key] = self._number(free, row)
-        if self._protection is not None and number != before:
-            self._move(self._kind[row], before, number)
-        return number
+    def moved_since(self, moves: int) -> Sequence[int] | None:
+        """The rows that got another number since there were so many moves, some perhaps more than once; None where that
+        is not known any more."""
+        since = self.moves - moves
+        if since > len(self._moved):
+            return None
+        return self._moved[len(self._moved) - since :]
 
     def _number(self, free: Free, row: int) -> int:
         """That of the row's state, a new one where it is met for the first time."""
@@ -123,23 +140,30 @@ class NodeStates:
         left.sort()
         cpus_milli, memory_bytes = free.cpus_milli.item(row), free.memory_bytes.item(row)
         state = (self._kind[row], cpus_milli, memory_bytes, *left)
-        count = len(self._numbers)
-        number = self._numbers.setdefault(state, count)
-        if number == count and self._protection is not None:
+        count = len(self.states)
+        number = self._number_of.setdefault(state, count)
+        if number != count:
+            return number
+        self.states.append(state)
+        if self._protection is not None:
             idle = left.count(WHOLE_DEVICE_MILLI)
             if number == len(self._facts):
                 self._facts = np.concatenate((self._facts, np.zeros((max(1024, number), 4), np.int64)))
             self._facts[number] = (self._kind[row], idle, cpus_milli, memory_bytes)
+            self._idle.append(idle)
             self._bucket.append(self._kind[row] * (len(left) + 1) + idle)
             self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
         return number
 
     def _forget(self) -> None:
-        self._numbers.clear()
+        self._number_of.clear()
+        self.states.clear()
         self._by_stamp.clear()
+        self._idle.clear()
         self._bucket.clear()
         self._work.clear()
         self.of_row.fill(NO_STATE)
+        self.numbers[:] = [NO_STATE] * len(self.numbers)
         self._nodes_by_idle = [0.0] * len(self._nodes_by_idle)
         self._to_come = [0] * len(self._to_come)
         self._priced.clear()
@@ -161,12 +185,22 @@ class NodeStates:
         """As the nodes are now, for those that serve the ask; the same object as long as none of them has changed."""
         return self._prices(ask)[1]
 
-    def _prices(self, ask: Ask) -> tuple[Protection, Prices]:
+    def nothing_scarce(self, ask: Ask, state: int) -> bool:
+        """Whether a node in this state has nothing to protect from the ask, whatever the prices are: they need not be
+        asked for."""
+        protection = self._priced_nodes(ask).protection
+        return protection.of_gangs_alone and self._idle[state] < protection.smallest_gang
+
+    def _priced_nodes(self, ask: Ask) -> _PricedNodes:
         priced = self._priced_for.get(ask)
         if priced is None:
             if len(self._priced_for) >= _KEPT_ASKS:
                 self._priced_for.clear()
             priced = self._priced_for[ask] = self._priced_on(self._kinds.kind[ask.rows])
+        return priced
+
+    def _prices(self, ask: Ask) -> tuple[Protection, Prices]:
+        priced = self._priced_nodes(ask)
         if priced.version != self._version or priced.prices is None:
             priced.version = self._version
             priced.prices = priced.protection.prices(self._nodes_by_idle, self._to_come, priced.before)

@@ -112,7 +112,8 @@ class Prices:
 class Protection:
     """For this typical work on nodes of these kinds, and a policy whose scores count in steps of `step` devices.
 
-    `matters`: some of the work asks for gangs or insists on models. `smallest_gang`: devices of the smallest.
+    `matters`: some of the work asks for gangs or insists on models. `of_gangs_alone`: none of it insists on models.
+    `smallest_gang`: devices of the smallest.
     """
 
     def __init__(self, shapes: TypicalShapes, kinds: NodeKinds, worth: Worth, max_devices: int, step: float) -> None:
@@ -154,13 +155,15 @@ class Protection:
         self._inside: Ints = np.array(inside, np.int64).reshape(len(sets), len(kinds.models))
         self._nothing: list[int] = [0] * len(kinds.models)
         self.matters = bool(gangs or sets)
+        self.of_gangs_alone = not sets
         self.smallest_gang = min((gang.devices for gang in gangs), default=0)
 
     def on(self, kinds: Bools) -> Protection:
         """What of it has a say on nodes of these kinds, bool[kinds]: its prices are the same there, and made sooner.
-        (Of other nodes, what it says is not to be used.)"""
+        (Of other nodes, what it says is not to be used.) Where there is one kind alone, what a device of it is worth
+        to those who insist on it is the same on all of its nodes: it says nothing of which to take, and is left out."""
         gangs = self._accepted[:, kinds].any(axis=1)
-        sets = self._inside[:, kinds].any(axis=1)
+        sets = self._inside[:, kinds].any(axis=1) & (np.count_nonzero(kinds) > 1)
         if gangs.all() and sets.all():
             return self
         part = copy(self)
@@ -168,6 +171,7 @@ class Protection:
         part._asked, part._accepted = self._asked[:, gangs], self._accepted[gangs]
         part._per_device, part._root, part._slots = self._per_device[gangs], self._root[gangs], self._slots[:, gangs]
         part._part, part._lumps, part._inside = self._part[sets], self._lumps[sets], self._inside[sets]
+        part.of_gangs_alone = not sets.any()
         part.smallest_gang = int(part._asked[0].min(initial=_FREE))
         return part
 

@@ -89,8 +89,12 @@ class NodeKinds:
 
     @staticmethod
     def of(nodes: NodeColumns) -> NodeKinds:
-        devices = ([device.model for device in facts.devices] for facts in nodes.facts)
-        return NodeKinds.of_nodes(devices, nodes.cpus_milli, nodes.memory_bytes)
+        kinds = nodes.answers.get(NodeKinds)
+        if not isinstance(kinds, NodeKinds):
+            devices = ([device.model for device in facts.devices] for facts in nodes.facts)
+            kinds = NodeKinds.of_nodes(devices, nodes.cpus_milli, nodes.memory_bytes)
+            nodes.remember(NodeKinds, kinds)
+        return kinds
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +28,12 @@ _UNKNOWN = 2 * NO_ROOM
 _UNSET = int(np.iinfo(np.int64).min)
 _KEPT_ASKS = 256
 _MOST_TOLLED = 1024  # states, of one ask at one time's prices
-_FEW_ROWS = 6  # one by one; more are worth columns
+_FEW_ROWS = 16  # one by one; more are worth columns
+_FEW_MENDED = 12  # the same
+_FEW_MOVES = 64  # that are worth looking through for those that matter
+_FEW_STATES = 8  # that are rated one by one
+_NEVER = -1
+_NOWHERE = -1
 
 
 @dataclass(slots=True)
@@ -65,14 +71,17 @@ class _ByRow:
 class _Kept:
     """What is known for one ask. Of the `rows` that serve it (None: all), in order: `states`, the numbers that `keys`
     are for, and `keys`, score and node order in one number, before protection; `tolled`: after it, at these `prices`,
-    or _UNSET; `order`: the node order. By state: its rating."""
+    or _UNSET; `order`: the node order. `places`: of each row its place among these, _NOWHERE for others. `moves`: of
+    the states, are known. By state: its rating."""
 
     rows: Ints | None
+    places: Sequence[int]
     order: Ints
     states: Ints
     keys: Ints
     tolled: Ints
     generation: int
+    moves: int = _NEVER
     prices: Prices | None = None
     scores: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     opening: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -136,6 +145,8 @@ class Scorer:
         if kept is None:
             places = (keys >= self._least_key).nonzero()[0]
             return rating.row_of(places.item(self._tolled_keys(ask, rating, places).argmax()))
+        if self._states.nothing_scarce(ask, kept.states.item(place)):
+            return rating.row_of(place)
         tolled = self._states.prices(ask).tolled.setdefault(ask, {})
         if len(tolled) > _MOST_TOLLED:
             tolled.clear()
@@ -227,18 +238,46 @@ class Scorer:
             keys = (np.maximum(scores, opening) << self._shift) + self._order
             return _ByRow(None, keys, scores, opening, device_milli, None, None)
         kept = self._kept_for(ask)
-        now = self._states.of_row if kept.rows is None else self._states.of_row.take(kept.rows)
+        self._mend(kept, free, ask)
+        return _ByRow(kept.rows, kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states, kept)
+
+    def _mend(self, kept: _Kept, free: Free, ask: Ask) -> None:
+        """Bring what is kept up to date."""
+        states = self._states
+        moved = states.moved_since(kept.moves)
+        kept.moves = states.moves
+        if moved is not None and len(moved) <= _FEW_MOVES:
+            places = kept.places
+            here = {row for row in moved if places[row] != _NOWHERE}
+            if len(here) <= _FEW_MENDED:
+                self._mend_few(kept, free, ask, here)
+                return
+        now = states.of_row if kept.rows is None else states.of_row.take(kept.rows)
         changed = (kept.states != now).nonzero()[0]
         if len(changed):
-            states = now.take(changed)
-            kept.states[changed] = states
-            self._learn(kept, free, ask, states, changed if kept.rows is None else kept.rows.take(changed))
-            keys = np.maximum(kept.scores.take(states), kept.opening.take(states))
-            keys <<= self._shift
-            keys += kept.order.take(changed)
-            kept.keys[changed] = keys
-            kept.tolled[changed] = _UNSET
-        return _ByRow(kept.rows, kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states, kept)
+            self._mend_many(kept, free, ask, changed, now.take(changed))
+
+    def _mend_few(self, kept: _Kept, free: Free, ask: Ask, rows: Iterable[int]) -> None:
+        """These rows, among which are all that are in another state."""
+        states, score_of = self._states.numbers, kept.scores.item
+        unknown = {states[row]: row for row in rows if score_of(states[row]) == _UNKNOWN}
+        if unknown:
+            self._rate(kept, free, ask, list(unknown), list(unknown.values()))
+        for row in rows:
+            place, state = kept.places[row], states[row]
+            kept.states[place] = state
+            key = max(score_of(state), kept.opening.item(state)) << self._shift
+            kept.keys[place] = key + kept.order.item(place)
+            kept.tolled[place] = _UNSET
+
+    def _mend_many(self, kept: _Kept, free: Free, ask: Ask, changed: Ints, states: Ints) -> None:
+        kept.states[changed] = states
+        self._learn(kept, free, ask, states, changed if kept.rows is None else kept.rows.take(changed))
+        keys = np.maximum(kept.scores.take(states), kept.opening.take(states))
+        keys <<= self._shift
+        keys += kept.order.take(changed)
+        kept.keys[changed] = keys
+        kept.tolled[changed] = _UNSET
 
     def _device_milli(self, free: Free, row: int, ask: Ask) -> int:
         """What the device has left that a share would be cut from."""
@@ -271,7 +310,12 @@ class Scorer:
             order = self._order if rows is None else self._order.take(rows)
             nothing = np.full(len(order), self._least_key - 1)
             states, tolled = np.full(len(order), NO_STATE), np.full(len(order), _UNSET)
-            kept = _Kept(rows, order, states, nothing, tolled, self._states.generation)
+            places: Sequence[int] = range(len(order))
+            if rows is not None:
+                place_of = np.full(len(self._order), _NOWHERE)
+                place_of[rows] = np.arange(len(rows))
+                places = place_of.tolist()
+            kept = _Kept(rows, places, order, states, nothing, tolled, self._states.generation)
             self._kept[ask] = kept
         kept.make_room(self._states.count)
         return kept
@@ -279,13 +323,20 @@ class Scorer:
     def _learn(self, kept: _Kept, free: Free, ask: Ask, states: Ints, rows: Ints) -> None:
         """Rate each of these states that was never rated, once, by any of these rows that is in it."""
         unknown = (kept.scores.take(states) == _UNKNOWN).nonzero()[0]
-        if not len(unknown):
+        if len(unknown):
+            row_in = dict(zip(states.take(unknown).tolist(), rows.take(unknown).tolist(), strict=True))
+            self._rate(kept, free, ask, list(row_in), list(row_in.values()))
+
+    def _rate(self, kept: _Kept, free: Free, ask: Ask, states: list[int], rows: list[int]) -> None:
+        """Rate each of these states, by a row that is in it."""
+        few = self._rater.few
+        if few is not None and len(states) <= _FEW_STATES:
+            rated = few.rate([self._states.states[state] for state in states], ask)
+            for state, (score, opening, device_milli) in zip(states, rated, strict=True):
+                kept.scores[state], kept.opening[state], kept.device_milli[state] = score, opening, device_milli
             return
-        states, rows = states.take(unknown), rows.take(unknown)
-        if len(states) > 1:
-            row_in = dict(zip(states.tolist(), rows.tolist(), strict=True))
-            states, rows = np.array(list(row_in)), np.array(list(row_in.values()))
-        kept.scores[states], kept.opening[states], kept.device_milli[states] = self._rated(free, ask, rows)
+        found = self._rated(free, ask, np.array(rows))
+        kept.scores[states], kept.opening[states], kept.device_milli[states] = found
 
     def _rated(self, free: Free, ask: Ask, rows: Ints) -> tuple[Ints, Ints, Milli]:
         """Scores, scores of opening an idle device, and devices; NO_ROOM where the ask is not served or has no room."""

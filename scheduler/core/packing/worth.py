@@ -11,6 +11,9 @@ Units: devices and CPUs in thousandths, memory in bytes; worth in devices.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,7 +35,17 @@ _UNBOUND = -1e30
 class Worth:
     """For the shapes that ask for devices (there must be some) and nodes of these kinds."""
 
-    __slots__ = ("_asked", "_everywhere", "_more", "_weights", "by_milli", "mean")
+    __slots__ = (
+        "_asked",
+        "_by_milli",
+        "_everywhere",
+        "_means",
+        "_more",
+        "_most_asked",
+        "_weights",
+        "by_milli",
+        "mean",
+    )
 
     def __init__(self, shapes: TypicalShapes, kinds: NodeKinds) -> None:
         asking = shapes.wanting_devices()
@@ -47,10 +60,14 @@ class Worth:
         # CPUs and memory that one device's worth of work takes
         self.mean: Floats = np.maximum(np.array([[cpus], [memory]]) / max(taken, _TINY), _TINY)
 
+        self._by_milli: list[int] = self.by_milli.tolist()
+        self._means: tuple[float, float] = (float(self.mean[0, 0]), float(self.mean[1, 0]))
+
         typical = asking.covering(_COVERED).shapes
         fed = np.array([(each.shape.cpus_milli, each.shape.memory_bytes) for each in typical], np.float64).T
         least = [each.shape.milli for each in typical]
         self._asked: Floats = np.concatenate((fed, [least]))
+        self._most_asked: list[float] = self._asked.max(axis=1, initial=0.0).tolist()
         used = np.array(
             [prices.of_size[e.shape.gpu_milli] if e.shape.devices == 1 else e.shape.devices for e in typical]
         )
@@ -61,6 +78,25 @@ class Worth:
         weights *= 0.5 / np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
         self._weights: Floats = weights
         self._everywhere: bool = len(weights) > 0 and bool((weights == weights[0]).all())
+
+    def of_few(self, states: Sequence[Sequence[int]]) -> list[float]:
+        """The same of a few states, each its kind, CPUs, memory, and what its devices have left."""
+        kinds, idle, has = [], [], []
+        spread = []
+        cpus_mean, memory_mean = self._means
+        for kind, cpus_milli, memory_bytes, *left in states:
+            whole = left.count(WHOLE_DEVICE_MILLI)
+            worth = sum([self._by_milli[milli] for milli in left]) / ONE
+            fed = (max(cpus_milli, 1), max(memory_bytes, 1), whole * WHOLE_DEVICE_MILLI or max(left, default=0))
+            to_come = min(worth, fed[0] / cpus_mean, fed[1] / memory_mean)
+            kinds.append(kind)
+            idle.append((worth,))
+            has.append(fed)
+            spread.append((1.0 / math.sqrt(max(to_come, 1.0)),))
+        total: list[float] = self._mixed(
+            np.array(kinds), np.array(idle), np.array(has, np.float64), np.array(spread)
+        ).tolist()
+        return total
 
     def of(self, kind: Ints, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> Floats:
         """float64[states]. Equal states have equal worth, whichever others are asked for with them."""
@@ -78,13 +114,16 @@ class Worth:
 
     def _of(self, kind: Ints, idle: Floats, has: Floats) -> Floats:
         to_come = np.minimum(idle, (has[:, :2] / self.mean[:, 0]).min(axis=1))
-        spread = (1.0 / np.sqrt(np.maximum(to_come, 1.0)))[:, None]
-        idle = idle[:, None]
+        return self._mixed(kind, idle[:, None], has, (1.0 / np.sqrt(np.maximum(to_come, 1.0)))[:, None])
+
+    def _mixed(self, kind: Ints, idle: Floats, has: Floats, spread: Floats) -> Floats:
+        """`idle` and `spread`: float64[states, 1]."""
         worth = np.minimum(has[:, :1] / self._rate(0, spread), idle)
         np.minimum(worth, has[:, 1:2] / self._rate(1, spread), out=worth)
         worth += idle
-        for resource in range(3):
-            worth *= has[:, resource, None] >= self._asked[resource]
+        for resource, most in enumerate(self._most_asked):
+            if has[:, resource].min() < most:  # otherwise there is enough for all
+                worth *= has[:, resource, None] >= self._asked[resource]
         worth *= self._weights[0] if self._everywhere else self._weights.take(kind, axis=0)
         total: Floats = worth.sum(axis=1)
         return total

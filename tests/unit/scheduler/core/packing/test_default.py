@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.core.packing.policies import PACKINGS
+from scheduler.core.packing.policies import NO_ROOM, PACKINGS
 from scheduler.core.packing.protection import Protection
-from scheduler.core.packing.rows import NodeKinds
+from scheduler.core.packing.rows import Ask, NodeKinds, NodeRows
 from scheduler.core.packing.shapes import Shape, TypicalShapes
 from scheduler.core.packing.worth import ONE, Worth
-from tests.fakes.packing_table import packing_table
+from tests.fakes.packing_table import FreeTable, packing_table
 
 GIB = 2**30
 
@@ -143,3 +143,47 @@ def test_a_policy_prepared_twice_is_the_same() -> None:
     ask = table.ask(share_milli=200, cpus_milli=1000)
     assert table.scores("default", ask) == table.scores("default", ask)
     assert PACKINGS["default"].name == "default"
+
+
+@given(
+    SHAPES,
+    st.lists(
+        st.lists(st.sampled_from([-1, -250, 0, 190, 250, 500, 810, 1000]), min_size=4, max_size=4),
+        min_size=1,
+        max_size=9,
+    ),
+    st.integers(0, 40_000),
+    st.sampled_from(["no device", "devices", "share"]),
+    st.integers(1, 4),
+)
+def test_a_few_nodes_are_rated_as_many_are(
+    shapes: list[Shape], nodes: list[list[int]], cpus: int, what: str, count: int
+) -> None:
+    """To the last number, whether they are rated one by one or over columns."""
+    models = [["A"] * 4 if row % 2 else ["B"] * 4 for row in range(len(nodes))]
+    free = FreeTable(nodes, [cpus + 4000 * row for row in range(len(nodes))], list(range(len(nodes))))
+    kinds = NodeKinds.of_nodes(models, free.cpus_milli, free.memory_bytes)
+    rater = PACKINGS["default"].prepare(TypicalShapes.of(shapes), kinds, 4)
+    asked = {"no device": {}, "devices": {"devices": count}, "share": {"share_milli": 230 * count}}[what]
+    ask = Ask(np.ones(len(nodes), np.bool_), cpus_milli=4000, memory_bytes=GIB, **asked)
+    room = NodeRows.with_room(free, kinds, ask, np.arange(len(nodes)))
+    if rater.few is None:
+        return
+    states = [
+        (*each, *sorted(left))
+        for left, each in zip(
+            nodes,
+            zip(kinds.kind.tolist(), free.cpus_milli.tolist(), free.memory_bytes.tolist(), strict=True),
+            strict=True,
+        )
+    ]
+    few = rater.few.rate(states, ask)
+    assert [row for row, (score, opening, _) in enumerate(few) if max(score, opening) > NO_ROOM // 2] == (
+        room.place.tolist()
+    )
+    if len(room):
+        rating = rater.rate(room, ask)
+        opening = [NO_ROOM] * len(room) if rating.opening is None else rating.opening.tolist()
+        assert [few[row] for row in room.place.tolist()] == list(
+            zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True)
+        )

@@ -1,0 +1,94 @@
+"""The default policy's rating of a few nodes, in plain Python: what `policies.py` says of them over columns, number for
+number.
+
+Most questions find one or two nodes in a state that was not rated for the ask yet, since somebody has just started or
+ended there. For so few the columns are a hundred operations over arrays of one entry. What a state is worth does not
+depend on who asks, and what becomes of a node is often met later: so worth is kept by state, and only what is not known
+is worked out over columns.
+
+Units: devices and CPUs in thousandths, memory in bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from scheduler.core.demand import WHOLE_DEVICE_MILLI
+from scheduler.core.packing.rows import Ask
+from scheduler.core.packing.worth import Worth
+
+State = tuple[int, ...]
+"""Of a node: its kind, CPUs, memory, and what each device has left, rising."""
+_Outcome = tuple[int, State]
+"""What the device has left that a share is cut from (0: no share is asked for), and the state after that."""
+_Rated = tuple[int, int, int]
+_KEPT = 1 << 16
+
+
+class FewStates:
+    """For one typical work. `step`: devices' worth that make a difference, each of so many `substeps`; `no_room`: the
+    score of what cannot be done. `apart`: what opens an idle device for a share is rated apart."""
+
+    __slots__ = ("_apart", "_known", "_no_room", "_step", "_substeps", "_worth")
+
+    def __init__(self, worth: Worth, *, step: float, substeps: int, no_room: int, apart: bool) -> None:
+        self._worth = worth
+        self._step = step
+        self._substeps = substeps
+        self._no_room = no_room
+        self._apart = apart
+        self._known: dict[State, float] = {}
+
+    def rate(self, states: Sequence[State], ask: Ask) -> list[_Rated]:
+        """Of nodes in each of these states, all of whose devices serve the ask: score, score of opening an idle device,
+        and what the device has left that a share is cut from."""
+        before = [(kind, cpus, memory, *[max(milli, 0) for milli in left]) for kind, cpus, memory, *left in states]
+        after = [_outcomes(state, ask) for state in before]
+        worth = self._worth_of([state for state, then in zip(before, after, strict=True) if then], after)
+        return [self._best(worth, state, then, ask) for state, then in zip(before, after, strict=True)]
+
+    def _best(self, worth: Mapping[State, float], before: State, after: list[_Outcome], ask: Ask) -> _Rated:
+        best = opening = self._no_room
+        best_milli = WHOLE_DEVICE_MILLI if after and ask.share_milli else 0
+        for milli, then in after:  # the tightest device first: the first of equals is taken
+            score = math.floor((worth[then] - worth[before]) / self._step + 0.5) * self._substeps
+            if milli == WHOLE_DEVICE_MILLI:
+                score -= 1  # the odd half step
+                if self._apart:
+                    opening = score
+                    continue
+            if score > best:
+                best, best_milli = score, milli
+        return best, opening, best_milli
+
+    def _worth_of(self, before: Iterable[State], after: Iterable[list[_Outcome]]) -> Mapping[State, float]:
+        """Of all these."""
+        wanted = dict.fromkeys([*before, *[then for each in after for _, then in each]])
+        known = self._known
+        if len(known) > _KEPT:
+            known.clear()
+        new = [state for state in wanted if state not in known]
+        if new:
+            known.update(zip(new, self._worth.of_few(new), strict=True))
+        return known
+
+
+def _outcomes(state: State, ask: Ask) -> list[_Outcome]:
+    """How the node may become, by the device that a share is cut from, the tightest first; none where it has no
+    room."""
+    kind, cpus_milli, memory_bytes, *left = state
+    cpus_milli, memory_bytes = cpus_milli - ask.cpus_milli, memory_bytes - ask.memory_bytes
+    if cpus_milli < 0 or memory_bytes < 0:
+        return []
+    if not ask.share_milli:
+        idle = len(left) - ask.devices
+        if idle < 0 or (ask.devices and left[idle] < WHOLE_DEVICE_MILLI):
+            return []
+        return [(0, (kind, cpus_milli, memory_bytes, *[0] * ask.devices, *left[:idle]))]
+    outcomes: list[_Outcome] = []
+    for device, milli in enumerate(left):
+        if milli >= ask.share_milli and (not device or milli != left[device - 1]):
+            then = sorted([*left[:device], milli - ask.share_milli, *left[device + 1 :]])
+            outcomes.append((milli, (kind, cpus_milli, memory_bytes, *then)))
+    return outcomes
