@@ -1,4 +1,4 @@
-"""More of what the fault simulation found in the service, in another ten thousand seeds: stories that ended badly."""
+"""More of what the fault simulation found in the service, in another eight thousand seeds: stories that ended badly."""
 
 from __future__ import annotations
 
