@@ -40,6 +40,8 @@ from node_agent.messages import (
 
 # So many batches that came before their forerunner are kept for when it comes.
 MOST_EARLY = 100
+# So long, at most, a hello waits for ends to be told: longer than a file system that hangs is waited for.
+END_TOLD_S = 6.0
 
 # ---- what is to be done --------------------------------------------------------------------------------------------
 
@@ -156,6 +158,13 @@ class AgentRuns:
     def _report(self, key: RunKey, state: attempts.RunState, boot_s: float) -> RunReport:
         report, began_s = attempts.report(state), self._began_boot_s.get(key)
         return report if began_s is None or report.exited else replace(report, ran_s=boot_s - began_s)
+
+    def ending(self) -> frozenset[RunKey]:
+        """Runs that are over by the launcher's word, and whose end is not told yet: what they left is being looked at.
+
+        A hello waits until those are told that are over as it comes (see `END_TOLD_S`): `reports` cannot say of them
+        but that they live, and what it says to live is billed until its node was last heard of."""
+        return frozenset(self._ending)
 
     # ---- the service -----------------------------------------------------------------------------------------------
 

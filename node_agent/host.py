@@ -56,7 +56,7 @@ from node_agent.meter_rounds import MeterRounds
 from node_agent.metrics_door import DoorError, MetricsDoor, door_config
 from node_agent.node_metrics import HeldBy, metrics_text
 from node_agent.nodes import NodeAgent, NodeConfig, readings_json
-from node_agent.outcome import exit_facts
+from node_agent.outcome import ends_told, exit_facts
 from node_agent.preparing import Preparation, Preparing
 from node_agent.readings_book import ReadingsBook
 from node_agent.readings_wire import batches
@@ -203,12 +203,12 @@ class AgentHost:
     # ---- what the service asks -------------------------------------------------------------------------------------
 
     async def hello(self, epoch: int, session: int) -> AgentHello:
-        """Who is here, and what runs; opens the session of commands (see agent_runs). It renews no lease: only
-        RenewLease does. Raises StaleEpoch.
-        """
+        """Who is here, and what runs; opens the session of commands (see agent_runs). Renews no lease. May raise
+        StaleEpoch."""
         self._runs.open_session(epoch, session)  # nothing that was sent before may be taken from here on
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._launcher.connected.wait(), CONNECT_TIMEOUT_S)
+        await ends_told(self._runs.ending)
         for node in self._nodes.values():
             if not node.made_up:
                 await asyncio.to_thread(node.refresh)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
+from node_agent.agent_runs import END_TOLD_S
 from node_agent.attempts import ProcessExited
 from node_agent.execution.accounts import acting_as, find_account
 from node_agent.execution.logs import RunPaths, read_result, tail
 from node_agent.execution.order import has_checkpoint
 from node_agent.execution.slow_files import SlowFiles
 from node_agent.launcher.records import ExitRecord, RunRecord
+from node_agent.messages import RunKey
 
 READ_TIMEOUT_S = 5.0
+LOOK_AGAIN_S = 0.01
 
 
 async def exit_facts(
@@ -45,6 +49,14 @@ def _left_nothing(end: ExitRecord, paths: RunPaths) -> bool:
     """Whether it left nothing that would be told. It waits for no thread, as a name in the agent's own directory is
     looked for: where that hangs, the journal does too."""
     return end.how == "exit" and end.code == 0 and not os.path.lexists(paths.result)
+
+
+async def ends_told(ending: Callable[[], frozenset[RunKey]]) -> None:
+    """Until the ends are told of the runs that are over now (`ending`: as AgentRuns.ending), or END_TOLD_S are over."""
+    clock_s = asyncio.get_running_loop().time
+    over, told_by_s = ending(), clock_s() + END_TOLD_S
+    while over & ending() and clock_s() < told_by_s:  # noqa: ASYNC110 - it is said nowhere, and takes milliseconds
+        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 async def _left_behind(paths: RunPaths) -> tuple[str, str | None, str]:

@@ -30,8 +30,9 @@ class Run:
     `mark` is an entry of the run's environment that no other run has, by which its processes can be told wherever they
     went. `stopped_for` says why the launcher itself ended the run, if it did; `kill_at` is a time of CLOCK_BOOTTIME.
 
-    `started_boot_s` is `started_s` by CLOCK_BOOTTIME, and `lived_s` for how long the run is known to have lived by what
-    an earlier launcher wrote down: between two launchers somebody may have set the time of day.
+    `started_boot_s` is `started_s` by CLOCK_BOOTTIME (None: of an earlier boot, whose readings say nothing in this
+    one), and `lived_s` for how long the run is known to have lived by what an earlier launcher wrote down: between two
+    launchers somebody may have set the time of day.
     """
 
     key: str
@@ -213,9 +214,11 @@ class Journal:
         open_runs = [run for run in kept.runs.values() if run.exit is None]
         for run in open_runs:
             if run.started_boot_s is not None and kept.seen_s is not None:
-                run.lived_s = max(0.0, kept.seen_s - run.started_boot_s)
+                run.lived_s = max(run.lived_s, kept.seen_s - run.started_boot_s)
         if written_by != self._boot_id:
             kept.lease_until = kept.lease_stamp_s = kept.seen_s = None
+            for run in kept.runs.values():
+                run.started_boot_s = None
             for run in open_runs:
                 run.pid = run.start_ticks = None
         return kept
@@ -248,6 +251,7 @@ class Journal:
                 run.start_ticks = None if ticks is None else int(ticks)
                 run.started_s, boot_s = float(record["at_s"]), record.get("boot_s")
                 run.started_boot_s = None if boot_s is None else float(boot_s)
+                run.lived_s = float(record.get("lived_s", 0.0))
             case "exit":
                 kept.runs[record["key"]].exit = ExitRecord.from_json(record)
             case "forget":
@@ -287,7 +291,8 @@ def _intent(run: Run) -> Json:
 
 def _pid(run: Run) -> Json:
     began = {"at_s": run.started_s, "boot_s": run.started_boot_s}
-    return {"t": "pid", "key": run.key, "pid": run.pid, "ticks": run.start_ticks, **began}
+    lived = {"lived_s": run.lived_s} if run.lived_s else {}  # what was known of it when the file was rewritten
+    return {"t": "pid", "key": run.key, "pid": run.pid, "ticks": run.start_ticks, **began, **lived}
 
 
 def _exit(run: Run) -> Json:

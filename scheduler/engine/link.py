@@ -59,8 +59,9 @@ class AgentLink:
         self.received = 0
         self.acked = 0
         self.heard_s: float | None = None if before is None else before.heard_s
-        """When it is known to have lived: when the last call was made that it answered, by the clock of `now_s`. (The
-        answer may have been long on its way, and the agent dead when it came.)"""
+        """Until when what it said to live is known to have lived: when the last call was made that it answered, by the
+        clock of `now_s`. (The answer may have been long on its way, and the agent dead when it came.) An answer with
+        events that stay with the agent, as the store takes nothing, does not count: ends may be among them."""
         self._greeting_sent_s: float | None = None
         self._poll_sent_s: float | None = None
         self.session: int = 0 if before is None else before.session
@@ -143,9 +144,10 @@ class AgentLink:
         """(events for the service, whether the agent must be greeted again): an answer to a poll of this session."""
         if self.hello is None or batch.incarnation != self.hello.incarnation:
             return [], True  # it was replaced behind our back
-        self._has_lived(self._poll_sent_s)
         told: list[EngineEvent] = []
         takes_more = self.acked >= self.received  # else what is new stays with the agent, however much it becomes
+        if takes_more or all(numbered.seq <= self.received for numbered in batch.events):
+            self._has_lived(self._poll_sent_s)
         for numbered in batch.events:
             if takes_more and numbered.seq > self.received:
                 self.received = numbered.seq

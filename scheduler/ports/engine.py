@@ -32,7 +32,7 @@ class NodeUp:
 class NodeDown:
     """A node's agent does not answer, or its Ray node is dead. `proof_of_death`: its processes are known to be gone.
 
-    `heard_s`: when it last answered anything, by the clock that the service is given; None: not known."""
+    `heard_s`: when it last answered anything and had told all its news, by the service's clock; None: not known."""
 
     node: str
     detail: str

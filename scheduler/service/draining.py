@@ -130,8 +130,10 @@ def _free_number(job: Job, asked: set[tuple[str, int]]) -> int:
 
 
 def release_replaced(state: ServiceState, out: Outcome, job_id: str, now_s: float) -> None:
-    """Replicas whose replacement answers may go."""
+    """Replicas whose replacement answers may go; those of a service that is stopped as a whole are going already."""
     job = state.jobs[job_id]
+    if not serves(job):
+        return
     runs = {run.placement.worker: run for run in workers_of(job)}
     for new in runs.values():
         old = None if new.replaces is None else runs.get(new.replaces)

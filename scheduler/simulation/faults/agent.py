@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 from node_agent import attempts
 from node_agent.agent_runs import (
     ABOUT_NO_RUN,
+    END_TOLD_S,
     AgentRuns,
     CheckRun,
     ForgetFindings,
@@ -90,6 +91,24 @@ class VirtualAgent:
             return
         if self.launcher is None:  # the answer waits until there is one
             self._greetings.append(lambda: self.hello(epoch, session, answer))
+            return
+        over, told_by_s = self._runs.ending(), self._now_s() + END_TOLD_S
+
+        def when_told() -> None:
+            if self.dead:
+                return
+            if over & self._runs.ending() and self._now_s() < told_by_s:
+                self._timeline.after(HOP_S, when_told)
+            else:
+                self._answer_hello(epoch, session, answer)
+
+        when_told()
+
+    def _answer_hello(self, epoch: int, session: int, answer: Callable[[AgentHello | StaleEpoch], None]) -> None:
+        try:
+            self._runs.open_session(epoch, session)  # another one may have overtaken it meanwhile
+        except StaleEpoch as error:
+            answer(error)
             return
         answer(
             AgentHello(

@@ -12,6 +12,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
+from node_agent.attempts import ProcessExited
+from node_agent.launcher.records import RunRecord
 from node_agent.messages import (
     Exited,
     Forget,
@@ -159,5 +163,39 @@ def test_shutdown_leaves_nothing_and_close_leaves_everything(place: Path) -> Non
         assert not lives(pid)
         assert not lives(launcher)
         assert list((place / "r").iterdir()) == []
+
+    play(scene)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_greeting_does_not_call_a_run_alive_that_is_over(
+    place: Path, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """While what it had left was being looked at it was said to be running, and was billed until its node was last
+    heard of. The wait for that look has an end of its own, longer than the look's."""
+
+    async def scene() -> None:
+        looked = asyncio.Event()
+
+        async def exit_facts(record: RunRecord, *others: object) -> ProcessExited:
+            await looked.wait()
+            assert record.exit is not None
+            return ProcessExited(record.pid, record.exit.how, record.exit.code, "", record.exit.at_s)
+
+        monkeypatch.setattr("node_agent.host.exit_facts", exit_facts)
+        async with agent(config(place)) as a:
+            await a.perform([alone(key("2"), spec("sleep", "30")), alone(key(), spec("true"))])
+            await condition(lambda: key() in a.host._runs.ending(), "the run's end")
+            if hangs:
+                monkeypatch.setattr("node_agent.outcome.END_TOLD_S", 0.05)
+            greeting = asyncio.create_task(a.hello(1))
+            if not hangs:
+                await condition(lambda: a.host._runs.session == 2, "the greeting")
+                assert not greeting.done()
+                looked.set()
+            hello = await greeting
+            phases = {report.key: report.phase for report in hello.runs}
+            assert phases == {key(): "running" if hangs else "exited", key("2"): "running"}
+            looked.set()
 
     play(scene)

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from node_agent.launcher.journal import Journal, Run
 from node_agent.launcher.records import RunRecord
+from scheduler.simulation.faults.virtual_journal import VirtualJournal
 from scheduler.simulation.faults.virtual_processes import Behaviour, Exits
 from tests.fakes.virtual_launcher import DAWN_S, VirtualLauncher
 
@@ -119,3 +121,34 @@ def test_the_table_tells_since_when_a_run_lives_by_the_clock_that_nobody_sets(
     rig.start()
     record = RunRecord.from_json(rig.record("a").to_json())
     assert (record.started_s, record.started_boot_s) == (DAWN_S + 1_000.0, 1_000.0)
+
+
+def test_what_an_earlier_boots_clock_showed_is_not_told_in_this_one(rig: VirtualLauncher) -> None:
+    """The two boots' readings were set against each other, and a job's time limit and bill counted by the result."""
+    rig.launch("a")
+    rig.advance(25.0)
+    rig.renew(60.0)
+    rig.power_off(rig.file.unsynced_bytes)
+    rig.start()
+    record = rig.record("a")
+    assert (record.started_s, record.started_boot_s) == (DAWN_S + 1_000.0, None)
+    assert lived_s(rig, "a") == 25.0
+
+
+def test_nor_set_against_what_this_boots_clock_shows_by_the_launcher_after_next() -> None:
+    """The one between could not write the end down: then the run would have lived from one boot into the other."""
+    disk = VirtualJournal()
+
+    def open_journal(boot_id: str) -> Journal:
+        return Journal(disk, boot_id=boot_id, say=lambda text: None)
+
+    first = open_journal("before")
+    run = Run("a", "", "", 0, 1.0, True, "", pid=42, start_ticks=1, started_s=5_000.0, started_boot_s=100.0)
+    first.intents([run])
+    first.started(run)
+    first.lease(160.0, None, 125.0)
+    second = open_journal("now")
+    second.lease(9_060.0, None, 9_000.0)
+    for journal in (second, open_journal("now"), open_journal("now")):
+        kept = journal.kept.runs["a"]
+        assert (kept.lived_s, kept.started_boot_s, kept.pid) == (25.0, None, None)
