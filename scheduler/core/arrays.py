@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,9 +17,16 @@ ABSENT = -1  # in a device matrix: the node has no such device
 def distinct(values: Ints) -> tuple[Ints, Ints]:
     """The different values in order, and how often each comes. (NumPy's own loads a module at its first call, and the
     planner reads no file.)"""
-    ordered = np.sort(values)
-    first = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
-    return ordered[first], np.diff(np.append(first, len(ordered)))
+    ordered = values.copy()
+    ordered.sort()
+    is_first = np.empty(len(ordered), np.bool_)
+    is_first[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:])
+    first = is_first.nonzero()[0]
+    counts = np.empty(len(first), np.int64)
+    np.subtract(first[1:], first[:-1], out=counts[:-1])
+    counts[-1:] = len(ordered) - first[-1:]
+    return ordered.take(first), counts
 
 
 def widened(matrix: Milli, width: int) -> Milli:
@@ -28,10 +37,15 @@ def widened(matrix: Milli, width: int) -> Milli:
     return np.pad(matrix, ((0, 0), (0, missing)), constant_values=ABSENT)
 
 
+@cache
+def _ones(width: int) -> npt.NDArray[np.float32]:
+    return np.ones(width, np.float32)
+
+
 def count_true(which: Bools) -> Ints:
     """How many are True in each row: int64[rows]."""
     # A product with ones: over such short rows it takes a tenth of the time of a sum.
-    counts: Ints = (which.astype(np.float32) @ np.ones(which.shape[1], np.float32)).astype(np.int64)
+    counts: Ints = (which.astype(np.float32) @ _ones(which.shape[1])).astype(np.int64)
     return counts
 
 
@@ -45,5 +59,5 @@ def any_true(which: Bools) -> Bools:
 
 def sum_rows(values: Milli) -> Ints:
     """The sum of each row, which must be below 2**24: int64[rows]."""
-    sums: Ints = (values.astype(np.float32) @ np.ones(values.shape[1], np.float32)).astype(np.int64)
+    sums: Ints = (values.astype(np.float32) @ _ones(values.shape[1])).astype(np.int64)
     return sums
