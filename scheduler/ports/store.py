@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from node_agent.health.verdicts import Finding
 from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
 from scheduler.core.usage_book import Correction, Entry, ModelRate, Month
@@ -53,6 +54,20 @@ class Drain:
     by: str
     at_s: float
     deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthNotes:
+    """All that `source` (health.rules.SOURCES) holds against the node's devices. None at all is a word too: that
+    nothing of what it once held is held any more."""
+
+    node: str
+    source: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.node, self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +289,14 @@ class Store(Protocol):
     def set_drain(self, drain: Drain) -> None: ...
 
     def clear_drain(self, node: str) -> None: ...
+
+    def health_notes(self) -> Sequence[HealthNotes]:
+        """By node and source."""
+        ...
+
+    def set_health_notes(self, notes: Sequence[HealthNotes]) -> None:
+        """Each in place of what was kept under its key, all of them or none."""
+        ...
 
     def reservations(self) -> Sequence[Reservation]:
         """By name."""

@@ -29,7 +29,7 @@ from scheduler.core.device_checks import (
     next_due_s,
 )
 from scheduler.core.jobs import EndCause, Job, JobKind, JobSpec, Pending, WorkerRun
-from scheduler.service import health
+from scheduler.service import health_notes
 from scheduler.service.check_book import NAME, PRIORITY, TENANT, devices_of, is_check
 from scheduler.service.check_results import read_result
 from scheduler.service.health_book import CheckOrders
@@ -204,7 +204,7 @@ def ended(state: ServiceState, out: Outcome, job: Job, run: WorkerRun, said: Exi
                 log.info("device %s of node %s, %s: %s", uuid, facts.name, part.part, judged.reason)
             _hold(state, held, uuid, part, judged, now_s)
     _due_again(state, facts.name, devices, settings, now_s)
-    health.note(state, out, facts.name, CHECKS, tuple(held[key] for key in sorted(held)))
+    health_notes.note(state, out, facts.name, CHECKS, tuple(held[key] for key in sorted(held)))
 
 
 def _due_again(state: ServiceState, node: str, devices: Iterable[str], settings: CheckSettings, now_s: float) -> None:
@@ -249,7 +249,7 @@ def _put(
     if rule is None or not rule.enabled:
         return
     before = held.get((uuid, name))
-    held[uuid, name] = health.told(rule, uuid, reason, now_s if before is None else before.since_s)
+    held[uuid, name] = health_notes.told(rule, uuid, reason, now_s if before is None else before.since_s)
 
 
 def forgive(state: ServiceState, node: str) -> None:

@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from node_agent.health.rules import DEFAULT_RULES, NIGHTS, SOURCES, Rule, Signal
+from node_agent.health.rules import DEFAULT_RULES, Signal
 from node_agent.health.verdicts import NODE, SEVERITY, Finding, Jobs, Use
-from node_agent.messages import Mended, Noted, Stop
+from node_agent.messages import Mended, Stop
 from scheduler.core.demand import Barred, Demand, DeviceFacts, NodeFacts, Placement
 from scheduler.core.health_budget import Target, Wish, granted
 from scheduler.core.jobs import EndCause, Job, Running, Starting, WorkerRun
 from scheduler.ports import Json
-from scheduler.service import dispatch
+from scheduler.service import dispatch, health_notes
 from scheduler.service.endings import stop
 from scheduler.service.health_book import NOTHING, Acted, HealthBook
 from scheduler.service.job_facts import alive, serves
-from scheduler.service.outcome import FlagsReported, Outcome
+from scheduler.service.outcome import Outcome
 from scheduler.service.state import ServiceState
 
 BY = "health"
@@ -35,24 +35,6 @@ SAME_TIME_S = 1.0
 def heard(state: ServiceState, node: str, findings: Sequence[Finding]) -> None:
     """All that is found on the node now, by its agent's word."""
     state.health.take(node, findings)
-
-
-def note(state: ServiceState, out: Outcome, node: str, source: str, findings: Sequence[Finding]) -> None:
-    """All that this source holds against the node's devices from now on; its agent is to keep it."""
-    book = state.health
-    new = tuple(findings)
-    if new == book.held_by(node, source):
-        return
-    book.noted[node, source] = new
-    out.send(node, Noted(state.epoch, node, source, new))
-    book.compose(node)
-
-
-def remind(state: ServiceState, out: Outcome, node: str) -> None:
-    """An agent that was greeted has said what it has kept: what it has missed since is told again."""
-    for (of, source), findings in state.health.noted.items():
-        if of == node and findings != state.health.kept.get((node, source), ()):
-            out.send(node, Noted(state.epoch, node, source, findings))
 
 
 def settle(state: ServiceState, out: Outcome, now_s: float) -> None:
@@ -81,33 +63,6 @@ def settle(state: ServiceState, out: Outcome, now_s: float) -> None:
     for node in sorted(book.found):
         if state.is_up(node):
             _see_to_jobs(state, out, node, now_s)
-
-
-def told(rule: Rule, uuid: str, reason: str, since_s: float) -> Finding:
-    """A finding of somebody other than the agent."""
-    return Finding(uuid, rule.name, rule.use, rule.jobs, rule.lifts, reason, rule.advice.value, since_s)
-
-
-def flagged(state: ServiceState, out: Outcome, event: FlagsReported, now_s: float) -> None:
-    """What was made of the nights' measurements: in place of all that was flagged before."""
-    book = state.health
-    node_of = {
-        device.uuid: name
-        for name, status in state.nodes.items()
-        if status.facts is not None
-        for device in status.facts.devices
-    }
-    by_node: dict[str, dict[tuple[str, str], Finding]] = {}
-    for flag in event.flags:
-        node, rule = node_of.get(flag.device), book.settings.rules.get(flag.rule)
-        if node is None:
-            event.ignored.append(flag.device)
-        elif rule is not None and rule.enabled:
-            finding = told(rule, flag.device, f"{flag.text} ({event.run})", min(flag.since_s, now_s))
-            by_node.setdefault(node, {})[flag.device, flag.rule] = finding
-    for node in sorted({*state.nodes, *by_node}):
-        found = by_node.get(node, {})
-        note(state, out, node, NIGHTS, tuple(found[key] for key in sorted(found)))
 
 
 def planners_facts(state: ServiceState, facts: NodeFacts) -> NodeFacts:
@@ -296,13 +251,13 @@ def _is_done(state: ServiceState, node: str, finding: Finding) -> bool:
 def mended(state: ServiceState, out: Outcome, node: str) -> bool:
     """An operator says that what was found there is mended. False: nothing is found there.
 
-    It holds from now on; an agent that has not heard of it says otherwise the next time that it is greeted.
+    It holds from now on. Of what the agent has found itself, one that has not heard of it says otherwise the next time
+    that it is greeted; what others hold against the node is forgotten for good.
     """
     if node not in state.health.found:
         return False
     out.send(node, Mended(state.epoch, node))
-    for source in SOURCES:
-        state.health.noted[node, source] = ()
+    health_notes.forget(state, out, node)
     heard(state, node, ())
     return True
 

@@ -1,9 +1,10 @@
 """What health has found on the nodes, by their agents' word, and what is done about it.
 
-Nothing here is stored: agents keep what they have found and say it again whenever they are greeted, so a service that
-starts knows it before it starts anything. (A copy in the store would have to be reconciled with what they say, and
-theirs would count.) What the service itself finds, or is told by those who compare nights, it gives the agents to keep
-likewise (`messages.Noted`): by source, all that it holds against a node.
+What agents find is not stored: they keep it and say it again whenever they are greeted, so a service that starts knows
+it before it starts anything. (A copy in the store would have to be reconciled with what they say, and theirs would
+count.) What the service itself finds, or is told by those who compare nights, it gives the agents to keep likewise
+(`messages.Noted`): by source, all that it holds against a node. Of that the store has the newest word, since the agent
+may be away when it is said (`health_notes`).
 """
 
 from __future__ import annotations

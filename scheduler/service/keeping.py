@@ -16,7 +16,7 @@ from node_agent.messages import Command, Forget, Prepare, Release
 from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import SeenLate, UsageEntry, UsageRecord
 from scheduler.errors import SuanliError, Superseded, Unavailable
-from scheduler.ports import Change, Drain, Reservation, Schedule, Store, Usage
+from scheduler.ports import Change, Drain, HealthNotes, Reservation, Schedule, Store, Usage
 from scheduler.service.outcome import (
     CheckOrdered,
     Firing,
@@ -49,6 +49,7 @@ Unfired = (
     Result
     | Drain
     | Undrain
+    | HealthNotes
     | Reservation
     | Unreserve
     | Schedule
@@ -106,6 +107,7 @@ class Keeping:
             try:
                 for piece in first:
                     self._write(store, piece)
+                store.set_health_notes(tuple(out.notes.values()))
                 if out.changes or out.usage_records:
                     store.commit(out.changes, out.usage_records)
                 return
@@ -113,7 +115,7 @@ class Keeping:
                 raise
             except Exception as error:
                 log.error("a commit of %d changes failed (%r); each is tried alone now", len(self.out.changes), error)
-                self.one_by_one = deque((*first, *_by_job(out)))
+                self.one_by_one = deque((*first, *out.notes.values(), *_by_job(out)))
         while self.one_by_one:
             piece = self.one_by_one[0]
             try:
@@ -148,6 +150,8 @@ class Keeping:
                 log.exception("job %s: the result of worker %s cannot be stored and is lost", job_id, worker)
             case Drain(node=node) | Undrain(node=node):
                 log.exception("node %s: what was said of its drain is forgotten when the service restarts", node)
+            case HealthNotes(node=node, source=source):
+                log.exception("node %s: what %s hold against it is as before when the service restarts", node, source)
             case Reservation(name=name) | Unreserve(name=name):
                 log.exception("reservation %s: what was said of it is forgotten when the service restarts", name)
             case Schedule(name=name) | Unschedule(name=name) | Firing(due=Schedule(name=name)):
@@ -205,6 +209,8 @@ def _write(store: Store, piece: Unfired) -> None:
             store.set_drain(piece)
         case Undrain():
             store.clear_drain(piece.node)
+        case HealthNotes():
+            store.set_health_notes([piece])
         case Reservation():
             store.set_reservation(piece)
         case Unreserve():

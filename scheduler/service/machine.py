@@ -23,6 +23,7 @@ from scheduler.service import (
     fairness,
     fencing,
     health,
+    health_notes,
     holding,
     nodes,
     recurring,
@@ -130,7 +131,7 @@ def apply(state: ServiceState, out: Outcome, event: Event, now_s: float) -> None
             draining.resume(state, out, node)
             checks.forgive(state, node)
         case FlagsReported():
-            health.flagged(state, out, event, now_s)
+            health_notes.flagged(state, out, event, now_s)
         case CloseDownRequested(by=by):
             _close_down(state, out, by, now_s)
         case NodeUp():

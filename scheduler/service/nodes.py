@@ -13,7 +13,7 @@ from node_agent.messages import Exited, RenewLease, RunKey, RunReport, Stop
 from scheduler.core import transitions
 from scheduler.core.jobs import ON_NODES, Job, Pending, Running, Starting, Stopping, WorkerRun
 from scheduler.ports import NodeDown, NodeUp
-from scheduler.service import dispatch, draining, fencing, health, metering, runs, scaling
+from scheduler.service import dispatch, draining, fencing, health, health_notes, metering, runs, scaling
 from scheduler.service.fencing import CLOCK_MARGIN_S
 from scheduler.service.job_facts import alive, serves, workers_of
 from scheduler.service.node_status import NodeStatus
@@ -34,7 +34,7 @@ def node_up(state: ServiceState, out: Outcome, event: NodeUp, now_s: float) -> N
         state.cluster.add_node(health.planners_facts(state, event.facts))
         state.routes_changed.update(state.cluster.jobs_on(name))
     health.heard(state, name, event.findings)
-    health.remind(state, out, name)
+    health_notes.remind(state, out, name)
     status.facts, status.notes, status.agent_pid = event.facts, event.notes, event.agent_pid
     status.shares = event.shares
     status.heard(now_s)

@@ -15,7 +15,19 @@ from scheduler.core.jobs import Hold, Job, JobSpec
 from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageEntry
 from scheduler.errors import SuanliError
-from scheduler.ports import Change, Drain, NodeDown, NodeUp, Reservation, Route, RunEvent, Schedule, ServedDay, Usage
+from scheduler.ports import (
+    Change,
+    Drain,
+    HealthNotes,
+    NodeDown,
+    NodeUp,
+    Reservation,
+    Route,
+    RunEvent,
+    Schedule,
+    ServedDay,
+    Usage,
+)
 from scheduler.service.loads import LoadsReported
 
 # ---- events ------------------------------------------------------------------------------------------------------
@@ -330,6 +342,7 @@ class Outcome:
     acks: dict[str, int] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     drains: list[Drain | Undrain] = field(default_factory=list)
+    notes: dict[tuple[str, str], HealthNotes] = field(default_factory=dict)
     reservations: list[Reservation | Unreserve] = field(default_factory=list)
     schedules: list[Schedule | Unschedule | Firing] = field(default_factory=list)
     deployed: list[Deployed | Undeploy] = field(default_factory=list)
@@ -348,6 +361,10 @@ class Outcome:
         runs without it. The comparison with its runs says again whatever is still to be done."""
         self.commands.pop(node, None)
 
+    def note(self, notes: HealthNotes) -> None:
+        """The newest under a key is what is kept of it."""
+        self.notes[notes.key] = notes
+
     def ack(self, agent: str, seq: int) -> None:
         self.acks[agent] = max(seq, self.acks.get(agent, 0))
 
@@ -357,4 +374,4 @@ class Outcome:
     def must_be_kept(self) -> bool:
         """Is there anything to commit?"""
         rest = self.results or self.drains or self.reservations or self.schedules or self.deployed or self.checks
-        return bool(self.changes or self.usage_records or rest)
+        return bool(self.changes or self.usage_records or self.notes or rest)

@@ -25,6 +25,7 @@ from scheduler.service import (
     draining,
     fairness,
     fencing,
+    health_notes,
     machine,
     recurring,
     replicas,
@@ -71,6 +72,7 @@ def recover(
     state.usage = fairness.restored(store.usage(), half_life_s, now_s)
     state.served = served.restored(store, zone, now_s)
     state.reservations = {reservation.name: reservation for reservation in store.reservations()}
+    health_notes.take_in(state, store.health_notes())
     jobs = store.live_jobs()
     waiting = [job for job in jobs if isinstance(job.state, Pending) and job.spec.waits_for]
     heard_below = {job.id for job in waiting}

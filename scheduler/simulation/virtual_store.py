@@ -29,6 +29,7 @@ from scheduler.ports import (
     Change,
     ClosedMonth,
     Drain,
+    HealthNotes,
     Reservation,
     Schedule,
     ServedDay,
@@ -56,6 +57,7 @@ class Kept:
     events: list[StoredEvent] = field(default_factory=list)
     results: dict[str, dict[tuple[int, int], str]] = field(default_factory=dict)
     drains: dict[str, Drain] = field(default_factory=dict)
+    notes: dict[tuple[str, str], HealthNotes] = field(default_factory=dict)
     reservations: dict[str, Reservation] = field(default_factory=dict)
     schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
     deployed: dict[tuple[str, str], Deployed] = field(default_factory=dict)
@@ -66,6 +68,10 @@ class Kept:
     served: dict[tuple[str, str, str, bool], ServedDay] = field(default_factory=dict)
     months: dict[str, ClosedMonth] = field(default_factory=dict)
     books: dict[str, tuple[Entry | Correction, ...]] = field(default_factory=dict)
+
+
+def _plain_notes(notes: HealthNotes) -> HealthNotes:
+    return replace(notes, findings=tuple(replace(each, reason=plain_text(each.reason)) for each in notes.findings))
 
 
 class VirtualStore:
@@ -205,6 +211,11 @@ class VirtualStore:
     def clear_drain(self, node: str) -> None:
         with self._write("clear_drain"):
             self.kept.drains.pop(node, None)
+
+    def set_health_notes(self, notes: Sequence[HealthNotes]) -> None:
+        if notes:
+            with self._write("set_health_notes"):
+                self.kept.notes |= {each.key: _plain_notes(each) for each in notes}
 
     def set_reservation(self, reservation: Reservation) -> None:
         with self._write("set_reservation"):
@@ -363,6 +374,9 @@ class VirtualStore:
 
     def drains(self) -> Sequence[Drain]:
         return [self.kept.drains[node] for node in sorted(self.kept.drains)]
+
+    def health_notes(self) -> Sequence[HealthNotes]:
+        return [self.kept.notes[key] for key in sorted(self.kept.notes)]
 
     def reservations(self) -> Sequence[Reservation]:
         return [self.kept.reservations[name] for name in sorted(self.kept.reservations)]

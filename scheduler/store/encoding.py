@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
+from node_agent.health.verdicts import Finding
 from scheduler.core.jobs import Hold, JobSpec, JobState
 from scheduler.core.rollout import Deployed
 from scheduler.plain_text import plain_text
@@ -24,6 +25,7 @@ _STATE: TypeAdapter[JobState] = TypeAdapter(Annotated[JobState, Field(discrimina
 
 _DEPLOYED: TypeAdapter[Deployed] = TypeAdapter(Deployed)
 _HOLD: TypeAdapter[Hold] = TypeAdapter(Hold)
+_FINDINGS: TypeAdapter[tuple[Finding, ...]] = TypeAdapter(tuple[Finding, ...])
 
 
 def _plain(value: Any) -> Any:
@@ -74,6 +76,14 @@ def deployed_to_text(service: Deployed) -> str:
 
 def deployed_from_text(text: str) -> Deployed:
     return _DEPLOYED.validate_json(text)
+
+
+def findings_to_text(findings: tuple[Finding, ...]) -> str:
+    return _dump(_FINDINGS, findings)
+
+
+def findings_from_text(text: str) -> tuple[Finding, ...]:
+    return _FINDINGS.validate_json(text)
 
 
 def detail_to_text(detail: Mapping[str, Any]) -> str:

@@ -161,5 +161,10 @@ def _from_7(connection: Connection) -> None:
     tables.metadata.create_all(connection, tables=[tables.usage_served, tables.usage_months, tables.usage_book])
 
 
+def _from_8(connection: Connection) -> None:
+    """What nights and checks hold against nodes is kept here too. Of what was held before, the agents know."""
+    tables.metadata.create_all(connection, tables=[tables.health_notes])
+
+
 # By the version that a step starts from. A step says what was new then: later ones may change it again.
-_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5, 6: _from_6, 7: _from_7}
+_STEPS = {1: _from_1, 2: _from_2, 3: _from_3, 4: _from_4, 5: _from_5, 6: _from_6, 7: _from_7, 8: _from_8}

@@ -29,6 +29,7 @@ from scheduler.ports import (
     Change,
     ClosedMonth,
     Drain,
+    HealthNotes,
     Reservation,
     Schedule,
     ServedDay,
@@ -37,7 +38,7 @@ from scheduler.ports import (
     Usage,
     WriteFigures,
 )
-from scheduler.store import book_rows, encoding, job_rows, schedule_rows, submitting, tables, usage_rows
+from scheduler.store import book_rows, encoding, health_rows, job_rows, schedule_rows, submitting, tables, usage_rows
 from scheduler.store.failures import translated
 from scheduler.store.opening import connect, prepare_schema
 from scheduler.store.writing import WRITE, Writer
@@ -141,6 +142,11 @@ class SqlStore:
 
     def clear_drain(self, node: str) -> None:
         self._replace(delete(tables.drains).where(tables.drains.c.node == node), tables.drains)
+
+    def set_health_notes(self, notes: Sequence[HealthNotes]) -> None:
+        if notes:
+            rows = health_rows.rows_of(notes)
+            self._writer.write(lambda connection: health_rows.write(connection, rows))
 
     def set_reservation(self, reservation: Reservation) -> None:
         row = {
@@ -299,6 +305,10 @@ class SqlStore:
         with self._read() as connection:
             rows = connection.execute(select(tables.drains).order_by(tables.drains.c.node)).all()
         return [Drain(row.node, row.reason, row.by, row.at_s, row.deadline_s) for row in rows]
+
+    def health_notes(self) -> Sequence[HealthNotes]:
+        with self._read() as connection:
+            return health_rows.read(connection)
 
     def reservations(self) -> Sequence[Reservation]:
         with self._read() as connection:

@@ -23,9 +23,9 @@ from sqlalchemy import (
 
 # 2: jobs.preemptions, jobs.workers_wanted, reservations, usage. 3: usage_records. 4: meta.writes, meta.leader,
 # drains.deadline_s. 5: jobs.held_json. 6: schedules. 7: services, jobs.pinned. 8: what usage records say of name, site,
-# models, use and achievement, usage_served, usage_months, usage_book.
+# models, use and achievement, usage_served, usage_months, usage_book. 9: health_notes.
 # opening.py brings older stores up to this.
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 metadata = MetaData()
 
@@ -105,6 +105,16 @@ drains = Table(
     Column("by", Text, nullable=False),
     Column("at_s", Float(53), nullable=False),
     Column("deadline_s", Float(53)),
+)
+
+# What nights and checks hold against a node's devices (ports.HealthNotes), as it was last said. An empty list stays: it
+# is what an agent is to hear that has slept through the word that its node is mended.
+health_notes = Table(
+    "health_notes",
+    metadata,
+    Column("node", String(255), primary_key=True),
+    Column("source", String(32), primary_key=True),
+    Column("findings_json", Text, nullable=False),
 )
 
 # `nodes_json` and `tenants_json` are lists of names; `every_s` is null for a reservation that does not come again.

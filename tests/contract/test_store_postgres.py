@@ -261,7 +261,7 @@ def test_a_store_of_an_older_version_is_brought_up_to_date(postgres: PostgresSer
     name = postgres.database_of(url)
     postgres.sql(
         "ALTER TABLE meta DROP COLUMN writes, DROP COLUMN leader; ALTER TABLE drains DROP COLUMN deadline_s;"
-        " ALTER TABLE jobs DROP COLUMN held_json, DROP COLUMN pinned; DROP TABLE schedules, services;"
+        " ALTER TABLE jobs DROP COLUMN held_json, DROP COLUMN pinned; DROP TABLE schedules, services, health_notes;"
         " ALTER TABLE usage_records DROP COLUMN name, DROP COLUMN site, DROP COLUMN models_json, DROP COLUMN use_json,"
         " DROP COLUMN achieved_json, DROP COLUMN write_number; DROP TABLE usage_book, usage_months, usage_served;"
         " UPDATE meta SET schema_version = 3",

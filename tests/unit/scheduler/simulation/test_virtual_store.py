@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from scheduler.errors import Unavailable
-from scheduler.ports import Change, Drain, Reservation, Usage
+from scheduler.ports import Change, Drain, HealthNotes, Reservation, Usage
 from scheduler.simulation.virtual_store import VirtualStore
 from tests.fakes.service_world import spec
 
@@ -29,6 +29,7 @@ WRITES: dict[str, Callable[[VirtualStore], object]] = {
     "set_result": lambda store: store.set_result("1", 1, 0, "{}"),
     "set_drain": lambda store: store.set_drain(Drain("n1", "fan", "wang", 1.0)),
     "clear_drain": lambda store: store.clear_drain("n0"),
+    "set_health_notes": lambda store: store.set_health_notes([HealthNotes("n0", "nights", ())]),
     "set_reservation": lambda store: store.set_reservation(Reservation("b", ("n1",), 1.0, 2.0, "", "wang", 1.0)),
     "clear_reservation": lambda store: store.clear_reservation("a"),
     "set_usage": lambda store: store.set_usage(Usage({"studio": 2.0}, 3.0)),
@@ -53,6 +54,7 @@ def contents(store: VirtualStore) -> list[object]:
         [store.job_events(job_id) for job_id in kept.jobs],
         store.results("1"),
         store.drains(),
+        store.health_notes(),
         store.reservations(),
         store.usage(),
     ]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from node_agent.health.verdicts import Finding, Jobs, Lifts, Use
 from scheduler.core.demand import UNCONSTRAINED, Demand
 from scheduler.core.jobs import Hold, Running, Succeeded
 from scheduler.core.usage_records import MeteredUse, UsageRecord
-from scheduler.ports import Change, Drain, Reservation, Schedule, Usage
+from scheduler.ports import Change, Drain, HealthNotes, Reservation, Schedule, ServedDay, Usage
 from scheduler.store import opening
 from scheduler.store.sql import SqlStore, open_store
 from scheduler.store.tables import SCHEMA_VERSION
@@ -146,7 +147,21 @@ def test_what_version_7_had_is_still_in_it_and_its_usage_is_named(tmp_path: Path
         assert [schedule.name for schedule in store.schedules()] == ["nightly"]
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 7])
+def test_what_version_8_had_is_still_in_it_and_what_is_held_against_nodes_is_kept(tmp_path: Path) -> None:
+    """What was held before is not in it: the agents know."""
+    slow = Finding("GPU-1", "slow-than-like", Use.SCHEDULABLE, Jobs.KEEP, Lifts.ALONE, "12% slower", "compare it", 5.0)
+    notes = [HealthNotes("n1", "checks", ()), HealthNotes("n1", "nights", (slow,))]
+    path = left_by(8, tmp_path)
+    with opened(path) as store:
+        assert store.served_days("0", "9") == [ServedDay("2026-11-01", "hospital", "scan", False, 5, 4, 3, 1)]
+        assert [job.id for job in store.live_jobs()] == ["2"]
+        assert (store.drains(), store.health_notes()) == ([Drain("n2", "fan", "wang", 3.0, 90.0)], [])
+        store.set_health_notes(notes)
+    with opened(path) as store:
+        assert store.health_notes() == notes
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 7, 8])
 def test_it_is_then_as_one_that_was_made_new(version: int, tmp_path: Path) -> None:
     old = left_by(version, tmp_path)
     with opened(old), opened(tmp_path / "new" / "store.db"):
