@@ -82,16 +82,20 @@ def open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - until the process ends
 
 
-def flush_streams() -> int:
+def flush_streams(*, failed: bool = False) -> int:
     """The interpreter flushes both streams at its end, and would complain of a reader that has gone or of a full disk
-    with a stack trace. The exit code that this owes: 0 where all was written, or where nobody wanted to read it."""
+    with a stack trace. The exit code that this owes: 0 where all was written, or where nobody wanted to read it.
+
+    `failed`: the verb has said already why it failed. What a write that failed has left in the buffer fails once more
+    here, and is not told again.
+    """
     code = 0
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError) as error:
             if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-                code = tell(error) if isinstance(error, OSError) else FAILED
+                code = tell(error) if isinstance(error, OSError) and not failed else FAILED
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return code

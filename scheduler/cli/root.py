@@ -117,7 +117,8 @@ class Root(click.Group):
             code = result if isinstance(result, int) else 0
         except (Exception, KeyboardInterrupt) as error:
             code = last_words.tell(error)
-        code = last_words.flush_streams() or code
+        left = last_words.flush_streams(failed=code != 0)
+        code = code or left
         sys.exit(code)
 
 

@@ -96,7 +96,7 @@ def decided(made: Plan) -> tuple[object, ...]:
     return made.starts, made.preemptions, made.resizes, made.releases, kinds
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(
