@@ -351,8 +351,8 @@ def step_report(stage: Stage) -> None:
     )
     for goal in goals.values():
         require(accelerators or not goal["measured"]["pflops"], "measured PFlops on a machine without accelerators")
-        kinds = ("nominal", "measured", "simulated")  # what is simulated is kept apart
-        told = ", ".join(f"{kind} {goal[kind]['pflops'] or 'none'}" for kind in kinds)
+        nominal, measured, simulated = (_pflops(goal[kind]) for kind in ("nominal", "measured", "simulated"))
+        told = f"nominal {nominal}, measured {measured}; simulated, kept apart: {simulated}"
         stage.note(f"goal {goal['goal_pflops']:g} PFlops", f"{goal['site']}: {told}")
     for name in ("capacity.json", "capacity.md", "capacity.html", "capacity.xlsx", "zh/capacity.html"):
         require((out / name).stat().st_size > 500, f"{name} is missing or empty")
@@ -370,6 +370,11 @@ def example(name: str) -> str:
     import examples
 
     return str(Path(next(iter(examples.__path__))) / name)
+
+
+def _pflops(figure: dict[str, Any]) -> str:
+    """As the pages have it: what nothing stands behind is none, and not zero."""
+    return "none" if figure["pflops"] is None else f"{figure['pflops']:.2f}"
 
 
 def _shown(path: Path) -> str:

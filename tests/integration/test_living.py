@@ -136,6 +136,7 @@ def test_down_leaves_nothing_and_may_come_twice(own_instance: Instance) -> None:
     assert own_instance.suanli("queue").code == 6
 
 
+@pytest.mark.nightly
 def test_work_that_ran_at_down_is_taken_up_again(own_instance: Instance, tmp_path: Path) -> None:
     own_instance.up()
     script = "import os, time; time.sleep(300 if os.environ['SUANLI_ATTEMPT'] == '1' else 0)"
