@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from benchmarks.capacity.fonts import Faces
 
 FORMATS = ("json", "md", "html", "pdf", "csv", "xlsx")
-# What is written unless formats are named. A PDF needs a font that the machine may not have.
-USUAL_FORMATS = ("json", "md", "html")
 STEM = "capacity"
 
 

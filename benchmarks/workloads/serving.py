@@ -16,6 +16,7 @@ One piece is one request.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ def tolerance(shape: EncoderShape, precision: str) -> float:
     return SAFETY * (roundoff(precision) + _ACCUMULATED * math.sqrt(4.0 * shape.width))
 
 
-class Serving:
+class Serving(ABC):
     """What torch and NumPy have in common: inputs, expected scores and checks. `largest_batch`: requests together."""
 
     name = "serving"
@@ -154,25 +155,25 @@ class Serving:
     def closing(self) -> Fault | None:
         return None
 
-    def settle(self) -> None:
+    def settle(self) -> None:  # noqa: B027 - what answers has waited for them already, on each device
         pass
 
     # -- what torch and NumPy do each in their way -----------------------------------------------------------------
 
+    @abstractmethod
     def _scores(self, asked: Sequence[int]) -> tuple[Array, str]:
         """[n, classes] in the host's memory, and the type in which the device had them."""
-        raise NotImplementedError
 
-    def _weights(self) -> Sequence[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _weights(self) -> Sequence[Any]: ...
 
+    @abstractmethod
     def _held(self) -> Sequence[Any]:
         """The inputs in the host's memory."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stored(self, values: Any) -> Array:
         """As they are stored, in float64 on the host."""
-        raise NotImplementedError
 
     def _types(self) -> str:
         return "/".join(sorted({str(v.dtype).removeprefix("torch.") for v in (*self._held(), *self._weights())}))

@@ -18,14 +18,13 @@ DEVICE_SECOND = 1_000_000.0
 class Losses:
     """By slot: `work`, what is lost; `each`, the same for each device held (milliseconds since the last checkpoint)."""
 
-    __slots__ = ("_cpu_work", "_holdings", "each", "work")
+    __slots__ = ("_holdings", "each", "work")
 
     def __init__(self, holdings: Holdings, now_s: float) -> None:
         slots = holdings.slots
         self._holdings = holdings
         self.each: Floats = np.maximum(np.rint((now_s - slots.saved_s) * 1000), 0.0)
         self.work: Floats = slots.milli * self.each
-        self._cpu_work: Floats | None = None
 
     def of(self, which: Bools) -> float:
         """What these lose together."""

@@ -202,7 +202,7 @@ class VirtualSite:
         assert isinstance(state, Stopping), live.job
         preempted = state.cause is EndCause.PREEMPTED
         if not live.serves:
-            lost_s = self._count_work(live, asked_s, now_s)
+            lost_s = self._count_work(live, asked_s)
             if preempted:
                 self.journal.jobs[live.number].preemptions += 1
                 lost, saving = lost_s * live.milli / 1000, (now_s - asked_s) * live.milli / 1000
@@ -217,7 +217,7 @@ class VirtualSite:
     def fails(self, live: Live, now_s: float) -> bool:
         """Its attempt failed. True: it is tried again, as it has retries."""
         live.failed_once = True
-        self._count_work(live, now_s, now_s, saves=False)
+        self._count_work(live, now_s, saves=False)
         if live.job.failures >= live.job.spec.retries:
             self.ends(live, Became.FAILED, now_s)
             return False
@@ -239,7 +239,7 @@ class VirtualSite:
             record = self.journal.jobs[live.number]
             record.became, record.ended_s = became, now_s
 
-    def _count_work(self, live: Live, until_s: float, gone_s: float, *, saves: bool = True) -> float:
+    def _count_work(self, live: Live, until_s: float, *, saves: bool = True) -> float:
         """What the attempt did until then is done, but for what no save holds: returns that, in seconds."""
         sim = self.journal.jobs[live.number].job
         ran_s = until_s - live.since_s
