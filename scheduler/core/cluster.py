@@ -175,7 +175,7 @@ class ClusterState:
         if over is not None:
             self._give(placements)
             raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
-        self._held[job_id] = (*held, *placements)
+        self._held[job_id] = (*held, *placements) if held else tuple(placements)
         for placement in placements:
             self._on_node.setdefault(placement.node, {})[job_id, placement.worker] = placement
 

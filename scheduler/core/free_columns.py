@@ -4,9 +4,10 @@
 planner also keeps hypothetical columns (after some jobs have ended, less what is promised), where a device may stand
 below zero: it is then spoken for more than once over time, and counts as not free.
 
-Every row has a *stamp*, a number that no other content of any row ever had in this *lineage* (a cluster's columns,
+Every row has a *stamp*, a number that no other content of that row ever had in this *lineage* (a cluster's columns,
 their copies, and what was made from them): equal stamps mean equal rows, so what was worked out for a row may be kept
-under its stamp.
+under its stamp. What a pass tries on its copy and the owner then does to the original gets the same stamp again, so
+that it is not worked out twice.
 
 Units: devices and CPUs in thousandths, memory in bytes.
 """
@@ -24,20 +25,81 @@ from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli, NodeColumns, count_true, widened
 from scheduler.core.quick import quick
 
+_FEW_WORKERS = 64  # of a claim that is worth remembering
+
 _what_a_worker_holds = attrgetter("node", "devices", "share_milli", "cpus_milli", "memory_bytes")
 
 
 @quick
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """Capacity of some workers: one entry a device slice (`rows`, `devices`, `milli`), and one a worker (the rest)."""
+class OneWorker:
+    """What a single worker takes of its node: `milli` of each of the devices."""
 
+    row: int
+    devices: tuple[int, ...]
+    milli: int
+    cpus_milli: int
+    memory_bytes: int
+
+
+class Claim:
+    """Capacity of some workers: one entry a device slice (`rows`, `devices`, `milli`), and one a worker (the rest), all
+    int64. `one`: the same of a single worker that was made as such, whose columns are made when first asked for: nearly
+    all claims are of one worker, and few are looked at as columns. Not to be changed."""
+
+    __slots__ = ("cpus_milli", "devices", "memory_bytes", "milli", "one", "rows", "worker_rows")
+
+    one: OneWorker | None
     rows: Ints
     devices: Ints
     milli: Ints
     worker_rows: Ints
     cpus_milli: Ints
     memory_bytes: Ints
+
+    def __init__(
+        self, rows: Ints, devices: Ints, milli: Ints, worker_rows: Ints, cpus_milli: Ints, memory_bytes: Ints
+    ) -> None:
+        self.one = None
+        self.rows = rows
+        self.devices = devices
+        self.milli = milli
+        self.worker_rows = worker_rows
+        self.cpus_milli = cpus_milli
+        self.memory_bytes = memory_bytes
+
+    @staticmethod
+    def of_one(one: OneWorker) -> Claim:
+        claim = Claim.__new__(Claim)
+        claim.one = one
+        return claim
+
+    def __getattr__(self, name: str) -> Ints:
+        """Only of a column that is not there yet."""
+        if name not in Claim.__slots__:
+            raise AttributeError(name)
+        one = self.one
+        assert one is not None
+        each = len(one.devices)
+        self.rows = np.array([one.row] * each, np.int64)
+        self.devices = np.array(one.devices, np.int64)
+        self.milli = np.array([one.milli] * each, np.int64)
+        self.worker_rows = np.array([one.row], np.int64)
+        self.cpus_milli = np.array([one.cpus_milli], np.int64)
+        self.memory_bytes = np.array([one.memory_bytes], np.int64)
+        column: Ints = object.__getattribute__(self, name)
+        return column
+
+    def on_devices(self, devices: Ints) -> Claim:
+        """The same on other devices of the same nodes."""
+        return Claim(self.rows, devices, self.milli, self.worker_rows, self.cpus_milli, self.memory_bytes)
+
+    def worker_rows_listed(self) -> list[int]:
+        """The rows of its workers, by worker."""
+        if self.one is not None:
+            return [self.one.row]
+        listed: list[int] = self.worker_rows.tolist()
+        return listed
 
     @staticmethod
     def of(nodes: NodeColumns, placements: Iterable[Placement]) -> Claim:
@@ -89,12 +151,42 @@ class Claim:
 
 
 class Stamps:
-    """Gives out the numbers of one lineage, each once."""
+    """Gives out the numbers of one lineage, each for one content of its row.
 
-    __slots__ = ("_next",)
+    Taking the same from the same content gives the same again (`after`): remembered from one `begin` to the next, so
+    that every stamp which is given out twice is later than all that there were at the beginning. Who keeps the latest
+    stamp of some rows as it was then will see every change.
+    """
+
+    __slots__ = ("_after", "_after_gang", "_next")
 
     def __init__(self) -> None:
         self._next = 0
+        self._after: dict[tuple[int, tuple[int, ...], int, int, int], int] = {}
+        self._after_gang: dict[bytes, tuple[Ints, Ints]] = {}
+
+    def begin(self) -> None:
+        self._after.clear()
+        self._after_gang.clear()
+
+    def after(self, stamp: int, devices: tuple[int, ...], milli: int, cpus_milli: int, memory_bytes: int) -> int:
+        """Of a row that had that stamp, and of which so much is taken."""
+        key = (stamp, devices, milli, cpus_milli, memory_bytes)
+        found = self._after.get(key)
+        if found is None:
+            found = self._after[key] = self._next
+            self._next += 1
+        return found
+
+    def after_gang(self, stamps: Ints, claim: Claim) -> tuple[Ints, Ints]:
+        """Of rows that had these stamps, and of which the claim is taken: for its workers, and for its slices."""
+        columns = (claim.worker_rows, claim.rows, claim.devices, claim.milli, claim.cpus_milli, claim.memory_bytes)
+        before = (stamps.take(claim.worker_rows), stamps.take(claim.rows))
+        key = b"".join([column.tobytes() for column in (*columns, *before)])
+        found = self._after_gang.get(key)
+        if found is None:
+            found = self._after_gang[key] = self.new(len(claim.worker_rows)), self.new(len(claim.rows))
+        return found
 
     def one(self) -> int:
         self._next += 1
@@ -146,6 +238,11 @@ class FreeColumns:
             self._lineage,
         )
 
+    def tried(self) -> FreeColumns:
+        """A copy to decide on what will then be done to these."""
+        self._lineage.begin()
+        return self.copy()
+
     def with_rows_of(self, nodes: NodeColumns) -> FreeColumns:
         """The columns with the last rows of `nodes` added, all free, as many as are missing."""
         begin = len(self.whole)
@@ -171,18 +268,18 @@ class FreeColumns:
 
     def take(self, claim: Claim) -> None:
         """Subtract. May go below zero: who may not, looks before or after (`overcommitted`)."""
-        if len(claim.worker_rows) == 1:
-            self._move_one(claim, -1)
+        if claim.one is not None:
+            self._move_one(claim.one, -1)
             return
         np.subtract.at(self.milli.reshape(-1), self._flat(claim), claim.milli.astype(np.int32))
         np.subtract.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
         np.subtract.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
-        self._changed(claim)
+        self._changed(claim, taken=True)
 
     def give(self, claim: Claim) -> None:
         """Add back: the exact inverse of take()."""
-        if len(claim.worker_rows) == 1:
-            self._move_one(claim, 1)
+        if claim.one is not None:
+            self._move_one(claim.one, 1)
             return
         np.add.at(self.milli.reshape(-1), self._flat(claim), claim.milli.astype(np.int32))
         np.add.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
@@ -190,33 +287,26 @@ class FreeColumns:
         self._changed(claim)
 
     def move_worker(self, nodes: NodeColumns, placement: Placement, sign: int) -> str | None:
-        """take() (`sign` -1) or give() (1) of one worker without making columns of it, which would be most of the time
-        that it takes: nearly all jobs have one worker. Says, as overcommitted() does, what of it is below zero then."""
+        """take() (`sign` -1) or give() (1) of one worker, without making a claim of it. Says, as overcommitted() does,
+        what of it is below zero then."""
         row = nodes.row_of.get(placement.node)
         if row is None:
             return None
-        cpus_milli = self.cpus_milli.item(row) + sign * placement.cpus_milli
-        memory_bytes = self.memory_bytes.item(row) + sign * placement.memory_bytes
-        self.cpus_milli[row], self.memory_bytes[row] = cpus_milli, memory_bytes
-        self.stamps[row] = self._lineage.one()
-        if len(placement.devices) == 1:
-            (device,) = placement.devices
-            if device < nodes.max_devices and nodes.device_model.item(row, device) != ABSENT:
-                left_milli = self._move_slice(row, device, sign * (placement.share_milli or WHOLE_DEVICE_MILLI))
-                if left_milli < 0:
-                    return _short_of_device(row, device, left_milli)
-        elif placement.devices:
-            milli = sign * (placement.share_milli or WHOLE_DEVICE_MILLI)
-            there, left = nodes.device_model[row].tolist(), self.milli[row].tolist()
-            devices = [device for device in placement.devices if device < len(there) and there[device] != ABSENT]
-            for device in devices:
-                left[device] += milli
-            self.milli[row] = left
-            self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
-            for device in devices:
-                if left[device] < 0:
-                    return _short_of_device(row, device, left[device])
-        return None if cpus_milli >= 0 and memory_bytes >= 0 else _short_beside(row, cpus_milli, memory_bytes)
+        devices = placement.devices
+        if devices:
+            model_of = nodes.device_model.item
+            width = nodes.max_devices
+            there = [device for device in devices if device < width and model_of(row, device) != ABSENT]
+            if len(there) < len(devices):
+                devices = tuple(there)
+        return self._move(
+            row,
+            devices,
+            placement.share_milli or WHOLE_DEVICE_MILLI,
+            placement.cpus_milli,
+            placement.memory_bytes,
+            sign,
+        )
 
     def overcommitted(self, claim: Claim) -> str | None:
         """After take(claim): what of it went below zero, in words; None where all is well."""
@@ -250,6 +340,15 @@ class FreeColumns:
         whole[rows] = _whole(milli[rows])
         return FreeColumns(milli, whole, cpus_milli, memory_bytes, stamps, self._lineage)
 
+    def lower_row(self, row: int, milli: list[int], cpus_milli: int, memory_bytes: int) -> None:
+        """Of that row no more is free from now on than this."""
+        left = list(map(min, self.milli[row].tolist(), milli))
+        self.milli[row] = left
+        self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
+        self.cpus_milli[row] = min(self.cpus_milli.item(row), cpus_milli)
+        self.memory_bytes[row] = min(self.memory_bytes.item(row), memory_bytes)
+        self.stamps[row] = self._lineage.one()
+
     def with_rows(self, rows: Ints, other: FreeColumns) -> FreeColumns:
         """The same nodes with what is free in `other`, row by row, on these instead, in the same lineage: rows that
         are as they were keep their stamps."""
@@ -272,35 +371,55 @@ class FreeColumns:
         flat: Ints = claim.rows * self.milli.shape[1] + claim.devices
         return flat
 
-    def _move_one(self, claim: Claim, sign: int) -> None:
-        """take() or give() of one worker, whose devices are all on its node: entry by entry is ten times as fast."""
-        row = claim.worker_rows.item()
-        self.cpus_milli[row] += sign * claim.cpus_milli.item()
-        self.memory_bytes[row] += sign * claim.memory_bytes.item()
-        self.stamps[row] = self._lineage.one()
-        if len(claim.devices) == 1:
-            self._move_slice(row, claim.devices.item(), sign * claim.milli.item())
-        elif len(claim.devices):
-            left = self.milli[row].tolist()
-            for device, milli in zip(claim.devices.tolist(), claim.milli.tolist(), strict=True):
-                left[device] += sign * milli
+    def _move_one(self, one: OneWorker, sign: int) -> None:
+        """take() or give() of one worker: entry by entry is ten times as fast."""
+        self._move(one.row, one.devices, one.milli, one.cpus_milli, one.memory_bytes, sign)
+
+    def _move(
+        self, row: int, devices: tuple[int, ...], milli: int, cpus_milli: int, memory_bytes: int, sign: int
+    ) -> str | None:
+        """What of the row is below zero then."""
+        stamps, lineage = self.stamps, self._lineage
+        if sign < 0:
+            stamps[row] = lineage.after(stamps.item(row), devices, milli, cpus_milli, memory_bytes)
+        else:
+            stamps[row] = lineage.one()
+        self.cpus_milli[row] = cpus_left = self.cpus_milli.item(row) + sign * cpus_milli
+        self.memory_bytes[row] = bytes_left = self.memory_bytes.item(row) + sign * memory_bytes
+        short = None
+        if len(devices) == 1:
+            (device,) = devices
+            before = self.milli.item(row, device)
+            self.milli[row, device] = after = before + sign * milli
+            if before == WHOLE_DEVICE_MILLI:
+                if after != WHOLE_DEVICE_MILLI:
+                    self.whole[row] = self.whole.item(row) - 1
+            elif after == WHOLE_DEVICE_MILLI:
+                self.whole[row] = self.whole.item(row) + 1
+            if after < 0:
+                short = _short_of_device(row, device, after)
+        elif devices:
+            left: list[int] = self.milli[row].tolist()
+            for device in devices:
+                left[device] = after = left[device] + sign * milli
+                if after < 0 and short is None:
+                    short = _short_of_device(row, device, after)
             self.milli[row] = left
             self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
+        if short is None and (cpus_left < 0 or bytes_left < 0):
+            short = _short_beside(row, cpus_left, bytes_left)
+        return short
 
-    def _move_slice(self, row: int, device: int, more: int) -> int:
-        """What is free of the device then."""
-        before = self.milli.item(row, device)
-        self.milli[row, device] = after = before + more
-        if before == WHOLE_DEVICE_MILLI or after == WHOLE_DEVICE_MILLI:
-            self.whole[row] += (after == WHOLE_DEVICE_MILLI) - (before == WHOLE_DEVICE_MILLI)
-        return after
-
-    def _changed(self, claim: Claim) -> None:
+    def _changed(self, claim: Claim, *, taken: bool = False) -> None:
         rows, worker_rows = claim.rows, claim.worker_rows
-        self.stamps[worker_rows] = self._lineage.new(len(worker_rows))
+        if taken and len(worker_rows) <= _FEW_WORKERS:
+            new = self._lineage.after_gang(self.stamps, claim)
+        else:
+            new = self._lineage.new(len(worker_rows)), self._lineage.new(len(rows))
+        self.stamps[worker_rows] = new[0]
         if not rows.size:
             return
-        self.stamps[rows] = self._lineage.new(len(rows))
+        self.stamps[rows] = new[1]
         if rows.size > len(self.whole) // 4:
             self.whole = _whole(self.milli)
         else:

@@ -49,4 +49,4 @@ def with_late_devices(gang: Gang, fit: Fit, free: FreeColumns, device_keys: Floa
     placements = tuple(
         replace(placement, devices=own) for placement, own in zip(fit.placements, by_worker, strict=True)
     )
-    return Fit(placements, replace(claim, devices=devices))
+    return Fit(placements, claim.on_devices(devices))

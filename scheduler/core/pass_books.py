@@ -114,7 +114,7 @@ class PassBooks:
         # what is free now, and would have to be made anew for each "what if".
         self.plain = cluster.plain_pools(policy.tie_seed)
         self.reserved = ReservedNodes.of(policy.reservations, cluster.nodes, now_s=now_s)
-        self.promises = Promises(cluster.free.copy(), self.reserved)
+        self.promises = Promises(cluster.free.tried(), self.reserved)
         self.ledger: QuotaLedger = queue.held.copy()
         self.starts: list[Start] = []
         self.preemptions: list[Preempt] = []

@@ -51,14 +51,18 @@ class Promise:
             self._claims.clear()
         return self._after
 
-    def take(self, claim: Claim) -> None:
-        """Something that starts now will still be there then."""
-        if self._on.isdisjoint(claim.worker_rows.tolist()):
+    def take(self, claim: Claim, on: list[int]) -> None:
+        """Something that starts now, on these rows, will still be there then."""
+        if self._on.isdisjoint(on):
             return
         if self._after is None:
             self._claims.append(claim)
         else:
             self._after.take(claim)
+
+    def stands_on(self, row: int) -> bool:
+        """Whether it keeps anything on that row."""
+        return row in self._on
 
     def concerns(self, nodes: Bools | None) -> bool:
         """Whether it keeps anything on these (None: on any), which are not to be changed later."""
@@ -100,6 +104,19 @@ def _lower(lowered: FreeColumns, now: FreeColumns, rows: Ints, under: Sequence[P
             np.maximum(lowered.memory_bytes.take(rows) - memory_bytes, 0),
         )
     )
+
+
+def _lower_one(lowered: FreeColumns, now: FreeColumns, row: int, under: Sequence[Promise]) -> None:
+    """The same on one row: in lists, as most often one worker has started."""
+    milli: list[int] = now.milli[row].tolist()
+    cpus_milli, memory_bytes = now.cpus_milli.item(row), now.memory_bytes.item(row)
+    for promise in under:
+        if promise.stands_on(row):
+            after = promise.after
+            milli = list(map(min, milli, after.milli[row].tolist()))
+            cpus_milli = min(cpus_milli, after.cpus_milli.item(row))
+            memory_bytes = min(memory_bytes, after.memory_bytes.item(row))
+    lowered.lower_row(row, milli, cpus_milli, memory_bytes)
 
 
 class _Open:
@@ -164,12 +181,15 @@ class Promises:
         """Something starts now and ends at `end_s`."""
         self.free.take(claim)
         delayed = self._by_start if math.isinf(end_s) else self._by_start[: bisect_left(self._starts_s, end_s)]
+        on = claim.worker_rows_listed()
         for promise in delayed:
-            promise.take(claim)
+            promise.take(claim, on)
         rows = None
         for opened in self._open.values():
-            if all(promise.start_s < end_s or math.isinf(end_s) for promise in opened.under):
+            if math.isinf(end_s) or not opened.under or opened.under[-1].start_s < end_s:
                 opened.free.take(claim)
+            elif claim.one is not None:
+                _lower_one(opened.free, self.free, claim.one.row, opened.under)
             else:
                 if rows is None:
                     rows = claim.worker_rows if len(claim.worker_rows) == 1 else distinct(claim.worker_rows)[0]

@@ -102,17 +102,18 @@ class NodeStates:
         changed = (self._stamps != free.stamps).nonzero()[0]
         if not len(changed):
             return
-        if self.count + len(changed) > max(_KEPT_STATES, 2 * len(self.numbers)):
+        if len(self.states) + len(changed) > max(_KEPT_STATES, 2 * len(self.numbers)):
             self._forget()
             changed = np.arange(len(self.numbers))
-        if len(self._by_stamp) > _KEPT_STAMPS * len(self.numbers):
-            self._by_stamp.clear()
-        if len(self._moved) > _KEPT_MOVES:
-            del self._moved[: _KEPT_MOVES // 2]
+        rows, by_stamp, numbers, moved = len(self.numbers), self._by_stamp, self.numbers, self._moved
+        if len(by_stamp) > _KEPT_STAMPS * rows:
+            by_stamp.clear()
+        if len(moved) > _KEPT_MOVES:
+            del moved[: _KEPT_MOVES // 2]
         self._version += 1
+        moves = len(moved)
         stamps = free.stamps.take(changed)
         self._stamps[changed] = stamps
-        rows, by_stamp, numbers, moved = len(self.numbers), self._by_stamp, self.numbers, len(self._moved)
         for row, stamp in zip(changed.tolist(), stamps.tolist(), strict=True):
             key = stamp * rows + row  # a stamp is of one content of its row, but not of one row
             number = by_stamp.get(key)
@@ -121,10 +122,10 @@ class NodeStates:
             before = numbers[row]
             if number != before:
                 numbers[row] = self.of_row[row] = number
-                self._moved.append(row)
+                moved.append(row)
                 if self._protection is not None:
                     self._move(self._kind[row], before, number)
-        self.moves += len(self._moved) - moved
+        self.moves += len(moved) - moves
 
     def moved_since(self, moves: int) -> Sequence[int] | None:
         """The rows that got another number since there were so many moves, some perhaps more than once; None where that

@@ -87,6 +87,9 @@ class _Kept:
     opening: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     device_milli: Milli = field(default_factory=lambda: np.zeros(0, np.int32))
 
+    def by_row(self) -> _ByRow:
+        return _ByRow(self.rows, self.keys, self.scores, self.opening, self.device_milli, self.states, self)
+
     def make_room(self, states: int) -> None:
         missing = states - len(self.scores)
         if missing > 0:
@@ -127,7 +130,20 @@ class Scorer:
                 candidates = room if candidates is None else room & candidates
             else:
                 ask = self._as_one(ask, workers)
-        rating = self._by_row(free, ask)
+        if candidates is not None or not self._keeps(ask):
+            return self._best_of(self._by_row(free, ask), ask, candidates)
+        kept = self._up_to_date(free, ask)
+        if not len(kept.keys):
+            return None
+        place = int(kept.keys.argmax())
+        highest: int = kept.keys.item(place)
+        if highest < self._least_key:
+            return None
+        if self._rater.protection is not None and not self._states.nothing_scarce(ask, kept.states.item(place)):
+            place = self._least_tolled(ask, kept, kept.keys, place, highest)
+        return place if kept.rows is None else kept.rows.item(place)
+
+    def _best_of(self, rating: _ByRow, ask: Ask, candidates: Bools | None) -> int | None:
         keys = rating.keys
         if candidates is not None:
             keys = np.where(
@@ -136,31 +152,36 @@ class Scorer:
         if not len(keys):
             return None
         place = int(keys.argmax())
-        if keys.item(place) < self._least_key:
+        highest: int = keys.item(place)
+        if highest < self._least_key:
             return None
+        kept = rating.kept
         if self._rater.protection is None:
             return rating.row_of(place)
-        # Protection only ever takes off a key: only rows that stand above what is left of the highest can win.
-        kept = rating.kept
         if kept is None:
             places = (keys >= self._least_key).nonzero()[0]
             return rating.row_of(places.item(self._tolled_keys(ask, rating, places).argmax()))
-        if self._states.nothing_scarce(ask, kept.states.item(place)):
-            return rating.row_of(place)
+        if not self._states.nothing_scarce(ask, kept.states.item(place)):
+            place = self._least_tolled(ask, kept, keys, place, highest)
+        return rating.row_of(place)
+
+    def _least_tolled(self, ask: Ask, kept: _Kept, keys: Ints, place: int, highest: int) -> int:
+        """The place whose key is highest once protection has taken off what it does; `place` has the highest before.
+        It only ever takes off: only those can win that stand above what is left of the highest."""
         tolled = self._states.prices(ask).tolled.setdefault(ask, {})
         if len(tolled) > _MOST_TOLLED:
             tolled.clear()
         best = self._tolled_key(ask, kept, tolled, place)
-        if best == keys.item(place):
-            return rating.row_of(place)
+        if best == highest:
+            return place
         places = (keys >= max(best, self._least_key)).nonzero()[0]
         if len(places) > _FEW_ROWS:
-            return rating.row_of(places.item(self._tolled_keys(ask, rating, places).argmax()))
+            return places.item(self._tolled_keys(ask, kept.by_row(), places).argmax())
         for other in places.tolist():
             key = self._tolled_key(ask, kept, tolled, other)
             if key > best:
                 best, place = key, other
-        return rating.row_of(place)
+        return place
 
     def _tolled_key(self, ask: Ask, kept: _Kept, tolled: dict[int, int], place: int) -> int:
         """The key less what protection takes off. `tolled`: scores by state, as they are at these prices."""
@@ -232,14 +253,19 @@ class Scorer:
 
     def _by_row(self, free: Free, ask: Ask) -> _ByRow:
         """Ratings of the rows that serve the ask as they are now, before protection."""
-        self._states.refresh(free)
         if not self._keeps(ask):
+            self._states.refresh(free)
             scores, opening, device_milli = self._rated(free, ask, np.arange(len(self._order)))
             keys = (np.maximum(scores, opening) << self._shift) + self._order
             return _ByRow(None, keys, scores, opening, device_milli, None, None)
+        return self._up_to_date(free, ask).by_row()
+
+    def _up_to_date(self, free: Free, ask: Ask) -> _Kept:
+        """What is kept for the ask, as the rows are now."""
+        self._states.refresh(free)
         kept = self._kept_for(ask)
         self._mend(kept, free, ask)
-        return _ByRow(kept.rows, kept.keys, kept.scores, kept.opening, kept.device_milli, kept.states, kept)
+        return kept
 
     def _mend(self, kept: _Kept, free: Free, ask: Ask) -> None:
         """Bring what is kept up to date."""
@@ -247,10 +273,13 @@ class Scorer:
         moved = states.moved_since(kept.moves)
         kept.moves = states.moves
         if moved is not None and len(moved) <= _FEW_MOVES:
+            if not moved:
+                return
             places = kept.places
             here = {row for row in moved if places[row] != _NOWHERE}
             if len(here) <= _FEW_MENDED:
-                self._mend_few(kept, free, ask, here)
+                if here:
+                    self._mend_few(kept, free, ask, here)
                 return
         now = states.of_row if kept.rows is None else states.of_row.take(kept.rows)
         changed = (kept.states != now).nonzero()[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.cluster import ClusterState, DeviceUse
 from scheduler.core.demand import Demand, Level, NodeFacts, Placement
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import Claim, FreeColumns, OneWorker
 from scheduler.core.node_columns import NodeColumns
 from tests.fakes.cluster_table import GIB, node_facts
 
@@ -293,7 +293,7 @@ def test_equal_stamps_are_equal_rows_over_copies_and_what_is_made_from_them() ->
     free.take(one)
     copy.take(one)
     assert look(free)[1] == look(copy)[1] == before[1]
-    assert free.stamps[0] != copy.stamps[0]
+    assert free.stamps[0] == copy.stamps[0]  # the same was taken from the same
     copy.take(cpu_only)
     assert look(copy)[1] != before[1]
     least = free.lesser(copy)
@@ -307,6 +307,58 @@ def test_equal_stamps_are_equal_rows_over_copies_and_what_is_made_from_them() ->
     )
     look(free.with_rows_of(nodes.with_node(node_facts("n2", 1))))
     assert free.without_rows((0,)).stamps.tolist() == [free.stamps[1]]
+
+
+@given(st.data())
+def test_stamps_tell_contents_apart_and_every_change_to_the_original_since_a_pass_began(data: st.DataObject) -> None:
+    """Copies and their original are changed in any order; whoever kept the latest stamp when a pass began sees that
+    the original was changed since."""
+    nodes = two_nodes().nodes
+    seen: dict[tuple[int, int], tuple[object, ...]] = {}
+
+    def look(free: FreeColumns) -> None:
+        for row, stamp in enumerate(free.stamps.tolist()):
+            content = (free.milli[row].tolist(), int(free.cpus_milli[row]), int(free.memory_bytes[row]))
+            assert seen.setdefault((row, stamp), content) == content
+        assert free.whole.tolist() == (free.milli == 1000).sum(axis=1).tolist()
+
+    gang = [share(0, "n0", 1, 300), share(1, "n1", 0, 200), share(2, "n0", 1, 100)]
+    changes = [[whole(0, "n0", 1)], [share(0, "n1", 2, 250)], [Placement(0, "n1", (), 0, 500, 0, 0)], gang, gang[:2]]
+    original = FreeColumns.empty(nodes)
+    copies = [original]
+    latest = int(original.stamps.max())
+    for _ in range(data.draw(st.integers(1, 20))):
+        if data.draw(st.booleans()):
+            latest = int(original.stamps.max())
+            copies = [original, original.tried(), original.copy()]
+        free = data.draw(st.sampled_from(copies))
+        placements = data.draw(st.sampled_from(changes))
+        claim = Claim.of(nodes, placements)
+        way = data.draw(st.integers(0, 2))
+        if way == 2:
+            free.give(claim)
+        elif way == 1 and len(placements) == 1:
+            free.move_worker(nodes, placements[0], -1)
+        else:
+            free.take(claim)
+        for each in copies:
+            look(each)
+        if free is original:
+            assert int(original.stamps.max()) > latest
+
+
+def test_a_claim_of_one_worker_has_the_columns_of_any_other() -> None:
+    nodes = two_nodes().nodes
+    for placement in (whole(0, "n0", 1, 0), share(0, "n1", 2, 250), Placement(0, "n1", (), 0, 500, 7, 0)):
+        usual = Claim.of(nodes, [placement])
+        row, milli = nodes.row_of[placement.node], placement.share_milli or 1000
+        one = Claim.of_one(OneWorker(row, placement.devices, milli, placement.cpus_milli, placement.memory_bytes))
+        for name in ("rows", "devices", "milli", "worker_rows", "cpus_milli", "memory_bytes"):
+            mine, theirs = getattr(one, name), getattr(usual, name)
+            assert mine.dtype == theirs.dtype
+            assert mine.tolist() == theirs.tolist(), name
+        with pytest.raises(AttributeError):
+            one.nonsense  # noqa: B018
 
 
 def test_claims_of_placements_that_are_not_there() -> None:
