@@ -25,8 +25,6 @@ from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli, NodeColumns, count_true, widened
 from scheduler.core.quick import quick
 
-_FEW_WORKERS = 64  # of a claim that is worth remembering
-
 _what_a_worker_holds = attrgetter("node", "devices", "share_milli", "cpus_milli", "memory_bytes")
 
 
@@ -107,6 +105,10 @@ class Claim:
         columns = list(zip(*map(_what_a_worker_holds, placements), strict=True)) or [()] * 5
         names, devices, shares, cpus_milli, memory_bytes = columns
         row_of = nodes.row_of
+        if len(names) == 1 and names[0] in row_of:
+            row = row_of[names[0]]
+            own = nodes.devices_there(row, devices[0])
+            return Claim.of_one(OneWorker(row, own, shares[0] or WHOLE_DEVICE_MILLI, cpus_milli[0], memory_bytes[0]))
         worker_rows = np.array([row_of.get(name, -1) for name in names], np.int64)
         each = np.array(list(map(len, devices)), np.int64)
         rows = worker_rows.repeat(each)
@@ -158,16 +160,14 @@ class Stamps:
     stamp of some rows as it was then will see every change.
     """
 
-    __slots__ = ("_after", "_after_gang", "_next")
+    __slots__ = ("_after", "_next")
 
     def __init__(self) -> None:
         self._next = 0
         self._after: dict[tuple[int, tuple[int, ...], int, int, int], int] = {}
-        self._after_gang: dict[bytes, tuple[Ints, Ints]] = {}
 
     def begin(self) -> None:
         self._after.clear()
-        self._after_gang.clear()
 
     def after(self, stamp: int, devices: tuple[int, ...], milli: int, cpus_milli: int, memory_bytes: int) -> int:
         """Of a row that had that stamp, and of which so much is taken."""
@@ -176,16 +176,6 @@ class Stamps:
         if found is None:
             found = self._after[key] = self._next
             self._next += 1
-        return found
-
-    def after_gang(self, stamps: Ints, claim: Claim) -> tuple[Ints, Ints]:
-        """Of rows that had these stamps, and of which the claim is taken: for its workers, and for its slices."""
-        columns = (claim.worker_rows, claim.rows, claim.devices, claim.milli, claim.cpus_milli, claim.memory_bytes)
-        before = (stamps.take(claim.worker_rows), stamps.take(claim.rows))
-        key = b"".join([column.tobytes() for column in (*columns, *before)])
-        found = self._after_gang.get(key)
-        if found is None:
-            found = self._after_gang[key] = self.new(len(claim.worker_rows)), self.new(len(claim.rows))
         return found
 
     def one(self) -> int:
@@ -271,15 +261,21 @@ class FreeColumns:
         if claim.one is not None:
             self._move_one(claim.one, -1)
             return
+        if len(claim.worker_rows) == 1:
+            self._move_slices(claim, -1)
+            return
         np.subtract.at(self.milli.reshape(-1), self._flat(claim), claim.milli.astype(np.int32))
         np.subtract.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
         np.subtract.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
-        self._changed(claim, taken=True)
+        self._changed(claim)
 
     def give(self, claim: Claim) -> None:
         """Add back: the exact inverse of take()."""
         if claim.one is not None:
             self._move_one(claim.one, 1)
+            return
+        if len(claim.worker_rows) == 1:
+            self._move_slices(claim, 1)
             return
         np.add.at(self.milli.reshape(-1), self._flat(claim), claim.milli.astype(np.int32))
         np.add.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
@@ -292,13 +288,7 @@ class FreeColumns:
         row = nodes.row_of.get(placement.node)
         if row is None:
             return None
-        devices = placement.devices
-        if devices:
-            model_of = nodes.device_model.item
-            width = nodes.max_devices
-            there = [device for device in devices if device < width and model_of(row, device) != ABSENT]
-            if len(there) < len(devices):
-                devices = tuple(there)
+        devices = nodes.devices_there(row, placement.devices)
         return self._move(
             row,
             devices,
@@ -375,6 +365,19 @@ class FreeColumns:
         """take() or give() of one worker: entry by entry is ten times as fast."""
         self._move(one.row, one.devices, one.milli, one.cpus_milli, one.memory_bytes, sign)
 
+    def _move_slices(self, claim: Claim, sign: int) -> None:
+        """take() or give() of a claim with one worker that was made as columns, and may hold parts of its devices."""
+        row = claim.worker_rows.item()
+        self.cpus_milli[row] = self.cpus_milli.item(row) + sign * claim.cpus_milli.item()
+        self.memory_bytes[row] = self.memory_bytes.item(row) + sign * claim.memory_bytes.item()
+        self.stamps[row] = self._lineage.one()
+        if len(claim.devices):
+            left: list[int] = self.milli[row].tolist()
+            for device, milli in zip(claim.devices.tolist(), claim.milli.tolist(), strict=True):
+                left[device] += sign * milli
+            self.milli[row] = left
+            self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
+
     def _move(
         self, row: int, devices: tuple[int, ...], milli: int, cpus_milli: int, memory_bytes: int, sign: int
     ) -> str | None:
@@ -410,16 +413,12 @@ class FreeColumns:
             short = _short_beside(row, cpus_left, bytes_left)
         return short
 
-    def _changed(self, claim: Claim, *, taken: bool = False) -> None:
+    def _changed(self, claim: Claim) -> None:
         rows, worker_rows = claim.rows, claim.worker_rows
-        if taken and len(worker_rows) <= _FEW_WORKERS:
-            new = self._lineage.after_gang(self.stamps, claim)
-        else:
-            new = self._lineage.new(len(worker_rows)), self._lineage.new(len(rows))
-        self.stamps[worker_rows] = new[0]
+        self.stamps[worker_rows] = self._lineage.new(len(worker_rows))
         if not rows.size:
             return
-        self.stamps[rows] = new[1]
+        self.stamps[rows] = self._lineage.new(len(rows))
         if rows.size > len(self.whole) // 4:
             self.whole = _whole(self.milli)
         else:

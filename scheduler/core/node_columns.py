@@ -96,6 +96,7 @@ class NodeColumns:
     __slots__ = (
         "_pools",
         "_sound",
+        "_there",
         "_tie_ranks",
         "_topology",
         "answers",
@@ -147,6 +148,7 @@ class NodeColumns:
         self._tie_ranks: dict[int, Ints] = {}
         self._topology: Topology | None = None
         self._sound: NodeColumns | None = None
+        self._there: dict[int, frozenset[int]] = {}  # by row, once asked for
 
     def __len__(self) -> int:
         return len(self.facts)
@@ -154,6 +156,13 @@ class NodeColumns:
     @property
     def max_devices(self) -> int:
         return int(self.device_model.shape[1])
+
+    def devices_there(self, row: int, devices: tuple[int, ...]) -> tuple[int, ...]:
+        """Those of the devices that the row's node has."""
+        there = self._there.get(row)
+        if there is None:
+            there = self._there[row] = frozenset((self.device_model[row] != ABSENT).nonzero()[0].tolist())
+        return devices if there.issuperset(devices) else tuple([device for device in devices if device in there])
 
     # ---- versions ------------------------------------------------------------------------------------------------
 
