@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scheduler.core.arrays import Bools
+from scheduler.core.arrays import Bools, count_true
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
@@ -49,37 +49,40 @@ def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools
     """The bound, were only `allowed` (bool[slots]) to go. None: nothing is known for such a gang."""
     if len(gang.alternatives) != 1 or not gang.alternatives[0].devices or gang.constraints.within is not None:
         return None
-    each = gang.alternatives[0].devices
-    workers = _by_worker(gang, each, _by_device(free, holdings, allowed, losses))
-    first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0]) if workers.shape[1] else np.zeros(0)
+    claim, shape = holdings.claim, free.milli.shape
+    going = np.flatnonzero(allowed.take(holdings.slice_job))
+    flat, milli = claim.rows.take(going) * shape[1] + claim.devices.take(going), claim.milli.take(going)
+    could_be_free = (np.bincount(flat, milli, free.milli.size).reshape(shape) + free.milli) == WHOLE_DEVICE_MILLI
+    if not _room(gang, could_be_free):
+        return LeastLoss(math.inf, math.inf, math.inf, np.full(shape[0], math.inf))
+    costs = np.bincount(flat, losses.each.take(holdings.slice_job.take(going)) * milli, free.milli.size).reshape(shape)
+    workers = _by_worker(gang, np.where(could_be_free, costs, math.nan))
+    first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0])
     costs = workers.ravel()
     costs = costs[~np.isnan(costs)]
-    if len(costs) < gang.workers:
-        return LeastLoss(math.inf, math.inf, math.inf, first_on)
     cheapest = np.sort(np.partition(costs, gang.workers - 1)[: gang.workers])
     return LeastLoss(float(cheapest.sum()), float(cheapest[:-1].sum()), float(cheapest[-1]), first_on)
 
 
-def _by_device(free: FreeColumns, holdings: Holdings, allowed: Bools, losses: Losses) -> Floats:
-    """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""
-    going = np.flatnonzero(allowed[holdings.slice_job])
-    claim = holdings.claim
-    flat = claim.rows[going] * free.milli.shape[1] + claim.devices[going]
-    milli = claim.milli[going]
-    costs = np.zeros(free.milli.size)
-    total = free.milli.ravel().astype(np.int64)
-    np.add.at(costs, flat, losses.each[holdings.slice_job[going]] * milli)
-    np.add.at(total, flat, milli)
-    costs[total != WHOLE_DEVICE_MILLI] = math.nan
-    return costs.reshape(free.milli.shape)
+def _room(gang: Gang, could_be_free: Bools) -> bool:
+    """Whether the nodes have enough of these devices for all workers, whatever else they lack."""
+    (demand,) = gang.alternatives
+    most, room = gang.at_most(could_be_free.shape[1]), 0
+    for part in gang.pools.of(demand):
+        devices = count_true(could_be_free if part.devices is None else could_be_free & part.devices)
+        on = np.minimum(devices // demand.devices, most)
+        room += int(on[gang.usable(part.nodes)].sum())
+    return room >= gang.workers
 
 
-def _by_worker(gang: Gang, each: int, costs: Floats) -> Floats:
-    """float[nodes, workers]: what one worker more costs each node at least; nan where there is no room for it."""
-    by_worker = np.full((len(costs), costs.shape[1] // each), math.nan)
-    for part in gang.pools.of(gang.alternatives[0]):
+def _by_worker(gang: Gang, costs: Floats) -> Floats:
+    """float[nodes, workers]: what one worker more costs each node at least; nan where there is no room for it. `costs`:
+    float[nodes, max_devices], what each device costs at least, nan for one that cannot be freed."""
+    (demand,) = gang.alternatives
+    by_worker = np.full((len(costs), costs.shape[1] // demand.devices), math.nan)
+    for part in gang.pools.of(demand):
         usable = costs if part.devices is None else np.where(part.devices, costs, math.nan)
-        ordered = np.cumsum(np.sort(usable, axis=1), axis=1)[:, each - 1 :: each]
+        ordered = np.cumsum(np.sort(usable, axis=1), axis=1)[:, demand.devices - 1 :: demand.devices]
         nodes = gang.usable(part.nodes)
         ordered[:, 1:] -= ordered[:, :-1].copy()
         by_worker[nodes] = ordered[nodes]
