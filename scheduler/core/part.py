@@ -24,7 +24,7 @@ _ABSENT = -1
 class Part:
     """Some of the nodes of `pools.nodes`: `rows`, which rise. `pools` are those of the part, with best fit."""
 
-    __slots__ = ("_local", "nodes", "pools", "rows")
+    __slots__ = ("_local", "_local_or_first", "nodes", "pools", "rows")
 
     def __init__(self, pools: Pools, nodes: Bools) -> None:
         """`nodes`: bool[nodes]."""
@@ -32,6 +32,7 @@ class Part:
         self.rows: Ints = np.flatnonzero(nodes)
         self._local: Ints = np.full(len(nodes), _ABSENT, np.int64)
         self._local[self.rows] = np.arange(len(self.rows))
+        self._local_or_first: Ints = np.maximum(self._local, 0)
         tie_rank = np.empty(len(self.rows), np.int64)
         tie_rank[np.argsort(pools.tie_rank.take(self.rows))] = np.arange(len(self.rows))
         self.pools = Pools(_only(pools.nodes, nodes, self.rows), pools.schedulable.take(self.rows), tie_rank)
@@ -63,7 +64,7 @@ class Part:
 
     def row_of(self, rows: Ints) -> Ints:
         """The rows in the part of those, the first for one that is not there."""
-        return np.maximum(self._local.take(rows), 0)
+        return self._local_or_first.take(rows)
 
     def claim(self, claim: Claim) -> Claim:
         """What of it is on these nodes."""

@@ -18,6 +18,7 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.gang import NEVER, Gang
 from scheduler.core.holdings import Floats, taken_from
 from scheduler.core.placement import Fit
+from scheduler.core.quick import quick
 
 _PARTS = 8  # the more there are, the more operations over columns an answer takes
 
@@ -31,6 +32,7 @@ class Point:
     fit: Fit
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Releases:
     """A claim, and the key of each of its slices and workers."""
@@ -53,6 +55,11 @@ class Releases:
             np.concatenate([each.slice_key for each in several]),
             np.concatenate([each.worker_key for each in several]),
         )
+
+    def due(self, until: float) -> Claim:
+        """What has a key that is not above this."""
+        slices, workers = np.flatnonzero(self.slice_key <= until), np.flatnonzero(self.worker_key <= until)
+        return taken_from(self.claim, slices, workers)
 
     def between(self, above: float, until: float) -> Releases:
         """Those with a key above the one and not above the other."""
@@ -85,8 +92,7 @@ class ReleaseOrder:
     def until(self, key: float) -> FreeColumns:
         """What is free once all up to this key has come."""
         free = self.base.copy()
-        for releases in self._releases:
-            free.give(releases.between(-math.inf, key).claim)
+        free.give(Claim.joined([releases.due(key) for releases in self._releases]))
         return free
 
     def device_keys(self) -> Floats:
@@ -140,7 +146,7 @@ class ReleaseOrder:
                 free, left = then, left.between(key, math.inf)
         key = float(keys[at])
         free = free.copy()
-        free.give(left.between(-math.inf, key).claim)
+        free.give(left.due(key))
         fit = gang.place(free)
         assert fit is not None, f"a gang of {gang.workers} fits at {key} and has no place there"
         return Point(key, free, fit)

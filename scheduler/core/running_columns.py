@@ -21,7 +21,7 @@ from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.free_columns import Claim
 from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
-from scheduler.core.holdings import Entries, Holdings, SlotColumns
+from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
 _Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
@@ -188,7 +188,8 @@ class RunningColumns:
             self._jobs,
             self._tenant_of,
             now_s=now_s,
-            entries_on=self._entries_on if len(nodes) and nodes.max_devices else None,
+            slices_on=self._slices.on if len(nodes) and nodes.max_devices else None,
+            workers_on=self._workers.on if len(nodes) and nodes.max_devices else None,
             running=self,
             touched=self._touched_by_row,
         )
@@ -204,9 +205,6 @@ class RunningColumns:
         here = self._row_of >= 0
         by_row[self._row_of[here]] = self._touched[: len(here)][here]
         return by_row
-
-    def _entries_on(self, nodes: Bools) -> Entries:
-        return self._slices.on(nodes), self._workers.on(nodes)
 
     # ---- pieces --------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices
 from scheduler.core.part import Part
 from scheduler.core.placement import Fit, Pools, Where
+from scheduler.core.quick import quick
 from scheduler.core.release_order import ReleaseOrder, Releases
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, Window, latest_start_s
 
@@ -39,6 +40,7 @@ class Slot:
     fit: Fit
 
 
+@quick
 @dataclass(frozen=True, slots=True, eq=False)
 class _Occupied:
     """Taken or promised from one time (-inf: now) to another."""
@@ -94,7 +96,8 @@ class Timeline:
         self._occupied: list[_Occupied] = []
         # By the identity of the nodes, which are kept: those of them that are there, of the first so many.
         self._occupied_there: dict[int, tuple[Bools, list[_Occupied], int]] = {}
-        self._orders: dict[tuple[bytes, Part | None], tuple[Bools, ReleaseOrder]] = {}  # all that is heeded there
+        # The same: all that comes free there, and how many of what is occupied there it heeds.
+        self._orders: dict[tuple[int, Part | None], tuple[Bools, ReleaseOrder, int]] = {}
         self._now: FreeColumns | None = None
         self._evictions = 0
         self._now_heeds = 0  # so many of what is occupied
@@ -103,11 +106,7 @@ class Timeline:
 
     def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
         """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
-        occupied = _Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s)
-        self._occupied.append(occupied)
-        for (_, part), (nodes, order) in self._orders.items():
-            if np.count_nonzero(nodes.take(claim.worker_rows)):
-                order.occupy(Releases.at_once(claim if part is None else part.claim(claim), until_s))
+        self._occupied.append(_Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s))
 
     def evict(self, which: Bools) -> None:
         """These running jobs (bool[slots]) are asked to leave now."""
@@ -157,11 +156,6 @@ class Timeline:
                 self._now.take(each.claim)
         self._now_heeds = len(self._occupied)
         return self._now
-
-    def at(self, time_s: float) -> FreeColumns:
-        """What is free at that time, promises kept."""
-        everywhere = np.ones(len(self._start.whole), np.bool_)
-        return self._releases(everywhere, None).until(time_s)
 
     def first_slot(
         self,
@@ -234,12 +228,17 @@ class Timeline:
         return there
 
     def _releases(self, nodes: Bools, part: Part | None) -> ReleaseOrder:
-        """All that is heeded by a job without a limit on these nodes."""
-        key = (nodes.tobytes(), part)
+        """All that is heeded by a job without a limit on these nodes, which are not to be changed later."""
+        occupied, key = self._occupied_on(nodes), (id(nodes), part)
         found = self._orders.get(key)
         if found is None:
-            found = self._orders[key] = (nodes, self._release_order(nodes, part, self._occupied_on(nodes)))
-        return found[1]
+            order = self._release_order(nodes, part, occupied)
+        else:
+            _, order, heeded = found
+            if heeded < len(occupied):
+                _occupy(order, part, occupied[heeded:])
+        self._orders[key] = (nodes, order, len(occupied))
+        return order
 
     def _release_order(self, nodes: Bools, part: Part | None, heeded: Sequence[_Occupied]) -> ReleaseOrder:
         """`part`: these nodes, where rows are numbered by them alone."""
@@ -250,6 +249,11 @@ class Timeline:
             [Releases(held.claim, leaves_s.take(held.slice_job), leaves_s.take(held.worker_job))],
         )
         if heeded:
-            claims = [(each.claim if part is None else part.claim(each.claim), each.until_s) for each in heeded]
-            order.occupy(Releases.joined([Releases.at_once(claim, until_s) for claim, until_s in claims]))
+            _occupy(order, part, heeded)
         return order
+
+
+def _occupy(order: ReleaseOrder, part: Part | None, heeded: Sequence[_Occupied]) -> None:
+    """All of that is taken from the first. There must be some."""
+    claims = [(each.claim if part is None else part.claim(each.claim), each.until_s) for each in heeded]
+    order.occupy(Releases.joined([Releases.at_once(claim, until_s) for claim, until_s in claims]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scheduler.core.arrays import Bools, count_true
+from scheduler.core.arrays import Bools, Ints, count_true
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
@@ -49,14 +49,10 @@ def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools
     """The bound, were only `allowed` (bool[slots]) to go. None: nothing is known for such a gang."""
     if len(gang.alternatives) != 1 or not gang.alternatives[0].devices or gang.constraints.within is not None:
         return None
-    claim, shape = holdings.claim, free.milli.shape
-    going = np.flatnonzero(allowed.take(holdings.slice_job))
-    flat, milli = claim.rows.take(going) * shape[1] + claim.devices.take(going), claim.milli.take(going)
-    could_be_free = (np.bincount(flat, milli, free.milli.size).reshape(shape) + free.milli) == WHOLE_DEVICE_MILLI
-    if not _room(gang, could_be_free):
-        return LeastLoss(math.inf, math.inf, math.inf, np.full(shape[0], math.inf))
-    costs = np.bincount(flat, losses.each.take(holdings.slice_job.take(going)) * milli, free.milli.size).reshape(shape)
-    workers = _by_worker(gang, np.where(could_be_free, costs, math.nan))
+    going = _Going.of(free, holdings, allowed)
+    if not going.has_room(gang):
+        return LeastLoss(math.inf, math.inf, math.inf, np.full(len(free.whole), math.inf))
+    workers = _by_worker(gang, going.costs(losses))
     first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0])
     costs = workers.ravel()
     costs = costs[~np.isnan(costs)]
@@ -64,15 +60,37 @@ def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools
     return LeastLoss(float(cheapest.sum()), float(cheapest[:-1].sum()), float(cheapest[-1]), first_on)
 
 
-def _room(gang: Gang, could_be_free: Bools) -> bool:
-    """Whether the nodes have enough of these devices for all workers, whatever else they lack."""
-    (demand,) = gang.alternatives
-    most, room = gang.at_most(could_be_free.shape[1]), 0
-    for part in gang.pools.of(demand):
-        devices = count_true(could_be_free if part.devices is None else could_be_free & part.devices)
-        on = np.minimum(devices // demand.devices, most)
-        room += int(on[gang.usable(part.nodes)].sum())
-    return room >= gang.workers
+@dataclass(frozen=True, slots=True, eq=False)
+class _Going:
+    """The slices of all that may go: whose they are, which device of all nodes' in a row, how much of it; and the
+    devices that would be free without them: bool[nodes, max_devices]."""
+
+    job: Ints
+    device: Ints
+    milli: Ints
+    free: Bools
+
+    @staticmethod
+    def of(free: FreeColumns, holdings: Holdings, allowed: Bools) -> _Going:
+        claim, shape = holdings.claim, free.milli.shape
+        going = np.flatnonzero(allowed.take(holdings.slice_job))
+        device, milli = claim.rows.take(going) * shape[1] + claim.devices.take(going), claim.milli.take(going)
+        total = np.bincount(device, milli, free.milli.size).reshape(shape) + free.milli
+        return _Going(holdings.slice_job.take(going), device, milli, total == WHOLE_DEVICE_MILLI)
+
+    def has_room(self, gang: Gang) -> bool:
+        """Whether the nodes have enough devices then for all workers, whatever else they lack."""
+        (demand,) = gang.alternatives
+        most, room = gang.at_most(self.free.shape[1]), 0
+        for part in gang.pools.of(demand):
+            devices = count_true(self.free if part.devices is None else self.free & part.devices)
+            room += int(np.minimum(devices // demand.devices, most)[gang.usable(part.nodes)].sum())
+        return room >= gang.workers
+
+    def costs(self, losses: Losses) -> Floats:
+        """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""
+        cost = np.bincount(self.device, losses.each.take(self.job) * self.milli, self.free.size)
+        return np.where(self.free, cost.reshape(self.free.shape), math.nan)
 
 
 def _by_worker(gang: Gang, costs: Floats) -> Floats:
