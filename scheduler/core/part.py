@@ -8,6 +8,7 @@ site holds nodes of other kinds too may it stand elsewhere among racks and sites
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -100,6 +101,18 @@ class Part:
         nodes = np.zeros(len(self.nodes), np.bool_)
         nodes[self.rows] = inside
         return nodes
+
+
+@dataclass(frozen=True, slots=True)
+class PutTogether:
+    """The whole with what is `inside` on the part's nodes instead, made when somebody wants to change or see it."""
+
+    part: Part
+    inside: FreeColumns
+    whole: FreeColumns
+
+    def copy(self) -> FreeColumns:
+        return self.part.put(self.inside, self.whole)
 
 
 def _only(nodes: NodeColumns, which: Bools, rows: Ints) -> NodeColumns:

@@ -22,10 +22,11 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices
-from scheduler.core.part import Part
+from scheduler.core.part import Part, PutTogether
 from scheduler.core.placement import Fit, Pools, Where
 from scheduler.core.quick import quick
 from scheduler.core.release_order import ReleaseOrder, Releases
+from scheduler.core.reservations import FreeThen
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, Window, latest_start_s
 
 _HOLES = 16  # times before promises that are looked at one by one: bounds a search, not its correctness
@@ -36,7 +37,7 @@ class Slot:
     """The first time a gang fits: when, what is free then without it, and where it would stand."""
 
     at_s: float
-    free: FreeColumns
+    free: FreeThen
     fit: Fit
 
 
@@ -170,7 +171,7 @@ class Timeline:
         """When that many workers fit first, at the soonest now; at infinity where it takes the end of a job without a
         limit; None where even that does not help. `limit_s` is how long they would run, `exempt` the advance
         reservation that they name, if any: within it or never. What the slot says is free on nodes that do not serve
-        them is as it is now."""
+        them is as it is when that is asked."""
         nodes = pools.nodes_of(alternatives)
         part = Part.serving(pools, nodes, where)
         if part is None:
@@ -186,7 +187,7 @@ class Timeline:
                     fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
                     if part is None:
                         return Slot(point.key, point.free, fit)
-                    return Slot(point.key, part.put(point.free, self._start), part.fit(fit))
+                    return Slot(point.key, PutTogether(part, point.free, self._start), part.fit(fit))
         return None
 
     def _stretches(
