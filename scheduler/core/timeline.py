@@ -247,7 +247,7 @@ class Timeline:
         leaves_s = held.leaves_s
         order = ReleaseOrder(
             self._start.copy() if part is None else part.of(self._start),
-            [Releases(held.claim, leaves_s.take(held.slice_job), leaves_s.take(held.worker_job))],
+            Releases(held.claim, leaves_s.take(held.slice_job), leaves_s.take(held.worker_job)),
         )
         if heeded:
             _occupy(order, part, heeded)

@@ -125,7 +125,7 @@ class VictimSearch:
         releases = Releases(
             taken_from(held.claim, slices, workers), rank[held.slice_job[slices]], rank[held.worker_job[workers]]
         )
-        point = ReleaseOrder(self._free, [releases]).first(self.gang)
+        point = ReleaseOrder(self._free, releases).first(self.gang)
         if point is None:
             return None
         nodes = np.zeros(len(self.gang.pools.nodes), np.bool_)
