@@ -49,6 +49,7 @@ class Blocking(PassBooks):
         self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
         self._due: list[tuple[PendingJob, Found, Bools]] = []
         self._due_nodes: Bools = np.zeros(len(cluster.nodes), np.bool_)
+        self._due_on: dict[int, tuple[Bools, bool]] = {}  # by the identity of nodes, which are kept
 
     def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
@@ -213,6 +214,7 @@ class Blocking(PassBooks):
                 nodes = self.plain.nodes_of(found.shape.alternatives)
                 self._due.append((job, found, nodes))
                 self._due_nodes |= nodes
+                self._due_on.clear()
                 return True
         return self._promise_slot(job, found)
 
@@ -226,14 +228,20 @@ class Blocking(PassBooks):
         return not self.timeline().something_leaves_now(self.plain.nodes_of(shape.alternatives))
 
     def is_due(self, nodes: Bools) -> bool:
-        """Whether a promise was put off that looks at these nodes."""
-        return bool(self._due) and bool(np.count_nonzero(self._due_nodes & nodes))
+        """Whether a promise was put off that looks at these nodes, which are not to be changed later."""
+        if not self._due:
+            return False
+        found = self._due_on.get(id(nodes))
+        if found is None:
+            found = self._due_on[id(nodes)] = (nodes, bool(np.count_nonzero(self._due_nodes & nodes)))
+        return found[1]
 
     def make_due(self, nodes: Bools) -> None:
         """Make those of the promises put off that look at these nodes, in the order of the line."""
         if not self.is_due(nodes):
             return
         due, left = [], []
+        self._due_on.clear()
         self._due_nodes = np.zeros(len(nodes), np.bool_)
         for each in reversed(self._due):  # one that is made heeds those before it that look at nodes of its own
             if np.count_nonzero(each[2] & nodes):

@@ -339,6 +339,11 @@ class FreeColumns:
         self.memory_bytes[row] = min(self.memory_bytes.item(row), memory_bytes)
         self.stamps[row] = self._lineage.one()
 
+    def anew(self, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> FreeColumns:
+        """As replaced(), for when most rows have changed: all get new stamps."""
+        stamps = self._lineage.new(len(self.whole))
+        return FreeColumns(milli, _whole(milli), cpus_milli, memory_bytes, stamps, self._lineage)
+
     def with_rows(self, rows: Ints, other: FreeColumns) -> FreeColumns:
         """The same nodes with what is free in `other`, row by row, on these instead, in the same lineage: rows that
         are as they were keep their stamps."""

@@ -6,7 +6,7 @@ node, CPUs and bytes. One that goes leaves zeroes, and is dropped when most are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -40,18 +40,25 @@ class HeldEntries:
     def append(self, entries: list[tuple[int, int, int, int]]) -> int:
         """The position of the first of them."""
         at = self._more(len(entries))
-        if len(entries) == 1:
-            self._put(at, entries[0])
-        elif entries:
+        if entries:
             self.kept[:, at : self.size] = np.array(entries, np.int64).T
+        return at
+
+    def append_one(self, slot: int, node: int, what: int, how_much: int) -> int:
+        """Its position."""
+        at, self.size = self.size, self.size + 1
+        if at == self.kept.shape[1]:
+            self._grow()
+        kept = self.kept  # one by one: a tuple would be made an array first
+        kept[0, at], kept[1, at], kept[2, at], kept[3, at] = slot, node, what, how_much
         return at
 
     def append_alike(self, slot: int, node: int, what: Sequence[int], how_much: int) -> int:
         """One for each of `what`, alike in all else: as nearly all jobs have them."""
-        at = self._more(len(what))
         if len(what) == 1:
-            self._put(at, (slot, node, what[0], how_much))
-        elif what:
+            return self.append_one(slot, node, what[0], how_much)
+        at = self._more(len(what))
+        if what:
             kept, end = self.kept, self.size
             kept[0, at:end], kept[1, at:end], kept[2, at:end], kept[3, at:end] = slot, node, what, how_much
         return at
@@ -59,38 +66,26 @@ class HeldEntries:
     def _more(self, count: int) -> int:
         at, self.size = self.size, self.size + count
         while self.size > self.kept.shape[1]:
-            self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
+            self._grow()
         return at
 
-    def _put(self, at: int, entry: tuple[int, int, int, int]) -> None:
-        kept = self.kept  # one by one: a tuple would be made an array first
-        kept[0, at], kept[1, at], kept[2, at], kept[3, at] = entry
+    def _grow(self) -> None:
+        self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
 
     def kill(self, at: int, count: int) -> None:
-        """Those from there on, of which some may be dead already."""
+        """So many from there on, all of which live."""
         if count:
-            slots = self.kept[SLOT]
-            self.dead += bool(slots.item(at)) if count == 1 else int(np.count_nonzero(slots[at : at + count]))
+            self.dead += count
             self._both[:, at : at + count] = 0
-
-    def kill_one(self, among: Iterable[tuple[int, int]], entry: tuple[int, int, int, int]) -> None:
-        """One of these (a position, and how many from there on) that says so. There must be one."""
-        says = np.array(entry, np.int64)[:, None]
-        for at, count in among:
-            found = (self.kept[:, at : at + count] == says).all(axis=0).nonzero()[0]
-            if len(found):
-                self.kill(at + int(found[0]), 1)
-                return
-        raise AssertionError(f"not held: {entry}")
 
     def mostly_dead(self) -> bool:
         return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size
 
-    def compacted(self) -> list[int]:
+    def compacted(self) -> Ints:
         """Drop the dead. How many living ones stood before each of the positions that there were, and before the end:
         where it stands now, if it lives."""
         alive = self.kept[SLOT, : self.size] != NOBODY
-        before: list[int] = np.append(0, np.cumsum(alive, dtype=np.int64)).tolist()
+        before: Ints = np.append(0, np.cumsum(alive, dtype=np.int64))
         living = self.kept[:, : self.size][:, alive]
         self.size, self.dead = living.shape[1], 0
         self.look_up_again()
@@ -116,16 +111,18 @@ class HeldEntries:
             self._selected[key] = (positions, self.looked_up)
         return positions
 
-    def look_up(self, row_of: Ints, present: Bools | None) -> None:
-        """Rows of what is new. `row_of` is -1 where a node is not here; `present` is bool[rows, devices], of slices.
-        What is not here belongs to nobody and holds nothing."""
-        new = self.kept[:, self.looked_up : self.size]
-        rows = row_of[new[NODE]]
-        here = (rows >= 0) & (new[SLOT] != NOBODY)
-        if present is not None:
-            here &= new[WHAT] < present.shape[1]
-            here[here] = present[rows[here], new[WHAT][here]]
-        found = self.by_row[:, self.looked_up : self.size]
-        found[...] = np.where(here, new, 0)
-        found[NODE] = np.where(here, rows, 0)
+    def look_up(self, row_of: Ints, absent: Bools | None) -> None:
+        """Rows of what is new. `row_of` is -1 where a node is not here; `absent`, of slices: whether there is no such
+        device, bool[rows + 1, devices + 1], with a last row and a last column for what is nowhere. What is not here
+        belongs to nobody and holds nothing."""
+        new, found = self.kept[:, self.looked_up : self.size], self.by_row[:, self.looked_up : self.size]
+        rows = row_of.take(new[NODE])
+        if absent is None:
+            away = rows < 0
+        else:
+            away = absent[rows, np.minimum(new[WHAT], absent.shape[1] - 1)]
+        found[...] = new
+        found[NODE] = rows
+        if np.count_nonzero(away):
+            found[:, away] = 0
         self.looked_up = self.size

@@ -26,8 +26,8 @@ from scheduler.core.quick import quick
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
 _NOBODYS = int(np.iinfo(np.int64).max)  # above every class
-Entries = tuple[Ints, Ints]
-"""Positions in a claim: of slices, and of workers."""
+On = Callable[[Bools], Ints]
+"""Which of a claim's entries stand on these nodes (bool[nodes]): their positions."""
 
 
 @quick
@@ -89,11 +89,12 @@ class Holdings:
 
     __slots__ = (
         "_class_of_worker",
-        "_entries_on",
         "_jobs",
         "_parts",
+        "_slices_on",
         "_tenants",
         "_touched",
+        "_workers_on",
         "claim",
         "leaves_s",
         "running",
@@ -112,11 +113,12 @@ class Holdings:
         tenants: Mapping[str, int],
         *,
         now_s: float,
-        entries_on: Callable[[Bools], Entries] | None = None,
+        slices_on: On | None = None,
+        workers_on: On | None = None,
         running: object = None,
         touched: Callable[[], Ints] | None = None,
     ) -> None:
-        """`entries_on`: where it is known already which entries stand on some nodes. `running`, `touched`: whose
+        """`slices_on`, `workers_on`: where it is known already who stands on some nodes. `running`, `touched`: whose
         columns these are, and when who runs on each row changed last."""
         self.slots = slots
         self.claim = claim
@@ -125,8 +127,8 @@ class Holdings:
         self.leaves_s: Floats = np.maximum(np.where(slots.stopping, now_s, slots.ends_s), now_s)
         self._jobs = jobs
         self._tenants = tenants
-        self._entries_on = entries_on
-        self._parts: dict[tuple[type, bytes], Holdings] = {}
+        self._slices_on, self._workers_on = slices_on, workers_on
+        self._parts: dict[Part | tuple[type, bytes], Holdings] = {}
         self._class_of_worker: Ints | None = None  # not asked for yet
         self.running = running
         self._touched: Ints | Callable[[], Ints] | None = touched
@@ -138,51 +140,55 @@ class Holdings:
     def on(self, nodes: Bools) -> Holdings:
         """The same slots with what they hold on these nodes alone; when they leave is one column for both. (Dead
         entries may be among them.)"""
-        if nodes.all():
+        if np.count_nonzero(nodes) == len(nodes):
             return self
         key = (Holdings, nodes.tobytes())
-        part = self._parts.get(key)
-        if part is None:
-            claim = self.claim
-            if self._entries_on is None:
-                slices, workers = np.flatnonzero(nodes[claim.rows]), np.flatnonzero(nodes[claim.worker_rows])
-            else:
-                slices, workers = self._entries_on(nodes)
-            part = copy(self)
-            part.claim = taken_from(claim, slices, workers)
-            part.slice_job, part.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
-            part._entries_on, part._parts, part._class_of_worker = None, {}, None
-            self._parts[key] = part
-        return part
+        there = self._parts.get(key)
+        if there is None:
+            slices, workers = self._slices_there(nodes), self._workers_there(nodes)
+            there = self._parts[key] = self._only(slices, workers, taken_from(self.claim, slices, workers))
+        return there
 
     def within(self, part: Part) -> Holdings:
         """As on(), with nodes numbered as they are in the part. (Dead entries stand on its first.)"""
-        key = (Part, part.nodes.tobytes())
-        inside = self._parts.get(key)
+        inside = self._parts.get(part)
         if inside is None:
-            there = self.on(part.nodes)
-            inside = copy(there)
-            inside.claim = Claim(
-                part.row_of(there.claim.rows),
-                there.claim.devices,
-                there.claim.milli,
-                part.row_of(there.claim.worker_rows),
-                there.claim.cpus_milli,
-                there.claim.memory_bytes,
+            claim = self.claim
+            slices, workers = self._slices_there(part.nodes), self._workers_there(part.nodes)
+            claim = Claim(
+                part.row_of(claim.rows.take(slices)),
+                claim.devices.take(slices),
+                claim.milli.take(slices),
+                part.row_of(claim.worker_rows.take(workers)),
+                claim.cpus_milli.take(workers),
+                claim.memory_bytes.take(workers),
             )
-            inside._parts, inside._class_of_worker = {}, None
-            self._parts[key] = inside
+            inside = self._parts[part] = self._only(slices, workers, claim)
         return inside
+
+    def _slices_there(self, nodes: Bools) -> Ints:
+        return np.flatnonzero(nodes[self.claim.rows]) if self._slices_on is None else self._slices_on(nodes)
+
+    def _workers_there(self, nodes: Bools) -> Ints:
+        return np.flatnonzero(nodes[self.claim.worker_rows]) if self._workers_on is None else self._workers_on(nodes)
+
+    def _only(self, slices: Ints, workers: Ints, claim: Claim) -> Holdings:
+        """The same slots with these entries alone, which are that claim."""
+        only = copy(self)
+        only.claim = claim
+        only.slice_job, only.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
+        only._slices_on, only._workers_on, only._parts, only._class_of_worker = None, None, {}, None
+        return only
 
     def lowest_on(self, nodes: Bools) -> int | None:
         """The lowest class that holds anything on these nodes; None where nobody does."""
-        if nodes.all():
+        if np.count_nonzero(nodes) == len(nodes):
             priority = self.slots.priority[self.slots.alive]
             return int(priority.min()) if len(priority) else None
         if self._class_of_worker is None:
             self._class_of_worker = np.where(self.slots.alive, self.slots.priority, _NOBODYS).take(self.worker_job)
-        lowest = np.where(nodes.take(self.claim.worker_rows), self._class_of_worker, _NOBODYS).min(initial=_NOBODYS)
-        return None if lowest == _NOBODYS else int(lowest)
+        lowest = int(self._class_of_worker.take(self._workers_there(nodes)).min(initial=_NOBODYS))
+        return None if lowest == _NOBODYS else lowest
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""

@@ -8,6 +8,7 @@ site holds nodes of other kinds too may it stand elsewhere among racks and sites
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -24,7 +25,7 @@ _ABSENT = -1
 class Part:
     """Some of the nodes of `pools.nodes`: `rows`, which rise. `pools` are those of the part, with best fit."""
 
-    __slots__ = ("_local", "nodes", "pools", "rows")
+    __slots__ = ("_local", "_local_or_first", "nodes", "pools", "rows")
 
     def __init__(self, pools: Pools, nodes: Bools) -> None:
         """`nodes`: bool[nodes]."""
@@ -32,6 +33,7 @@ class Part:
         self.rows: Ints = np.flatnonzero(nodes)
         self._local: Ints = np.full(len(nodes), _ABSENT, np.int64)
         self._local[self.rows] = np.arange(len(self.rows))
+        self._local_or_first: Ints = np.maximum(self._local, 0)
         tie_rank = np.empty(len(self.rows), np.int64)
         tie_rank[np.argsort(pools.tie_rank.take(self.rows))] = np.arange(len(self.rows))
         self.pools = Pools(_only(pools.nodes, nodes, self.rows), pools.schedulable.take(self.rows), tie_rank)
@@ -63,7 +65,7 @@ class Part:
 
     def row_of(self, rows: Ints) -> Ints:
         """The rows in the part of those, the first for one that is not there."""
-        return np.maximum(self._local.take(rows), 0)
+        return self._local_or_first.take(rows)
 
     def claim(self, claim: Claim) -> Claim:
         """What of it is on these nodes."""
@@ -99,6 +101,18 @@ class Part:
         nodes = np.zeros(len(self.nodes), np.bool_)
         nodes[self.rows] = inside
         return nodes
+
+
+@dataclass(frozen=True, slots=True)
+class PutTogether:
+    """The whole with what is `inside` on the part's nodes instead, made when somebody wants to change or see it."""
+
+    part: Part
+    inside: FreeColumns
+    whole: FreeColumns
+
+    def copy(self) -> FreeColumns:
+        return self.part.put(self.inside, self.whole)
 
 
 def _only(nodes: NodeColumns, which: Bools, rows: Ints) -> NodeColumns:

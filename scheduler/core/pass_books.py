@@ -25,7 +25,7 @@ from scheduler.core.pools import has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quotas import QuotaLedger
 from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
-from scheduler.core.reservations import Promise, Promises
+from scheduler.core.reservations import FreeThen, Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
 from scheduler.core.timeline import Timeline
 from scheduler.core.waiting import Shape
@@ -213,7 +213,7 @@ class PassBooks:
         if self._timeline is not None:
             self._timeline.occupy(fit.claim, until_s=end_s)
 
-    def promise(self, job: PendingJob, fit: Fit, free: FreeColumns, start_s: float) -> None:
+    def promise(self, job: PendingJob, fit: Fit, free: FreeThen, start_s: float) -> None:
         """Keep `fit` for the job, in `free`: what there will be at `start_s` (now: once what is leaving has left)."""
         # A promise for now holds against every job, also one that would be over at once.
         holds_from_s = start_s if start_s > self.now_s else -math.inf

@@ -14,6 +14,7 @@ one that leaves the least harm to packing, then the one with fewest jobs, then t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
 from scheduler.core.part import Part
 from scheduler.core.placement import Fit, Pools, Where
+from scheduler.core.victim_bound import least_loss
 from scheduler.core.victim_losses import DEVICE_SECOND, Losses
 from scheduler.core.victim_search import VictimSearch
 
@@ -96,11 +98,16 @@ def _chosen(
     harm: Harm | None,
     losses: Losses,
 ) -> Victims | None:
-    standing = holdings.standing_on(gang.nodes())
+    standing = holdings.standing_on(gang.nodes()) if reclaimable_milli else None
     allowed = permitted(holdings, job, policy, losses, now_s, reclaimable_milli, among=standing)
+    bound = least_loss(gang, free, holdings, allowed, losses)
+    if bound is not None and bound.all_workers == math.inf:
+        return None
+    if standing is None:
+        allowed &= holdings.standing_on(gang.nodes())
     if not allowed.any():
         return None
-    search = VictimSearch(gang, free, holdings, allowed, losses)
+    search = VictimSearch(gang, free, holdings, allowed, losses, bound)
     return _least(search, search.answers(), harm)
 
 
@@ -167,21 +174,24 @@ def _least(search: VictimSearch, answers: Sequence[Bools], harm: Harm | None) ->
     if not answers:
         return None
     losses = [search.losses.of(answer) for answer in answers]
+    least = min(losses)
     options = []
     for answer, loss in zip(answers, losses, strict=True):
-        if loss == min(losses):
+        if loss == least:
             free = search.without(answer)
             fit = search.gang.place(free)
             assert fit is not None, f"victims {np.flatnonzero(answer)} no longer make room"
-            options.append((Victims(answer, free, fit, loss / DEVICE_SECOND), search.losses.rank_of(answer)))
-    if len(options) > 1 and harm is not None:
+            options.append(Victims(answer, free, fit, loss / DEVICE_SECOND))
+    if len(options) == 1:
+        return options[0]
+    if harm is not None:
         nodes = np.zeros(len(search.gang.pools.nodes), np.bool_)  # elsewhere they leave the same
-        for victims, _ in options:
+        for victims in options:
             nodes |= search.holdings.nodes_of(victims.which, len(nodes))
             nodes[victims.fit.claim.worker_rows] = True
-        harms = [_harm(harm, victims, nodes) for victims, _ in options]
+        harms = [_harm(harm, victims, nodes) for victims in options]
         options = [option for option, each in zip(options, harms, strict=True) if each == min(harms)]
-    return min(options, key=lambda option: option[1])[0]
+    return min(options, key=lambda victims: search.losses.rank_of(victims.which))
 
 
 def _harm(harm: Harm, victims: Victims, nodes: Bools) -> float:

@@ -18,8 +18,7 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.gang import NEVER, Gang
 from scheduler.core.holdings import Floats, taken_from
 from scheduler.core.placement import Fit
-
-_PARTS = 8  # the more there are, the more operations over columns an answer takes
+from scheduler.core.quick import quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,7 @@ class Point:
     fit: Fit
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Releases:
     """A claim, and the key of each of its slices and workers."""
@@ -54,6 +54,17 @@ class Releases:
             np.concatenate([each.worker_key for each in several]),
         )
 
+    def given(self, free: FreeColumns, key: float) -> FreeColumns:
+        """What is free with all whose key is not above this given back: sums over all, which is sooner done than it is
+        chosen what to add."""
+        claim, shape, count = self.claim, free.milli.shape, len(free.whole)
+        slices, workers = self.slice_key <= key, self.worker_key <= key
+        device, row = claim.rows * shape[1] + claim.devices, claim.worker_rows
+        milli = np.bincount(device, slices * claim.milli, free.milli.size).astype(np.int32).reshape(shape)
+        cpus_milli = np.bincount(row, workers * claim.cpus_milli, count).astype(np.int64)
+        memory_bytes = np.bincount(row, workers * claim.memory_bytes, count).astype(np.int64)  # below 2**53: exact
+        return free.anew(free.milli + milli, free.cpus_milli + cpus_milli, free.memory_bytes + memory_bytes)
+
     def between(self, above: float, until: float) -> Releases:
         """Those with a key above the one and not above the other."""
         slices = np.flatnonzero((self.slice_key > above) & (self.slice_key <= until))
@@ -63,44 +74,37 @@ class Releases:
 
 class ReleaseOrder:
     """`base` is free before anything comes; it may stand below zero where something is spoken for twice over time.
-    `releases`: what comes, in any number of parts."""
+    `releases`: what comes."""
 
     __slots__ = ("_device_keys", "_releases", "base")
 
-    def __init__(self, base: FreeColumns, releases: Sequence[Releases]) -> None:
+    def __init__(self, base: FreeColumns, releases: Releases) -> None:
         self.base = base
-        self._releases = list(releases)
+        self._releases = releases
         self._device_keys: Floats | None = None
 
     def occupy(self, taken: Releases) -> None:
         """This is taken from the first, and comes as it says."""
         self.base.take(taken.claim)
-        if len(self._releases) > _PARTS:
-            self._releases[1:] = [Releases.joined(self._releases[1:])]
-        self._releases.append(taken)
+        self._releases = Releases.joined([self._releases, taken])
         if self._device_keys is not None:
             where = (taken.claim.rows, taken.claim.devices)
             np.maximum.at(self._device_keys, where, taken.slice_key)  # NEVER stays
 
     def until(self, key: float) -> FreeColumns:
         """What is free once all up to this key has come."""
-        free = self.base.copy()
-        for releases in self._releases:
-            free.give(releases.between(-math.inf, key).claim)
-        return free
+        return self._releases.given(self.base, key)
 
     def device_keys(self) -> Floats:
         """When each device is wholly free: float[nodes, max_devices], -inf from the first, NEVER for one of which a
         part never comes (who holds it is not in the order)."""
         if self._device_keys is None:
-            milli = self.base.milli
+            milli, claim = self.base.milli, self._releases.claim
             keys = np.full(milli.size, -math.inf)
-            total = milli.ravel().astype(np.int64)
-            for releases in self._releases:
-                flat = releases.claim.rows * milli.shape[1] + releases.claim.devices
-                # Entries of jobs that went stay for a while, with nothing in them: they keep no device.
-                np.maximum.at(keys, flat, np.where(releases.claim.milli > 0, releases.slice_key, -math.inf))
-                np.add.at(total, flat, releases.claim.milli)
+            device = claim.rows * milli.shape[1] + claim.devices
+            # Entries of jobs that went stay for a while, with nothing in them: they keep no device.
+            np.maximum.at(keys, device, np.where(claim.milli > 0, self._releases.slice_key, -math.inf))
+            total = milli.ravel() + np.bincount(device, claim.milli, milli.size)
             keys[total != WHOLE_DEVICE_MILLI] = NEVER
             self._device_keys = keys.reshape(milli.shape)
         return self._device_keys
@@ -118,29 +122,24 @@ class ReleaseOrder:
     def _bisected(self, gang: Gang, free: FreeColumns, low: float, until: float) -> Point | None:
         """The same where it does not fit in `free`, which is what there is at `low`: each step looks at half of what
         the one before looked at."""
-        left = Releases.joined(self._releases).between(low, until)
+        left = self._releases.between(low, until)
         keys = np.sort(left.worker_key)  # no slice is without its worker
         if not len(keys):
             return None
-        last = free.copy()
-        last.give(left.claim)
-        if not gang.fits(last):
+        if not gang.fits(left.given(free, math.inf)):
             return None
         at, end = 0, len(keys) - 1
         while at < end:
             middle = (at + end) // 2
             key = float(keys[middle])
-            half = left.between(-math.inf, key)
-            then = free.copy()
-            then.give(half.claim)
+            then = left.given(free, key)
             if gang.fits(then):
-                end, left = middle, half
+                end, left = middle, left.between(-math.inf, key)
             else:
                 at = middle + 1
                 free, left = then, left.between(key, math.inf)
         key = float(keys[at])
-        free = free.copy()
-        free.give(left.between(-math.inf, key).claim)
+        free = left.given(free, key)
         fit = gang.place(free)
         assert fit is not None, f"a gang of {gang.workers} fits at {key} and has no place there"
         return Point(key, free, fit)

@@ -13,12 +13,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, any_row
+
+
+class FreeThen(Protocol):
+    """What is free at some time: columns, or what they can be made of."""
+
+    def copy(self) -> FreeColumns: ...
 
 
 class Promise:
@@ -30,7 +37,7 @@ class Promise:
 
     __slots__ = ("_after", "_claims", "_concerned", "_free_then", "_on", "job_id", "rows", "start_s")
 
-    def __init__(self, job_id: str, start_s: float, free_then: FreeColumns, fit_claim: Claim) -> None:
+    def __init__(self, job_id: str, start_s: float, free_then: FreeThen, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
         rows = fit_claim.worker_rows

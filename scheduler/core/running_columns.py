@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 
 import numpy as np
 
@@ -20,17 +21,19 @@ from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.free_columns import Claim
 from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
-from scheduler.core.holdings import Entries, Holdings, SlotColumns
+from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
-_MANY_SPANS = 16
 _Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
+_figures = attrgetter("priority", "tenant", "started_s", "ends_by_s", "saved_s", "stopping", "simulated", "preemptions")
+"""All that columns say of a job but for where it stands."""
 
 
 class RunningColumns:
     """All running jobs. `add` and `remove` cost some microseconds a worker; a `view` costs nothing a job."""
 
     __slots__ = (
+        "_absent",
         "_free_slots",
         "_jobs",
         "_node_names",
@@ -41,6 +44,7 @@ class RunningColumns:
         "_slot_of",
         "_slots",
         "_spans",
+        "_spans_apart",
         "_stopping_for",
         "_tenant_of",
         "_touched",
@@ -53,7 +57,10 @@ class RunningColumns:
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
         self._slots = _slots_of(FIRST_CAPACITY)
-        self._spans: list[tuple[_Span, ...]] = [()]  # by slot
+        # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
+        # others one span for each placement, in their order.
+        self._spans: Ints = np.zeros((FIRST_CAPACITY, 4), np.int64)
+        self._spans_apart: dict[int, list[_Span]] = {}
         self._slices, self._workers = HeldEntries(), HeldEntries()
         self._node_of: dict[str, int] = {}
         self._node_names: list[str] = []
@@ -65,6 +72,7 @@ class RunningColumns:
         self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
+        self._absent: Bools = np.ones((1, 1), np.bool_)  # of those nodes, as HeldEntries.look_up() wants it
         for job in running:
             self.add(job)
 
@@ -97,22 +105,30 @@ class RunningColumns:
     def add(self, job: RunningJob) -> None:
         """It runs. What was said of it before is replaced, for next to nothing where it stands as it stood."""
         slot = self._slot_of.get(job.job_id)
-        before = None if slot is None else self._jobs[slot]
+        self._touches += 1
         if slot is None:
             slot = self._slot_of[job.job_id] = self._new_slot()
             digest = hashlib.blake2b(job.job_id.encode(), digest_size=8).digest()
             self._slots.id_hash[slot] = int.from_bytes(digest, "little")
-        if before is not None and before.stopping_for != job.stopping_for:
-            self._forget_preemptor(before)
+            held_milli, cpus_milli, span = self._hold(slot, job.placements)
+            self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
+            spans = self._spans
+            spans[slot, 0], spans[slot, 1], spans[slot, 2], spans[slot, 3] = span
+            before = None
+        else:
+            before = self._jobs[slot]
+            assert before is not None, f"job {job.job_id}: slot {slot} is nobody's"
+            if before.stopping_for != job.stopping_for:
+                self._forget_preemptor(before)
+            if before.placements is not job.placements and before.placements != job.placements:
+                self._stands_otherwise(slot, before.placements, job.placements)
         if job.stopping_for is not None:
             self._stopping_for.setdefault(job.stopping_for, set()).add(job.job_id)
-        if before is None:
-            self._hold(slot, job.placements)
-        elif before.placements is not job.placements and before.placements != job.placements:
-            self._touch(before.placements)
-            self._stands_otherwise(slot, before.placements, job.placements)
         self._jobs[slot] = job
-        self._touch(job.placements)
+        if before is not None:
+            if _figures(before) == _figures(job):
+                return
+            self._touch(job.placements)
         of = self._slots
         of.alive[slot] = True
         of.priority[slot] = job.priority
@@ -133,11 +149,17 @@ class RunningColumns:
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
         if job.stopping_for is not None:
             self._forget_preemptor(job)
+        self._touches += 1
         self._touch(job.placements)
-        self._let_go(slot)
+        apart = self._spans_apart.pop(slot, None) if self._spans_apart else None
+        for span in [self._spans[slot].tolist()] if apart is None else apart:
+            self._let_go(span)
+        self._compact()
         self._free_slots.append(slot)
-        self._slots.alive[slot] = self._slots.stopping[slot] = False
-        self._slots.ends_s[slot] = -math.inf
+        of = self._slots
+        of.alive[slot] = of.stopping[slot] = False
+        of.ends_s[slot] = -math.inf
+        of.milli[slot] = of.cpus_milli[slot] = 0
         return job
 
     # ---- as a pass sees it ---------------------------------------------------------------------------------------
@@ -146,12 +168,14 @@ class RunningColumns:
         """What runs on these nodes. Good until the next add() or remove()."""
         if nodes is not self._nodes:
             self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
+            self._absent = np.pad(nodes.device_model == ABSENT, ((0, 1), (0, 1)), constant_values=True)
             self._slices.look_up_again()
             self._workers.look_up_again()
         if self._workers.looked_up < self._workers.size:  # a slice is never new without its worker
-            new = [nodes.row_of.get(name, -1) for name in self._node_names[len(self._row_of) :]]
-            self._row_of = np.append(self._row_of, np.array(new, np.int64))
-            self._slices.look_up(self._row_of, nodes.device_model != ABSENT)
+            if len(self._row_of) < len(self._node_names):
+                new = [nodes.row_of.get(name, -1) for name in self._node_names[len(self._row_of) :]]
+                self._row_of = np.append(self._row_of, np.array(new, np.int64))
+            self._slices.look_up(self._row_of, self._absent)
             self._workers.look_up(self._row_of, None)
         # Where there is no node or no device at all, not even the dead entries have a row to stand on.
         slices = self._slices.by_row[:, : self._slices.size if len(nodes) and nodes.max_devices else 0]
@@ -164,13 +188,13 @@ class RunningColumns:
             self._jobs,
             self._tenant_of,
             now_s=now_s,
-            entries_on=self._entries_on if len(nodes) and nodes.max_devices else None,
+            slices_on=self._slices.on if len(nodes) and nodes.max_devices else None,
+            workers_on=self._workers.on if len(nodes) and nodes.max_devices else None,
             running=self,
             touched=self._touched_by_row,
         )
 
-    def _touch(self, placements: tuple[Placement, ...]) -> None:
-        self._touches += 1
+    def _touch(self, placements: Iterable[Placement]) -> None:
         for placement in placements:
             self._touched[self._node_of[placement.node]] = self._touches
 
@@ -182,9 +206,6 @@ class RunningColumns:
         by_row[self._row_of[here]] = self._touched[: len(here)][here]
         return by_row
 
-    def _entries_on(self, nodes: Bools) -> Entries:
-        return self._slices.on(nodes), self._workers.on(nodes)
-
     # ---- pieces --------------------------------------------------------------------------------------------------
 
     def _new_slot(self) -> int:
@@ -192,35 +213,35 @@ class RunningColumns:
             return self._free_slots.pop()
         slot = len(self._jobs)
         self._jobs.append(None)
-        self._spans.append(())
         if slot == len(self._slots.alive):
+            self._spans = np.concatenate((self._spans, np.zeros_like(self._spans)))
             grown = _slots_of(2 * slot)
             for field in fields(SlotColumns):
                 getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
             self._slots = grown
         return slot
 
-    def _hold(self, slot: int, placements: tuple[Placement, ...]) -> None:
+    def _hold(self, slot: int, placements: tuple[Placement, ...]) -> tuple[int, int, _Span]:
+        """It stands there: with so many thousandths of devices and of CPUs, and entries there."""
         if len(placements) == 1:
             place = placements[0]
+            node, milli, devices = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI, place.devices
+            self._touched[node] = self._touches
+            at = self._slices.append_alike(slot, node, devices, milli)
+            among = self._workers.append_one(slot, node, place.cpus_milli, place.memory_bytes)
+            return milli * len(devices), place.cpus_milli, (at, len(devices), among, 1)
+        slices: list[tuple[int, int, int, int]] = []
+        workers: list[tuple[int, int, int, int]] = []
+        held_milli = cpus_milli = 0
+        for place in placements:
             node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
-            held_milli, cpus_milli, count = milli * len(place.devices), place.cpus_milli, len(place.devices)
-            at = self._slices.append_alike(slot, node, place.devices, milli)
-            among = self._workers.append([(slot, node, cpus_milli, place.memory_bytes)])
-        else:
-            slices: list[tuple[int, int, int, int]] = []
-            workers: list[tuple[int, int, int, int]] = []
-            held_milli = cpus_milli = 0
-            for place in placements:
-                node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
-                workers.append((slot, node, place.cpus_milli, place.memory_bytes))
-                cpus_milli += place.cpus_milli
-                held_milli += milli * len(place.devices)
-                slices += [(slot, node, device, milli) for device in place.devices]
-            at, among, count = self._slices.append(slices), self._workers.append(workers), len(slices)
-        self._spans[slot] += ((at, count, among, len(placements)),)
-        self._slots.milli[slot] += held_milli
-        self._slots.cpus_milli[slot] += cpus_milli
+            self._touched[node] = self._touches
+            workers.append((slot, node, place.cpus_milli, place.memory_bytes))
+            cpus_milli += place.cpus_milli
+            held_milli += milli * len(place.devices)
+            slices += [(slot, node, device, milli) for device in place.devices]
+        span = self._slices.append(slices), len(slices), self._workers.append(workers), len(workers)
+        return held_milli, cpus_milli, span
 
     def _number_of(self, name: str) -> int:
         node = self._node_of.get(name)
@@ -231,51 +252,44 @@ class RunningColumns:
                 self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
         return node
 
-    def _let_go(self, slot: int) -> None:
-        for first_slice, slices, first_worker, workers in self._spans[slot]:
-            self._slices.kill(first_slice, slices)
-            self._workers.kill(first_worker, workers)
-        self._spans[slot] = ()
-        self._slots.milli[slot] = self._slots.cpus_milli[slot] = 0
-        self._compact()
+    def _let_go(self, span: Sequence[int]) -> None:
+        first_slice, slices, first_worker, workers = span
+        self._slices.kill(first_slice, slices)
+        self._workers.kill(first_worker, workers)
 
     def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> None:
         """A service has more replicas, or fewer: the others keep their entries."""
-        if len(self._spans[slot]) <= _MANY_SPANS:
-            if now[: len(before)] == before:
-                self._hold(slot, now[len(before) :])
-                return
-            staying = set(map(id, now))
-            gone = [placement for placement in before if id(placement) not in staying]
-            if len(gone) == len(before) - len(now):
-                for placement in gone:
-                    self._drop(slot, placement)
-                self._compact()
-                return
-        self._let_go(slot)
-        self._hold(slot, now)
-
-    def _drop(self, slot: int, placement: Placement) -> None:
-        node, milli = self._node_of[placement.node], placement.share_milli or WHOLE_DEVICE_MILLI
-        slices = [(at, count) for at, count, _, _ in self._spans[slot]]
-        for device in placement.devices:
-            self._slices.kill_one(slices, (slot, node, device, milli))
-        workers = [(at, count) for _, _, at, count in self._spans[slot]]
-        self._workers.kill_one(workers, (slot, node, placement.cpus_milli, placement.memory_bytes))
-        self._slots.milli[slot] -= milli * len(placement.devices)
-        self._slots.cpus_milli[slot] -= placement.cpus_milli
+        spans, of = self._spans_apart.get(slot), self._slots
+        if spans is None:
+            spans = _one_by_one(self._spans[slot].tolist(), before)
+        staying: list[_Span] = []
+        for placement, span in zip(before, spans, strict=True):
+            if len(staying) < len(now) and now[len(staying)] is placement:
+                staying.append(span)
+            else:
+                self._touch((placement,))
+                self._let_go(span)
+                of.milli[slot] -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
+                of.cpus_milli[slot] -= placement.cpus_milli
+        for placement in now[len(staying) :]:
+            held_milli, cpus_milli, span = self._hold(slot, (placement,))
+            of.milli[slot] += held_milli
+            of.cpus_milli[slot] += cpus_milli
+            staying.append(span)
+        self._spans_apart[slot] = staying
+        self._compact()
 
     def _compact(self) -> None:
-        if self._slices.mostly_dead():
-            to = self._slices.compacted()
-            self._spans = [
-                tuple([(to[at], to[at + n] - to[at], by, m) for at, n, by, m in each]) for each in self._spans
-            ]
-        if self._workers.mostly_dead():
-            to = self._workers.compacted()
-            self._spans = [
-                tuple([(at, n, to[by], to[by + m] - to[by]) for at, n, by, m in each]) for each in self._spans
-            ]
+        for entries, first in ((self._slices, 0), (self._workers, 2)):
+            if not entries.mostly_dead():
+                continue
+            to = entries.compacted()
+            self._spans[:, first] = to.take(self._spans[:, first])
+            for slot, spans in self._spans_apart.items():
+                firsts = to.take([span[first] for span in spans]).tolist()
+                self._spans_apart[slot] = [
+                    (*span[:first], at, *span[first + 1 :]) for at, span in zip(firsts, spans, strict=True)
+                ]
 
     def _forget_preemptor(self, job: RunningJob) -> None:
         if job.stopping_for is not None:
@@ -285,8 +299,14 @@ class RunningColumns:
                 del self._stopping_for[job.stopping_for]
 
 
-def _doubled(matrix: Ints) -> Ints:
-    return np.concatenate((matrix, np.zeros_like(matrix)), axis=1)
+def _one_by_one(span: Sequence[int], placements: Sequence[Placement]) -> list[_Span]:
+    """A span for each of these placements, whose entries stand together."""
+    at, _, among, _ = span
+    apart: list[_Span] = []
+    for placement in placements:
+        apart.append((at, len(placement.devices), among, 1))
+        at, among = at + len(placement.devices), among + 1
+    return apart
 
 
 def _slots_of(capacity: int) -> SlotColumns:

@@ -22,9 +22,11 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices
-from scheduler.core.part import Part
+from scheduler.core.part import Part, PutTogether
 from scheduler.core.placement import Fit, Pools, Where
+from scheduler.core.quick import quick
 from scheduler.core.release_order import ReleaseOrder, Releases
+from scheduler.core.reservations import FreeThen
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, Window, latest_start_s
 
 _HOLES = 16  # times before promises that are looked at one by one: bounds a search, not its correctness
@@ -35,10 +37,11 @@ class Slot:
     """The first time a gang fits: when, what is free then without it, and where it would stand."""
 
     at_s: float
-    free: FreeColumns
+    free: FreeThen
     fit: Fit
 
 
+@quick
 @dataclass(frozen=True, slots=True, eq=False)
 class _Occupied:
     """Taken or promised from one time (-inf: now) to another."""
@@ -94,7 +97,8 @@ class Timeline:
         self._occupied: list[_Occupied] = []
         # By the identity of the nodes, which are kept: those of them that are there, of the first so many.
         self._occupied_there: dict[int, tuple[Bools, list[_Occupied], int]] = {}
-        self._orders: dict[tuple[bytes, Part | None], tuple[Bools, ReleaseOrder]] = {}  # all that is heeded there
+        # The same: all that comes free there, and how many of what is occupied there it heeds.
+        self._orders: dict[tuple[int, Part | None], tuple[Bools, ReleaseOrder, int]] = {}
         self._now: FreeColumns | None = None
         self._evictions = 0
         self._now_heeds = 0  # so many of what is occupied
@@ -103,11 +107,7 @@ class Timeline:
 
     def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
         """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
-        occupied = _Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s)
-        self._occupied.append(occupied)
-        for (_, part), (nodes, order) in self._orders.items():
-            if np.count_nonzero(nodes.take(claim.worker_rows)):
-                order.occupy(Releases.at_once(claim if part is None else part.claim(claim), until_s))
+        self._occupied.append(_Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s))
 
     def evict(self, which: Bools) -> None:
         """These running jobs (bool[slots]) are asked to leave now."""
@@ -158,11 +158,6 @@ class Timeline:
         self._now_heeds = len(self._occupied)
         return self._now
 
-    def at(self, time_s: float) -> FreeColumns:
-        """What is free at that time, promises kept."""
-        everywhere = np.ones(len(self._start.whole), np.bool_)
-        return self._releases(everywhere, None).until(time_s)
-
     def first_slot(
         self,
         pools: Pools,
@@ -176,7 +171,7 @@ class Timeline:
         """When that many workers fit first, at the soonest now; at infinity where it takes the end of a job without a
         limit; None where even that does not help. `limit_s` is how long they would run, `exempt` the advance
         reservation that they name, if any: within it or never. What the slot says is free on nodes that do not serve
-        them is as it is now."""
+        them is as it is when that is asked."""
         nodes = pools.nodes_of(alternatives)
         part = Part.serving(pools, nodes, where)
         if part is None:
@@ -192,7 +187,7 @@ class Timeline:
                     fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
                     if part is None:
                         return Slot(point.key, point.free, fit)
-                    return Slot(point.key, part.put(point.free, self._start), part.fit(fit))
+                    return Slot(point.key, PutTogether(part, point.free, self._start), part.fit(fit))
         return None
 
     def _stretches(
@@ -234,12 +229,17 @@ class Timeline:
         return there
 
     def _releases(self, nodes: Bools, part: Part | None) -> ReleaseOrder:
-        """All that is heeded by a job without a limit on these nodes."""
-        key = (nodes.tobytes(), part)
+        """All that is heeded by a job without a limit on these nodes, which are not to be changed later."""
+        occupied, key = self._occupied_on(nodes), (id(nodes), part)
         found = self._orders.get(key)
         if found is None:
-            found = self._orders[key] = (nodes, self._release_order(nodes, part, self._occupied_on(nodes)))
-        return found[1]
+            order = self._release_order(nodes, part, occupied)
+        else:
+            _, order, heeded = found
+            if heeded < len(occupied):
+                _occupy(order, part, occupied[heeded:])
+        self._orders[key] = (nodes, order, len(occupied))
+        return order
 
     def _release_order(self, nodes: Bools, part: Part | None, heeded: Sequence[_Occupied]) -> ReleaseOrder:
         """`part`: these nodes, where rows are numbered by them alone."""
@@ -247,9 +247,14 @@ class Timeline:
         leaves_s = held.leaves_s
         order = ReleaseOrder(
             self._start.copy() if part is None else part.of(self._start),
-            [Releases(held.claim, leaves_s.take(held.slice_job), leaves_s.take(held.worker_job))],
+            Releases(held.claim, leaves_s.take(held.slice_job), leaves_s.take(held.worker_job)),
         )
         if heeded:
-            claims = [(each.claim if part is None else part.claim(each.claim), each.until_s) for each in heeded]
-            order.occupy(Releases.joined([Releases.at_once(claim, until_s) for claim, until_s in claims]))
+            _occupy(order, part, heeded)
         return order
+
+
+def _occupy(order: ReleaseOrder, part: Part | None, heeded: Sequence[_Occupied]) -> None:
+    """All of that is taken from the first. There must be some."""
+    claims = [(each.claim if part is None else part.claim(each.claim), each.until_s) for each in heeded]
+    order.occupy(Releases.joined([Releases.at_once(claim, until_s) for claim, until_s in claims]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scheduler.core.arrays import Bools
+from scheduler.core.arrays import Bools, Ints, count_true
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
@@ -49,37 +49,58 @@ def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools
     """The bound, were only `allowed` (bool[slots]) to go. None: nothing is known for such a gang."""
     if len(gang.alternatives) != 1 or not gang.alternatives[0].devices or gang.constraints.within is not None:
         return None
-    each = gang.alternatives[0].devices
-    workers = _by_worker(gang, each, _by_device(free, holdings, allowed, losses))
-    first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0]) if workers.shape[1] else np.zeros(0)
+    going = _Going.of(free, holdings, allowed)
+    if not going.has_room(gang):
+        return LeastLoss(math.inf, math.inf, math.inf, np.full(len(free.whole), math.inf))
+    workers = _by_worker(gang, going.costs(losses))
+    first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0])
     costs = workers.ravel()
     costs = costs[~np.isnan(costs)]
-    if len(costs) < gang.workers:
-        return LeastLoss(math.inf, math.inf, math.inf, first_on)
     cheapest = np.sort(np.partition(costs, gang.workers - 1)[: gang.workers])
     return LeastLoss(float(cheapest.sum()), float(cheapest[:-1].sum()), float(cheapest[-1]), first_on)
 
 
-def _by_device(free: FreeColumns, holdings: Holdings, allowed: Bools, losses: Losses) -> Floats:
-    """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""
-    going = np.flatnonzero(allowed[holdings.slice_job])
-    claim = holdings.claim
-    flat = claim.rows[going] * free.milli.shape[1] + claim.devices[going]
-    milli = claim.milli[going]
-    costs = np.zeros(free.milli.size)
-    total = free.milli.ravel().astype(np.int64)
-    np.add.at(costs, flat, losses.each[holdings.slice_job[going]] * milli)
-    np.add.at(total, flat, milli)
-    costs[total != WHOLE_DEVICE_MILLI] = math.nan
-    return costs.reshape(free.milli.shape)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Going:
+    """The slices of all that may go: whose they are, which device of all nodes' in a row, how much of it; and the
+    devices that would be free without them: bool[nodes, max_devices]."""
+
+    job: Ints
+    device: Ints
+    milli: Ints
+    free: Bools
+
+    @staticmethod
+    def of(free: FreeColumns, holdings: Holdings, allowed: Bools) -> _Going:
+        claim, shape = holdings.claim, free.milli.shape
+        going = np.flatnonzero(allowed.take(holdings.slice_job))
+        device, milli = claim.rows.take(going) * shape[1] + claim.devices.take(going), claim.milli.take(going)
+        total = np.bincount(device, milli, free.milli.size).reshape(shape) + free.milli
+        return _Going(holdings.slice_job.take(going), device, milli, total == WHOLE_DEVICE_MILLI)
+
+    def has_room(self, gang: Gang) -> bool:
+        """Whether the nodes have enough devices then for all workers, whatever else they lack."""
+        (demand,) = gang.alternatives
+        most, room = gang.at_most(self.free.shape[1]), 0
+        for part in gang.pools.of(demand):
+            devices = count_true(self.free if part.devices is None else self.free & part.devices)
+            room += int(np.minimum(devices // demand.devices, most)[gang.usable(part.nodes)].sum())
+        return room >= gang.workers
+
+    def costs(self, losses: Losses) -> Floats:
+        """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""
+        cost = np.bincount(self.device, losses.each.take(self.job) * self.milli, self.free.size)
+        return np.where(self.free, cost.reshape(self.free.shape), math.nan)
 
 
-def _by_worker(gang: Gang, each: int, costs: Floats) -> Floats:
-    """float[nodes, workers]: what one worker more costs each node at least; nan where there is no room for it."""
-    by_worker = np.full((len(costs), costs.shape[1] // each), math.nan)
-    for part in gang.pools.of(gang.alternatives[0]):
+def _by_worker(gang: Gang, costs: Floats) -> Floats:
+    """float[nodes, workers]: what one worker more costs each node at least; nan where there is no room for it. `costs`:
+    float[nodes, max_devices], what each device costs at least, nan for one that cannot be freed."""
+    (demand,) = gang.alternatives
+    by_worker = np.full((len(costs), costs.shape[1] // demand.devices), math.nan)
+    for part in gang.pools.of(demand):
         usable = costs if part.devices is None else np.where(part.devices, costs, math.nan)
-        ordered = np.cumsum(np.sort(usable, axis=1), axis=1)[:, each - 1 :: each]
+        ordered = np.cumsum(np.sort(usable, axis=1), axis=1)[:, demand.devices - 1 :: demand.devices]
         nodes = gang.usable(part.nodes)
         ordered[:, 1:] -= ordered[:, :-1].copy()
         by_worker[nodes] = ordered[nodes]

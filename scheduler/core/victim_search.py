@@ -16,13 +16,13 @@ import math
 
 import numpy as np
 
-from scheduler.core.arrays import Bools, Ints
+from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 from scheduler.core.release_order import ReleaseOrder, Releases
-from scheduler.core.victim_bound import LeastLoss, least_loss
-from scheduler.core.victim_by_node import Options, cheapest_victims, options_by_node
+from scheduler.core.victim_bound import LeastLoss
+from scheduler.core.victim_by_node import Options, cheapest_victims, options_by_node, victims_of_one
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victim_pruning import pruned
 
@@ -33,24 +33,38 @@ _FEW = 256  # victims that are worth starting from when most of them may stay
 class VictimSearch:
     """One search for one preemptor. `allowed`: bool[slots], those that may go."""
 
-    def __init__(self, gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools, losses: Losses) -> None:
+    def __init__(
+        self,
+        gang: Gang,
+        free: FreeColumns,
+        holdings: Holdings,
+        allowed: Bools,
+        losses: Losses,
+        bound: LeastLoss | None,
+    ) -> None:
+        """`bound`: what least_loss() says of the same."""
         self.gang = gang
+        self._bound = bound
         self.losses = losses
         self._free = free
         self.holdings = holdings
         self._allowed = allowed.copy()
         self._known: dict[bytes, Bools] = {}
-        self._fits: bool | None = None
+        self._fits = False if bound is not None and bound.all_workers > 0 else None
         self._usable = gang.nodes()
 
     def answers(self) -> list[Bools]:
         """bool[slots] of each that was found, none with a victim that it could do without. None at all: there is no
         answer."""
-        bound = least_loss(self.gang, self._free, self.holdings, self._allowed, self.losses)
+        bound = self._bound
         if bound is None:
             return self._with_over_all(self._usable, [])
         if bound.all_workers == math.inf:
             return []
+        if self.gang.workers == 1 and self.gang.counted_by_node:
+            found = self._where_the_bound_is_met(bound)
+            if found:
+                return found
         near = bound.nodes_near()
         found = self._node_by_node(near, enough=bound.all_workers)
         if found and min(map(self.losses.of, found)) <= bound.all_workers:
@@ -111,7 +125,7 @@ class VictimSearch:
         releases = Releases(
             taken_from(held.claim, slices, workers), rank[held.slice_job[slices]], rank[held.worker_job[workers]]
         )
-        point = ReleaseOrder(self._free, [releases]).first(self.gang)
+        point = ReleaseOrder(self._free, releases).first(self.gang)
         if point is None:
             return None
         nodes = np.zeros(len(self.gang.pools.nodes), np.bool_)
@@ -119,6 +133,23 @@ class VictimSearch:
         return self._pruned((rank <= point.key) & held.standing_on(nodes))
 
     # ---- node by node --------------------------------------------------------------------------------------------
+
+    def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
+        """For a single worker: the answer on the one node that could lose so little, where its jobs, cheapest first, do
+        lose no more: what _node_by_node() comes to, without columns. Empty: it must be looked for."""
+        rows = np.flatnonzero(bound.first_on == bound.all_workers)
+        if len(rows) != 1 or not bound.all_workers:
+            return []
+        there = self.holdings.worker_job[self.holdings.claim.worker_rows == rows[0]]
+        jobs = distinct(there[self._allowed[there]])[0]
+        going = victims_of_one(
+            self.gang, self._free, self.holdings, rows.item(), self.losses.cheapest_first(jobs, self.losses.each)
+        )
+        if going is None or float(self.losses.work[going].sum()) > bound.all_workers:
+            return []
+        victims = np.zeros(len(self.holdings), np.bool_)
+        victims[going] = True
+        return [self._pruned(victims)]
 
     def _node_by_node(self, nodes: Bools, *, enough: float = 0.0) -> list[Bools]:
         """Answers on these nodes alone; no more after one that loses something, but not more than is `enough`."""

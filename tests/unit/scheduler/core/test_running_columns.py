@@ -226,3 +226,44 @@ def test_where_a_job_stands() -> None:
     assert sorted(devices) == [("gang", 0, 0), ("gang", 0, 1), ("gang", 0, 2), ("gang", 2, 0), ("one", 0, 5)]
     on_n2 = view.standing_on(np.array([False, False, True]))
     assert view.ids(on_n2) == ("gang",)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_node_is_touched_whenever_who_runs_there_changes(seed: int) -> None:
+    random = Random(seed)
+    table = held(6, 8)
+    running = RunningColumns()
+    jobs: dict[str, RunningJob] = {}
+
+    def there(node: str) -> list[tuple[RunningJob, tuple[Placement, ...]]]:
+        """Who runs there, without where else."""
+        found = []
+        for job in jobs.values():
+            if here := tuple(p for p in job.placements if p.node == node):
+                found.append((replace(job, placements=()), here))
+        return found
+
+    def touched(row: int) -> int:
+        return running.view(table.state.nodes, NOW_S).last_touch(np.arange(6) == row)
+
+    for step in range(60):
+        before = [(there(f"n{row}"), touched(row)) for row in range(6)]
+        act, some = random.random(), random.choice(list(jobs)) if jobs else ""
+        if act < 0.4 or not jobs:
+            job = jobs[f"j{step}"] = drawn(random, step)
+            running.add(job)
+        elif act < 0.6:
+            job = jobs[some] = replace(jobs[some], saved_s=NOW_S - random.randrange(3))
+            running.add(job)
+        elif act < 0.8:
+            places = [*jobs[some].placements, *drawn(random, step).placements]
+            del places[random.randrange(len(places))]
+            job = jobs[some] = replace(jobs[some], placements=tuple(places))
+            running.add(job)
+        else:
+            running.remove(some)
+            del jobs[some]
+        for row, (stood, number) in enumerate(before):
+            if there(f"n{row}") != stood:
+                assert touched(row) > number
