@@ -14,7 +14,6 @@ time advance: Law, "Simulation Modeling and Analysis", 5th ed., McGraw-Hill 2015
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import EndCause, Running, Stopping
 from scheduler.core.plan import plan
 from scheduler.core.waiting_reasons import WaitingReasons
+from scheduler.simulation.collecting import rarely_collecting
 from scheduler.simulation.journal import Became, JobRecord, Journal, ServiceRecord
 from scheduler.simulation.replicas import scaling_steps
 from scheduler.simulation.virtual_site import Live, VirtualSite
@@ -35,9 +35,6 @@ LOOK_AGAIN_S = 600.0
 TELL_WORK_EVERY_S = 6 * 3_600.0
 FRAGMENTATION_SAMPLES = 200
 _PROGRESS_EVERY = 512
-# Objects more than before when Python next looks for cycles, of which a replay makes few: each time it walks over much
-# of the journal, which at its own setting is a twentieth of the replay's time.
-_COLLECT_AFTER = 50_000
 
 # Events of one moment, in the order in which they are taken: what ends makes room before anything is asked for.
 _ENDS, _LIMIT, _FAILS, _GOES, _SCALES, _LEAVES, _PASSES = range(7)  # up to _GOES, of one attempt of a job
@@ -101,14 +98,11 @@ class Replay:
 
     def run(self) -> Journal:
         """To the end. KeyboardInterrupt ends it early with what happened until then, marked partial."""
-        thresholds = gc.get_threshold()
-        gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
-        try:
-            self._loop()
-        except KeyboardInterrupt:
-            self.journal.partial = True
-        finally:
-            gc.set_threshold(*thresholds)
+        with rarely_collecting():
+            try:
+                self._loop()
+            except KeyboardInterrupt:
+                self.journal.partial = True
         self.site.settle()
         self.journal.end_s = self.now_s
         self._say_reasons()
