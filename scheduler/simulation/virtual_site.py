@@ -1,9 +1,8 @@
 """A site in virtual time: what waits and runs, kept as the live service keeps it, and told to the planner the same way.
 
 Jobs are `core.jobs.Job`s, moved by `core.transitions`, and what the planner is told of them are the service's own words
-(`service.state.pending_job`, `running_job`, `service.replicas.pending_replica`): so a replay and the live service give
-the planner the same questions. What is left out is what a node does between being told and having a process: an attempt
-runs from the moment it is placed.
+(`service.planner_words`): so a replay and the live service give the planner the same questions. What is left out is
+what a node does between being told and having a process: an attempt runs from the moment it is placed.
 """
 
 from __future__ import annotations
@@ -22,9 +21,14 @@ from scheduler.core.queue import Queue
 from scheduler.core.quick import replaced
 from scheduler.core.quotas import submission_limit
 from scheduler.core.reasons import Requeued
-from scheduler.service.replicas import pending_replica
-from scheduler.service.state import WORK_HALF_LIFE_S, pending_job, replica_name, running_job
-from scheduler.service.typical_work import MOST_SHAPES
+from scheduler.service.planner_words import (
+    MOST_SHAPES,
+    WORK_HALF_LIFE_S,
+    pending_job,
+    pending_replica,
+    replica_name,
+    running_job,
+)
 from scheduler.simulation.asks import Ask, Asks
 from scheduler.simulation.journal import Became, Journal, Preempted
 from scheduler.simulation.tenant_time import Holds, TenantTimes
