@@ -41,8 +41,9 @@ class Queue:
         self.owed: dict[str, None] = {}
         self.elastic: dict[str, RunningJob] = {}
         self.shrinking: dict[str, RunningJob] = {}
-        # Running jobs by (tenant, name), and by each name that they want to be apart from.
-        self._named: dict[tuple[str, str], dict[str, None]] = {}
+        # Running jobs by (tenant, name), kept from when that is first asked for; and by each name that they want to be
+        # apart from.
+        self._named: dict[tuple[str, str], dict[str, None]] | None = None
         self._avoiding: dict[tuple[str, str], dict[str, None]] = {}
         for job in running:
             self.run(job)
@@ -61,12 +62,14 @@ class Queue:
 
     def run(self, job: RunningJob) -> None:
         """It holds devices; what was said of it before is replaced."""
-        if self.holding.get(job.job_id) == job:
-            return  # that was said before
-        self._forget(job.job_id)
+        before = self.holding.get(job.job_id)
+        if before is not None:
+            if before == job:
+                return  # that was said before
+            self._forget(before)
         self.holding.add(job)  # which leaves alone what stands as it stood
         self.held.add(job)
-        if job.name:
+        if self._named is not None and job.name:
             self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
         if job.apart_from:
             self.waiting.keep_apart(job.tenant, job.apart_from)
@@ -79,26 +82,26 @@ class Queue:
 
     def end(self, job_id: str) -> None:
         """It holds nothing more. Nothing happens where it held nothing."""
-        before = self._forget(job_id)
-        self.holding.remove(job_id)
-        if before is not None and before.stopping_for is not None and before.stopping_for in self.waiting:
+        before = self.holding.remove(job_id)
+        if before is None:
+            return
+        self._forget(before)
+        if before.stopping_for is not None and before.stopping_for in self.waiting:
             self.owed[before.stopping_for] = None
 
-    def _forget(self, job_id: str) -> RunningJob | None:
+    def _forget(self, before: RunningJob) -> None:
         """All that was said of the running job, but for what it holds."""
-        before = self.holding.get(job_id)
-        if before is None:
-            return None
         self.held.remove(before)
-        self.elastic.pop(job_id, None)
-        self.shrinking.pop(job_id, None)
-        if before.name:
-            _drop(self._named, (before.tenant, before.name), job_id)
+        if before.workers_max is not None:
+            self.elastic.pop(before.job_id, None)
+        if before.workers_wanted is not None:
+            self.shrinking.pop(before.job_id, None)
+        if self._named is not None and before.name:
+            _drop(self._named, (before.tenant, before.name), before.job_id)
         if before.apart_from:
             self.waiting.forget_apart(before.tenant, before.apart_from)
             for name in before.apart_from:
-                _drop(self._avoiding, (before.tenant, name), job_id)
-        return before
+                _drop(self._avoiding, (before.tenant, name), before.job_id)
 
     def pending_job(self, job_id: str) -> PendingJob | None:
         return self.waiting.get(job_id)
@@ -108,11 +111,20 @@ class Queue:
 
     def kept_apart(self, tenant: str, name: str | None, apart_from: Iterable[str]) -> set[str]:
         """Nodes where the tenant runs a job that one of this name must not meet, which keeps off those."""
-        ids = [job_id for other in apart_from for job_id in self._named.get((tenant, other), ())]
+        ids = [job_id for other in apart_from for job_id in self._by_name().get((tenant, other), ())]
         if name is not None:
             ids += self._avoiding.get((tenant, name), ())
         jobs = [self.holding.get(job_id) for job_id in ids]
         return {placement.node for job in jobs if job is not None for placement in job.placements}
+
+    def _by_name(self) -> dict[tuple[str, str], dict[str, None]]:
+        """Where nobody wants to be apart from a name, nobody asks, and no job is looked up by its own."""
+        if self._named is None:
+            self._named = {}
+            for job in self.holding.jobs():
+                if job.name:
+                    self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
+        return self._named
 
     @property
     def pending(self) -> tuple[PendingJob, ...]:

@@ -52,6 +52,22 @@ class WaitingReasons(Mapping[str, Reason]):
             reason = self._of_kind[self._waiting.kind_of(job_id).key]
         return self._say(reason) if isinstance(reason, Unsaid) else reason
 
+    def kind_of(self, job_id: str) -> str | None:
+        """Of what kind the job's reason is; None where there is none. No nodes are counted for it."""
+        if job_id not in self._waiting or job_id in self._started:
+            return None
+        reason = self._of_job.get(job_id) or self._of_kind.get(self._waiting.kind_of(job_id).key)
+        if reason is None:
+            return None
+        return "no_fit" if isinstance(reason, Unsaid) else reason.kind
+
+    def without_counts(self) -> WaitingReasons:
+        """The same where nobody will ask for more than kinds of reasons: without the pass that could count nodes, which
+        is large."""
+        kinds = WaitingReasons(self._waiting, self._of_job, {}, self._started, _not_counted)
+        kinds._of_kind = self._of_kind
+        return kinds
+
     def answers_like_of(self, job_id: str) -> bool:
         """Whether the pass blocked the whole kind of this waiting job, which may have come since."""
         return self._waiting.kind_of(job_id).key in self._of_kind
@@ -68,3 +84,7 @@ class WaitingReasons(Mapping[str, Reason]):
 
     def __repr__(self) -> str:
         return f"WaitingReasons({len(self._of_job)} of jobs, {len(self._of_kind)} of kinds)"
+
+
+def _not_counted(unsaid: Unsaid) -> NoFit:
+    raise AssertionError(f"why {unsaid.job.job_id} does not fit was not kept")

@@ -16,6 +16,7 @@ from scheduler.core.satisfiable import demand_text
 from scheduler.errors import BadInput, Overloaded, Unavailable
 from scheduler.ports import Principal
 from scheduler.service import deployment_requests, reserving, tenants
+from scheduler.service.planner_words import asked_milli
 from scheduler.service.state import ServiceState, superseded_text
 
 
@@ -127,17 +128,17 @@ def _counted(specs: Sequence[JobSpec]) -> dict[tuple[str, bool], tuple[int, int]
         tasks = max(1, spec.array_size)
         account = spec.tenant, quotas.is_simulated(spec.alternatives)
         jobs, milli = new[account]
-        new[account] = jobs + tasks, milli + tasks * tenants.asked_milli(spec)
+        new[account] = jobs + tasks, milli + tasks * asked_milli(spec)
     return dict(new)
 
 
 def _check_maximum(state: ServiceState, spec: JobSpec) -> None:
     """A job that is larger than its tenant may ever hold would wait for ever."""
     most_milli = state.policy.tenant(spec.tenant).maximum_milli
-    asked_milli = tenants.asked_milli(spec)
-    if most_milli is not None and asked_milli > most_milli:
+    milli = asked_milli(spec)
+    if most_milli is not None and milli > most_milli:
         raise BadInput(
-            f"this needs {asked_milli / 1000:g} devices at once, and tenant {spec.tenant} may hold at most "
+            f"this needs {milli / 1000:g} devices at once, and tenant {spec.tenant} may hold at most "
             f"{most_milli / 1000:g}: ask for fewer, or ask an operator to raise the tenant's quota.maximum",
             field="resources",
         )

@@ -57,12 +57,13 @@ from scheduler.service.outcome import (
     ResumeRequested,
     ScaleRequested,
 )
+from scheduler.service.planner_words import pending_job
 from scheduler.service.recovery import DEFAULT_HALF_LIFE_S, recover
 from scheduler.service.reservation_control import ReservationControl
 from scheduler.service.rights import may_change, may_see, must_be_operator
 from scheduler.service.schedule_control import ScheduleControl
 from scheduler.service.site_looks import SiteLooks
-from scheduler.service.state import ServiceState, pending_job
+from scheduler.service.state import ServiceState
 from scheduler.service.submissions import Submissions, Wanted
 from scheduler.service.usage_control import UsageControl
 from scheduler.service.why import dry_run_view

@@ -15,7 +15,8 @@ from scheduler.core.reasons import BackingOff, Reason, Requeued
 from scheduler.service import dispatch, fencing
 from scheduler.service.job_facts import alive, workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import ServiceState, UnseenEnds, replica_name
+from scheduler.service.planner_words import replica_name
+from scheduler.service.state import ServiceState, UnseenEnds
 
 FIRST_BACK_OFF_S = 1.0
 LONGEST_BACK_OFF_S = 60.0
@@ -30,7 +31,7 @@ def back_off_s(failures: int) -> float:
 
 
 def count_unseen(state: ServiceState, name: str, *, started: bool) -> UnseenEnds:
-    """One more end that nobody saw of the job (or `state.replica_name`), of an attempt that had started or not."""
+    """One more end that nobody saw of the job (or `replica_name`), of an attempt that had started or not."""
     before = state.unseen_ends.get(name, UnseenEnds())
     ends = UnseenEnds(before.in_a_row + 1, 0 if started else before.unstarted + 1)
     state.unseen_ends[name] = ends

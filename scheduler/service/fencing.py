@@ -22,7 +22,8 @@ from scheduler.core.reasons import Requeued, WaitingForJobs, WaitingForLease
 from scheduler.service.dispatch import grace_s, is_service, key_of
 from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome
-from scheduler.service.state import Fenced, ServiceState, pending_job
+from scheduler.service.planner_words import pending_job
+from scheduler.service.state import Fenced, ServiceState
 
 CLOCK_MARGIN_S = 5.0
 

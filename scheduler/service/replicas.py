@@ -6,13 +6,9 @@ planner for another one, as a waiting job of one worker would. So does each repl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from scheduler.core import transitions
-from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Placement
 from scheduler.core.jobs import NOT_THE_JOBS_FAULT, EndCause, Job, WorkerPhase, WorkerRun
-from scheduler.core.quick import replaced
 from scheduler.service import dispatch, draining, evicting, health, scaling
 from scheduler.service.endings import (
     MOST_UNSTARTED,
@@ -25,7 +21,8 @@ from scheduler.service.endings import (
 from scheduler.service.job_facts import serves, workers_of
 from scheduler.service.outcome import Outcome
 from scheduler.service.places import places_detail
-from scheduler.service.state import Asked, ServiceState, pending_job, replica_name
+from scheduler.service.planner_words import pending_replica, replica_name
+from scheduler.service.state import Asked, ServiceState
 from scheduler.service.timers import Timer
 
 # A replica that ends after so long is no part of a crash loop.
@@ -138,19 +135,6 @@ def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int, *
     others = (run for run in scaling.staying(state, job) if run.placement.worker not in (worker, replaces))
     pending = evicting.polite(state, pending_replica(job, worker, (run.placement.node for run in others)))
     wanted[name] = Asked(pending, job.id, worker, replaces)
-
-
-def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
-    """One replica as the planner is asked a place for it; `beside`: the nodes of the others."""
-    return replaced(
-        pending_job(job),
-        job_id=replica_name(job.id, worker),
-        workers_min=1,
-        workers_max=1,
-        holds_slo=job.spec.slo_p99_ms is not None,
-        beside=tuple(sorted(set(beside))),
-        service=job.id,
-    )
 
 
 def start_again(

@@ -19,7 +19,8 @@ from scheduler.service import autoscaling, dispatch
 from scheduler.service.job_facts import workers_of
 from scheduler.service.outcome import Outcome, ScaleRequested
 from scheduler.service.places import places_detail
-from scheduler.service.state import ServiceState, replica_name
+from scheduler.service.planner_words import replica_name
+from scheduler.service.state import ServiceState
 
 SCALED_DOWN = "scaled down"
 

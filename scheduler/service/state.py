@@ -15,8 +15,8 @@ from typing import Any
 
 from node_agent.messages import RunKey
 from scheduler.core.cluster import ClusterState
-from scheduler.core.decisions import PendingJob, Policy, RunningJob
-from scheduler.core.demand import Demand, Placement, linked
+from scheduler.core.decisions import PendingJob, Policy
+from scheduler.core.demand import Placement
 from scheduler.core.fair_share import DecayedUsage
 from scheduler.core.jobs import (
     ON_NODES,
@@ -24,7 +24,6 @@ from scheduler.core.jobs import (
     EndCause,
     Failed,
     Job,
-    JobKind,
     Pending,
     Running,
     Starting,
@@ -34,7 +33,6 @@ from scheduler.core.jobs import (
 )
 from scheduler.core.packing.shapes import ShapeHistory
 from scheduler.core.queue import Queue
-from scheduler.core.quotas import is_simulated
 from scheduler.core.reasons import Reason, WaitingForJobs, WaitingForLease
 from scheduler.core.rollout import Deployed
 from scheduler.core.usage_records import UsageRecord
@@ -47,12 +45,12 @@ from scheduler.service.job_facts import time_limit_due_s, workers_of
 from scheduler.service.loads import LoadBook
 from scheduler.service.node_status import NodeStatus
 from scheduler.service.outcome import Outcome
+from scheduler.service.planner_words import WORK_HALF_LIFE_S, pending_job, running_job
 from scheduler.service.served_days import ServedDays
 from scheduler.service.timers import Timer, Timers
 
 # How many jobs that ended are remembered by whether they succeeded, for those that are submitted to wait for them.
 ENDED_REMEMBERED = 10_000
-WORK_HALF_LIFE_S = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +82,9 @@ class UnseenEnds:
     unstarted: int = 0
 
 
-def replica_name(job_id: str, worker: int) -> str:
-    """A single replica's name among jobs' ids."""
-    return f"{job_id}/replica-{worker}"
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A single replica that the planner is asked a place for, under a name of its own (`replica_name`)."""
+    """A single replica that the planner is asked a place for, under its own `planner_words.replica_name`."""
 
     pending: PendingJob
     job_id: str
@@ -371,66 +364,6 @@ class ServiceState:
         if status is not None and status.facts is not None:
             return status.facts.simulated
         return job.spec.alternatives[placement.alternative].simulated
-
-
-def pending_job(job: Job) -> PendingJob:
-    spec = job.spec
-    wanted = spec.workers_max if job.workers_wanted is None else job.workers_wanted
-    return PendingJob(
-        job_id=job.id,
-        seq=job.seq,
-        tenant=spec.tenant,
-        priority=spec.priority,
-        submitted_s=job.submitted_s,
-        # A service that may be scaled to nothing waits for its first replica like any other.
-        workers_min=max(1, min(spec.workers_min, wanted)),
-        workers_max=max(1, wanted),
-        alternatives=_alternatives(job),
-        time_limit_s=spec.time_limit_s,
-        name=spec.name,
-        deadline_s=job.deadline_s,
-        constraints=spec.constraints,
-        reservation=spec.reservation,
-    )
-
-
-def _alternatives(job: Job) -> tuple[Demand, ...]:
-    """As the planner is asked for them: the devices of a gang's workers talk to one another, those of replicas not."""
-    alternatives = job.spec.alternatives
-    return alternatives if job.spec.workers_max == 1 or is_service(job) else linked(alternatives)
-
-
-def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
-    """`is_leaving`: some of its replicas were told to go, or will be. Until they have gone it is asked to give up no
-    others."""
-    spec, state = job.spec, job.state
-    assert isinstance(state, ON_NODES), job
-    limit_s = spec.time_limit_s
-    stopping = isinstance(state, Stopping)
-    starts = [run.started_s for run in state.workers if run.started_s is not None]
-    started_s = min(starts) if starts else state.since_s
-    preempted = isinstance(state, Stopping) and state.cause is EndCause.PREEMPTED
-    grows = spec.kind is JobKind.TRAINING and spec.checkpoint is not None and spec.workers_max > spec.workers_min
-    too_many = job.workers_wanted is not None and len(state.workers) > job.workers_wanted
-    return RunningJob(
-        job_id=job.id,
-        tenant=spec.tenant,
-        priority=spec.priority,
-        started_s=started_s if stopping else state.since_s,
-        ends_by_s=None if limit_s is None else (started_s if stopping else state.since_s) + limit_s,
-        saved_s=started_s,
-        placements=tuple([run.placement for run in state.workers]),
-        stopping=stopping,
-        stopping_for=state.by if preempted and isinstance(state, Stopping) else None,
-        name=spec.name,
-        apart_from=spec.constraints.apart_from,
-        preemptions=job.preemptions,
-        simulated=is_simulated(spec.alternatives),
-        workers_max=spec.workers_max if grows else None,
-        alternatives=_alternatives(job) if grows else (),
-        constraints=spec.constraints,
-        workers_wanted=job.workers_wanted if too_many and not stopping and not is_leaving else None,
-    )
 
 
 def superseded_text(state: ServiceState) -> str:

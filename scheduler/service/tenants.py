@@ -7,17 +7,12 @@ Devices in thousandths; shares are fractions of the whole (see core/fair_share.p
 from __future__ import annotations
 
 from scheduler.core.fair_share import DecayedUsage, account, standing
-from scheduler.core.jobs import JobSpec
-from scheduler.core.quotas import borrowed_milli, is_simulated, worker_milli
+from scheduler.core.quotas import borrowed_milli, is_simulated
 from scheduler.ports import Json
+from scheduler.service.planner_words import asked_milli
 from scheduler.service.state import ServiceState
 
 _SIMULATED = "/simulated"  # ends the name of such an account
-
-
-def asked_milli(spec: JobSpec) -> int:
-    """What the smallest gang of the job asks for."""
-    return max(1, spec.workers_min) * worker_milli(spec.alternatives)
 
 
 def queued_jobs(state: ServiceState, tenant: str) -> int:

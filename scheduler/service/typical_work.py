@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from scheduler.core.jobs import Job
 from scheduler.core.packing.shapes import Shape, TypicalShapes
 from scheduler.service.check_book import is_check
+from scheduler.service.planner_words import MOST_SHAPES
 from scheduler.service.state import ServiceState
 
 # So many of the newest jobs tell after a restart what is typical.
 LOOKED_BACK_JOBS = 2_000
 # New shapes make the planner score all nodes anew: not with every job that comes.
 TELL_EVERY_S = 600.0
-# Of a site where every job asks for something else, the most frequent shapes stand for all.
-MOST_SHAPES = 100
 
 
 def saw(state: ServiceState, jobs: Iterable[Job]) -> None:

@@ -10,7 +10,7 @@ from scheduler.core.jobs import JobSpec
 from scheduler.core.packing.shapes import Shape
 from scheduler.core.quotas import is_simulated
 from scheduler.core.satisfiable import demand_text, nearest_possible
-from scheduler.service.tenants import asked_milli
+from scheduler.service.planner_words import asked_milli
 from scheduler.simulation.tenant_time import Account
 
 

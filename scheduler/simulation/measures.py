@@ -24,16 +24,17 @@ from functools import cached_property
 import numpy as np
 
 from scheduler.core.decisions import Policy
+from scheduler.simulation.job_times import JobTimes, by_name, quantiles
 from scheduler.simulation.journal import Became, JobRecord, Journal
 from scheduler.simulation.replicas import Answering, quantile_s, steps_between
 from scheduler.simulation.series import Floats, Steps, bin_edges
 from scheduler.simulation.workload import SimService
 
 MOST_BINS = 500
-LEAST_SLOWDOWN_S = 10.0
 JOULES_A_KWH = 3.6e6
 
 Json = dict[str, object]
+_NONE: Floats = np.zeros(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,10 @@ class Measured:
     def taken(self) -> Sequence[JobRecord]:
         """Of those, the ones that were not refused."""
         return [record for record in self.came if record.became is not Became.REFUSED]
+
+    @cached_property
+    def times(self) -> JobTimes:
+        return JobTimes.of(self.taken)
 
 
 # ---- use -------------------------------------------------------------------------------------------------------------
@@ -217,53 +222,20 @@ def makespan_s(run: Measured) -> float | None:
     return round(max(at_s for at_s in ended if at_s is not None), 3)
 
 
-def wait_s(record: JobRecord) -> float | None:
-    return None if record.first_start_s is None else record.first_start_s - record.job.submit_s
-
-
-def completion_s(record: JobRecord) -> float | None:
-    return None if record.ended_s is None else record.ended_s - record.job.submit_s
-
-
-def slowdown(record: JobRecord) -> float | None:
-    took_s = completion_s(record)
-    if took_s is None or record.became is not Became.SUCCEEDED:
-        return None
-    least_s = max(LEAST_SLOWDOWN_S, record.job.duration_s)
-    return max(1.0, took_s / least_s)
-
-
-def grouped(run: Measured, value: Callable[[JobRecord], float | None]) -> Json:
+def grouped(run: Measured, value: Floats) -> Json:
     """Of all jobs that came and were taken: together, by class (highest first) and by tenant (by name)."""
-    everybody: list[float | None] = []
-    by_class: dict[str, list[float | None]] = {}
-    by_tenant: dict[str, list[float | None]] = {}
-    for record in run.taken:
-        found = value(record)
-        everybody.append(found)
-        by_class.setdefault(record.job.spec.priority_class, []).append(found)
-        by_tenant.setdefault(record.job.spec.tenant, []).append(found)
+    by_class, by_tenant = by_name(value, run.times.classes), by_name(value, run.times.tenants)
     return {
-        "all": quantiles(everybody),
+        "all": quantiles(value),
         "by_class": {name: quantiles(by_class[name]) for name in run.classes if name in by_class},
         "by_tenant": {name: quantiles(by_tenant[name]) for name in sorted(by_tenant)},
     }
 
 
-def quantiles(values: Sequence[float | None]) -> Json:
-    known = np.array([value for value in values if value is not None], np.float64)
-    never = len(values) - len(known)
-    if not len(known):
-        nothing: Json = dict.fromkeys(("mean", "p50", "p95", "p99", "max"))
-        return {"count": len(values), **nothing, "never": never}
-    p50, p95, p99 = np.quantile(known, (0.5, 0.95, 0.99)).tolist()
-    told = {"mean": math.fsum(known) / len(known), "p50": p50, "p95": p95, "p99": p99, "max": float(known.max())}
-    return {"count": len(values), **{name: round(each, 3) for name, each in told.items()}, "never": never}
-
-
 def preemptions(run: Measured) -> Json:
     gone = run.journal.preempted
-    by_class = {name: sum(each.priority_class == name for each in gone) for name in run.classes}
+    classes = [each.priority_class for each in gone]
+    by_class = {name: classes.count(name) for name in run.classes}
     return {
         "count": len(gone),
         "work_lost_device_s": round(math.fsum(each.lost_device_s for each in gone), 3),
@@ -276,11 +248,9 @@ def preemptions(run: Measured) -> Json:
 def fairness(run: Measured) -> Json:
     tenants = run.journal.tenants
     names = sorted({*tenants, *(record.job.spec.tenant for record in run.journal.jobs)})
+    waits = by_name(run.times.wait_s, run.times.tenants)
     device_s = {name: tenants[name].device_s if name in tenants else 0.0 for name in names}
     total = math.fsum(device_s.values())
-    waits: dict[str, list[float | None]] = {name: [] for name in names}
-    for record in run.taken:
-        waits[record.job.spec.tenant].append(wait_s(record))
     shares = [
         time.share_s / time.backlogged_s / run.policy.tenant(name).weight
         for name, time in sorted(tenants.items())
@@ -295,7 +265,7 @@ def fairness(run: Measured) -> Json:
                 "weight": run.policy.tenant(name).weight,
                 "device_s": round(device_s[name], 3),
                 "share": _share(device_s[name], total),
-                "wait_p95_s": quantiles(waits[name])["p95"],
+                "wait_p95_s": quantiles(waits.get(name, _NONE))["p95"],
             }
             for name in names
         ],
@@ -384,9 +354,9 @@ def measured(run: Measured) -> Mapping[str, object]:
         "jobs": counts(run),
         "makespan_s": makespan_s(run),
         "utilisation": utilisation(run),
-        "wait_s": grouped(run, wait_s),
-        "completion_s": grouped(run, completion_s),
-        "slowdown": grouped(run, slowdown),
+        "wait_s": grouped(run, run.times.wait_s),
+        "completion_s": grouped(run, run.times.completion_s),
+        "slowdown": grouped(run, run.times.slowdown),
         "services": services(run),
         "preemptions": preemptions(run),
         "fragmentation": fragmentation(run),

@@ -14,18 +14,18 @@ time advance: Law, "Simulation Modeling and Analysis", 5th ed., McGraw-Hill 2015
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from scheduler.core import transitions
-from scheduler.core.decisions import Plan, Policy, Start
+from scheduler.core.decisions import Policy, Start
 from scheduler.core.demand import NodeFacts
 from scheduler.core.jobs import EndCause, Running, Stopping
 from scheduler.core.plan import plan
 from scheduler.core.waiting_reasons import WaitingReasons
+from scheduler.simulation.collecting import rarely_collecting
 from scheduler.simulation.journal import Became, JobRecord, Journal, ServiceRecord
 from scheduler.simulation.replicas import scaling_steps
 from scheduler.simulation.virtual_site import Live, VirtualSite
@@ -35,13 +35,13 @@ LOOK_AGAIN_S = 600.0
 TELL_WORK_EVERY_S = 6 * 3_600.0
 FRAGMENTATION_SAMPLES = 200
 _PROGRESS_EVERY = 512
-# Objects more than before when Python next looks for cycles, of which a replay makes few: each time it walks over much
-# of the journal, which at its own setting is a twentieth of the replay's time.
-_COLLECT_AFTER = 50_000
 
 # Events of one moment, in the order in which they are taken: what ends makes room before anything is asked for.
 _ENDS, _LIMIT, _FAILS, _GOES, _SCALES, _LEAVES, _PASSES = range(7)  # up to _GOES, of one attempt of a job
-_Event = tuple[float, int, int, str, int]
+_Event = tuple[float, int, int, Live | int, int]
+"""When, what, its place among those pushed, then whose attempt it is of; or which service, and with how many replicas
+from then on."""
+_NOBODY = -1
 
 Progress = Callable[[float, int], None]
 
@@ -81,7 +81,7 @@ class Replay:
     _next_job: int = 0
     _next_service: int = 0
     _planned_s: float = -math.inf
-    _last: Plan = field(default_factory=Plan)
+    _reasons: WaitingReasons | None = None  # of the last pass
     _freed: bool = True
     _pass_is_due: bool = False
     _ended: int = 0
@@ -101,15 +101,12 @@ class Replay:
 
     def run(self) -> Journal:
         """To the end. KeyboardInterrupt ends it early with what happened until then, marked partial."""
-        thresholds = gc.get_threshold()
-        gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
-        try:
-            self._loop()
-        except KeyboardInterrupt:
-            self.journal.partial = True
-        finally:
-            gc.set_threshold(*thresholds)
-        self.site.settle()
+        with rarely_collecting():
+            try:
+                self._loop()
+            except KeyboardInterrupt:
+                self.journal.partial = True
+        self.site.settle(self.now_s)
         self.journal.end_s = self.now_s
         self._say_reasons()
         return self.journal
@@ -119,8 +116,8 @@ class Replay:
     def _loop(self) -> None:
         for number, service in enumerate(self.workload.services):
             for at_s, replicas in scaling_steps(service):
-                self._push(at_s, _SCALES, str(number), replicas)
-            self._push(service.requests.end_s, _LEAVES, str(number), 0)
+                self._push(at_s, _SCALES, number, replicas)
+            self._push(service.requests.end_s, _LEAVES, number)
         sample_every_s = max(60.0, self.workload.span_s / FRAGMENTATION_SAMPLES)
         sample_s, steps = sample_every_s, 0
         until_s = math.inf if self.settings.until_s is None else self.settings.until_s
@@ -129,13 +126,11 @@ class Replay:
             if next_s == math.inf:
                 return
             if next_s > until_s:
-                self.site.advance(until_s)
                 self.now_s = until_s
                 return
             if next_s >= sample_s:
                 self.journal.fragmentation.append((self.now_s, self.site.cluster.fragmentation().share))
                 sample_s = (next_s // sample_every_s + 1) * sample_every_s
-            self.site.advance(next_s)
             self.now_s = next_s
             self._events()
             self._plan()
@@ -147,7 +142,7 @@ class Replay:
         """When something happens next; infinity: never."""
         jobs, heap = self.workload.jobs, self._heap
         next_s = jobs[self._next_job].submit_s if self._next_job < len(jobs) else math.inf
-        while heap and self._is_old_news(heap[0]):
+        while heap and _is_old_news(heap[0]):
             heappop(heap)
         if heap and heap[0][0] < next_s:
             next_s = heap[0][0]
@@ -161,45 +156,40 @@ class Replay:
         now_s, heap = self.now_s, self._heap
         while heap and heap[0][0] <= now_s:
             event = heappop(heap)
-            if not self._is_old_news(event):
-                _, what, _, name, number = event
-                self._event(what, name, number)
+            if not _is_old_news(event):
+                _, what, _, whose, replicas = event
+                if isinstance(whose, Live):
+                    self._befalls(whose, what)
+                elif what == _PASSES:
+                    self._pass_is_due = False
+                elif what == _SCALES:
+                    self._scales(whose, replicas)
+                else:
+                    self._leaves(whose)
         jobs = self.workload.jobs
         while self._next_job < len(jobs) and jobs[self._next_job].submit_s <= now_s:
             self._arrives(self._next_job)
             self._next_job += 1
 
-    def _is_old_news(self, event: _Event) -> bool:
-        """Of an attempt that is over already, or was asked to go before it ended."""
-        _, what, _, name, number = event
-        if what > _GOES:
-            return False
-        live = self.site.live.get(name)
-        if live is None or live.job.attempts != number:
-            return True
-        return not isinstance(live.job.state, Stopping if what == _GOES else Running)
-
-    def _event(self, what: int, name: str, number: int) -> None:
-        if what == _PASSES:
-            self._pass_is_due = False
-        elif what == _SCALES:
-            self._scales(int(name), number)
-        elif what == _LEAVES:
-            live = self.site.live.get(f"service-{name}")
-            if live is not None:
-                self.site.ends(live, Became.SUCCEEDED, self.now_s)
-                self._freed = True
+    def _befalls(self, live: Live, what: int) -> None:
+        """What its attempt awaited has come."""
+        live.awaits = 0
+        self._freed = True
+        if what == _GOES:
+            assert isinstance(live.job.state, Stopping)
+            self.site.goes(live, self.now_s, asked_s=live.job.state.since_s)
+        elif what == _FAILS:
+            self._ended += not self.site.fails(live, self.now_s)
         else:
-            live = self.site.live[name]
+            self.site.ends(live, Became.SUCCEEDED if what == _ENDS else Became.ENDED_AT_LIMIT, self.now_s)
+            self._ended += 1
+
+    def _leaves(self, number: int) -> None:
+        live = self.site.live.get(f"service-{number}")
+        if live is not None:
+            live.awaits = 0
+            self.site.ends(live, Became.SUCCEEDED, self.now_s)
             self._freed = True
-            if what == _GOES:
-                assert isinstance(live.job.state, Stopping)
-                self.site.goes(live, self.now_s, asked_s=live.job.state.since_s)
-            elif what == _FAILS:
-                self._ended += not self.site.fails(live, self.now_s)
-            else:
-                self.site.ends(live, Became.SUCCEEDED if what == _ENDS else Became.ENDED_AT_LIMIT, self.now_s)
-                self._ended += 1
 
     # ---- what comes ----------------------------------------------------------------------------------------------
 
@@ -220,8 +210,7 @@ class Replay:
 
     def _is_behind_its_like(self, job_id: str) -> bool:
         """Whether the last pass found jobs blocked that differ from this one in nothing but that they came before."""
-        reasons = self._last.reasons
-        return isinstance(reasons, WaitingReasons) and reasons.answers_like_of(job_id)
+        return self._reasons is not None and self._reasons.answers_like_of(job_id)
 
     def _scales(self, number: int, replicas: int) -> None:
         live = self.site.live.get(f"service-{number}")
@@ -242,6 +231,8 @@ class Replay:
     # ---- what is decided -----------------------------------------------------------------------------------------
 
     def _plan(self) -> None:
+        if self._pass_is_due:
+            return
         site = self.site
         queue = site.queue
         if self.now_s - self._planned_s >= LOOK_AGAIN_S:
@@ -252,21 +243,22 @@ class Replay:
             site.needs_plan = False
             return
         if self.now_s < self._planned_s + self.settings.pass_every_s:
-            if not self._pass_is_due:
-                self._push(self._planned_s + self.settings.pass_every_s, _PASSES, "", 0)
-                self._pass_is_due = True
+            self._push(self._planned_s + self.settings.pass_every_s, _PASSES, _NOBODY)
+            self._pass_is_due = True
             return
         self._pass()
 
     def _pass(self) -> None:
         site, now_s = self.site, self.now_s
-        site.needs_plan = self._pass_is_due = self._freed = False
+        site.needs_plan = self._freed = False
         self._planned_s = now_s
-        site.tell_usage()
+        site.tell_usage(now_s)
         site.tell_work(now_s, TELL_WORK_EVERY_S)
         began_s = self.clock()
-        planned = self._last = plan(site.cluster, site.queue, self.policy, now_s=now_s, only_decisions=True)
+        planned = plan(site.cluster, site.queue, self.policy, now_s=now_s, only_decisions=True)
         self.planning_s += self.clock() - began_s
+        reasons = planned.reasons
+        self._reasons = reasons.without_counts() if isinstance(reasons, WaitingReasons) else None
         self.journal.passes += 1
         replicas: dict[str, list[Start]] = {}
         for start in planned.starts:
@@ -297,7 +289,7 @@ class Replay:
             after_s, what = limit_s, _LIMIT
         if sim.fails_after_s is not None and not live.failed_once and sim.fails_after_s < after_s:
             after_s, what = sim.fails_after_s, _FAILS
-        self._push(self.now_s + after_s, what, live.job.id, live.job.attempts)
+        live.awaits = self._push(self.now_s + after_s, what, live)
 
     def _stop(self, job_id: str, cause: EndCause, by: str) -> None:
         live = self.site.live[job_id]
@@ -306,19 +298,25 @@ class Replay:
         if checkpoint is not None and not live.serves:
             after_s = min(self.journal.jobs[live.number].job.save_s, checkpoint.grace_s)
         self.site.ask_to_go(live, cause, by, self.now_s)
-        self._push(self.now_s + after_s, _GOES, job_id, live.job.attempts)
+        live.awaits = self._push(self.now_s + after_s, _GOES, live)
 
-    def _push(self, at_s: float, what: int, name: str, number: int) -> None:
+    def _push(self, at_s: float, what: int, whose: Live | int, replicas: int = 0) -> int:
         self._order += 1
-        heappush(self._heap, (at_s, what, self._order, name, number))
+        heappush(self._heap, (at_s, what, self._order, whose, replicas))
+        return self._order
 
     # ---- the end -------------------------------------------------------------------------------------------------
 
     def _say_reasons(self) -> None:
         """Why those that still wait do."""
-        reasons = self._last.reasons
         for live in self.site.live.values():
             record = None if live.serves else self.journal.jobs[live.number]
             if record is not None and record.became is Became.WAITING:
-                reason = reasons.get(live.job.id)
-                record.reason = "not considered yet" if reason is None else reason.kind.replace("_", " ")
+                kind = None if self._reasons is None else self._reasons.kind_of(live.job.id)
+                record.reason = "not considered yet" if kind is None else kind.replace("_", " ")
+
+
+def _is_old_news(event: _Event) -> bool:
+    """Of an attempt that awaits something else by now, as it was asked to go before it ended, or nothing more."""
+    whose = event[3]
+    return isinstance(whose, Live) and whose.awaits != event[2]

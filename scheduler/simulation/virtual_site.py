@@ -1,15 +1,15 @@
 """A site in virtual time: what waits and runs, kept as the live service keeps it, and told to the planner the same way.
 
 Jobs are `core.jobs.Job`s, moved by `core.transitions`, and what the planner is told of them are the service's own words
-(`service.state.pending_job`, `running_job`, `service.replicas.pending_replica`): so a replay and the live service give
-the planner the same questions. What is left out is what a node does between being told and having a process: an attempt
-runs from the moment it is placed.
+(`service.planner_words`): so a replay and the live service give the planner the same questions. What is left out is
+what a node does between being told and having a process: an attempt runs from the moment it is placed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import islice
 
 from scheduler.core import transitions
 from scheduler.core.cluster import ClusterState
@@ -22,9 +22,14 @@ from scheduler.core.queue import Queue
 from scheduler.core.quick import replaced
 from scheduler.core.quotas import submission_limit
 from scheduler.core.reasons import Requeued
-from scheduler.service.replicas import pending_replica
-from scheduler.service.state import WORK_HALF_LIFE_S, pending_job, replica_name, running_job
-from scheduler.service.typical_work import MOST_SHAPES
+from scheduler.service.planner_words import (
+    MOST_SHAPES,
+    WORK_HALF_LIFE_S,
+    pending_job,
+    pending_replica,
+    replica_name,
+    running_job,
+)
 from scheduler.simulation.asks import Ask, Asks
 from scheduler.simulation.journal import Became, Journal, Preempted
 from scheduler.simulation.tenant_time import Holds, TenantTimes
@@ -35,16 +40,18 @@ _EPSILON_S = 1e-9
 @dataclass(slots=True)
 class Live:
     """A job that has not ended. `left`: worker-seconds of work still to do (of a service: nothing). `number`: in the
-    workload, of jobs or of services. `since_s`: when its present attempt began."""
+    workload, of jobs or of services. `since_s`: when its present attempt began. `awaits`: number of the event that
+    will end it, in the replay's calendar; 0: none."""
 
     job: Job
     number: int
     ask: Ask
     left: float = 0.0
     since_s: float = 0.0
+    awaits: int = 0
     milli: int = 0
-    groups: tuple[tuple[int, int], ...] = ()
-    """(Group of nodes, thousandths held there)."""
+    groups: dict[int, int] = field(default_factory=dict)
+    """Thousandths held, by the group of nodes where."""
     failed_once: bool = False
     serves: bool = False
 
@@ -74,23 +81,18 @@ class VirtualSite:
         self._work = ShapeHistory(WORK_HALF_LIFE_S)
         self._seen: dict[Ask, int] = {}
         self._work_told_s: float | None = None
-        self._now_s = 0.0
         self._seq = 0
         self._group = {facts.name: group_of(facts) for facts in nodes}
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
-    def advance(self, now_s: float) -> None:
-        """Time has come to `now_s`; nothing of that moment has happened yet."""
-        self._now_s = now_s
-
-    def settle(self) -> None:
+    def settle(self, now_s: float) -> None:
         """The end: count what is not yet."""
-        self._times.averages(self._now_s)
+        self._times.averages(now_s)
 
-    def tell_usage(self) -> None:
+    def tell_usage(self, now_s: float) -> None:
         """Before a pass: whose turn it is."""
-        averages = self._times.averages(self._now_s)
+        averages = self._times.averages(now_s)
         self.queue.usage.clear()
         self.queue.usage.update(averages)
 
@@ -177,7 +179,7 @@ class VirtualSite:
         self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.take(job.id, start.placements)
         self.queue.run(running_job(job))
-        self._holds(live, start.placements, now_s)
+        self._holds_more(live, start.placements, now_s)
         if live.serves:
             self._answers(live, now_s)
         else:
@@ -265,33 +267,28 @@ class VirtualSite:
 
     # ---- what is held --------------------------------------------------------------------------------------------
 
-    def _holds(self, live: Live, placements: Sequence[Placement], now_s: float) -> None:
-        """These, and nothing else, from now on."""
-        held = self.journal.held
-        if len(placements) == 1 and not live.groups:  # as nearly all jobs begin
-            place = placements[0]
-            milli = place.share_milli or WHOLE_DEVICE_MILLI * len(place.devices)
-            group = self._group[place.node]
-            held.append((now_s, milli, group))
-            live.groups, live.milli = ((group, milli),), milli
-            return
-        if not placements:
-            held += [(now_s, -milli, group) for group, milli in live.groups]
-            live.groups, live.milli = (), 0
-            return
-        by_group: dict[int, int] = {}
+    def _holds_more(self, live: Live, placements: Sequence[Placement], now_s: float) -> None:
+        """These beside what it holds."""
+        held, groups = self.journal.held, live.groups
         for place in placements:
-            group = self._group[place.node]
-            by_group[group] = by_group.get(group, 0) + (place.share_milli or WHOLE_DEVICE_MILLI * len(place.devices))
-        for group, milli in live.groups:
-            if by_group.get(group) != milli:
-                held.append((now_s, -milli, group))
-        before = dict(live.groups)
-        for group, milli in by_group.items():
-            if before.get(group) != milli:
-                held.append((now_s, milli, group))
-        live.groups = tuple(by_group.items())
-        live.milli = sum(by_group.values())
+            milli, group = _milli(place), self._group[place.node]
+            held.append((now_s, milli, group))
+            groups[group] = groups.get(group, 0) + milli
+            live.milli += milli
+
+    def _holds_less(self, live: Live, placements: Sequence[Placement], now_s: float) -> None:
+        """Without these, which it held."""
+        held, groups = self.journal.held, live.groups
+        for place in placements:
+            milli, group = _milli(place), self._group[place.node]
+            held.append((now_s, -milli, group))
+            groups[group] -= milli
+            live.milli -= milli
+
+    def _holds_nothing(self, live: Live, now_s: float) -> None:
+        self.journal.held += [(now_s, -milli, group) for group, milli in live.groups.items() if milli]
+        live.groups.clear()
+        live.milli = 0
 
     def _let_go(self, live: Live, now_s: float) -> None:
         state = live.job.state
@@ -302,7 +299,7 @@ class VirtualSite:
         self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.give_back(live.job.id)
         self.queue.end(live.job.id)
-        self._holds(live, (), now_s)
+        self._holds_nothing(live, now_s)
         self.needs_plan = True
 
     # ---- services ------------------------------------------------------------------------------------------------
@@ -330,8 +327,8 @@ class VirtualSite:
             self._forget_asked(job.id, ())
             return
         there = {run.placement.worker for run in job.state.workers}
-        wanted = [number for number in range(job.spec.workers_max) if number not in there][:missing]
         beside = {run.placement.node for run in job.state.workers}
+        wanted = islice((number for number in range(job.spec.workers_max) if number not in there), missing)
         names = {replica_name(job.id, worker): worker for worker in wanted}
         self._forget_asked(job.id, names)
         for name, worker in names.items():
@@ -357,6 +354,7 @@ class VirtualSite:
             runs.append(WorkerRun(replaced(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
         self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.take(service, [run.placement for run in runs])
+        self._holds_more(live, [run.placement for run in runs], now_s)
         live.job = replaced(job, attempts=job.attempts + len(runs) - 1)
         self._replicas_are(live, (*state.workers, *runs), now_s)
 
@@ -367,18 +365,25 @@ class VirtualSite:
         self._times.holding_changes(live.ask.holds_on, now_s)
         for worker in workers:
             self.cluster.give_back_worker(live.job.id, worker)
-        left = tuple(run for run in state.workers if run.placement.worker not in workers)
-        self._replicas_are(live, left, now_s)
+        gone: list[WorkerRun] = []
+        left: list[WorkerRun] = []
+        for run in state.workers:
+            (gone if run.placement.worker in workers else left).append(run)
+        self._holds_less(live, [run.placement for run in gone], now_s)
+        self._replicas_are(live, tuple(left), now_s)
 
     def _replicas_are(self, live: Live, workers: tuple[WorkerRun, ...], now_s: float) -> None:
         state = live.job.state
         assert isinstance(state, Running), live.job
-        live.job = replaced(live.job, state=replace(state, workers=workers), attempts=live.job.attempts + 1)
+        live.job = replaced(live.job, state=Running(workers, state.since_s), attempts=live.job.attempts + 1)
         if workers:
             self.queue.run(running_job(live.job))
         else:
             self.queue.end(live.job.id)
-        self._holds(live, [run.placement for run in workers], now_s)
         self._answers(live, now_s)
         self._ask_replicas(live)
         self.needs_plan = True
+
+
+def _milli(place: Placement) -> int:
+    return place.share_milli or WHOLE_DEVICE_MILLI * len(place.devices)

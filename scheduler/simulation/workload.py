@@ -6,6 +6,7 @@ Times are seconds from the start of the simulation; durations in seconds.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,5 +88,7 @@ class Workload:
 
 
 def usual_limit_s(duration_s: float, limits: Sequence[float] = USUAL_LIMITS_S) -> float:
-    """The first usual limit above the duration; beyond the last one, one and a half times the duration."""
-    return next((limit_s for limit_s in limits if limit_s > duration_s), min(1.5 * duration_s, LONGEST_S))
+    """The first usual limit above the duration; beyond the last one, one and a half times the duration. `limits`
+    increase."""
+    above = bisect_right(limits, duration_s)
+    return limits[above] if above < len(limits) else min(1.5 * duration_s, LONGEST_S)

@@ -14,6 +14,7 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.demand import Demand
 from scheduler.core.jobs import Checkpoint, JobKind, JobSpec
 from scheduler.schema.workload_model import Durations, RequestRate, Rhythm, ServiceAsk, Stream
 from scheduler.simulation.workload import COMMAND, RequestTrace, SimJob, SimService, usual_limit_s
@@ -38,43 +39,53 @@ def jobs_of(stream: Stream, span_s: float, seed: int) -> list[SimJob]:
     rng = np.random.default_rng([seed, zlib.crc32(stream.name.encode())])
     submit_s = _arrivals(rng, stream, span_s)
     count = len(submit_s)
-    duration_s = _durations(rng, stream.durations, count).tolist()
+    duration_s = _durations(rng, stream.durations, count)
     weights = np.array([ask.weight for ask in stream.asks])
-    asked = rng.choice(len(stream.asks), count, p=weights / weights.sum()).tolist()
+    asked = rng.choice(len(stream.asks), count, p=weights / weights.sum())
     saving = stream.saving
     saves = (rng.random(count) < (0 if saving is None else saving.part)).tolist()
+    # With its smallest gang a job takes longer in proportion, and its limit must leave room for that.
+    most = np.array([ask.workers_max for ask in stream.asks])[asked]
+    least = np.array([ask.workers_min for ask in stream.asks])[asked]
+    longest_s = (duration_s * most / least).tolist()
+    always_saves = [ask.workers_min < ask.workers_max for ask in stream.asks]
     specs: dict[tuple[int, float, bool], JobSpec] = {}  # jobs that differ in nothing else share one
     alternatives = [(ask.demand,) for ask in stream.asks]
+    # Of those that save: how often, and for how long.
+    every_s, save_s = (None, 0.0) if saving is None else (saving.every_s, saving.save_s)
     jobs = []
-    for at_s, lasts_s, which, has_checkpoint in zip(submit_s.tolist(), duration_s, asked, saves, strict=True):
-        ask = stream.asks[which]
-        elastic = ask.workers_min < ask.workers_max
-        # With its smallest gang it takes longer in proportion, and its limit must leave room for that.
-        limit_s = usual_limit_s(lasts_s * ask.workers_max / ask.workers_min)
-        key = (which, limit_s, has_checkpoint or elastic)
+    for at_s, lasts_s, which, at_most_s, has_checkpoint in zip(
+        submit_s.tolist(), duration_s.tolist(), asked.tolist(), longest_s, saves, strict=True
+    ):
+        key = (which, usual_limit_s(at_most_s), has_checkpoint or always_saves[which])
         spec = specs.get(key)
         if spec is None:
-            grace_s = 0.0 if saving is None else saving.grace_s
-            spec = specs[key] = JobSpec(
-                name=stream.name,
-                tenant=stream.tenant,
-                kind=stream.kind,
-                priority_class=stream.priority_class,
-                priority=stream.priority,
-                command=COMMAND,
-                model=None,
-                workers_min=ask.workers_min,
-                workers_max=ask.workers_max,
-                alternatives=alternatives[which],
-                time_limit_s=limit_s,
-                checkpoint=Checkpoint("/checkpoint", grace_s) if key[2] else None,
-                constraints=ask.constraints,
-            )
-        if spec.checkpoint is None or saving is None:
-            jobs.append(SimJob(spec, at_s, lasts_s))
+            spec = specs[key] = _spec_of(stream, which, alternatives[which], key[1], key[2])
+        if key[2]:
+            jobs.append(SimJob(spec, at_s, lasts_s, every_s, save_s))
         else:
-            jobs.append(SimJob(spec, at_s, lasts_s, saving.every_s, saving.save_s))
+            jobs.append(SimJob(spec, at_s, lasts_s))
     return jobs
+
+
+def _spec_of(stream: Stream, which: int, alternatives: tuple[Demand, ...], limit_s: float, saves: bool) -> JobSpec:
+    ask = stream.asks[which]
+    grace_s = 0.0 if stream.saving is None else stream.saving.grace_s
+    return JobSpec(
+        name=stream.name,
+        tenant=stream.tenant,
+        kind=stream.kind,
+        priority_class=stream.priority_class,
+        priority=stream.priority,
+        command=COMMAND,
+        model=None,
+        workers_min=ask.workers_min,
+        workers_max=ask.workers_max,
+        alternatives=alternatives,
+        time_limit_s=limit_s,
+        checkpoint=Checkpoint("/checkpoint", grace_s) if saves else None,
+        constraints=ask.constraints,
+    )
 
 
 def _arrivals(rng: np.random.Generator, stream: Stream, span_s: float) -> Floats:

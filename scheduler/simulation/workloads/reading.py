@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from pathlib import Path
 
 from scheduler.errors import BadInput
 from scheduler.schema.cluster_file import ClusterConfig
 from scheduler.schema.workload_file import is_yaml, load_workload
+from scheduler.simulation.collecting import rarely_collecting
 from scheduler.simulation.csv_lines import titles_of
 from scheduler.simulation.workload import SimJob, SimService, Workload
 from scheduler.simulation.workloads import job_lines, openb, requests
@@ -15,8 +17,11 @@ from scheduler.simulation.workloads.generated import jobs_of, requests_of, servi
 
 def read_workload(path: Path, cluster: ClusterConfig, seed: int) -> Workload:
     """`seed`: of what is drawn. Raises BadInput."""
-    if is_yaml(path):
-        return _described(path, cluster, seed)
+    with rarely_collecting():
+        return _described(path, cluster, seed) if is_yaml(path) else _listed(path, cluster)
+
+
+def _listed(path: Path, cluster: ClusterConfig) -> Workload:
     jobs, services, notes = _from_csv(path, cluster)
     ends_s = [service.requests.end_s for service in services]
     span_s = max([job.submit_s for job in jobs[-1:]] + ends_s)
@@ -37,7 +42,7 @@ def _described(path: Path, cluster: ClusterConfig, seed: int) -> Workload:
         jobs += more_jobs
         services += more_services
         notes += more_notes
-    jobs.sort(key=lambda job: job.submit_s)
+    jobs.sort(key=attrgetter("submit_s"))
     return Workload(file.name, tuple(jobs), tuple(services), file.span_s, tuple(notes))
 
 

@@ -16,6 +16,7 @@ from scheduler.core.reasons import (
     WaitingForVictims,
     text,
 )
+from scheduler.core.waiting_reasons import WaitingReasons
 from scheduler.core.what_if import Change
 from tests.fakes.cluster_table import NOW_S, cluster, demand, node_facts
 
@@ -171,6 +172,20 @@ def test_the_answer_is_that_of_the_plan() -> None:
         assert answer.reason == made.reasons.get(job_id)
         if job_id in made.expected_start_s:
             assert answer.expected_start_s == made.expected_start_s[job_id]
+
+
+def test_kinds_of_reasons_are_kept_without_the_pass() -> None:
+    table = cluster(nodes=2).run("r", "n0", 4, ends_in=40.0).run("victim", "n1", 8)
+    for i in range(12):
+        table.submit(f"j{i}", devices=1 + i % 5, limit=30.0 + i, priority=i % 2)
+    made = table.plan()
+    assert isinstance(made.reasons, WaitingReasons)
+    kept = made.reasons.without_counts()
+    reasons = {job_id: made.reasons.get(job_id) for job_id in (*table.pending, "unheard-of")}
+    assert {job_id: kept.kind_of(job_id) for job_id in reasons} == {
+        job_id: None if reason is None else reason.kind for job_id, reason in reasons.items()
+    }
+    assert {"no_fit", "waiting_for_victims", None} <= {kept.kind_of(job_id) for job_id in reasons}
 
 
 def test_a_dry_run_of_a_job_that_is_not_in_the_queue() -> None:
