@@ -92,6 +92,12 @@ class Claim:
         """The same on other devices of the same nodes."""
         return Claim(self.rows, devices, self.milli, self.worker_rows, self.cpus_milli, self.memory_bytes)
 
+    def stands_on(self, nodes: Bools) -> bool:
+        """Whether any of its workers stands on these (bool[nodes])."""
+        if self.one is not None:
+            return bool(nodes.item(self.one.row))
+        return bool(np.count_nonzero(nodes.take(self.worker_rows)))
+
     def worker_rows_listed(self) -> list[int]:
         """The rows of its workers, by worker."""
         if self.one is not None:

@@ -23,6 +23,7 @@ from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Fit, Where
 from scheduler.core.pools import has_room
 from scheduler.core.queue import Queue
+from scheduler.core.quick import quick
 from scheduler.core.quotas import QuotaLedger
 from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
 from scheduler.core.reservations import FreeThen, Promise, Promises
@@ -37,6 +38,7 @@ def end_of(job: PendingJob, now_s: float) -> float:
     return math.inf if job.time_limit_s is None else now_s + job.time_limit_s
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The reason of a job that was promised nothing, how many preemptions there were then, and whether it asked all

@@ -224,7 +224,7 @@ class Timeline:
         _, there, seen = self._occupied_there.get(id(nodes), (nodes, [], 0))
         if seen < len(self._occupied):
             new = self._occupied[seen:]
-            there = [*there, *[each for each in new if np.count_nonzero(nodes.take(each.claim.worker_rows))]]
+            there = [*there, *[each for each in new if each.claim.stands_on(nodes)]]
             self._occupied_there[id(nodes)] = (nodes, there, len(self._occupied))
         return there
 
