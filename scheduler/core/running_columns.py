@@ -286,7 +286,7 @@ class RunningColumns:
             to = entries.compacted()
             self._spans[:, first] = to.take(self._spans[:, first])
             for slot, spans in self._spans_apart.items():
-                firsts = to.take([span[first] for span in spans]).tolist()
+                firsts = to.take(np.array([span[first] for span in spans], np.int64)).tolist()
                 self._spans_apart[slot] = [
                     (*span[:first], at, *span[first + 1 :]) for at, span in zip(firsts, spans, strict=True)
                 ]

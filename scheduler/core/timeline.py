@@ -120,12 +120,12 @@ class Timeline:
         """Whether anything on these nodes is on its way out."""
         if self._leaving_nodes is None:
             leaving = self._leaving()
-            self._anything_leaves = bool(leaving.any())
+            self._anything_leaves = bool(np.count_nonzero(leaving))
             if not self._anything_leaves:
                 self._leaving_nodes = np.zeros(len(self._start.whole), np.bool_)
             else:
                 self._leaving_nodes = self.holdings.nodes_of(leaving, len(self._start.whole))
-        return self._anything_leaves and bool((self._leaving_nodes & nodes).any())
+        return self._anything_leaves and bool(np.count_nonzero(self._leaving_nodes & nodes))
 
     @property
     def decisions(self) -> int:

@@ -148,19 +148,19 @@ def _cheapest_for_one(gang: Gang, standing: Standing, options: Options, slots: i
 
 def victims_of_one(gang: Gang, free: FreeColumns, holdings: Holdings, row: int, jobs: Ints) -> Ints | None:
     """The first so many of these jobs (slots) without which one worker of whole devices fits on this row; None where it
-    fits without none of them. A node has few jobs: they are gone through one by one."""
+    does not even without them all. A node has few jobs: they are gone through one by one."""
     demand, claim = gang.alternatives[0], holdings.claim
     here = [part for part in gang.pools.of(demand) if part.nodes.item(row)]
     if not here or not gang.usable(here[0].nodes).item(row):
         return None
     usable = here[0].devices
     serves = np.ones(free.milli.shape[1], np.bool_) if usable is None else usable[row]
-    milli, cpus_milli, memory_bytes = free.milli[row], free.cpus_milli.item(row), free.memory_bytes.item(row)
+    milli = free.milli[row].astype(np.int64)
+    cpus_milli, memory_bytes = free.cpus_milli.item(row), free.memory_bytes.item(row)
     slices, workers = np.flatnonzero(claim.rows == row), np.flatnonzero(claim.worker_rows == row)
     slice_job, worker_job = holdings.slice_job.take(slices), holdings.worker_job.take(workers)
     devices, held_milli = claim.devices.take(slices), claim.milli.take(slices)
     held_cpus_milli, held_memory_bytes = claim.cpus_milli.take(workers), claim.memory_bytes.take(workers)
-    milli = milli.astype(np.int64)
     for count, job in enumerate(jobs[:_TURNS].tolist(), 1):
         of_slices, of_workers = slice_job == job, worker_job == job
         np.add.at(milli, devices[of_slices], held_milli[of_slices])

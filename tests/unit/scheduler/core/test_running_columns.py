@@ -171,6 +171,19 @@ def test_what_is_dropped_leaves_room() -> None:
     assert len(view.claim.rows) < 3_000
 
 
+def test_a_service_without_replicas_outlives_that_the_dead_are_dropped() -> None:
+    running, place = RunningColumns(), Placement(0, "n0", (0, 1), 0, 1000, 0, 0)
+    service = RunningJob("s", "t", 0, 0.0, None, 0.0, (place, place))
+    running.add(service)
+    running.add(replace(service, placements=()))
+    for i in range(3_000):
+        running.add(RunningJob(f"j{i}", "t", 0, 0.0, None, 0.0, (place,)))
+        running.remove(f"j{i}")
+    running.add(replace(service, placements=(place,)))
+    nodes = held().state.nodes
+    assert told(running.view(nodes, NOW_S), nodes) == expected(list(running.jobs()), nodes, NOW_S)
+
+
 def test_a_node_that_comes_back_finds_its_jobs() -> None:
     table = held(nodes=2).run("r", "n1", [3])
     facts = table.state.facts("n1")

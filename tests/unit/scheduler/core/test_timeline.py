@@ -227,6 +227,30 @@ def some_occupied(random: Random, table: HeldTable, timeline: Timeline) -> Occup
     return occupied
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32))
+def test_what_was_asked_before_changes_no_answer(seed: int) -> None:
+    random = Random(seed)
+    table = random_table(random, jobs=14)
+    asked = Timeline(table.state.free, table.view(), now_s=NOW_S)
+    jobs = [random_ask(random) for _ in range(3)]
+    occupied: Occupied = []
+    for _ in range(4):
+        occupied += some_occupied(random, table, asked)
+        anew = Timeline(table.state.free, table.view(), now_s=NOW_S)
+        for claim, from_s, until_s in occupied:
+            anew.occupy(claim, from_s=from_s, until_s=until_s)
+        for job in jobs:
+            slots = [each.first_slot(table.pools, job.alternatives, job.workers_min) for each in (asked, anew)]
+            assert in_s(slots[0]) == in_s(slots[1])
+            if slots[0] is not None and slots[1] is not None:
+                assert slots[0].fit.placements == slots[1].fit.placements
+                one, other = (slot.free.copy() for slot in slots if slot is not None)
+                assert (one.milli == other.milli).all()
+                assert (one.cpus_milli == other.cpus_milli).all()
+                assert (one.memory_bytes == other.memory_bytes).all()
+
+
 @PROPERTY
 @given(st.integers(0, 2**32))
 def test_the_first_slot_is_the_first_of_all_times_at_which_the_gang_fits(seed: int) -> None:

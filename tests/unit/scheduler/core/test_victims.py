@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -21,8 +22,9 @@ from scheduler.core.holdings import Holdings
 from scheduler.core.placement import fits
 from scheduler.core.preemption import Victims, choose_victims, permitted
 from scheduler.core.running_columns import RunningColumns
-from scheduler.core.victim_bound import least_loss
+from scheduler.core.victim_bound import LeastLoss, least_loss
 from scheduler.core.victim_losses import Losses
+from scheduler.core.victim_search import VictimSearch
 from tests.fakes.held_table import NOW_S, HeldTable, full_table, held, random_ask, random_table, wants
 
 PROPERTY = settings(max_examples=200, deadline=None)
@@ -138,6 +140,44 @@ def test_jobs_of_one_device_each_lose_as_little_as_can_be(seed: int, devices: in
     best = least_of_all(table.state.free, view, table, job, view.slots.alive & (view.slots.priority < 5))
     victims = chosen(table, job)
     assert (None if victims is None else round(victims.loss_device_s * 1e6)) == best
+
+
+class ByColumns(VictimSearch):
+    """Which never takes the short way."""
+
+    def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
+        return []
+
+
+def test_the_short_way_of_a_single_worker_leads_where_the_long_one_does() -> None:
+    met = 0
+    for seed in range(120):
+        random = Random(seed)
+        table = held(3, 4, cpus=8)
+        for i in range(14):
+            node, share = f"n{i % 3}", random.choice([0, 0, 0.5])
+            free = table.state.free.milli[i % 3] >= (500 if share else 1000)
+            devices = np.flatnonzero(free).tolist()[: 1 if share else random.choice([0, 1, 1, 2, 4])]
+            if devices or not share:
+                saved_ago, priority = float(random.choice([0, 1, 2, 3, 3])), random.choice([0, 0, 1, 9])
+                more = {"share": share, "cpus": random.choice([0, 1, 1]), "priority": priority}
+                table.run(f"r{i}", node, devices, saved_ago=saved_ago, **more)  # type: ignore[arg-type]
+        job, view = wants(random.randint(1, 4), priority=5, cpus=random.choice([1, 6])), table.view()
+        free, losses = free_soon(table, view), Losses(view, NOW_S)
+        gang = Gang(table.pools, job.alternatives, 1)
+        allowed = permitted(view, job, Policy(), losses, NOW_S)
+        bound = least_loss(gang, free, view, allowed, losses)
+        assert bound is not None
+        if bound.all_workers == math.inf:
+            continue
+        short = VictimSearch(gang, free, view, allowed, losses, bound)
+        met += bool(bound.all_workers and short._where_the_bound_is_met(bound))
+        of_short, of_long = short.answers(), ByColumns(gang, free, view, allowed, losses, bound).answers()
+        least = min(map(losses.of, of_long), default=0.0)
+        assert [a.tobytes() for a in of_short if losses.of(a) == least] == [
+            a.tobytes() for a in of_long if losses.of(a) == least
+        ]
+    assert met > 20
 
 
 @PROPERTY
