@@ -88,7 +88,7 @@ class Kind:
         self._by_age = _Sorted(age)
 
     def __len__(self) -> int:
-        return len(self._by_turn)
+        return len(self._by_turn.items) - self._by_turn.start
 
     def __iter__(self) -> Iterator[PendingJob]:
         """In the order of their turn."""
@@ -103,7 +103,7 @@ class Kind:
         return self._by_age[0]
 
     def in_turn(self, position: int) -> PendingJob:
-        return self._by_turn[position]
+        return self._by_turn.items[self._by_turn.start + position]  # a call less for each job that a pass names
 
     def by_age(self, position: int) -> PendingJob:
         return self._by_age[position]
@@ -364,33 +364,33 @@ class _Sorted:
     """Jobs in the order of `key`. Jobs come at the end and go at the front, most of the time: either is cheap, in an
     array of any size, as what is gone at the front is cut off only when it is longer than what is left."""
 
-    __slots__ = ("_items", "_key", "_start")
+    __slots__ = ("_key", "items", "start")
 
     def __init__(self, key: Callable[[PendingJob], _Place]) -> None:
-        self._items: list[PendingJob] = []
-        self._start = 0
+        self.items: list[PendingJob] = []
+        self.start = 0
         self._key = key
 
     def __len__(self) -> int:
-        return len(self._items) - self._start
+        return len(self.items) - self.start
 
     def __iter__(self) -> Iterator[PendingJob]:
-        for i in range(self._start, len(self._items)):
-            yield self._items[i]
+        for i in range(self.start, len(self.items)):
+            yield self.items[i]
 
     def __getitem__(self, position: int) -> PendingJob:
         """0: the first. IndexError past the last."""
-        return self._items[self._start + position]
+        return self.items[self.start + position]
 
     def add(self, job: PendingJob) -> None:
-        items = self._items
-        if len(items) > self._start and (place := self._key(job)) < self._key(items[-1]):
-            items.insert(bisect_left(items, place, self._start, key=self._key), job)
+        items = self.items
+        if len(items) > self.start and (place := self._key(job)) < self._key(items[-1]):
+            items.insert(bisect_left(items, place, self.start, key=self._key), job)
         else:
             items.append(job)
 
     def remove(self, job: PendingJob) -> None:
-        items, start = self._items, self._start
+        items, start = self.items, self.start
         at = start
         if items[start] is not job:
             at = bisect_left(items, self._key(job), start, key=self._key)
@@ -400,7 +400,7 @@ class _Sorted:
         else:
             items[start + 1 : at + 1] = items[start:at]
             items[start] = _GONE
-            self._start = start + 1
-        if 2 * self._start > len(items):
-            del items[: self._start]
-            self._start = 0
+            self.start = start + 1
+        if 2 * self.start > len(items):
+            del items[: self.start]
+            self.start = 0
