@@ -150,7 +150,7 @@ class WaitingLine:
         self._recent: dict[int, tuple[tuple[Demand, ...], tuple[tuple[Demand, ...], int]]] = {}
         self._next_number = 0
         self._queued_jobs: dict[str, int] = {}
-        self._queued_milli: dict[tuple[str, bool], int] = {}
+        self._queued_milli: dict[str, int] = {}  # by account
         self._mentions: dict[tuple[str, str], int] = {}
         # (tenant, name) -> ids in order of coming. None: never needed so far, and memory for each job.
         self._named: dict[tuple[str, str], dict[str, None]] | None = None
@@ -163,7 +163,8 @@ class WaitingLine:
         """The job waits. One of its id that waits already is replaced."""
         if job.job_id in self._jobs:
             self.remove(job.job_id)
-        self.keep_apart(job.tenant, job.constraints.apart_from)
+        if job.constraints.apart_from:
+            self.keep_apart(job.tenant, job.constraints.apart_from)
         self._jobs[job.job_id] = job
         if self._named is not None and job.name:
             self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
@@ -184,7 +185,8 @@ class WaitingLine:
             self._queued_jobs[job.tenant] = left
         else:
             del self._queued_jobs[job.tenant]
-        self.forget_apart(job.tenant, job.constraints.apart_from)
+        if job.constraints.apart_from:
+            self.forget_apart(job.tenant, job.constraints.apart_from)
         return job
 
     def get(self, job_id: str) -> PendingJob | None:
@@ -218,7 +220,7 @@ class WaitingLine:
 
     def queued_milli(self, tenant: str, simulated: bool) -> int:
         """What the smallest gangs of the tenant's waiting jobs ask for, in thousandths of devices."""
-        return self._queued_milli.get((tenant, simulated), 0)
+        return self._queued_milli.get(account(tenant, simulated), 0)
 
     # ---- who is kept apart from whom -----------------------------------------------------------------------------
 
@@ -314,8 +316,7 @@ class WaitingLine:
         kind.add(job)
         self._kind_of[job.job_id] = kind
         if kind.wanted_milli:
-            booked = (job.tenant, shape.simulated)
-            self._queued_milli[booked] = self._queued_milli.get(booked, 0) + kind.wanted_milli
+            self._queued_milli[kind.account] = self._queued_milli.get(kind.account, 0) + kind.wanted_milli
 
     def _ungroup(self, job: PendingJob) -> None:
         kind = self._kind_of.pop(job.job_id)
@@ -323,10 +324,9 @@ class WaitingLine:
         if not kind:
             self._idle[kind.key] = self._kinds.pop(kind.key)
         if kind.wanted_milli:
-            booked = (job.tenant, kind.shape.simulated)
-            self._queued_milli[booked] -= kind.wanted_milli
-            if not self._queued_milli[booked]:
-                del self._queued_milli[booked]
+            self._queued_milli[kind.account] -= kind.wanted_milli
+            if not self._queued_milli[kind.account]:
+                del self._queued_milli[kind.account]
 
     def _forget_unused(self) -> None:
         used = {kind.shape for kind in self._kinds.values()}
