@@ -79,12 +79,14 @@ class Line:
         "_named",
         "_now_s",
         "_out",
+        "_out_job",
         "_owed",
         "_owing",
         "_policy",
         "_starved",
         "_turns",
         "_usage",
+        "_weights",
     )
 
     def __init__(
@@ -101,6 +103,7 @@ class Line:
         self._policy = policy
         self._usage = usage
         self._held = dict(held_share)
+        self._weights: dict[str, float] = {}  # of the accounts' tenants
         self._now_s = now_s
         classes: dict[int, list[Kind]] = {}
         for kind in waiting.kinds():
@@ -123,27 +126,32 @@ class Line:
         self._turns: dict[Kind, int] = {}  # how many of a kind, in turn, were named or skipped
         self._blocked: set[Kind] = set()
         self._out: Kind | None = None
+        self._out_job: PendingJob | None = None
 
     def next(self) -> tuple[PendingJob, Kind] | None:
         """The job whose turn it is; None at the end."""
         assert self._out is None, f"what became of the job before? {self._out}"
         while True:
             if self._owing:
-                job, self._out = self._owing[-1]
-                return job, self._out
+                job, kind = self._owing[-1]
+                break
             if self._class and not self._aged:
                 self._line_up_starved()
             if self._starved:
-                kind = self._out = self._starved[0][-1]
-                return kind.by_age(self._aged[kind]), kind
+                kind = self._starved[0][-1]
+                job = kind.by_age(self._aged[kind])
+                break
             if self._class:
                 self._line_up()
             if self._accounts:
-                kind = self._out = self._lined_up[self._accounts[0][-1]][0][-1]
-                return kind.in_turn(self._turns[kind]), kind
+                kind = self._lined_up[self._accounts[0][-1]][0][-1]
+                job = kind.in_turn(self._turns[kind])
+                break
             if not self._classes:
                 return None
             self._open_class()
+        self._out, self._out_job = kind, job
+        return job, kind
 
     def started(self, job: PendingJob, share: float) -> None:
         """The job named last starts, and raises its account's dominant share by `share`: others of it wait longer."""
@@ -174,12 +182,9 @@ class Line:
     # ---- how -----------------------------------------------------------------------------------------------------
 
     def _named_last(self, job: PendingJob) -> Kind:
-        kind = self._out
+        kind, named = self._out, self._out_job
         assert kind is not None, f"nothing was named before job {job.job_id}"
-        if self._owing:
-            named = self._owing[-1][0]
-        else:
-            named = kind.by_age(self._aged[kind]) if self._starved else kind.in_turn(self._turns[kind])
+        assert named is not None, kind
         assert named.job_id == job.job_id, f"job {named.job_id} was named last, not {job.job_id}"
         return kind
 
@@ -245,7 +250,9 @@ class Line:
     def _entry(self, first: tuple[float, int, str, Kind]) -> tuple[float, float, int, str, str]:
         deadline_s, seq, job_id, kind = first
         name = kind.account
-        weight = self._policy.tenant(kind.tenant).weight
+        weight = self._weights.get(name)
+        if weight is None:
+            weight = self._weights[name] = self._policy.tenant(kind.tenant).weight
         return (standing(self._usage.get(name, 0.0), self._held.get(name, 0.0), weight), deadline_s, seq, job_id, name)
 
     def _first_starved(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
@@ -262,7 +269,10 @@ class Line:
         """The starved ones had their turn before: they are skipped, and no more of them than were named then."""
         position = self._turns[kind]
         if not self._aged[kind] and not self._named:
-            return (*turn(kind.in_turn(position)), kind) if position < len(kind) else None
+            if position >= len(kind):
+                return None
+            job = kind.in_turn(position)
+            return (math.inf if job.deadline_s is None else job.deadline_s, job.seq, job.job_id, kind)  # as turn()
         count = len(kind)
         aged = self._aged[kind] > 0
         while position < count:

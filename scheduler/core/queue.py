@@ -68,7 +68,10 @@ class Queue:
                 return  # that was said before
             self._forget(before)
         self.holding.add(job)  # which leaves alone what stands as it stood
-        self.held.add(job)
+        if before is None or not _charges_alike(before, job):
+            if before is not None:
+                self.held.remove(before)
+            self.held.add(job)
         if self._named is not None and job.name:
             self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
         if job.apart_from:
@@ -85,13 +88,13 @@ class Queue:
         before = self.holding.remove(job_id)
         if before is None:
             return
+        self.held.remove(before)
         self._forget(before)
         if before.stopping_for is not None and before.stopping_for in self.waiting:
             self.owed[before.stopping_for] = None
 
     def _forget(self, before: RunningJob) -> None:
-        """All that was said of the running job, but for what it holds."""
-        self.held.remove(before)
+        """All that was said of the running job, but for what it holds and what its tenant is charged."""
         if before.workers_max is not None:
             self.elastic.pop(before.job_id, None)
         if before.workers_wanted is not None:
@@ -135,6 +138,13 @@ class Queue:
     def running(self) -> tuple[RunningJob, ...]:
         """All that hold devices: made on demand, not for a pass."""
         return tuple(self.holding.jobs())
+
+
+def _charges_alike(job: RunningJob, other: RunningJob) -> bool:
+    """Whether a tenant's ledger is the same with either: where a service is scaled, nothing of it moves yet."""
+    if job.tenant != other.tenant or job.simulated != other.simulated or job.stopping != other.stopping:
+        return False
+    return job.placements == other.placements
 
 
 def _drop(index: dict[tuple[str, str], dict[str, None]], key: tuple[str, str], job_id: str) -> None:

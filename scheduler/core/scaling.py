@@ -39,7 +39,10 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     """The workers to stop, one after the other: where `spread` is asked for, from the domain with most of them; then
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
     spread = job.constraints.spread
-    left = {placement.worker: (placement, _domain(cluster, placement, spread)) for placement in job.placements}
+    left = {
+        placement.worker: (placement, "" if spread is None else _domain(cluster, placement, spread))
+        for placement in job.placements
+    }
     crowd = Counter([domain for _, domain in left.values()])
     taken = _used_milli(cluster, {placement.node for placement, _ in left.values()})
     going: list[int] = []
@@ -65,10 +68,8 @@ def _milli(placement: Placement) -> int:
     return placement.share_milli or WHOLE_DEVICE_MILLI * len(placement.devices)
 
 
-def _domain(cluster: ClusterState, placement: Placement, spread: Level | None) -> str:
-    """What `spread` counts in; the same for all where it is not asked for."""
-    if spread is None:
-        return ""
+def _domain(cluster: ClusterState, placement: Placement, spread: Level) -> str:
+    """What `spread` counts in."""
     if placement.node not in cluster or spread is Level.NODE:
         return placement.node
     facts = cluster.facts(placement.node)

@@ -88,7 +88,7 @@ class Kind:
         self._by_age = _Sorted(age)
 
     def __len__(self) -> int:
-        return len(self._by_turn)
+        return len(self._by_turn.items) - self._by_turn.start
 
     def __iter__(self) -> Iterator[PendingJob]:
         """In the order of their turn."""
@@ -103,7 +103,7 @@ class Kind:
         return self._by_age[0]
 
     def in_turn(self, position: int) -> PendingJob:
-        return self._by_turn[position]
+        return self._by_turn.items[self._by_turn.start + position]  # a call less for each job that a pass names
 
     def by_age(self, position: int) -> PendingJob:
         return self._by_age[position]
@@ -150,7 +150,7 @@ class WaitingLine:
         self._recent: dict[int, tuple[tuple[Demand, ...], tuple[tuple[Demand, ...], int]]] = {}
         self._next_number = 0
         self._queued_jobs: dict[str, int] = {}
-        self._queued_milli: dict[tuple[str, bool], int] = {}
+        self._queued_milli: dict[str, int] = {}  # by account
         self._mentions: dict[tuple[str, str], int] = {}
         # (tenant, name) -> ids in order of coming. None: never needed so far, and memory for each job.
         self._named: dict[tuple[str, str], dict[str, None]] | None = None
@@ -163,7 +163,8 @@ class WaitingLine:
         """The job waits. One of its id that waits already is replaced."""
         if job.job_id in self._jobs:
             self.remove(job.job_id)
-        self.keep_apart(job.tenant, job.constraints.apart_from)
+        if job.constraints.apart_from:
+            self.keep_apart(job.tenant, job.constraints.apart_from)
         self._jobs[job.job_id] = job
         if self._named is not None and job.name:
             self._named.setdefault((job.tenant, job.name), {})[job.job_id] = None
@@ -184,7 +185,8 @@ class WaitingLine:
             self._queued_jobs[job.tenant] = left
         else:
             del self._queued_jobs[job.tenant]
-        self.forget_apart(job.tenant, job.constraints.apart_from)
+        if job.constraints.apart_from:
+            self.forget_apart(job.tenant, job.constraints.apart_from)
         return job
 
     def get(self, job_id: str) -> PendingJob | None:
@@ -218,7 +220,7 @@ class WaitingLine:
 
     def queued_milli(self, tenant: str, simulated: bool) -> int:
         """What the smallest gangs of the tenant's waiting jobs ask for, in thousandths of devices."""
-        return self._queued_milli.get((tenant, simulated), 0)
+        return self._queued_milli.get(account(tenant, simulated), 0)
 
     # ---- who is kept apart from whom -----------------------------------------------------------------------------
 
@@ -314,8 +316,7 @@ class WaitingLine:
         kind.add(job)
         self._kind_of[job.job_id] = kind
         if kind.wanted_milli:
-            booked = (job.tenant, shape.simulated)
-            self._queued_milli[booked] = self._queued_milli.get(booked, 0) + kind.wanted_milli
+            self._queued_milli[kind.account] = self._queued_milli.get(kind.account, 0) + kind.wanted_milli
 
     def _ungroup(self, job: PendingJob) -> None:
         kind = self._kind_of.pop(job.job_id)
@@ -323,10 +324,9 @@ class WaitingLine:
         if not kind:
             self._idle[kind.key] = self._kinds.pop(kind.key)
         if kind.wanted_milli:
-            booked = (job.tenant, kind.shape.simulated)
-            self._queued_milli[booked] -= kind.wanted_milli
-            if not self._queued_milli[booked]:
-                del self._queued_milli[booked]
+            self._queued_milli[kind.account] -= kind.wanted_milli
+            if not self._queued_milli[kind.account]:
+                del self._queued_milli[kind.account]
 
     def _forget_unused(self) -> None:
         used = {kind.shape for kind in self._kinds.values()}
@@ -364,33 +364,33 @@ class _Sorted:
     """Jobs in the order of `key`. Jobs come at the end and go at the front, most of the time: either is cheap, in an
     array of any size, as what is gone at the front is cut off only when it is longer than what is left."""
 
-    __slots__ = ("_items", "_key", "_start")
+    __slots__ = ("_key", "items", "start")
 
     def __init__(self, key: Callable[[PendingJob], _Place]) -> None:
-        self._items: list[PendingJob] = []
-        self._start = 0
+        self.items: list[PendingJob] = []
+        self.start = 0
         self._key = key
 
     def __len__(self) -> int:
-        return len(self._items) - self._start
+        return len(self.items) - self.start
 
     def __iter__(self) -> Iterator[PendingJob]:
-        for i in range(self._start, len(self._items)):
-            yield self._items[i]
+        for i in range(self.start, len(self.items)):
+            yield self.items[i]
 
     def __getitem__(self, position: int) -> PendingJob:
         """0: the first. IndexError past the last."""
-        return self._items[self._start + position]
+        return self.items[self.start + position]
 
     def add(self, job: PendingJob) -> None:
-        items = self._items
-        if len(items) > self._start and (place := self._key(job)) < self._key(items[-1]):
-            items.insert(bisect_left(items, place, self._start, key=self._key), job)
+        items = self.items
+        if len(items) > self.start and (place := self._key(job)) < self._key(items[-1]):
+            items.insert(bisect_left(items, place, self.start, key=self._key), job)
         else:
             items.append(job)
 
     def remove(self, job: PendingJob) -> None:
-        items, start = self._items, self._start
+        items, start = self.items, self.start
         at = start
         if items[start] is not job:
             at = bisect_left(items, self._key(job), start, key=self._key)
@@ -400,7 +400,7 @@ class _Sorted:
         else:
             items[start + 1 : at + 1] = items[start:at]
             items[start] = _GONE
-            self._start = start + 1
-        if 2 * self._start > len(items):
-            del items[: self._start]
-            self._start = 0
+            self.start = start + 1
+        if 2 * self.start > len(items):
+            del items[: self.start]
+            self.start = 0

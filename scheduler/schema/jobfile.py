@@ -11,12 +11,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from scheduler.core.demand import Constraints, Demand, Labels, Level
 from scheduler.core.jobs import Autoscale, Canary, Checkpoint, JobKind, JobSpec, Misfire, Recurrence
 from scheduler.errors import Forbidden
-from scheduler.ports import Principal
 from scheduler.schema import serving_models
 from scheduler.schema.fields import without_nulls
 from scheduler.schema.job_checks import NO_DEVICE, check_absolute, check_together, demands
@@ -25,6 +24,9 @@ from scheduler.schema.job_models import AutoscaleShape, CanaryShape, JobShape, R
 from scheduler.schema.model import Card, SiteConfig
 from scheduler.schema.problems import Problems, nearest, validated
 from scheduler.schema.yaml_source import read_yaml
+
+if TYPE_CHECKING:  # what a simulation reads job files with needs no ports
+    from scheduler.ports import Principal
 
 ANY_DEVICE: Final = "any"
 CPU_VENDOR: Final = "cpu"  # a CPU device is one core; its model is its machine's, so no catalogue lists it

@@ -146,7 +146,7 @@ class Replay:
             heappop(heap)
         if heap and heap[0][0] < next_s:
             next_s = heap[0][0]
-        look_s = self._planned_s + LOOK_AGAIN_S
+        look_s = math.inf if self._pass_is_due else self._planned_s + LOOK_AGAIN_S
         if look_s < next_s < math.inf and (self.site.queue.waiting or self.site.queue.elastic):
             next_s = max(self.now_s, look_s)
         return next_s
@@ -231,6 +231,7 @@ class Replay:
     # ---- what is decided -----------------------------------------------------------------------------------------
 
     def _plan(self) -> None:
+        """A pass, now or as soon as one may be; until then nothing is asked."""
         if self._pass_is_due:
             return
         site = self.site

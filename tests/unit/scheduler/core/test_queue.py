@@ -22,6 +22,8 @@ runs = st.builds(
     placements=st.integers(0, 3).map(lambda node: (Placement(0, f"n{node}", (0,), 0, 1_000, 0, 0),)),
     name=st.sampled_from(NAMES),
     apart_from=st.sets(st.sampled_from(NAMES[1:])).map(lambda names: tuple(sorted(names))),
+    stopping=st.booleans(),
+    simulated=st.booleans(),
     workers_max=st.sampled_from([None, 1, 2]),
     workers_wanted=st.sampled_from([None, 0, 1]),
 )
@@ -49,5 +51,7 @@ def test_it_answers_as_one_built_anew(happened: list[RunningJob | str | None]) -
     assert queue.elastic == anew.elastic
     assert queue.shrinking == anew.shrinking
     for tenant in TENANTS:
-        assert queue.held.held(tenant, False) == anew.held.held(tenant, False)
         assert queue.held.jobs(tenant) == anew.held.jobs(tenant)
+        for simulated in (False, True):
+            assert queue.held.held(tenant, simulated) == anew.held.held(tenant, simulated)
+            assert queue.held.staying_milli(tenant, simulated) == anew.held.staying_milli(tenant, simulated)

@@ -264,4 +264,4 @@ def test_a_long_kind_gives_up_its_jobs_from_any_place() -> None:
             if n % 13 == 0:
                 assert list(kind) == list(left.values()), (order, n)
             assert kind.head() is next(iter(left.values())), (order, n)
-            assert len(kind._by_turn._items) <= 2 * len(kind), (order, n)  # what is gone takes no room for long
+            assert len(kind._by_turn.items) <= 2 * len(kind), (order, n)  # what is gone takes no room for long

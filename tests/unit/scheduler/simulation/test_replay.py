@@ -151,6 +151,14 @@ def test_rare_passes_start_later_and_lose_nobody() -> None:
     assert table.run().starts() == [0, 60, 120]
 
 
+def test_passes_rarer_than_the_look_at_what_time_changes() -> None:
+    """A replay that was to plan once an hour looked again after ten minutes, found that no pass was due before the hour
+    was over, and looked again at that same moment, for ever."""
+    table = replaying(nodes=1, devices=1).job(0, 5_000, devices=1).job(1, 10, devices=1).job(2, 10, devices=1)
+    table.settings = ReplaySettings(pass_every_s=3_600.0)
+    assert table.run().starts() == [0, 7_200, 10_800]
+
+
 # ---- of any ----------------------------------------------------------------------------------------------------------
 
 _JOB = st.fixed_dictionaries(
