@@ -14,15 +14,17 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.fakes.postgres import PostgresServer
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("searching", print_blob=True)
+# How long an example takes, to draw and to try, is this machine's load and not the code's fault.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("any machine"), derandomize=True)
+settings.register_profile("searching", settings.get_profile("any machine"), print_blob=True)
 settings.load_profile(os.environ.get("SUANLI_HYPOTHESIS", "repeatable"))
 
 
