@@ -15,7 +15,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/integration" in str(item.path):
             item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.xdist_group("integration"))  # the instance that they share is one process's
+            if "instance" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group("integration"))  # the instance that they share is one process's
 
 
 @pytest.fixture(scope="session")
