@@ -16,13 +16,10 @@ from tests.survival.sites import FarMachine, Site
 SEEN_S = "seconds seen"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/survival" in str(item.path):
             item.add_marker(pytest.mark.integration)
-            if "shared_site" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group("survival"))  # it is one process's
             item.add_marker(pytest.mark.timeout(3000 if item.get_closest_marker("nightly") else 180))
 
 
