@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Tests start hundreds of processes from this tree: where none may keep what it compiled, each compiles it all again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test check bench nightly report clean
 

@@ -194,15 +194,6 @@ class WindowOutcome:
         return tuple(self.amount_per_batch * 1e6 / max(batch.busy_us, 1) for batch in self.batches)
 
 
-def sustained_rate(outcomes: Sequence[WindowOutcome], window_s: float) -> float:
-    """R_sus = sum of F_i / W: one denominator for all, also for those that count zero."""
-    if not (math.isfinite(window_s) and window_s > 0):
-        raise ValueError(f"a window lasts some seconds, not {window_s}")
-    if any(o.window_s != window_s for o in outcomes):
-        raise ValueError("rates of different windows have no common denominator")
-    return sum(o.counted for o in outcomes) / window_s
-
-
 def window_label(window_s: float) -> str:
     """`smoke` under 600 s, `nightly` under 3,600 s, `acceptance` from there."""
     if window_s < NIGHTLY_WINDOW_S:

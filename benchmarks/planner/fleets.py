@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, RunningJob
@@ -131,6 +132,7 @@ class Arrivals:
         )
 
 
+@lru_cache(maxsize=4)  # every case of a run asks for the same
 def typical_shapes(seed: int) -> TypicalShapes:
     """What the arrivals are in the long run, a gang's demand once a worker."""
     arrivals = Arrivals(seed, prefix="typical")

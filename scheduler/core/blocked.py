@@ -17,7 +17,7 @@ from scheduler.core.carried import Carried, NodesThen, nodes_now
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.pass_books import Found, PassBooks
+from scheduler.core.pass_books import Found, PassBooks, end_of
 from scheduler.core.placement import Fit, how_many, place
 from scheduler.core.preemption import GIVES_WAY, Victims, below, choose_victims, is_polite
 from scheduler.core.queue import Queue
@@ -304,12 +304,16 @@ class Blocking(PassBooks):
     def say(self, unsaid: Unsaid) -> NoFit:
         """How many workers and which nodes fall short, as things are at the end of the pass."""
         found, job = self.found_of(unsaid.shape), unsaid.job
-        if found.no_fit is None:
-            shape, free, where = found.shape, self.open_to(job), self.where_now(job, found)
-            found.no_fit = NoFit(
+        shape, end_s = found.shape, end_of(job, self.now_s)
+        heeded = self.promises.heeded(end_s, self.pools.nodes_of(shape.alternatives))
+        kept_off = self.reserved.held_against(self.now_s, end_s, exempt=job.reservation)
+        no_fit = found.no_fit.get((heeded, kept_off))
+        if no_fit is None:
+            free, where = self.open_to(job), self.where_now(job, found)
+            no_fit = found.no_fit[heeded, kept_off] = NoFit(
                 demand=demand_text(shape.alternatives, shape.workers_min, shape.constraints),
                 wanted_workers=shape.workers_min,
                 placeable_workers=how_many(self.plain, free, shape.alternatives, shape.workers_min, **where),
                 nodes_by_reason=self.nodes_by_reason(job, free, found),
             )
-        return found.no_fit
+        return no_fit

@@ -55,16 +55,16 @@ class Found:
 
     `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: what is in the way of those
     that would fit but for it. `hopeless`: by who asks (the tenant, where it may reclaim, and whether for an SLO), the
-    priority at which, and below, no preemption makes room. `victims_seen`: how many preemptions there were when nothing
-    that leaves made room. `closed`: without backfill, a job ahead keeps the pool. `nodes`: how its nodes were after so
-    many decisions.
+    priority at which, and below, no preemption makes room. `no_fit`: what is said of a job, by what it must heed.
+    `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
+    job ahead keeps the pool. `nodes`: how its nodes were after so many decisions.
     """
 
     shape: Shape
     failed_from_s: float = math.inf
     searched: bool = False
     behind: BehindReservation | NodesReserved | None = None
-    no_fit: NoFit | None = None
+    no_fit: dict[tuple[object, ...], NoFit] = field(default_factory=dict)
     unsatisfiable: Unsatisfiable | None = None
     satisfiable: bool = False
     hopeless: dict[tuple[str | None, bool], int] = field(default_factory=dict)

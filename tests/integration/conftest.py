@@ -10,12 +10,10 @@ import pytest
 from tests.integration.instances import Instance
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/integration" in str(item.path):
             item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.xdist_group("integration"))  # the instance that they share is one process's
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -20,58 +19,7 @@ from scheduler.cli.demo import example
 from tests.integration.instances import Instance, demand, eventually, python
 
 
-def test_a_second_up_is_refused_and_harms_nothing(instance: Instance) -> None:
-    answer = instance.suanli("up", "--config", str(instance.config))
-    assert answer.code == 5
-    assert "already running" in answer.err
-    assert instance.suanli("queue").code == 0
-
-
-def test_a_request_without_a_token_is_refused_and_secrets_are_private(instance: Instance) -> None:
-    started = instance.home.started()
-    assert started is not None
-    for url in (f"{started.api}/v1/jobs", f"{started.gateway}/v1/services/x/predict"):
-        with pytest.raises(HTTPError) as refused:
-            urlopen(url, timeout=5)
-        assert refused.value.code == 401
-    for path in [
-        *instance.home.path.glob("*.json"),
-        *instance.home.path.glob("*.token"),
-        *instance.home.path.glob("secrets/*"),
-    ]:
-        assert path.stat().st_mode & 0o077 == 0, path
-
-
-def test_ray_lets_in_who_has_the_token_and_nobody_else(instance: Instance) -> None:
-    started = instance.home.started()
-    assert started is not None
-    script = (
-        "import ray\n"
-        f"ray.init(address='{started.ray_address}', log_to_driver=False)\n"
-        "print('let in', len(ray.nodes()), flush=True)\n"
-    )
-    right = instance.home.secret_file("ray_token").read_text().strip()
-    assert "let in" in _as_ray_driver(script, right, within_s=30)
-    assert "let in" not in _as_ray_driver(script, "0" * 64, within_s=8)
-
-
-def _as_ray_driver(script: str, token: str, *, within_s: float) -> str:
-    """What a driver with that token prints. A refused one tries for a long time; it is ended at the deadline."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    process = subprocess.Popen(
-        python(script),
-        env=kept | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        return process.communicate(timeout=within_s)[0]
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.communicate()[0]
-
-
+@pytest.mark.nightly  # tests/survival kills it twice in each run
 def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance: Instance, tmp_path: Path) -> None:
     own_instance.up()
     marks = tmp_path / "marks"
@@ -115,14 +63,33 @@ def test_the_service_is_killed_and_no_job_is_lost_or_started_twice(own_instance:
     assert pids <= {mark.name for mark in marks.iterdir()}
 
 
-def test_down_leaves_nothing_and_may_come_twice(own_instance: Instance) -> None:
+def test_down_leaves_nothing_and_may_come_twice_and_the_next_up_goes_on_from_what_was_saved(
+    own_instance: Instance, tmp_path: Path
+) -> None:
+    """A job that saved on SIGTERM and left with 0 was once taken for finished, and its work was lost. All of it with a
+    certificate, where one can be made: then the doors speak TLS alone."""
     before = set(os.listdir("/dev/shm"))
     nap = f"300.{os.getpid():07d}"  # nobody else sleeps for so long
+    tls = with_certificate(own_instance)
     own_instance.up()
-    job_id = own_instance.submit(
+    if tls:
+        speaks_tls_alone(own_instance)
+    saves = own_instance.submit(
+        {
+            "name": "saves",
+            "kind": "training",
+            "resources": demand(),
+            "time_limit": "10m",
+            "command": [sys.executable, example("spin.py"), "--seconds", "4"],
+            "checkpoint": {"dir": str(tmp_path / "saved"), "grace": "20s"},
+        }
+    )
+    busy = own_instance.submit(
         {"name": "busy", "kind": "batch", "resources": demand(), "time_limit": "5m", "command": ["sleep", nap]}
     )
-    own_instance.in_state(job_id, "running")
+    own_instance.in_state(saves, "running")
+    own_instance.in_state(busy, "running")
+    eventually(lambda: own_instance.suanli("logs", saves).out, within_s=10, what="it works")
     found = subprocess.run(["pgrep", "-f", f"^sleep {re.escape(nap)}$"], capture_output=True, text=True, check=False)
     sleeper = found.stdout.split()
     assert sleeper
@@ -134,6 +101,40 @@ def test_down_leaves_nothing_and_may_come_twice(own_instance: Instance) -> None:
     assert again.code == 0
     assert "nothing is running" in again.out
     assert own_instance.suanli("queue").code == 6
+
+    own_instance.up()
+    ended = own_instance.ended(saves)
+    assert (ended["state"], ended["attempt"], ended["failures"]) == ("succeeded", 2, 0)
+    (result,) = [entry["result"] for entry in ended["results"] if entry["attempt"] == 2]
+    assert result["resumed_from"] > 0
+
+
+def with_certificate(instance: Instance) -> bool:
+    """Give its doors one of its own; False where none can be made."""
+    if shutil.which("openssl") is None:
+        return False
+    certificate, key = instance.directory / "cert.pem", instance.directory / "key.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    site = yaml.safe_load(instance.config.read_text())
+    site["tls"] = {"cert": str(certificate), "key": str(key)}
+    instance.config.write_text(yaml.safe_dump(site))
+    return True
+
+
+def speaks_tls_alone(instance: Instance) -> None:
+    started = instance.home.started()
+    assert started is not None
+    assert started.api.startswith("https://")
+    assert instance.suanli("queue").code == 0
+    with pytest.raises(OSError, match=r".*"):
+        urlopen(started.api.replace("https", "http") + "/v1/health", timeout=5)
 
 
 @pytest.mark.nightly
@@ -189,30 +190,7 @@ def test_a_bad_configuration_starts_nothing(own_instance: Instance) -> None:
     assert own_instance.leftovers() == {"processes": [], "runtime": []}
 
 
-def test_with_a_certificate_the_doors_speak_tls_alone(own_instance: Instance, tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed, so no certificate can be made here")
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    site = yaml.safe_load(own_instance.config.read_text())
-    site["tls"] = {"cert": str(certificate), "key": str(key)}
-    own_instance.config.write_text(yaml.safe_dump(site))
-    own_instance.up()
-    started = own_instance.home.started()
-    assert started is not None
-    assert started.api.startswith("https://")
-    assert own_instance.suanli("queue").code == 0
-    with pytest.raises(OSError, match=r".*"):
-        urlopen(started.api.replace("https", "http") + "/v1/health", timeout=5)
-
-
+@pytest.mark.nightly  # as is the demo itself; ctrl-C in its `up` is above
 def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path, own_instance: Instance) -> None:
     from scheduler.cli.instance import Home, strays
 
@@ -228,70 +206,3 @@ def test_ctrl_c_in_the_demo_leaves_nothing(tmp_path: Path, own_instance: Instanc
     home = Home(tmp_path / "out" / "demo" / "home")
     assert strays(home.identity) == []
     assert not home.runtime_dir.exists()
-
-
-def test_a_second_machine_joins_and_leaves(instance: Instance, tmp_path: Path) -> None:
-    """The joining machine is this one under another name, with directories and a Ray node of its own."""
-    started = instance.home.started()
-    assert started is not None
-    other = Instance(tmp_path)
-    token = instance.home.secret_file("ray_token")
-    process = other.popen(
-        "node", "join", started.ray_address, "--site", "edge-cloud", "--name", "second", "--ray-token", str(token)
-    )
-    try:
-
-        def node() -> bool:
-            assert process.poll() is None, process.communicate()
-            return any(n["name"] == "second" and n["state"] == "ready" for n in instance.get("/v1/nodes")["nodes"])
-
-        eventually(node, within_s=45, what="the node joins")
-        job_id = instance.submit(
-            {
-                "name": "over-there",
-                "kind": "batch",
-                "resources": {"device": "any", "count": 1, "node": "second"},
-                "time_limit": "1m",
-                "command": python("import os; print(os.environ['SUANLI_NODE'])"),
-            }
-        )
-        assert instance.ended(job_id)["state"] == "succeeded"
-        assert "second" in instance.suanli("logs", job_id).out
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # it must not outlive the test that fails here
-            process.communicate(timeout=30)
-            raise
-    eventually(
-        lambda: all(n["state"] == "down" for n in instance.get("/v1/nodes")["nodes"] if n["name"] == "second"),
-        within_s=30,
-        what="the node is seen to leave",
-    )
-
-
-def test_down_lets_a_job_save_its_work_and_the_next_up_goes_on_from_there(
-    own_instance: Instance, tmp_path: Path
-) -> None:
-    """A job that saved on SIGTERM and left with 0 was once taken for finished, and its work was lost."""
-    own_instance.up()
-    job_id = own_instance.submit(
-        {
-            "name": "saves",
-            "kind": "training",
-            "resources": demand(),
-            "time_limit": "10m",
-            "command": [sys.executable, example("spin.py"), "--seconds", "4"],
-            "checkpoint": {"dir": str(tmp_path / "saved"), "grace": "20s"},
-        }
-    )
-    own_instance.in_state(job_id, "running")
-    eventually(lambda: own_instance.suanli("logs", job_id).out, within_s=10, what="it works")
-    own_instance.down()
-    own_instance.up()
-    ended = own_instance.ended(job_id)
-    assert (ended["state"], ended["attempt"], ended["failures"]) == ("succeeded", 2, 0)
-    (result,) = [entry["result"] for entry in ended["results"] if entry["attempt"] == 2]
-    assert result["resumed_from"] > 0

@@ -70,7 +70,7 @@ class Standby:
 
 
 @pytest.fixture
-def instance(postgres: PostgresServer, tmp_path: Path) -> Iterator[Instance]:
+def leading(postgres: PostgresServer, tmp_path: Path) -> Iterator[Instance]:
     made = Instance(tmp_path)
     site = yaml.safe_load(made.config.read_text())
     site["store"] = postgres.new_database()
@@ -81,7 +81,8 @@ def instance(postgres: PostgresServer, tmp_path: Path) -> Iterator[Instance]:
     assert made.leftovers() == {"processes": [], "runtime": []}
 
 
-def test_a_standby_takes_over_nodes_and_jobs_and_the_old_leader_is_refused(instance: Instance, tmp_path: Path) -> None:
+def test_a_standby_takes_over_nodes_and_jobs_and_the_old_leader_is_refused(leading: Instance, tmp_path: Path) -> None:
+    instance = leading
     mark = tmp_path / "runs"
     script = f"import os, time; open({str(mark)!r}, 'a').write(str(os.getpid()) + '\\n'); time.sleep(600)"
     job = {"kind": "batch", "resources": demand(), "time_limit": "20m"}

@@ -47,5 +47,6 @@ def test_a_service_whose_requests_go_nowhere_would_be_found(monkeypatch: pytest.
         return 0 if any(each.state == "rolled back" for each in self.versions) else right(self, number)
 
     monkeypatch.setattr(Deployed, "weight", wrong)
-    found = {run.violation.promise for seed in range(SEEDS) if (run := World(story_of(seed, RATES)).run()).violation}
-    assert found == {"routed"}
+    runs = (World(story_of(seed, RATES)).run() for seed in range(SEEDS))
+    found = next(run.violation for run in runs if run.violation is not None)
+    assert found.promise == "routed"

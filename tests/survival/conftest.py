@@ -1,5 +1,5 @@
-"""Every test here really kills something of one site that all of them share, once in `make test` and ten times over in
-`make nightly`; figures that were seen are shown at the end of the run.
+"""Every test here really kills something, most of them of one site that they share, once in `make test` and ten times
+over in `make nightly`; figures that were seen are shown at the end of the run.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ from tests.survival.sites import FarMachine, Site
 SEEN_S = "seconds seen"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/survival" in str(item.path):
             item.add_marker(pytest.mark.integration)
-            item.add_marker(pytest.mark.xdist_group("survival"))  # the site that they share is one process's
             item.add_marker(pytest.mark.timeout(3000 if item.get_closest_marker("nightly") else 180))
 
 

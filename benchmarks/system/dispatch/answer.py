@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from benchmarks.planner.answer import EXIT_INTERRUPTED, EXIT_MISSED, Bound
+from benchmarks.planner.answer import Bound, cases_of, code_of
 from benchmarks.record import BENCH_SCHEMA
 
 Measures = Literal["durable", "end to end", "reference"]
@@ -54,6 +54,7 @@ DEMANDS: Mapping[str, Demand] = {
     ),
 }
 """Every case, in the order in which they are told. Names are stable."""
+BOUNDS = {case: demand.bound for case, demand in DEMANDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +97,18 @@ class DispatchAnswer:
     partial: bool = False
 
     def ok(self, case: str) -> bool | None:
-        bound = DEMANDS[case].bound
-        return bound.met(self.values[case], bound.must)
+        return BOUNDS[case].met(self.values[case], BOUNDS[case].must)
 
     @property
     def exit_code(self) -> int:
-        if self.partial:
-            return EXIT_INTERRUPTED
-        return EXIT_MISSED if any(self.ok(case) is False for case in self.values) else 0
+        return code_of(BOUNDS, self.values, partial=self.partial)
 
     def to_json(self) -> dict[str, Any]:
         measures = {case: DEMANDS[case].measures for case in self.values}
         document: dict[str, Any] = {
             "schema": BENCH_SCHEMA,
             "provenance": {**self.provenance, "measures": measures, "details": dict(self.details)},
-            "cases": [
-                {
-                    "case": case,
-                    "value": self.values[case],
-                    "unit": demand.bound.unit,
-                    "must": demand.bound.must,
-                    "aim": demand.bound.aim,
-                    "ok": self.ok(case),
-                }
-                for case, demand in DEMANDS.items()
-                if case in self.values
-            ],
+            "cases": cases_of(BOUNDS, self.values),
             "peers": {peer.name: peer.to_json() for peer in self.peers},
         }
         return document | {"partial": True} if self.partial else document

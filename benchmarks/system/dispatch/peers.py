@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from typing import Any
 from benchmarks.provenance import CHECKOUT
 from benchmarks.system.dispatch.answer import PeerFigures
 from benchmarks.system.dispatch.cases import STAMP
+from node_agent.execution.ports import free_port
 
 STARTS = 20
 SLOW_STARTS = 5  # of what takes seconds each
@@ -81,7 +81,7 @@ def _own_ray(*, dashboard: bool) -> Iterator[Mapping[str, Any]]:
             num_cpus=WORKERS,
             include_dashboard=dashboard,
             dashboard_host="127.0.0.1",
-            dashboard_port=_free_port(),
+            dashboard_port=free_port("127.0.0.1"),
             _temp_dir=temporary,
             logging_level=logging.ERROR,
             log_to_driver=False,
@@ -224,12 +224,6 @@ def _until(condition: Callable[[], Any]) -> None:
 
 def _version(package: str) -> str:
     return importlib.metadata.version(package)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 PEERS: Mapping[str, Callable[[int], PeerFigures]] = {

@@ -107,6 +107,9 @@ def worker_environment(tmp_path: Path, **more: str) -> dict[str, str]:
 
 
 WORKER = ["-m", "benchmarks", "run", "--worker", "-o", "json"]
+NUMPY_ALONE = ["-c", BLOCKER, "numpy,click,rich,pyyaml"]
+"""For what is the same with torch, which takes seconds to load."""
+QUICK_WORKER = [*NUMPY_ALONE, *WORKER[2:]]
 
 
 def test_a_cpu_jobs_devices_are_one_group_and_the_result_is_a_file(tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_a_simulated_jobs_devices_get_simulated_figures_at_once(tmp_path: Path) 
 
 
 def test_a_check_needs_numpy_alone_and_leaves_its_result(tmp_path: Path) -> None:
-    argv = ["-c", BLOCKER, "numpy,click,rich,pyyaml", "check", "--worker", "--seconds", "0.2", "--part", "memory"]
+    argv = [*NUMPY_ALONE, "check", "--worker", "--seconds", "0.2", "--part", "memory"]
     answer = run(argv, worker_environment(tmp_path))
     assert json.loads((tmp_path / "result.json").read_text()) == answer
     assert answer["library"].startswith("numpy ")
@@ -174,7 +177,7 @@ def test_a_worker_outside_a_job_says_what_is_missing(tmp_path: Path, missing: st
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_leaves_a_valid_partial_record(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(
-        [sys.executable, *WORKER, "--window", "60"],
+        [sys.executable, *QUICK_WORKER, "--window", "60"],
         cwd=CHECKOUT,
         env=worker_environment(tmp_path),
         stdout=subprocess.PIPE,
@@ -216,7 +219,7 @@ def test_what_cannot_be_asked_is_refused_in_a_sentence(tmp_path: Path, argv: lis
 
 def test_an_answer_that_nobody_can_take_down_is_told(tmp_path: Path) -> None:
     """/dev/full is a disk without room."""
-    argv = [sys.executable, "-m", "benchmarks", "run", "--window", "0.3", "-o", "json"]
+    argv = [sys.executable, *NUMPY_ALONE, "run", "--window", "0.3", "-o", "json"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             argv,
@@ -235,7 +238,7 @@ def test_an_answer_that_nobody_can_take_down_is_told(tmp_path: Path) -> None:
 def test_serving_is_measured_from_a_checkout_with_numpy_alone(tmp_path: Path) -> None:
     raw = tmp_path / "raw.jsonl"
     argv = ["run", "--window", "2", "--workloads", "serving", "--seed", "5", "--raw", str(raw), "-o", "json"]
-    answer = run(["-c", BLOCKER, "numpy,click,rich,pyyaml", *argv], clean_environment(tmp_path))
+    answer = run([*NUMPY_ALONE, *argv], clean_environment(tmp_path))
     (device,) = answer["devices"]
     assert (device["workload"], device["unit"], device["gflops"]) == ("serving", "requests/s", None), device
     assert device["value"] > 0
@@ -262,7 +265,7 @@ def test_two_workers_meet_and_share_one_start_although_a_third_is_killed(tmp_pat
         for name in ("a", "b", "c"):
             more = {"SUANLI_NODE": name, "SUANLI_DEVICES": f"cpu-{name}", "SUANLI_RESULT_FILE": str(tmp_path / name)}
             workers[name] = subprocess.Popen(
-                [sys.executable, *WORKER, "--window", "1", "--precision", "fp32", "--run", "night"],
+                [sys.executable, *QUICK_WORKER, "--window", "1", "--precision", "fp32", "--run", "night"],
                 cwd=CHECKOUT,
                 env=worker_environment(tmp_path, **more) | place.environment(),
                 stdout=subprocess.DEVNULL,

@@ -18,7 +18,6 @@ from benchmarks.protocol import (
     WindowPlan,
     detection_probability,
     quantile,
-    sustained_rate,
 )
 from benchmarks.raw_batches import from_line, sha256_of
 from benchmarks.record import WhichDevice
@@ -58,7 +57,7 @@ def test_a_sound_window_counts_every_verified_product_over_the_whole_window() ->
     assert outcome.verdict is Verdict.OK, outcome.detail
     assert 398 <= outcome.products <= 400  # 25 ms each
     assert outcome.amount == outcome.products * SHAPE.flop
-    assert sustained_rate([outcome], 10.0) == outcome.amount / 10.0
+    assert outcome.counted == outcome.amount
     assert quantile(outcome.batch_rates, 0.5) == pytest.approx(SHAPE.flop / 0.025, rel=1e-3)
     assert len(outcome.digest or "") == 64
     assert outcome.conditions.note == "nobody was asked to watch this device"
@@ -77,17 +76,6 @@ def test_what_a_batch_costs_decides_how_many_share_a_check() -> None:
 def test_a_batch_that_ends_after_the_window_does_not_count() -> None:
     outcome = window(window_s=1.0, piece_s=0.4)
     assert (outcome.verdict, outcome.products) == (Verdict.OK, 2)
-
-
-def test_the_window_is_the_denominator_for_all_devices_also_for_those_that_failed() -> None:
-    good, bad = window(), window(lambda w, order, slot: None)
-    assert sustained_rate([good, bad], 10.0) == good.amount / 10.0
-    assert sustained_rate([good, good], 10.0) == pytest.approx(2 * good.amount / 10.0)
-
-
-def test_rates_of_different_windows_have_no_common_denominator() -> None:
-    with pytest.raises(ValueError, match="denominator"):
-        sustained_rate([window(window_s=10.0), window(window_s=5.0)], 10.0)
 
 
 def test_the_figure_can_be_computed_again_from_the_raw_line() -> None:
@@ -184,7 +172,6 @@ def test_a_fault_makes_the_device_count_zero(fault: Break, verdict: Verdict, fro
     assert (outcome.verdict, outcome.counted) == (verdict, 0), outcome.detail
     assert outcome.detail
     assert "\n" not in outcome.detail
-    assert sustained_rate([outcome], 10.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from node_agent.attempts import (
     step,
 )
 from node_agent.messages import Exited, Forget, LaunchSpec, Prepare, Release, RunKey, Stop
+from tests.fakes.examples import examples
 
 KEY = RunKey("7", 1, 0, "n1")
 SPEC = LaunchSpec(
@@ -356,7 +357,7 @@ class Node:
                 self.feed(Tick())
 
 
-@settings(max_examples=600, deadline=None, database=None)
+@settings(max_examples=examples(200), deadline=None, database=None)
 @given(st.lists(MESSAGES, max_size=40))
 def test_promises(happenings: list[str]) -> None:
     node = Node()
@@ -375,7 +376,7 @@ def test_promises(happenings: list[str]) -> None:
             assert node.exits[0].how in ("exit", "signal")
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=examples(100), deadline=None, database=None)
 @given(st.lists(MESSAGES, max_size=30), st.sampled_from([SAVE, PLAIN]))
 def test_a_stop_always_ends_in_exited(happenings: list[str], stop: Stop) -> None:
     node = Node()

@@ -155,4 +155,4 @@ def test_typical_shapes_are_those_of_the_arrivals() -> None:
     assert {(shape.devices, shape.gpu_milli) for shape in shapes} == {
         (1, 1000), (2, 1000), (4, 1000), (8, 1000), (1, 250), (1, 500), (0, 0)
     }  # fmt: skip
-    assert typical_shapes(0) == typical_shapes(0)
+    assert typical_shapes.__wrapped__(0) == typical_shapes(0)

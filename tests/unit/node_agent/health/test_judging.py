@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node_agent.health import (
@@ -23,6 +23,7 @@ from node_agent.health import (
     judge,
 )
 from node_agent.health.keeping import from_text, to_text
+from tests.fakes.examples import examples
 
 RULES = HealthRules()
 
@@ -161,6 +162,7 @@ def stories(draw: st.DrawFn) -> list[tuple[float, Round]]:
     return told
 
 
+@settings(max_examples=examples(40))
 @given(stories())
 def test_nothing_acts_on_a_single_reading(story: list[tuple[float, Round]]) -> None:
     """A reading's rule holds only after `count` bad rounds; what the driver reports, and long silence, are no readings.
@@ -192,6 +194,7 @@ def test_nothing_acts_on_a_single_reading(story: list[tuple[float, Round]]) -> N
         before = now
 
 
+@settings(max_examples=examples(40))
 @given(stories())
 def test_the_clock_may_be_set_back(story: list[tuple[float, Round]]) -> None:
     state = HealthState()

@@ -20,6 +20,7 @@ NODES_CSV = "sn,cpu_milli,memory_mib,gpu,model\nn0,64000,262144,8,T4\nn1,64000,2
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.planner.cases.FULL", SMALL)
     monkeypatch.setattr("benchmarks.planner.cases.QUICK", SMALL)
+    monkeypatch.setattr("benchmarks.planner.timing.REFERENCE_STEPS", 10)
 
 
 def run(*argv: str) -> Result:

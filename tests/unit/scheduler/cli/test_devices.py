@@ -299,7 +299,7 @@ def test_on_a_terminal_one_screenful_takes_the_place_of_the_last(
     site: DeviceSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(watching.shutil, "get_terminal_size", lambda: os.terminal_size((80, 12)))
+    monkeypatch.setattr(watching.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((80, 12)))
     site.devices = [told_device("edge", index) for index in range(30)]
     wanted = verb.Wanted({}, None, False, "node", False, "table")
     body = json.dumps(site._listing({})).encode()

@@ -15,6 +15,7 @@ from scheduler.core.demand import Barred
 from scheduler.core.plan import plan
 from scheduler.core.satisfiable import nearest_possible
 from tests.fakes.cluster_table import ClusterTable, cluster, demand
+from tests.fakes.examples import examples
 from tests.fakes.random_stories import Step, plan_and_apply, steps, tables
 
 
@@ -74,7 +75,7 @@ def test_what_runs_there_goes_on_and_is_given_back() -> None:
 bars = st.tuples(st.integers(0, 9), st.integers(0, 3), st.sampled_from(Barred))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tables(), st.lists(st.tuples(bars, steps()), max_size=8))
 def test_the_invariants_hold_and_no_cache_changes_an_answer(
     table: ClusterTable, story: list[tuple[tuple[int, int, Barred], Step]]

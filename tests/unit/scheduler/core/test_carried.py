@@ -11,6 +11,7 @@ from scheduler.core.decisions import Plan
 from scheduler.core.plan import plan
 from scheduler.core.timeline import Timeline
 from tests.fakes.cluster_table import ClusterTable, cluster
+from tests.fakes.examples import examples
 from tests.unit.scheduler.core.test_properties import rebuilt, said
 
 
@@ -96,7 +97,7 @@ def decided(made: Plan) -> tuple[object, ...]:
     return made.starts, made.preemptions, made.resizes, made.releases, kinds
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scheduler.core.decisions import Start
 from scheduler.core.demand import Barred
 from tests.fakes.cluster_table import ClusterTable, cluster, demand
+from tests.fakes.examples import examples
 from tests.fakes.random_stories import Step, steps, tables
 
 
@@ -73,7 +74,7 @@ def _shape(table: ClusterTable, start: Start) -> tuple[str, Counter[tuple[str, s
     return start.job_id, found
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tables(), st.lists(doubts, min_size=1, max_size=4), st.lists(steps(), max_size=8))
 def test_nobody_waits_who_would_have_started(
     table: ClusterTable, doubted: list[tuple[int, list[int]]], story: list[Step]
@@ -105,7 +106,7 @@ def test_barred_ones_are_told_apart() -> None:
     assert len(started(table.submit("a"))) == 1
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tables(), st.lists(doubts, min_size=1, max_size=4))
 def test_several_nodes_told_at_once_are_as_if_told_one_by_one(
     table: ClusterTable, doubted: list[tuple[int, list[int]]]

@@ -12,6 +12,7 @@ from scheduler.core.demand import Demand, NodeFacts, Placement
 from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Pools, how_many
 from tests.fakes.cluster_table import GIB, demand, node_facts
+from tests.fakes.examples import examples
 
 SITE = [
     node_facts("h0", labels={"gpu-driver": "550"}),
@@ -182,7 +183,7 @@ some_demands = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(some_demands, min_size=1, max_size=3), st.lists(st.integers(0, 7), min_size=7, max_size=7))
 def test_every_node_has_one_reason_or_room(alternatives: list[Demand], busy: list[int]) -> None:
     state = ClusterState(SITE)

@@ -19,6 +19,7 @@ from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Pools, fits, how_many, place
 from tests.fakes.cluster_table import node_facts
+from tests.fakes.examples import examples
 
 LEVELS = [Level.ISLAND, Level.NODE, Level.RACK, Level.SITE]
 Domain = tuple[object, ...]
@@ -157,7 +158,7 @@ def worlds(draw: st.DrawFn, constrained: bool = True) -> World:
     )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(worlds(), st.integers(1, 4))
 def test_a_place_is_found_where_there_is_one_and_keeps_the_rules(world: World, at_least: int) -> None:
     pools, free = world.pools()
@@ -199,7 +200,7 @@ def test_a_place_is_found_where_there_is_one_and_keeps_the_rules(world: World, a
     assert here.rows.tolist() == fit.claim.rows.tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(worlds(constrained=False))
 def test_a_gang_stands_in_one_domain_of_the_nearest_level_that_can_hold_it(world: World) -> None:
     pools, free = world.pools()
@@ -225,7 +226,7 @@ def test_a_gang_stands_in_one_domain_of_the_nearest_level_that_can_hold_it(world
             return
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(worlds(), st.sampled_from([Level.NODE, Level.RACK, Level.SITE]))
 def test_spread_workers_stand_as_evenly_as_there_is_room(world: World, level: Level) -> None:
     pools, free = world.pools()

@@ -145,3 +145,22 @@ def test_what_runs_when_it_begins_is_not_stopped() -> None:
 def test_those_of_a_reservation_preempt_by_class_alone() -> None:
     table = cluster(nodes=1).run("r", "n0", 8, ends_in=None).reserve("night", "n0", 0.0, 100.0)
     table.submit("a", reservation="night", limit=10.0, priority=1).expect(preempted="r")
+
+
+@pytest.mark.parametrize("asked", [("long", "short"), ("short", "long")])
+def test_jobs_of_one_shape_are_told_each_what_it_must_heed_whoever_is_asked_about_first(asked: tuple[str, str]) -> None:
+    table = (
+        cluster(nodes=2)
+        .run("full", "n0", 8, ends_in=20.0)
+        .run("some", "n1", 3, ends_in=500.0)
+        .reserve("repair", "n1", 30.0, 20.0)
+        .submit("first", devices=8, limit=None)
+        .submit("long", devices=8, limit=None, tenant="u")
+        .submit("short", devices=8, limit=20.0, tenant="v")
+    )
+    reasons = table.plan().reasons
+    said = {job: reasons[job] for job in asked}
+    assert isinstance(said["long"], NoFit)
+    assert isinstance(said["short"], NoFit)
+    assert dict(said["long"].nodes_by_reason)["reserved"] == 1
+    assert dict(said["short"].nodes_by_reason) == {"0 of 8 devices free": 1, "5 of 8 devices free": 1}

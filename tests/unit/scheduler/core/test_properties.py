@@ -22,10 +22,11 @@ from scheduler.core.queue import Queue
 from scheduler.core.reasons import BehindReservation
 from scheduler.core.what_if import Change
 from tests.fakes.cluster_table import ClusterTable, cluster
+from tests.fakes.examples import examples
 from tests.fakes.random_stories import Job, Step, jobs, limits, plan_and_apply, steps, submit, tables
 
-PROPERTY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-STORY = settings(PROPERTY, max_examples=40)
+PROPERTY = settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+STORY = settings(PROPERTY, max_examples=examples(20))
 
 
 def said(made: Plan) -> dict[str, object]:
@@ -68,7 +69,7 @@ def rebuilt(table: ClusterTable) -> ClusterState:
 # ---- every plan --------------------------------------------------------------------------------------------------
 
 
-@settings(PROPERTY, max_examples=120)
+@settings(PROPERTY, max_examples=examples(60))
 @given(tables(), st.lists(steps(), max_size=12))
 def test_the_invariants_hold_after_every_step(table: ClusterTable, story: list[Step]) -> None:
     plan_and_apply(table)  # checks
@@ -138,7 +139,7 @@ def test_explain_agrees_with_the_plan_and_changes_nothing(table: ClusterTable, s
     assert said(table.plan()) == said(made)
 
 
-@settings(PROPERTY, max_examples=50)
+@settings(PROPERTY, max_examples=examples(25))
 @given(tables(), st.lists(steps(), max_size=3))
 def test_each_change_that_explain_names_would_start_the_job(table: ClusterTable, story: list[Step]) -> None:
     for step in story:
@@ -318,7 +319,7 @@ def test_once_its_victims_have_left_the_preemptor_starts(table: ClusterTable, la
         assert before, (preempt, started, table.last.reasons.get(preempt.for_job))
 
 
-@settings(PROPERTY, max_examples=50)
+@settings(PROPERTY, max_examples=examples(25))
 @given(tables(), st.lists(jobs(), min_size=1, max_size=5))
 def test_preemptions_end(table: ClusterTable, later: list[Job]) -> None:
     """In a story without new submissions: no two jobs take the same devices from each other for ever."""
@@ -338,7 +339,7 @@ def test_preemptions_end(table: ClusterTable, later: list[Job]) -> None:
     pytest.fail(f"still preempting: {table.last.preemptions} {table.last.resizes}")
 
 
-@settings(PROPERTY, max_examples=30)
+@settings(PROPERTY, max_examples=examples(15))
 @given(
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from([5.0, 20.0, 35.0])), min_size=6, max_size=20),
     st.integers(2, 4),

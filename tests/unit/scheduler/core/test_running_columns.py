@@ -15,6 +15,7 @@ from scheduler.core.demand import Placement
 from scheduler.core.holdings import Holdings
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.running_columns import RunningColumns
+from tests.fakes.examples import examples
 from tests.fakes.held_table import NOW_S, HeldTable, held
 
 
@@ -113,7 +114,7 @@ def drawn(random: Random, number: int) -> RunningJob:
     )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(0, 2**32), st.booleans())
 def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) -> None:
     random = Random(seed)

@@ -20,9 +20,10 @@ from scheduler.core.placement import fits, place
 from scheduler.core.reservations import Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
 from scheduler.core.timeline import Slot, Timeline
+from tests.fakes.examples import examples
 from tests.fakes.held_table import NOW_S, HeldTable, held, random_ask, random_table, wants
 
-PROPERTY = settings(max_examples=120, deadline=None)
+PROPERTY = settings(max_examples=examples(60), deadline=None)
 Occupied = list[tuple[Claim, float, float]]  # from, until
 
 

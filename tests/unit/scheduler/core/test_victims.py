@@ -25,9 +25,10 @@ from scheduler.core.running_columns import RunningColumns
 from scheduler.core.victim_bound import LeastLoss, least_loss
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victim_search import VictimSearch
+from tests.fakes.examples import examples
 from tests.fakes.held_table import NOW_S, HeldTable, full_table, held, random_ask, random_table, wants
 
-PROPERTY = settings(max_examples=200, deadline=None)
+PROPERTY = settings(max_examples=examples(100), deadline=None)
 
 
 def free_soon(table: HeldTable, view: Holdings) -> FreeColumns:

@@ -16,6 +16,8 @@ from scheduler.engine import keeper
 from tests.fakes.processes import end_all, eventually, lives
 
 OLD_NODE = "ab" * 28
+QUICK_DEATHS = 3
+"""Less than a keeper's own, each of which waits for longer than the one before."""
 NAP = "import signal, sys, pathlib; {first}; signal.pause()"
 
 
@@ -49,6 +51,7 @@ class Kept:
         start += f"pathlib.Path({str(self.gcs_dir)!r}).mkdir(exist_ok=True)\n"
         run = (
             "import sys; from pathlib import Path; from scheduler.engine import keeper; keeper.become_reaper()\n"
+            f"keeper.QUICK_DEATHS = {QUICK_DEATHS}\n"
             f"sys.exit(keeper.Keeper(Path({str(self.temp_dir)!r}), Path({str(self.gcs_dir)!r}) if {gcs} else None,"
             f" [sys.executable, '-c', {start!r}]).run())"
         )
@@ -99,7 +102,7 @@ def test_a_gcs_that_is_killed_again_and_again_is_started_each_time_and_keeps_its
     kept = Kept(home)
     kept.node()
     gcs = kept.pid(keeper.GCS)
-    for _ in range(keeper.QUICK_DEATHS + 2):
+    for _ in range(QUICK_DEATHS + 2):
         os.kill(gcs, signal.SIGKILL)
         gcs = kept.pid(keeper.GCS, but=gcs)
     assert kept.process.poll() is None
@@ -168,6 +171,7 @@ def test_a_start_that_fails_leaves_nothing_and_its_own_code(tmp_path: Path) -> N
     leave = f"import subprocess, sys; subprocess.Popen({nap!r}); sys.exit(7)"
     run = (
         "import sys; from pathlib import Path; from scheduler.engine import keeper; keeper.become_reaper()\n"
+        f"keeper.QUICK_DEATHS = {QUICK_DEATHS}\n"
         f"sys.exit(keeper.Keeper(Path({str(tmp_path)!r}), None, [sys.executable, '-c', {leave!r}]).run())"
     )
     process = subprocess.Popen([sys.executable, "-c", run], start_new_session=True)

@@ -18,6 +18,7 @@ from node_agent.readings_book import COLUMNS, TOO_MANY, NodeReadings, ReadingsBo
 from node_agent.readings_wire import BATCH_LIMIT_BYTES, MOST_REASONS, REASON_CHARACTERS, Batch, Head, Section, batch_of
 from scheduler.engine import readings as module
 from scheduler.engine.readings import OF_ANOTHER_VERSION, ReadingsStore, Taken
+from tests.fakes.examples import examples
 from tests.fakes.told_readings import cells, full, nodes, told
 
 AGENTS = {"east": ("n1", "n2"), "west": ("n3",)}
@@ -129,7 +130,7 @@ class Way(RuleBasedStateMachine):
 
 
 TestWay = Way.TestCase
-TestWay.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestWay.settings = settings(max_examples=examples(20), stateful_step_count=25, deadline=None)
 
 
 # ---- what cannot be ------------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ def test_bytes_of_any_kind_are_an_answer(body: bytes) -> None:
     assert taken.nodes == 0 or batch_of(body)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_what_was_mutilated_touches_no_other_node(data: st.DataObject) -> None:
     store, book = ReadingsStore(), ReadingsBook()

@@ -17,6 +17,7 @@ from scheduler.ports import Principal
 from scheduler.schema.job_models import JobShape, ResourcesShape
 from scheduler.schema.jobfile import check_shape, job_from_file, job_from_mapping, resolve_paths
 from scheduler.schema.model import SiteConfig
+from tests.fakes.examples import examples
 from tests.fakes.job_texts import GOOD, SERVICE, parse
 
 # ---- good ones ---------------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(extra=st.dictionaries(FIELDS, VALUES, max_size=6), anything=VALUES)
 def test_any_data_gives_a_spec_or_bad_input(
     site: SiteConfig, operator: Principal, extra: dict[str, Any], anything: Any
@@ -221,7 +222,7 @@ def test_any_data_gives_a_spec_or_bad_input(
         assert said.encode()  # an operator's terminal can show it
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.text(alphabet=st.one_of(st.sampled_from("abn: -[]{},&*!'\"\n0179.\\"), st.characters()), max_size=40))
 def test_any_text_after_a_good_job_gives_a_spec_or_bad_input(site: SiteConfig, operator: Principal, text: str) -> None:
     said = "a job"

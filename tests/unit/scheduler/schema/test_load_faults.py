@@ -16,6 +16,7 @@ from scheduler.schema.doors import is_loopback
 from scheduler.schema.load import load_site
 from scheduler.schema.model import PolicySettings, SiteConfig, TenantShare
 from scheduler.schema.policy import guaranteed_too_much, planner_policy
+from tests.fakes.examples import examples
 
 FILES = ("local.yaml", "sites.yaml", "priority_classes.yaml", "tenants.yaml", "policy.yaml", "health.yaml")
 
@@ -445,7 +446,11 @@ def test_a_file_that_is_no_yaml_is_named(copy: Path) -> None:
     assert refused(copy) == ["configs/local.yaml: there is no such file; check the path"]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     name=st.sampled_from([*FILES, "hardware_catalogue.csv"]),
     cut=st.integers(0, 3000),

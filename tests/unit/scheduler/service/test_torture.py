@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from scheduler.core.jobs import LIVE_STATES
 from scheduler.errors import BadInput, SuanliError
+from tests.fakes.examples import examples
 from tests.fakes.fake_engine import node_facts
 from tests.fakes.service_world import OPERATOR, World, service_spec, spec
 
@@ -235,10 +236,9 @@ class Torture(RuleBasedStateMachine):
 
 
 Torture.TestCase.settings = settings(
-    max_examples=150,
+    max_examples=examples(60),
     stateful_step_count=35,
     deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestTorture = Torture.TestCase
