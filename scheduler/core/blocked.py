@@ -80,7 +80,7 @@ class Blocking(PassBooks):
             self.make_due(nodes)
             fit = self._fit_in(timeline.now(), job, found)
             if fit is not None:
-                self.promise(job, fit, timeline.now().copy(), self.now_s)
+                self.promise(job, fit, timeline.now(), self.now_s)
                 mine = self.queue.holding.stopping_for(job.job_id)
                 return WaitingForVictims(mine) if mine else Unsaid(found.shape, job)
         found.victims_seen = len(self.preemptions)

@@ -234,6 +234,17 @@ class FreeColumns:
             self._lineage,
         )
 
+    def on(self, rows: Ints) -> FreeColumns:
+        """What is free on these rows, as columns of their own: row i of it is rows[i]."""
+        return FreeColumns(
+            self.milli.take(rows, axis=0),
+            self.whole.take(rows),
+            self.cpus_milli.take(rows),
+            self.memory_bytes.take(rows),
+            np.arange(len(rows)),
+            Stamps(),
+        )
+
     def tried(self) -> FreeColumns:
         """A copy to decide on what will then be done to these."""
         self._lineage.begin()

@@ -14,7 +14,7 @@ import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
 from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Level
-from scheduler.core.free_columns import FreeColumns, Stamps
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.holdings import Floats
 from scheduler.core.node_columns import Pool
 from scheduler.core.placement import Fit, Pools, Where, capacity, fits, place
@@ -139,15 +139,3 @@ class Gang:
                     yield has_room(Pool(nodes, devices), free, demand).astype(np.int64)
                 else:
                     yield capacity(Pool(nodes, devices), free, demand, limit)
-
-
-def part_of(free: FreeColumns, rows: Ints) -> FreeColumns:
-    """What is free on these rows, as columns of their own: row i of it is rows[i]."""
-    return FreeColumns(
-        free.milli[rows],
-        free.whole[rows],
-        free.cpus_milli[rows],
-        free.memory_bytes[rows],
-        np.arange(len(rows)),
-        Stamps(),
-    )

@@ -15,7 +15,7 @@ import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
 from scheduler.core.demand import UNCONSTRAINED
-from scheduler.core.free_columns import Claim, FreeColumns, Stamps
+from scheduler.core.free_columns import Claim, FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Fit, Pools, Where
 
@@ -53,15 +53,7 @@ class Part:
 
     def of(self, free: FreeColumns) -> FreeColumns:
         """What is free there, as columns of their own."""
-        rows = self.rows
-        return FreeColumns(
-            free.milli.take(rows, axis=0),
-            free.whole.take(rows),
-            free.cpus_milli.take(rows),
-            free.memory_bytes.take(rows),
-            np.arange(len(rows)),
-            Stamps(),
-        )
+        return free.on(self.rows)
 
     def row_of(self, rows: Ints) -> Ints:
         """The rows in the part of those, the first for one that is not there."""
@@ -113,6 +105,10 @@ class PutTogether:
 
     def copy(self) -> FreeColumns:
         return self.part.put(self.inside, self.whole)
+
+    def on(self, rows: Ints) -> FreeColumns:
+        """Of these rows alone, all of which are the part's."""
+        return self.inside.on(self.part.row_of(rows))
 
 
 def _only(nodes: NodeColumns, which: Bools, rows: Ints) -> NodeColumns:

@@ -25,7 +25,7 @@ from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
-from scheduler.core.part import Part
+from scheduler.core.part import Part, PutTogether
 from scheduler.core.placement import Fit, Pools, Where
 from scheduler.core.victim_bound import least_loss
 from scheduler.core.victim_losses import DEVICE_SECOND, Losses
@@ -44,7 +44,7 @@ class Victims:
     the victims' last checkpoints."""
 
     which: Bools
-    free: FreeColumns
+    free: FreeColumns | PutTogether
     fit: Fit
     loss_device_s: float
 
@@ -80,7 +80,10 @@ def choose_victims(
     harm_there = None if harm is None else _harm_within(part, free, harm)
     inside, there = part.of(free), holdings.within(part)
     found = _chosen(gang, inside, there, job, policy, now_s, reclaimable_milli, harm_there, losses)
-    return found and replace(found, free=part.put(found.free, free), fit=part.fit(found.fit))
+    if found is None:
+        return None
+    assert isinstance(found.free, FreeColumns)
+    return replace(found, free=PutTogether(part, found.free, free), fit=part.fit(found.fit))
 
 
 def _harm_within(part: Part, free: FreeColumns, harm: Harm) -> Harm:

@@ -19,57 +19,59 @@ import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.quick import replaced
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, any_row
 
 
 class FreeThen(Protocol):
     """What is free at some time: columns, or what they can be made of."""
 
-    def copy(self) -> FreeColumns: ...
+    def on(self, rows: Ints) -> FreeColumns:
+        """Columns of these rows alone, in this order."""
+        ...
 
 
 class Promise:
     """`fit_claim` is kept for the job from `start_s` on, out of `free_then`: what there is then without it.
 
     `start_s` is infinite where no time limit bounds the wait, and -inf where the promise holds against every job.
-    `after` is made when first asked for, and changed as later jobs start beside it: on its nodes, `rows`, alone.
+    It has a say on its nodes alone: `rows`, which rise. `after` is of these rows, by position, and changes as later
+    jobs start beside it.
     """
 
-    __slots__ = ("_after", "_claims", "_concerned", "_free_then", "_on", "job_id", "rows", "start_s")
+    __slots__ = ("_concerned", "_place_of", "after", "job_id", "rows", "start_s")
 
     def __init__(self, job_id: str, start_s: float, free_then: FreeThen, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
         rows = fit_claim.worker_rows
         self.rows = rows if len(rows) == 1 else distinct(rows)[0]
-        self._on = frozenset(self.rows.tolist())
+        self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
         # By the identity of nodes, which are kept, so that no others get it.
         self._concerned: dict[int, tuple[Bools, bool]] = {}
-        self._free_then = free_then
-        self._claims = [fit_claim]
-        self._after: FreeColumns | None = None
+        self.after: FreeColumns = free_then.on(self.rows)
+        self.take(fit_claim)
 
-    @property
-    def after(self) -> FreeColumns:
-        """What others may have at its start. Not to be changed by the caller."""
-        if self._after is None:
-            self._after = self._free_then.copy()
-            self._after.take(Claim.joined(self._claims))
-            self._claims.clear()
-        return self._after
+    def take(self, claim: Claim) -> None:
+        """Something that starts now will still be there then."""
+        one = claim.one
+        if one is not None:
+            place = self._place_of.get(one.row)
+            if place is not None:
+                self.after.take(Claim.of_one(replaced(one, row=place)))
+        elif not self._place_of.keys().isdisjoint(claim.worker_rows_listed()):
+            self.after.take(self._here(claim))
 
-    def take(self, claim: Claim, on: list[int]) -> None:
-        """Something that starts now, on these rows, will still be there then."""
-        if self._on.isdisjoint(on):
-            return
-        if self._after is None:
-            self._claims.append(claim)
-        else:
-            self._after.take(claim)
+    def _here(self, claim: Claim) -> Claim:
+        """What of it is on these rows, which are said by position."""
+        last = len(self.rows) - 1
+        slices, workers = (np.minimum(self.rows.searchsorted(rows), last) for rows in (claim.rows, claim.worker_rows))
+        inside = Claim(slices, claim.devices, claim.milli, workers, claim.cpus_milli, claim.memory_bytes)
+        return inside.where(self.rows.take(slices) == claim.rows, self.rows.take(workers) == claim.worker_rows)
 
-    def stands_on(self, row: int) -> bool:
-        """Whether it keeps anything on that row."""
-        return row in self._on
+    def place_of(self, row: int) -> int | None:
+        """The position of that row; None where nothing is kept on it."""
+        return self._place_of.get(row)
 
     def concerns(self, nodes: Bools | None) -> bool:
         """Whether it keeps anything on these (None: on any), which are not to be changed later."""
@@ -95,7 +97,7 @@ def _lower(lowered: FreeColumns, now: FreeColumns, rows: Ints, under: Sequence[P
         at = np.minimum(on.searchsorted(rows), len(on) - 1)
         here = (on.take(at) == rows).nonzero()[0]
         if len(here):
-            these = rows.take(here)
+            these = at.take(here)
             milli[here] = np.minimum(milli.take(here, axis=0), after.milli.take(these, axis=0))
             cpus_milli[here] = np.minimum(cpus_milli.take(here), after.cpus_milli.take(these))
             memory_bytes[here] = np.minimum(memory_bytes.take(here), after.memory_bytes.take(these))
@@ -118,11 +120,12 @@ def _lower_one(lowered: FreeColumns, now: FreeColumns, row: int, under: Sequence
     milli: list[int] = now.milli[row].tolist()
     cpus_milli, memory_bytes = now.cpus_milli.item(row), now.memory_bytes.item(row)
     for promise in under:
-        if promise.stands_on(row):
+        place = promise.place_of(row)
+        if place is not None:
             after = promise.after
-            milli = list(map(min, milli, after.milli[row].tolist()))
-            cpus_milli = min(cpus_milli, after.cpus_milli.item(row))
-            memory_bytes = min(memory_bytes, after.memory_bytes.item(row))
+            milli = list(map(min, milli, after.milli[place].tolist()))
+            cpus_milli = min(cpus_milli, after.cpus_milli.item(place))
+            memory_bytes = min(memory_bytes, after.memory_bytes.item(place))
     lowered.lower_row(row, milli, cpus_milli, memory_bytes)
 
 
@@ -188,9 +191,8 @@ class Promises:
         """Something starts now and ends at `end_s`."""
         self.free.take(claim)
         delayed = self._by_start if math.isinf(end_s) else self._by_start[: bisect_left(self._starts_s, end_s)]
-        on = claim.worker_rows_listed()
         for promise in delayed:
-            promise.take(claim, on)
+            promise.take(claim)
         rows = None
         for opened in self._open.values():
             if math.isinf(end_s) or not opened.under or opened.under[-1].start_s < end_s:

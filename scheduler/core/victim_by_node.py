@@ -17,7 +17,7 @@ import numpy.typing as npt
 from scheduler.core.arrays import Bools, Ints
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import Claim, FreeColumns
-from scheduler.core.gang import Gang, part_of
+from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 
 _TURNS = 64  # jobs that may go from one node
@@ -64,7 +64,7 @@ def options_by_node(
 ) -> Options:
     """What those rows can do if these jobs (slots) go in this order. `loss`: what each pair of `standing` costs."""
     turns = _Turns.of(standing, jobs, len(holdings))
-    left = part_of(free, rows)  # everything here is by position in `rows`
+    left = free.on(rows)  # everything here is by position in `rows`
     local = np.zeros(len(gang.pools.nodes), np.int64)
     local[rows] = np.arange(len(rows))
     have = gang.some_on(rows, left)
