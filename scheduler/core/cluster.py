@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
 from scheduler.core.fair_share import Totals
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import ABSENT, Bools, NodeColumns
 from scheduler.core.packing.policies import packing_named
 from scheduler.core.packing.rows import NodeKinds

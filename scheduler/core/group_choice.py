@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
+from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Constraints, Demand, Level
 from scheduler.core.device_choice import devices_listed, pick_devices
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_choice import best_node, evenly, fill, tightness
 from scheduler.core.node_columns import Pool
 from scheduler.core.pools import Pools, capacity, cell_capacity, has_room, has_room_on

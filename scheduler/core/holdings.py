@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scheduler.core.arrays import Bools, Ints, distinct
+from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
-from scheduler.core.free_columns import Claim
 from scheduler.core.part import Part
 from scheduler.core.quick import quick
 

@@ -14,8 +14,9 @@ from typing import cast
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
+from scheduler.core.claims import Claim
 from scheduler.core.demand import UNCONSTRAINED
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Fit, Pools, Where
 

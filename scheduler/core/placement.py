@@ -23,8 +23,9 @@ from typing import TypedDict
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
+from scheduler.core.claims import Claim, OneWorker
 from scheduler.core.demand import UNCONSTRAINED, WHOLE_DEVICE_MILLI, Constraints, Demand, Level, Placement
-from scheduler.core.free_columns import Claim, FreeColumns, OneWorker
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.group_choice import (
     Company,
     Group,

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import NEVER, Gang
 from scheduler.core.holdings import Floats, taken_from
 from scheduler.core.placement import Fit

@@ -18,7 +18,8 @@ from typing import Protocol
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.claims import Claim
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.quick import replaced
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, any_row
 

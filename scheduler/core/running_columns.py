@@ -17,9 +17,9 @@ from operator import attrgetter
 
 import numpy as np
 
+from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
-from scheduler.core.free_columns import Claim
 from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.core.arrays import Bools
+from scheduler.core.claims import Claim
 from scheduler.core.demand import Demand
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scheduler.core.arrays import Bools, Ints
+from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 

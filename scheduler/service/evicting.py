@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from scheduler.core.claims import Claim
 from scheduler.core.decisions import PendingJob
 from scheduler.core.eviction import IdleService, choose
-from scheduler.core.free_columns import Claim
 from scheduler.core.gang import Gang
 from scheduler.core.jobs import Job, Running, Starting
 from scheduler.core.quotas import allowed_workers, worker_milli

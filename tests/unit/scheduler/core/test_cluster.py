@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.claims import Claim, OneWorker
 from scheduler.core.cluster import ClusterState, DeviceUse
 from scheduler.core.demand import Demand, Level, NodeFacts, Placement
-from scheduler.core.free_columns import Claim, FreeColumns, OneWorker
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from tests.fakes.cluster_table import GIB, node_facts
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.free_columns import Claim
+from scheduler.core.claims import Claim
 from scheduler.core.part import Part
 from scheduler.core.plan import plan
 from tests.fakes.cluster_table import ClusterTable, cluster

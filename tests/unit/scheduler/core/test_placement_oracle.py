@@ -14,8 +14,9 @@ import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.claims import Claim
 from scheduler.core.demand import Constraints, Demand, Level, NodeFacts, Placement
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Pools, fits, how_many, place
 from tests.fakes.cluster_table import node_facts

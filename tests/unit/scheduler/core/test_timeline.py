@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.arrays import Bools, Ints
+from scheduler.core.claims import Claim
 from scheduler.core.decisions import AdvanceReservation, PendingJob
 from scheduler.core.demand import Constraints, Level, Placement
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Where
 from scheduler.core.placement import fits, place
 from scheduler.core.reservations import Promise, Promises

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from scheduler.core.claims import Claim
 from scheduler.core.demand import UNCONSTRAINED, WHOLE_DEVICE_MILLI, Constraints, Demand, Level, NodeFacts, Placement
-from scheduler.core.free_columns import Claim, FreeColumns
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Pools, how_many, place
 from tests.fakes.cluster_table import demand, node_facts
