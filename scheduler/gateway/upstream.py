@@ -81,10 +81,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def reusable(self) -> bool:
-        """Whether a next request may be sent: nothing is left to come and nothing is left to go."""
+        """Whether a next request may be sent: nothing is left to come, to be read or to go."""
         transport = self._transport
         return (
             self.finished
+            and not self._body
             and self._keep_alive
             and self._failure is None
             and transport is not None

@@ -127,15 +127,14 @@ async def probe(state: ReplicaState, timeout_s: float) -> bool:
             connection = await state.pool.connect()
             try:
                 await connection.exchange(request, b"", without_body=False)
+                while await connection.read():  # or it would come before the next request's answer
+                    pass
             except BaseException:
                 connection.close()
                 raise
     except (UpstreamFailed, TimeoutError):
         return False
-    if connection.finished:
-        state.pool.give_back(connection)
-    else:
-        connection.close()
+    state.pool.give_back(connection)
     return True
 
 
