@@ -92,13 +92,6 @@ class Claim:
             return bool(nodes.item(self.one.row))
         return bool(np.count_nonzero(nodes.take(self.worker_rows)))
 
-    def worker_rows_listed(self) -> list[int]:
-        """The rows of its workers, by worker."""
-        if self.one is not None:
-            return [self.one.row]
-        listed: list[int] = self.worker_rows.tolist()
-        return listed
-
     @staticmethod
     def of(nodes: NodeColumns, placements: Iterable[Placement]) -> Claim:
         """Numbers of these placements. What stands on a node or device that is not there (any more) claims nothing."""

@@ -60,7 +60,7 @@ class Promise:
             place = self._place_of.get(one.row)
             if place is not None:
                 self.after.take(Claim.of_one(replaced(one, row=place)))
-        elif not self._place_of.keys().isdisjoint(claim.worker_rows_listed()):
+        elif not self._place_of.keys().isdisjoint(claim.worker_rows.tolist()):
             self.after.take(self._here(claim))
 
     def _here(self, claim: Claim) -> Claim:

@@ -57,9 +57,6 @@ class _ByRow:
     def device_of(self, place: int) -> int:
         return int(self.device_milli[place if self.states is None else self.states[place]])
 
-    def row_of(self, place: int) -> int:
-        return place if self.rows is None else self.rows.item(place)
-
     def rows_of(self, places: Ints) -> Ints:
         return places if self.rows is None else self.rows.take(places)
 
@@ -130,40 +127,29 @@ class Scorer:
                 candidates = room if candidates is None else room & candidates
             else:
                 ask = self._as_one(ask, workers)
-        if candidates is not None or not self._keeps(ask):
-            return self._best_of(self._by_row(free, ask), ask, candidates)
+        if not self._keeps(ask):
+            return self._best_rated_anew(free, ask, candidates)
         kept = self._up_to_date(free, ask)
-        if not len(kept.keys):
-            return None
-        place = int(kept.keys.argmax())
-        highest: int = kept.keys.item(place)
-        if highest < self._least_key:
-            return None
-        if self._rater.protection is not None and not self._states.nothing_scarce(ask, kept.states.item(place)):
-            place = self._least_tolled(ask, kept, kept.keys, place, highest)
-        return place if kept.rows is None else kept.rows.item(place)
-
-    def _best_of(self, rating: _ByRow, ask: Ask, candidates: Bools | None) -> int | None:
-        keys = rating.keys
+        keys = kept.keys
         if candidates is not None:
-            keys = np.where(
-                candidates if rating.rows is None else candidates.take(rating.rows), keys, self._least_key - 1
-            )
+            here = candidates if kept.rows is None else candidates.take(kept.rows)
+            keys = np.where(here, keys, self._least_key - 1)
         if not len(keys):
             return None
         place = int(keys.argmax())
         highest: int = keys.item(place)
         if highest < self._least_key:
             return None
-        kept = rating.kept
-        if self._rater.protection is None:
-            return rating.row_of(place)
-        if kept is None:
-            places = (keys >= self._least_key).nonzero()[0]
-            return rating.row_of(places.item(self._tolled_keys(ask, rating, places).argmax()))
-        if not self._states.nothing_scarce(ask, kept.states.item(place)):
+        if self._rater.protection is not None and not self._states.nothing_scarce(ask, kept.states.item(place)):
             place = self._least_tolled(ask, kept, keys, place, highest)
-        return rating.row_of(place)
+        return place if kept.rows is None else kept.rows.item(place)
+
+    def _best_rated_anew(self, free: Free, ask: Ask, candidates: Bools | None) -> int | None:
+        """The same for an ask of which nothing is kept."""
+        rating = self._by_row(free, ask)
+        fits = rating.keys >= self._least_key
+        places = (fits if candidates is None else fits & candidates).nonzero()[0]
+        return places.item(self._tolled_keys(ask, rating, places).argmax()) if len(places) else None
 
     def _least_tolled(self, ask: Ask, kept: _Kept, keys: Ints, place: int, highest: int) -> int:
         """The place whose key is highest once protection has taken off what it does; `place` has the highest before.
