@@ -188,3 +188,7 @@ def demand(device: str = H100, count: int = 1, **more: Any) -> dict[str, Any]:
 
 def python(text: str) -> list[str]:
     return [sys.executable, "-c", text]
+
+
+UNTIL_ASKED = [sys.executable, str(Path(__file__).with_name("until_asked.py"))]
+"""Works until it is asked to save and go; its next attempt ends and tells, as `resumed_from`, what was saved."""

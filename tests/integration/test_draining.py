@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from scheduler.cli.demo import example
-from tests.integration.instances import Instance, eventually
+from tests.integration.instances import UNTIL_ASKED, Instance, eventually
 
 FIRST, OTHER = "sim-h100-0", "sim-910b-0"
 EITHER: list[dict[str, Any]] = [
@@ -27,7 +25,7 @@ def test_a_drained_node_is_empty_in_the_end_and_nothing_is_lost(instance: Instan
             "kind": "training",
             "time_limit": "10m",
             "resources": EITHER,
-            "command": [sys.executable, example("spin.py"), "--seconds", "6"],
+            "command": UNTIL_ASKED,
             "checkpoint": {"dir": str(tmp_path / "saved"), "grace": "20s"},
         }
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.instances import H100, Instance, demand, eventually, python
+from tests.integration.instances import H100, UNTIL_ASKED, Instance, demand, eventually, python
 
 BASE = {"kind": "batch", "resources": demand(), "time_limit": "5m"}
 
@@ -154,17 +154,13 @@ def test_what_only_the_site_can_refuse_is_named_with_file_and_line(instance: Ins
 
 
 def test_an_urgent_job_preempts_best_effort_work_which_resumes(instance: Instance, tmp_path: Path) -> None:
-    import sys
-
-    from scheduler.cli.demo import example
-
     victim = instance.submit(
         {
             **BASE,
             "name": "victim",
             "priority_class": "best-effort",
             "resources": demand(count=8),
-            "command": [sys.executable, example("spin.py"), "--seconds", "4"],
+            "command": UNTIL_ASKED,
             "checkpoint": {"dir": str(tmp_path / "saved"), "grace": "10s"},
         }
     )

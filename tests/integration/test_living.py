@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from scheduler.cli.demo import example
-from tests.integration.instances import Instance, demand, eventually, python
+from tests.integration.instances import UNTIL_ASKED, Instance, demand, eventually, python
 
 
 @pytest.mark.nightly  # tests/survival kills it twice in each run
@@ -80,7 +80,7 @@ def test_down_leaves_nothing_and_may_come_twice_and_the_next_up_goes_on_from_wha
             "kind": "training",
             "resources": demand(),
             "time_limit": "10m",
-            "command": [sys.executable, example("spin.py"), "--seconds", "4"],
+            "command": UNTIL_ASKED,
             "checkpoint": {"dir": str(tmp_path / "saved"), "grace": "20s"},
         }
     )
