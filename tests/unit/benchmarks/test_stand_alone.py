@@ -76,7 +76,7 @@ def run(arguments: list[str], environment: Mapping[str, str], *, expect: int = 0
 )
 def test_it_runs_with_every_other_import_blocked(tmp_path: Path, libraries: str, library: str) -> None:
     answer = run(
-        ["-c", BLOCKER, libraries, "run", "--local", "--window", "0.3", "-o", "json"], clean_environment(tmp_path)
+        ["-c", BLOCKER, libraries, "run", "--local", "--window", "1", "-o", "json"], clean_environment(tmp_path)
     )
     assert answer["schema"] == "suanli/bench/1"
     assert set(answer) == {"schema", "provenance", "cases", "devices", "peers"}
@@ -84,7 +84,7 @@ def test_it_runs_with_every_other_import_blocked(tmp_path: Path, libraries: str,
     assert answer["provenance"]["library"].startswith(library)
     assert {"host", "cpu", "python", "torch", "commit", "generated_at", "window_s"} <= set(answer["provenance"])
     for device in answer["devices"]:
-        assert device["verified"], device
+        assert device["verified"], (device["verdict"], device["reason"])
         assert device["gflops"] > 0
         assert device["samples"] > 0
         assert 0 < device["detection_probability"] < 1
