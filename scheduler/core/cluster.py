@@ -217,22 +217,22 @@ class ClusterState:
 
     def give_back(self, job_id: str) -> None:
         """Take all of the job's devices back. Nothing happens where it holds none."""
-        self._release(job_id, self._held.get(job_id, ()))
+        placements = self._held.pop(job_id, ())
+        if placements:
+            self._leave(job_id, placements)
 
     def give_back_worker(self, job_id: str, worker: int) -> None:
         """Take one worker's devices back. Nothing happens where it holds none."""
-        self._release(job_id, tuple(p for p in self._held.get(job_id, ()) if p.worker == worker))
+        held = self._held.get(job_id, ())
+        going = tuple([placement for placement in held if placement.worker == worker])
+        if len(going) == len(held):
+            self.give_back(job_id)
+        elif going:
+            self._held[job_id] = tuple([placement for placement in held if placement.worker != worker])
+            self._leave(job_id, going)
 
-    def _release(self, job_id: str, placements: tuple[Placement, ...]) -> None:
-        if not placements:
-            return
+    def _leave(self, job_id: str, placements: tuple[Placement, ...]) -> None:
         self._give(placements)
-        held = self._held[job_id]
-        gone = {placement.worker for placement in placements} if len(placements) < len(held) else ()
-        if gone:
-            self._held[job_id] = tuple([p for p in held if p.worker not in gone])
-        else:
-            del self._held[job_id]
         if self._on_node is not None:
             for placement in placements:
                 there = self._on_node[placement.node]
