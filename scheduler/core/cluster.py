@@ -14,7 +14,7 @@ Not thread-safe. The planner never changes one: it copies `free`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -215,26 +215,27 @@ class ClusterState:
         else:
             self.free.give(Claim.of(self.nodes, placements))
 
-    def give_back(self, job_id: str) -> None:
-        """Take all of the job's devices back. Nothing happens where it holds none."""
-        placements = self._held.pop(job_id, ())
-        if placements:
-            self._leave(job_id, placements)
+    def give_back(self, *job_ids: str) -> None:
+        """Take all devices of these jobs back: of several together for not much more than of one. Nothing happens where
+        a job holds none."""
+        going = [(job_id, placement) for job_id in job_ids for placement in self._held.pop(job_id, ())]
+        if going:
+            self._leave(going)
 
-    def give_back_worker(self, job_id: str, worker: int) -> None:
-        """Take one worker's devices back. Nothing happens where it holds none."""
+    def give_back_workers(self, job_id: str, workers: Collection[int]) -> None:
+        """Take these workers' devices back. Nothing happens where one holds none."""
         held = self._held.get(job_id, ())
-        going = tuple([placement for placement in held if placement.worker == worker])
+        going = [(job_id, placement) for placement in held if placement.worker in workers]
         if len(going) == len(held):
             self.give_back(job_id)
         elif going:
-            self._held[job_id] = tuple([placement for placement in held if placement.worker != worker])
-            self._leave(job_id, going)
+            self._held[job_id] = tuple([placement for placement in held if placement.worker not in workers])
+            self._leave(going)
 
-    def _leave(self, job_id: str, placements: tuple[Placement, ...]) -> None:
-        self._give(placements)
+    def _leave(self, going: Sequence[tuple[str, Placement]]) -> None:
+        self._give([placement for _, placement in going])
         if self._on_node is not None:
-            for placement in placements:
+            for job_id, placement in going:
                 there = self._on_node[placement.node]
                 del there[job_id, placement.worker]
                 if not there:
