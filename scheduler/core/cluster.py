@@ -14,7 +14,7 @@ Not thread-safe. The planner never changes one: it copies `free`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,8 +77,9 @@ class ClusterState:
         self.schedulable: Bools = np.ones(len(self.nodes), np.bool_)
         self._unschedulable: dict[str, str] = {}
         self._held: dict[str, tuple[Placement, ...]] = {}
-        # By (job, worker): a node whose devices are shared may carry a thousand of them.
-        self._on_node: dict[str, dict[tuple[str, int], Placement]] = {}
+        # By node, kept from when that is first asked for, as a replay never does; there by (job, worker): a node whose
+        # devices are shared may carry a thousand of them.
+        self._on_node: dict[str, dict[tuple[str, int], Placement]] | None = None
         self.shapes = TypicalShapes()
         self._forget()
 
@@ -97,7 +98,8 @@ class ClusterState:
         new.schedulable = self.schedulable.copy()
         new._unschedulable = self._unschedulable.copy()
         new._held = self._held.copy()
-        new._on_node = {name: there.copy() for name, there in self._on_node.items()}
+        if self._on_node is not None:
+            new._on_node = {name: there.copy() for name, there in self._on_node.items()}
         new.shapes = self.shapes
         new._forget()
         return new
@@ -136,7 +138,7 @@ class ClusterState:
         may_be_given_work = [facts.name not in self._unschedulable for facts in joining]
         self.schedulable = np.append(self.schedulable, may_be_given_work)
         self._forget()
-        held = [placement for facts in joining for placement in self._on_node.get(facts.name, {}).values()]
+        held = [placement for facts in joining for placement in self._by_node().get(facts.name, {}).values()]
         self.free.take(Claim.of(self.nodes, held))
 
     def remove_node(self, name: str) -> None:
@@ -168,17 +170,36 @@ class ClusterState:
 
     def take(self, job_id: str, placements: Sequence[Placement]) -> None:
         """Give these to the job, all or (AssertionError) nothing. It may take more workers later, never one twice."""
-        held = self._held.get(job_id, ())
-        if held or len(placements) > 1:
-            workers = [placement.worker for placement in (*held, *placements)]
-            assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
+        held = self._held_beside(job_id, placements)
         over = self._take(placements)
         if over is not None:
             self._give(placements)
             raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
+        self._enter(job_id, held, placements)
+
+    def take_over(self, free: FreeColumns) -> None:
+        """All that a pass starts is taken at once: `free` is its `Plan.free_after`, and nothing was taken or given back
+        since. Each start is then told to the books, by `enter`."""
+        assert free.nothing_overcommitted(), "a pass has given away more than there is"
+        self.free = free
+
+    def enter(self, job_id: str, placements: Sequence[Placement]) -> None:
+        """As `take`, of what the columns are without already (`take_over`)."""
+        self._enter(job_id, self._held_beside(job_id, placements), placements)
+
+    def _held_beside(self, job_id: str, placements: Sequence[Placement]) -> tuple[Placement, ...]:
+        """What the job holds, of which these are to be no part yet (AssertionError)."""
+        held = self._held.get(job_id, ())
+        if held or len(placements) > 1:
+            workers = [placement.worker for placement in (*held, *placements)]
+            assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
+        return held
+
+    def _enter(self, job_id: str, held: tuple[Placement, ...], placements: Sequence[Placement]) -> None:
         self._held[job_id] = (*held, *placements) if held else tuple(placements)
-        for placement in placements:
-            self._on_node.setdefault(placement.node, {})[job_id, placement.worker] = placement
+        if self._on_node is not None:
+            for placement in placements:
+                self._on_node.setdefault(placement.node, {})[job_id, placement.worker] = placement
 
     def _take(self, placements: Sequence[Placement]) -> str | None:
         """What is below zero then."""
@@ -194,29 +215,39 @@ class ClusterState:
         else:
             self.free.give(Claim.of(self.nodes, placements))
 
-    def give_back(self, job_id: str) -> None:
-        """Take all of the job's devices back. Nothing happens where it holds none."""
-        self._release(job_id, self._held.get(job_id, ()))
+    def give_back(self, *job_ids: str) -> None:
+        """Take all devices of these jobs back: of several together for not much more than of one. Nothing happens where
+        a job holds none."""
+        going = [(job_id, placement) for job_id in job_ids for placement in self._held.pop(job_id, ())]
+        if going:
+            self._leave(going)
 
-    def give_back_worker(self, job_id: str, worker: int) -> None:
-        """Take one worker's devices back. Nothing happens where it holds none."""
-        self._release(job_id, tuple(p for p in self._held.get(job_id, ()) if p.worker == worker))
+    def give_back_workers(self, job_id: str, workers: Collection[int]) -> None:
+        """Take these workers' devices back. Nothing happens where one holds none."""
+        held = self._held.get(job_id, ())
+        going = [(job_id, placement) for placement in held if placement.worker in workers]
+        if len(going) == len(held):
+            self.give_back(job_id)
+        elif going:
+            self._held[job_id] = tuple([placement for placement in held if placement.worker not in workers])
+            self._leave(going)
 
-    def _release(self, job_id: str, placements: tuple[Placement, ...]) -> None:
-        if not placements:
-            return
-        self._give(placements)
-        held = self._held[job_id]
-        gone = {placement.worker for placement in placements} if len(placements) < len(held) else ()
-        if gone:
-            self._held[job_id] = tuple([p for p in held if p.worker not in gone])
-        else:
-            del self._held[job_id]
-        for placement in placements:
-            there = self._on_node[placement.node]
-            del there[job_id, placement.worker]
-            if not there:
-                del self._on_node[placement.node]
+    def _leave(self, going: Sequence[tuple[str, Placement]]) -> None:
+        self._give([placement for _, placement in going])
+        if self._on_node is not None:
+            for job_id, placement in going:
+                there = self._on_node[placement.node]
+                del there[job_id, placement.worker]
+                if not there:
+                    del self._on_node[placement.node]
+
+    def _by_node(self) -> dict[str, dict[tuple[str, int], Placement]]:
+        if self._on_node is None:
+            self._on_node = {}
+            for job_id, placements in self._held.items():
+                for placement in placements:
+                    self._on_node.setdefault(placement.node, {})[job_id, placement.worker] = placement
+        return self._on_node
 
     def held(self, job_id: str) -> tuple[Placement, ...]:
         return self._held.get(job_id, ())
@@ -228,7 +259,7 @@ class ClusterState:
 
     def jobs_on(self, name: str) -> tuple[str, ...]:
         """Ids of the jobs with a worker on that node, each once, also where the node is not here (any more)."""
-        return tuple(dict.fromkeys(job_id for job_id, _ in self._on_node.get(name, {})))
+        return tuple(dict.fromkeys(job_id for job_id, _ in self._by_node().get(name, {})))
 
     # ---- what the planner makes of it ----------------------------------------------------------------------------
 
@@ -298,7 +329,7 @@ class ClusterState:
         """Each device of the node, by index. Raises KeyError for a node that is not here."""
         used: dict[int, int] = {}
         jobs: dict[int, dict[str, None]] = {}
-        for (job_id, _), placement in self._on_node.get(name, {}).items():
+        for (job_id, _), placement in self._by_node().get(name, {}).items():
             for device in placement.devices:
                 used[device] = used.get(device, 0) + (placement.share_milli or WHOLE_DEVICE_MILLI)
                 jobs.setdefault(device, {})[job_id] = None
@@ -309,7 +340,7 @@ class ClusterState:
 
     def placements_on(self, name: str) -> list[tuple[str, Placement]]:
         """(job, place) of each worker that holds something there, in the order in which they came."""
-        return [(job_id, placement) for (job_id, _), placement in self._on_node.get(name, {}).items()]
+        return [(job_id, placement) for (job_id, _), placement in self._by_node().get(name, {}).items()]
 
     def used_milli(self, name: str) -> int:
         """Thousandths that are taken of all the node's devices; 0 for a node that is not here."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Placement
+from scheduler.core.free_columns import FreeColumns
 from scheduler.core.quick import quick
 from scheduler.core.reasons import Reason
 
@@ -184,6 +185,8 @@ class Plan:
     broken off when it started enough, for those that were considered.
 
     `expected_start_s` estimates, from time limits, when a waiting job could start; absent where nothing bounds it.
+    `free_after` is what `starts` leave, for `ClusterState.take_over`: who takes it asks for no `reasons` afterwards,
+    which would be told of what is changed by then.
     """
 
     starts: tuple[Start, ...] = field(default=())
@@ -193,3 +196,4 @@ class Plan:
     resizes: tuple[Resize, ...] = field(default=())
     releases: tuple[Release, ...] = field(default=())
     partial: bool = False
+    free_after: FreeColumns | None = field(default=None, compare=False, repr=False)

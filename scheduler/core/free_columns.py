@@ -193,6 +193,11 @@ class FreeColumns:
             return _short_beside(row, int(self.cpus_milli[row]), int(self.memory_bytes[row]))
         return None
 
+    def nothing_overcommitted(self) -> bool:
+        """Whether nothing is below zero. (A device that is not there stands at -1, which nobody takes of one.)"""
+        beside = min(self.cpus_milli.min(initial=0), self.memory_bytes.min(initial=0))
+        return bool(beside >= 0 and self.milli.min(initial=0) >= ABSENT)
+
     def lesser(self, other: FreeColumns) -> FreeColumns:
         """What is free in both."""
         return self.replaced(

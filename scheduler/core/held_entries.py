@@ -72,11 +72,16 @@ class HeldEntries:
     def _grow(self) -> None:
         self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
 
-    def kill(self, at: int, count: int) -> None:
-        """So many from there on, all of which live."""
-        if count:
-            self.dead += count
+    def kill(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Of each of these, so many from there on, all of which live."""
+        if len(spans) == 1:
+            at, count = spans[0]
             self._both[:, at : at + count] = 0
+            self.dead += count
+        else:
+            positions = [position for at, count in spans for position in range(at, at + count)]
+            self._both[:, positions] = 0
+            self.dead += len(positions)
 
     def mostly_dead(self) -> bool:
         return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size

@@ -229,6 +229,7 @@ class WorkerRun:
     unix_path: str | None = None  # a socket on its node on which it answers too, of a replica that is ready
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Pending:
     reason: Reason
@@ -237,6 +238,7 @@ class Pending:
     kind: Literal["pending"] = "pending"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Starting:
     """Devices are taken and the nodes were told; not every worker runs yet."""
@@ -246,6 +248,7 @@ class Starting:
     kind: Literal["starting"] = "starting"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Running:
     workers: tuple[WorkerRun, ...]

@@ -21,15 +21,18 @@ starts and after. Units: thousandths of devices.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
 from scheduler.core.decisions import PendingJob, Policy, RunningJob, TenantPolicy
-from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, Placement
 from scheduler.core.fair_share import NOTHING, Amount, Totals, account, dominant_share
 from scheduler.core.reasons import JobLimitReached, QuotaReached
 
 _Key = TypeVar("_Key", bound=Hashable)
+_Held = tuple[int, int, int]
+"""Thousandths of devices and of CPUs, and bytes: an `Amount` in a ledger's own books, which change twice a job."""
+_NOTHING: _Held = (0, 0, 0)
 
 
 def worker_milli(alternatives: Iterable[Demand]) -> int:
@@ -54,14 +57,14 @@ class QuotaLedger:
     Not thread-safe.
     """
 
-    __slots__ = ("_amounts", "_held", "_jobs", "_leaving_milli", "_promised_milli")
+    __slots__ = ("_held", "_jobs", "_leaving_milli", "_of_gangs", "_promised_milli")
 
     def __init__(self, running: Iterable[RunningJob] = ()) -> None:
-        self._held: dict[tuple[str, bool], Amount] = {}
+        self._held: dict[tuple[str, bool], _Held] = {}
         self._leaving_milli: dict[tuple[str, bool], int] = {}
         self._promised_milli: dict[tuple[str, bool], int] = {}
         self._jobs: dict[str, int] = {}
-        self._amounts: dict[str, Amount] = {}  # of running jobs, by id: no part of a copy
+        self._of_gangs: dict[str, _Held] = {}  # what running jobs of several workers hold, by id: no part of a copy
         for job in running:
             self.add(job)
 
@@ -77,32 +80,31 @@ class QuotaLedger:
 
     def add(self, job: RunningJob) -> None:
         """The job holds its devices. One that changes is removed as it was and added as it is."""
-        amount = self._amounts[job.job_id] = Amount.of(job.placements)
-        self._hold((job.tenant, job.simulated), amount)
-        _count(self._jobs, job.tenant, 1)
+        held = _held_on(job.placements)
+        if len(job.placements) > 1:
+            self._of_gangs[job.job_id] = held
+        self._hold((job.tenant, job.simulated), *held)
+        self._jobs[job.tenant] = self._jobs.get(job.tenant, 0) + 1
         if job.stopping:
-            _count(self._leaving_milli, (job.tenant, job.simulated), amount.devices_milli)
+            _count(self._leaving_milli, (job.tenant, job.simulated), held[0])
 
     def remove(self, job: RunningJob) -> None:
         """The job, exactly as it was added, holds nothing any more."""
         key = (job.tenant, job.simulated)
-        amount = self._amounts.pop(job.job_id, None) or Amount.of(job.placements)
-        left = self._held.get(key, NOTHING) - amount
-        assert min(left.devices_milli, left.cpus_milli, left.memory_bytes) >= 0, f"never added: {job}"
-        if left.devices_milli or left.cpus_milli or left.memory_bytes:
-            self._held[key] = left
-        else:
-            self._held.pop(key, None)
+        held = self._of_gangs.pop(job.job_id, None) or _held_on(job.placements)
+        left = self._hold(key, -held[0], -held[1], -held[2])
+        assert min(left) >= 0, f"never added: {job}"
         _count(self._jobs, job.tenant, -1)
         if job.stopping:
-            _count(self._leaving_milli, key, -amount.devices_milli)
+            _count(self._leaving_milli, key, -held[0])
 
     # ---- what a pass decides -------------------------------------------------------------------------------------
 
     def start(self, job: PendingJob, amount: Amount) -> None:
         """The pass gives so much to the job."""
-        self._hold((job.tenant, is_simulated(job.alternatives)), amount)
-        _count(self._jobs, job.tenant, 1)
+        key = (job.tenant, is_simulated(job.alternatives))
+        self._hold(key, amount.devices_milli, amount.cpus_milli, amount.memory_bytes)
+        self._jobs[job.tenant] = self._jobs.get(job.tenant, 0) + 1
 
     def promise(self, job: PendingJob) -> None:
         """What leaves, or is made to, is kept for the job. It does not hold it yet, but no job after it may use up the
@@ -118,11 +120,12 @@ class QuotaLedger:
     # ---- what is so ----------------------------------------------------------------------------------------------
 
     def held(self, tenant: str, simulated: bool) -> Amount:
-        return self._held.get((tenant, simulated), NOTHING)
+        held = self._held.get((tenant, simulated))
+        return NOTHING if held is None else Amount(*held)
 
     def used_milli(self, tenant: str, simulated: bool) -> int:
         """All that the tenant holds, also what is about to leave."""
-        return self.held(tenant, simulated).devices_milli
+        return self._held.get((tenant, simulated), _NOTHING)[0]
 
     def claimed_milli(self, tenant: str, simulated: bool) -> int:
         """What it holds and what this pass has promised it."""
@@ -143,14 +146,27 @@ class QuotaLedger:
     def shares(self, totals: Totals) -> dict[str, float]:
         """Fair-share account -> dominant share held now."""
         return {
-            account(tenant, simulated): dominant_share(amount, totals.whole(simulated))
-            for (tenant, simulated), amount in self._held.items()
+            account(tenant, simulated): dominant_share(Amount(*held), totals.whole(simulated))
+            for (tenant, simulated), held in self._held.items()
         }
 
-    def _hold(self, key: tuple[str, bool], amount: Amount) -> None:
-        if amount.devices_milli or amount.cpus_milli or amount.memory_bytes:
-            before = self._held.get(key)
-            self._held[key] = amount if before is None else before + amount
+    def _hold(self, key: tuple[str, bool], devices_milli: int, cpus_milli: int, memory_bytes: int) -> _Held:
+        """So much more of each than before: as it is then. Who holds nothing has no entry."""
+        before = self._held.get(key, _NOTHING)
+        held = (before[0] + devices_milli, before[1] + cpus_milli, before[2] + memory_bytes)
+        if held != _NOTHING:
+            self._held[key] = held
+        else:
+            self._held.pop(key, None)
+        return held
+
+
+def _held_on(placements: Sequence[Placement]) -> _Held:
+    if len(placements) == 1:
+        (one,) = placements
+        return one.share_milli or WHOLE_DEVICE_MILLI * len(one.devices), one.cpus_milli, one.memory_bytes
+    amount = Amount.of(placements)
+    return amount.devices_milli, amount.cpus_milli, amount.memory_bytes
 
 
 def _count(counts: dict[_Key, int], key: _Key, more: int) -> None:

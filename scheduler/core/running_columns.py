@@ -24,6 +24,7 @@ from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
+_MOST_GONE = 64  # jobs that are gone and have columns still: a few cost as much to clear as one
 _Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
 _figures = attrgetter("priority", "tenant", "started_s", "ends_by_s", "saved_s", "stopping", "simulated", "preemptions")
 """All that columns say of a job but for where it stands."""
@@ -35,6 +36,7 @@ class RunningColumns:
     __slots__ = (
         "_absent",
         "_free_slots",
+        "_gone",
         "_jobs",
         "_node_names",
         "_node_of",
@@ -56,6 +58,7 @@ class RunningColumns:
         self._slot_of: dict[str, int] = {}
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
+        self._gone: list[tuple[int, RunningJob]] = []  # whose columns are not cleared yet: slots, and what stood there
         self._slots = _slots_of(FIRST_CAPACITY)
         # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
         # others one span for each placement, in their order.
@@ -83,6 +86,8 @@ class RunningColumns:
         """None: nothing runs."""
         if not self._slot_of:
             return None
+        if self._gone:
+            self._clear()
         return int(self._slots.priority[self._slots.alive].min())
 
     def __contains__(self, job_id: object) -> bool:
@@ -149,23 +154,35 @@ class RunningColumns:
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
         if job.stopping_for is not None:
             self._forget_preemptor(job)
-        self._touches += 1
-        self._touch(job.placements)
-        apart = self._spans_apart.pop(slot, None) if self._spans_apart else None
-        for span in [self._spans[slot].tolist()] if apart is None else apart:
-            self._let_go(span)
-        self._compact()
-        self._free_slots.append(slot)
-        of = self._slots
-        of.alive[slot] = of.stopping[slot] = False
-        of.ends_s[slot] = -math.inf
-        of.milli[slot] = of.cpus_milli[slot] = 0
+        self._gone.append((slot, job))
+        if len(self._gone) == _MOST_GONE:
+            self._clear()
         return job
+
+    def _clear(self) -> None:
+        """What is gone leaves its columns, all of it at once: several jobs end for each time that somebody looks."""
+        gone, of = self._gone, self._slots
+        slots = [slot for slot, _ in gone]
+        at = slots[0] if len(slots) == 1 else np.array(slots, np.int64)
+        of.alive[at] = of.stopping[at] = False
+        of.ends_s[at] = -math.inf
+        of.milli[at] = of.cpus_milli[at] = 0
+        self._touches += 1
+        spans: list[_Span] = []
+        for (slot, job), span in zip(gone, self._spans[at].reshape(-1, 4).tolist(), strict=True):
+            self._touch(job.placements)
+            spans += self._spans_apart.pop(slot, (span,))
+        self._let_go(spans)
+        self._free_slots += slots
+        gone.clear()
+        self._compact()
 
     # ---- as a pass sees it ---------------------------------------------------------------------------------------
 
     def view(self, nodes: NodeColumns, now_s: float) -> Holdings:
         """What runs on these nodes. Good until the next add() or remove()."""
+        if self._gone:
+            self._clear()
         if nodes is not self._nodes:
             self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
             self._absent = np.pad(nodes.device_model == ABSENT, ((0, 1), (0, 1)), constant_values=True)
@@ -252,23 +269,22 @@ class RunningColumns:
                 self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
         return node
 
-    def _let_go(self, span: Sequence[int]) -> None:
-        first_slice, slices, first_worker, workers = span
-        self._slices.kill(first_slice, slices)
-        self._workers.kill(first_worker, workers)
+    def _let_go(self, spans: Sequence[_Span]) -> None:
+        self._slices.kill([span[:2] for span in spans])
+        self._workers.kill([span[2:] for span in spans])
 
     def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> None:
         """A service has more replicas, or fewer: the others keep their entries."""
         spans, of = self._spans_apart.get(slot), self._slots
         if spans is None:
             spans = _one_by_one(self._spans[slot].tolist(), before)
-        staying: list[_Span] = []
+        staying, going = list[_Span](), list[_Span]()
         for placement, span in zip(before, spans, strict=True):
             if len(staying) < len(now) and now[len(staying)] is placement:
                 staying.append(span)
             else:
                 self._touch((placement,))
-                self._let_go(span)
+                going.append(span)
                 of.milli[slot] -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
                 of.cpus_milli[slot] -= placement.cpus_milli
         for placement in now[len(staying) :]:
@@ -276,6 +292,8 @@ class RunningColumns:
             of.milli[slot] += held_milli
             of.cpus_milli[slot] += cpus_milli
             staying.append(span)
+        if going:
+            self._let_go(going)
         self._spans_apart[slot] = staying
         self._compact()
 

@@ -11,8 +11,8 @@ starts again at once with what is left, if that is its minimum.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable
+from operator import attrgetter
 
 import numpy as np
 
@@ -39,19 +39,25 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     """The workers to stop, one after the other: where `spread` is asked for, from the domain with most of them; then
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
     spread = job.constraints.spread
-    left = {
-        placement.worker: (placement, "" if spread is None else _domain(cluster, placement, spread))
-        for placement in job.placements
-    }
-    crowd = Counter([domain for _, domain in left.values()])
-    taken = _used_milli(cluster, {placement.node for placement, _ in left.values()})
+    left: dict[tuple[str, str], list[Placement]] = {}  # by domain and node, the newest last: those go one by one
+    for placement in sorted(job.placements, key=attrgetter("worker")):
+        domain = "" if spread is None else _domain(cluster, placement, spread)
+        left.setdefault((domain, placement.node), []).append(placement)
+    crowd: dict[str, int] = {}
+    for (domain, _), there in left.items():
+        crowd[domain] = crowd.get(domain, 0) + len(there)
+    taken = _used_milli(cluster, {node for _, node in left})
     going: list[int] = []
     for _ in range(count):
-        worst = max([(crowd[domain], -taken[each.node], each.worker) for each, domain in left.values()])[2]
-        placement, domain = left.pop(worst)
+        _, _, worker, worst = max(
+            [(crowd[key[0]], -taken[key[1]], there[-1].worker, key) for key, there in left.items()]
+        )
+        domain, node = worst
+        taken[node] -= _milli(left[worst].pop())
         crowd[domain] -= 1
-        taken[placement.node] -= _milli(placement)
-        going.append(worst)
+        if not left[worst]:
+            del left[worst]
+        going.append(worker)
     return going
 
 

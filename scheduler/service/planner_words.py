@@ -4,7 +4,6 @@ that changes, by a simulation of each that comes, starts or goes. So this file n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from scheduler.core.decisions import PendingJob, RunningJob
@@ -73,12 +72,9 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
     others."""
     spec, state = job.spec, job.state
     assert isinstance(state, ON_NODES), job
-    placements, first_s = [], math.inf  # when the first of its workers began
-    for run in state.workers:
-        placements.append(run.placement)
-        if run.started_s is not None and run.started_s < first_s:
-            first_s = run.started_s
-    saved_s = state.since_s if first_s == math.inf else first_s
+    placements = tuple([run.placement for run in state.workers])
+    began_s = [run.started_s for run in state.workers if run.started_s is not None]
+    saved_s = min(began_s, default=state.since_s)
     if isinstance(state, Stopping):
         stopping, started_s = True, saved_s
         stopping_for = state.by if state.cause is EndCause.PREEMPTED else None
@@ -93,7 +89,7 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
         started_s=started_s,
         ends_by_s=None if spec.time_limit_s is None else started_s + spec.time_limit_s,
         saved_s=saved_s,
-        placements=tuple(placements),
+        placements=placements,
         stopping=stopping,
         stopping_for=stopping_for,
         name=spec.name,

@@ -23,6 +23,7 @@ from functools import cached_property
 
 import numpy as np
 
+from scheduler.core.arrays import Ints
 from scheduler.core.decisions import Policy
 from scheduler.simulation.job_times import JobTimes, by_name, quantiles
 from scheduler.simulation.journal import Became, JobRecord, Journal
@@ -70,8 +71,13 @@ class Measured:
 
     @cached_property
     def held_changes(self) -> Floats:
-        """The journal's `held`, as columns."""
+        """The journal's `held`, an entry a row."""
         return np.array(self.journal.held, np.float64).reshape(-1, 3)
+
+    @cached_property
+    def held_in(self) -> Ints:
+        """The group of each of these."""
+        return self.held_changes[:, 2].astype(np.int64)
 
     @cached_property
     def came(self) -> Sequence[JobRecord]:
@@ -98,8 +104,9 @@ class Measured:
 
 def held(run: Measured, groups: Iterable[int]) -> Steps:
     """Devices held in these groups."""
-    changes = run.held_changes
-    mine = changes[np.isin(changes[:, 2], list(groups))]
+    asked = np.zeros(len(run.groups), np.bool_)
+    asked[list(groups)] = True
+    mine = run.held_changes[asked[run.held_in]]
     return Steps(mine[:, 0], mine[:, 1] / 1000)
 
 
@@ -109,8 +116,8 @@ def utilisation(run: Measured) -> Json:
     devices = sum(group.devices for group in run.groups)
     edges = run.edges_s
     arriving_s = min(run.span_s, run.end_s)
-    waits = run.journal.waits
-    at = [t for t, _, _ in waits]
+    wait_s, jobs, milli = np.array(run.journal.waits, np.float64).reshape(-1, 3).T
+    run_s, running = np.array(run.journal.runs, np.float64).reshape(-1, 2).T
     return {
         "mean": _share(everything.mean(0, run.end_s), devices),
         "mean_while_arriving": _share(everything.mean(0, arriving_s or run.end_s), devices),
@@ -120,11 +127,9 @@ def utilisation(run: Measured) -> Json:
         "series": {
             "t_s": _rounded(edges[:-1]),
             "used": _rounded(np.minimum(everything.means(edges) / devices, 1.0), 6),
-            "waiting_devices": _rounded(Steps(at, [milli / 1000 for _, _, milli in waits]).means(edges)),
-            "waiting_jobs": _rounded(Steps(at, [jobs for _, jobs, _ in waits]).means(edges)),
-            "running_jobs": _rounded(
-                Steps([t for t, _ in run.journal.runs], [jobs for _, jobs in run.journal.runs]).means(edges)
-            ),
+            "waiting_devices": _rounded(Steps(wait_s, milli / 1000).means(edges)),
+            "waiting_jobs": _rounded(Steps(wait_s, jobs).means(edges)),
+            "running_jobs": _rounded(Steps(run_s, running).means(edges)),
         },
     }
 

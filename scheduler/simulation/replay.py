@@ -261,6 +261,9 @@ class Replay:
         reasons = planned.reasons
         self._reasons = reasons.without_counts() if isinstance(reasons, WaitingReasons) else None
         self.journal.passes += 1
+        if planned.starts:
+            assert planned.free_after is not None
+            site.cluster.take_over(planned.free_after)
         replicas: dict[str, list[Start]] = {}
         for start in planned.starts:
             if start.job_id in site.asked:

@@ -68,7 +68,8 @@ class VirtualSite:
         group_of: Callable[[NodeFacts], int],
         journal: Journal,
     ) -> None:
-        self.cluster = ClusterState(nodes)
+        self._cluster = ClusterState(nodes)
+        self._gone: list[str] = []  # jobs whose devices are to be given back before anybody looks at the cluster
         self.queue = Queue()
         self.policy = policy
         self.journal = journal
@@ -77,12 +78,20 @@ class VirtualSite:
         """Single replicas in the queue: their name there -> (service, worker)."""
         self.needs_plan = False
         self._times = TenantTimes(half_life_s, self._holding_of, journal.tenants)
-        self.asks = Asks(self.cluster, self._times.of)
+        self.asks = Asks(self._cluster, self._times.of)
         self._work = ShapeHistory(WORK_HALF_LIFE_S)
         self._seen: dict[Ask, int] = {}
         self._work_told_s: float | None = None
         self._seq = 0
         self._group = {facts.name: group_of(facts) for facts in nodes}
+
+    @property
+    def cluster(self) -> ClusterState:
+        """As it is now."""
+        if self._gone:
+            self._cluster.give_back(*self._gone)
+            self._gone.clear()
+        return self._cluster
 
     # ---- time ----------------------------------------------------------------------------------------------------
 
@@ -100,7 +109,7 @@ class VirtualSite:
         held = self.queue.held.held(tenant, simulated)
         if held is NOTHING:
             return None
-        share = dominant_share(held, self.cluster.totals.whole(simulated))
+        share = dominant_share(held, self._cluster.totals.whole(simulated))
         return share, 0.0 if simulated else held.devices_milli / 1000
 
     def tell_work(self, now_s: float, every_s: float) -> None:
@@ -171,13 +180,13 @@ class VirtualSite:
     # ---- running -------------------------------------------------------------------------------------------------
 
     def start(self, start: Start, now_s: float) -> Live:
-        """The gang runs from now on."""
+        """The gang runs from now on. (What a pass starts is out of the free columns by then.)"""
         live = self.live[start.job_id]
         self._waits_no_more(live, now_s)
         live.job = job = transitions.began(live.job, start.placements, now_s)
         live.since_s = now_s
         self._times.holding_changes(live.ask.holds_on, now_s)
-        self.cluster.take(job.id, start.placements)
+        self.cluster.enter(job.id, start.placements)
         self.queue.run(running_job(job))
         self._holds_more(live, start.placements, now_s)
         if live.serves:
@@ -297,7 +306,7 @@ class VirtualSite:
             self.journal.runs.append((now_s, -1))
             self.journal.jobs[live.number].device_s += (now_s - live.since_s) * live.milli / 1000
         self._times.holding_changes(live.ask.holds_on, now_s)
-        self.cluster.give_back(live.job.id)
+        self._gone.append(live.job.id)
         self.queue.end(live.job.id)
         self._holds_nothing(live, now_s)
         self.needs_plan = True
@@ -353,7 +362,7 @@ class VirtualSite:
             (place,) = start.placements
             runs.append(WorkerRun(replaced(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
         self._times.holding_changes(live.ask.holds_on, now_s)
-        self.cluster.take(service, [run.placement for run in runs])
+        self.cluster.enter(service, [run.placement for run in runs])
         self._holds_more(live, [run.placement for run in runs], now_s)
         live.job = replaced(job, attempts=job.attempts + len(runs) - 1)
         self._replicas_are(live, (*state.workers, *runs), now_s)
@@ -363,8 +372,7 @@ class VirtualSite:
         state = live.job.state
         assert isinstance(state, Running), live.job
         self._times.holding_changes(live.ask.holds_on, now_s)
-        for worker in workers:
-            self.cluster.give_back_worker(live.job.id, worker)
+        self.cluster.give_back_workers(live.job.id, workers)
         gone: list[WorkerRun] = []
         left: list[WorkerRun] = []
         for run in state.workers:

@@ -345,7 +345,7 @@ class ClusterTable:
         for release in self.last.releases:
             job = self.running[release.job_id]
             for worker in release.workers:
-                self.state.give_back_worker(job.job_id, worker)
+                self.state.give_back_workers(job.job_id, (worker,))
             left = tuple(placement for placement in job.placements if placement.worker not in release.workers)
             self._runs(replace(job, placements=left, workers_wanted=None))
         return self

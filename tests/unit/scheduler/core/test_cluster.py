@@ -50,12 +50,12 @@ def test_take_and_give_back() -> None:
     assert state.free_cpus_milli("n0") == 63_000
     assert state.device_use("n1")[2] == DeviceUse(2, 250, ("7",))
     assert state.jobs_on("n0") == ("7",)
-    state.give_back_worker("7", 0)
+    state.give_back_workers("7", (0,))
     assert state.free.whole.tolist() == [2, 3]
     assert [p.worker for p in state.held("7")] == [1]
     state.give_back("7")
     state.give_back("7")
-    state.give_back_worker("7", 1)
+    state.give_back_workers("7", (1,))
     assert columns(state) == empty
     assert state.holders == frozenset()
 
@@ -190,7 +190,7 @@ def test_the_free_columns_always_are_what_the_books_leave(story: list[tuple[str,
                 state.give_back(str(job))
             case "worker":
                 for placement in state.held(str(job))[:1]:
-                    state.give_back_worker(str(job), placement.worker)
+                    state.give_back_workers(str(job), (placement.worker,))
             case "leave" if name in state:
                 state.remove_node(name)
             case "join" if name not in state:
