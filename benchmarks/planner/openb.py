@@ -6,6 +6,7 @@ Source of the make-up: Alibaba cluster-trace-gpu-v2023 (openb), as in Weng et al
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -154,7 +155,7 @@ def _facts(node: TraceNode) -> NodeFacts:
 class OpenbColumns:
     """What is free on the nodes, as a packing policy sees it, and only ever taken: nothing departs."""
 
-    __slots__ = ("_stamp", "cpus_milli", "memory_bytes", "milli", "stamps")
+    __slots__ = ("_stamp", "cpus_milli", "followed", "memory_bytes", "milli", "stamps")
 
     def __init__(self, nodes: Sequence[NodeFacts]) -> None:
         devices = np.array([len(facts.devices) for facts in nodes])
@@ -163,6 +164,7 @@ class OpenbColumns:
         self.cpus_milli: Ints = np.array([facts.cpus_milli for facts in nodes], np.int64)
         self.memory_bytes: Ints = np.array([facts.memory_bytes for facts in nodes], np.int64)
         self.stamps: Ints = np.zeros(len(nodes), np.int64)
+        self.followed: deque[int] | None = None
         self._stamp = 0
 
     def take(self, row: int, devices: Sequence[int], ask: Ask) -> None:
@@ -172,3 +174,5 @@ class OpenbColumns:
         self.memory_bytes[row] -= ask.memory_bytes
         self._stamp += 1
         self.stamps[row] = self._stamp
+        if self.followed is not None:
+            self.followed.append(row)

@@ -14,6 +14,7 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,9 +62,12 @@ class Stamps:
 
 class FreeColumns:
     """`milli`: int32[nodes, max_devices], 1000 wholly free, ABSENT where there is no device. `whole`: the number of
-    wholly free devices of each node. `cpus_milli`, `memory_bytes`, `stamps`: int64[nodes]."""
+    wholly free devices of each node. `cpus_milli`, `memory_bytes`, `stamps`: int64[nodes]. `followed`: see
+    `packing.rows.Free`."""
 
-    __slots__ = ("_lineage", "cpus_milli", "memory_bytes", "milli", "stamps", "whole")
+    __slots__ = ("_lineage", "cpus_milli", "followed", "memory_bytes", "milli", "stamps", "whole")
+
+    followed: deque[int] | None
 
     def __init__(
         self, milli: Milli, whole: Ints, cpus_milli: Ints, memory_bytes: Ints, stamps: Ints, lineage: Stamps
@@ -73,6 +77,7 @@ class FreeColumns:
         self.cpus_milli = cpus_milli
         self.memory_bytes = memory_bytes
         self.stamps = stamps
+        self.followed = None
         self._lineage = lineage
 
     @staticmethod
@@ -224,7 +229,7 @@ class FreeColumns:
         self.whole[row] = left.count(WHOLE_DEVICE_MILLI)
         self.cpus_milli[row] = min(self.cpus_milli.item(row), cpus_milli)
         self.memory_bytes[row] = min(self.memory_bytes.item(row), memory_bytes)
-        self.stamps[row] = self._lineage.one()
+        self._stamp(row, self._lineage.one())
 
     def anew(self, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> FreeColumns:
         """As replaced(), for when most rows have changed: all get new stamps."""
@@ -262,7 +267,7 @@ class FreeColumns:
         row = claim.worker_rows.item()
         self.cpus_milli[row] = self.cpus_milli.item(row) + sign * claim.cpus_milli.item()
         self.memory_bytes[row] = self.memory_bytes.item(row) + sign * claim.memory_bytes.item()
-        self.stamps[row] = self._lineage.one()
+        self._stamp(row, self._lineage.one())
         if len(claim.devices):
             left: list[int] = self.milli[row].tolist()
             for device, milli in zip(claim.devices.tolist(), claim.milli.tolist(), strict=True):
@@ -279,6 +284,8 @@ class FreeColumns:
             stamps[row] = lineage.after(stamps.item(row), devices, milli, cpus_milli, memory_bytes)
         else:
             stamps[row] = lineage.one()
+        if self.followed is not None:
+            self.followed.append(row)
         self.cpus_milli[row] = cpus_left = self.cpus_milli.item(row) + sign * cpus_milli
         self.memory_bytes[row] = bytes_left = self.memory_bytes.item(row) + sign * memory_bytes
         short = None
@@ -305,8 +312,16 @@ class FreeColumns:
             short = _short_beside(row, cpus_left, bytes_left)
         return short
 
+    def _stamp(self, row: int, stamp: int) -> None:
+        self.stamps[row] = stamp
+        if self.followed is not None:
+            self.followed.append(row)
+
     def _changed(self, claim: Claim) -> None:
         rows, worker_rows = claim.rows, claim.worker_rows
+        if self.followed is not None:
+            self.followed.extend(worker_rows.tolist())
+            self.followed.extend(rows.tolist())
         self.stamps[worker_rows] = self._lineage.new(len(worker_rows))
         if not rows.size:
             return

@@ -10,6 +10,7 @@ The policy, and what makes its choices fast, are those of the live planner (sche
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -152,7 +153,7 @@ class PackingExperiment:
 class PackedNodes:
     """What is free on the nodes; only taken from, one placement at a time."""
 
-    __slots__ = ("_stamp", "cpus_milli", "memory_bytes", "milli", "stamps")
+    __slots__ = ("_stamp", "cpus_milli", "followed", "memory_bytes", "milli", "stamps")
 
     def __init__(self, nodes: Sequence[OpenbNode]) -> None:
         devices = np.array([node.devices for node in nodes])
@@ -161,6 +162,7 @@ class PackedNodes:
         self.cpus_milli: Ints = np.array([node.cpus_milli for node in nodes], np.int64)
         self.memory_bytes: Ints = np.array([node.memory_bytes for node in nodes], np.int64)
         self.stamps: Ints = np.zeros(len(nodes), np.int64)
+        self.followed: deque[int] | None = None
         self._stamp = 0
 
     def take(self, row: int, devices: Sequence[int], ask: Ask) -> None:
@@ -176,6 +178,8 @@ class PackedNodes:
         assert self.memory_bytes[row] >= 0, f"row {row} is short of memory"
         self._stamp += 1
         self.stamps[row] = self._stamp
+        if self.followed is not None:
+            self.followed.append(row)
 
 
 class _Running:

@@ -7,6 +7,7 @@ table.best("fgd", table.ask(share_milli=250))
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ class FreeTable:
         self.cpus_milli = np.array(cpus_milli, np.int64)
         self.memory_bytes = np.array(memory_gib, np.int64) * GIB
         self.stamps = np.zeros(len(milli), np.int64)
+        self.followed: deque[int] | None = None
         self._counter = [0]
 
     def copy(self) -> FreeTable:
@@ -39,6 +41,7 @@ class FreeTable:
         new.milli, new.cpus_milli, new.memory_bytes, new.stamps = (
             column.copy() for column in (self.milli, self.cpus_milli, self.memory_bytes, self.stamps)
         )
+        new.followed = None
         new._counter = self._counter
         return new
 
@@ -49,6 +52,8 @@ class FreeTable:
         self.memory_bytes[row] -= sign * ask.memory_bytes
         self._counter[0] += 1
         self.stamps[row] = self._counter[0]
+        if self.followed is not None:
+            self.followed.append(row)
 
     def give(self, row: int, devices: Sequence[int], ask: Ask) -> None:
         self.take(row, devices, ask, sign=-1)

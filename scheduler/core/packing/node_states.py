@@ -2,13 +2,15 @@
 
 A node's state is its kind and what is left of its CPUs, its memory and its devices, whichever device that is. Nodes
 come through the same states again and again; whatever depends on a state alone is worked out once a number. A row is
-looked at again only when its stamp has changed.
+looked at again only when its stamp has changed: while it is the same columns that are asked about, as nearly always,
+they say which rows these are.
 
 Units: devices and CPUs in thousandths, memory in bytes.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -26,27 +28,30 @@ _KEPT_STAMPS = 8  # numbers that are remembered by stamp, for each row
 _KEPT_ASKS = 256
 _FEW = 32  # states that are not worth looking for equal ones among them
 _KEPT_MOVES = 4096
+_FOLLOWED = 256  # changes that are told; after more all rows are compared
 
 
 @dataclass(slots=True)
-class _PricedNodes:
-    """What of protection concerns some nodes, its prices at some time, and those that there were before: they come
-    again and again, with what is kept with them."""
+class PricedNodes:
+    """What of protection concerns some nodes, its prices after so many `moves`, and those that there were before: they
+    come again and again, with what is kept with them. `kinds`: of these nodes, where they are counted by idle devices,
+    from none to all."""
 
     protection: Protection
-    prices: Prices | None = None
-    version: int = -1
+    kinds: list[tuple[int, int]]
+    now: Prices | None = None
+    moves: int = -1
     before: dict[Priced, Prices] = field(default_factory=dict)
 
 
 class NodeStates:
-    """`of_row`, int64[nodes], and `numbers`, the same as a list: the number of each row's state. `count`: numbers are
-    below it. `generation` rises when all are given anew. `states`: by number. `moves`: so often a row got another."""
+    """`of_row`, int64[nodes], and `numbers`, the same as a list: the number of each row's state. `states`: by number.
+    `generation` rises when all are given anew. `moves`: so often a row got another."""
 
     __slots__ = (
         "_bucket",
         "_by_stamp",
-        "_facts",
+        "_following",
         "_idle",
         "_kind",
         "_kinds",
@@ -58,7 +63,6 @@ class NodeStates:
         "_protection",
         "_stamps",
         "_to_come",
-        "_version",
         "_work",
         "generation",
         "moves",
@@ -75,46 +79,45 @@ class NodeStates:
         self._number_of: dict[State, int] = {}
         self.states: list[State] = []
         self._stamps: Ints = np.full(rows, np.iinfo(np.int64).min)
+        self._following: deque[int] = deque()
         self._by_stamp: dict[int, int] = {}  # rows go back and forth as the search looks at what is promised, or not
         self.of_row: Ints = np.full(rows, NO_STATE)
         self.numbers: list[int] = [NO_STATE] * rows
         self.generation = self.moves = 0
         self._moved: list[int] = []  # the rows of the last of these moves
-        # Of each state, where there is a protection: kind, idle devices, CPUs, memory; where it is counted among nodes
-        # by kind and idle devices; and the work it can still take.
-        self._facts: Ints = np.zeros((0, 4), np.int64)
+        # Of each state, where there is a protection: idle devices; where it is counted among nodes by kind and idle
+        # devices; and the work it can still take.
         self._idle: list[int] = []
         self._bucket: list[int] = []
         self._work: list[int] = []
         # Of all rows together.
         self._nodes_by_idle: list[float] = [0.0] * (len(kinds.models) * (max_devices + 1))
         self._to_come: list[int] = [0] * len(kinds.models)
-        self._version = 0
-        self._priced: dict[bytes, _PricedNodes] = {}  # by the kinds of nodes
-        self._priced_for: dict[Ask, _PricedNodes] = {}
+        self._priced: dict[bytes, PricedNodes] = {}  # by the kinds of nodes
+        self._priced_for: dict[Ask, PricedNodes] = {}
 
     @property
     def count(self) -> int:
+        """Numbers are below it."""
         return len(self.states)
 
     def refresh(self, free: Free) -> None:
         """Number the rows that have changed."""
-        changed = (self._stamps != free.stamps).nonzero()[0]
-        if not len(changed):
+        changed = self._changed(free)
+        if not changed:
             return
         if len(self.states) + len(changed) > max(_KEPT_STATES, 2 * len(self.numbers)):
             self._forget()
-            changed = np.arange(len(self.numbers))
+            changed = range(len(self.numbers))
         rows, by_stamp, numbers, moved = len(self.numbers), self._by_stamp, self.numbers, self._moved
         if len(by_stamp) > _KEPT_STAMPS * rows:
             by_stamp.clear()
         if len(moved) > _KEPT_MOVES:
             del moved[: _KEPT_MOVES // 2]
-        self._version += 1
         moves = len(moved)
-        stamps = free.stamps.take(changed)
-        self._stamps[changed] = stamps
-        for row, stamp in zip(changed.tolist(), stamps.tolist(), strict=True):
+        stamp_of = free.stamps.item
+        for row in changed:
+            stamp = self._stamps[row] = stamp_of(row)
             key = stamp * rows + row  # a stamp is of one content of its row, but not of one row
             number = by_stamp.get(key)
             if number is None:
@@ -126,6 +129,17 @@ class NodeStates:
                 if self._protection is not None:
                     self._move(self._kind[row], before, number)
         self.moves += len(moved) - moves
+
+    def _changed(self, free: Free) -> Sequence[int]:
+        """Among these are all rows whose stamps have changed."""
+        following = self._following
+        if free.followed is following and len(following) < _FOLLOWED:
+            changed = list(following)
+            following.clear()
+            return changed
+        self._following = free.followed = deque(maxlen=_FOLLOWED)
+        differ: list[int] = (self._stamps != free.stamps).nonzero()[0].tolist()
+        return differ
 
     def moved_since(self, moves: int) -> Sequence[int] | None:
         """The rows that got another number since there were so many moves, some perhaps more than once; None where that
@@ -148,9 +162,6 @@ class NodeStates:
         self.states.append(state)
         if self._protection is not None:
             idle = left.count(WHOLE_DEVICE_MILLI)
-            if number == len(self._facts):
-                self._facts = np.concatenate((self._facts, np.zeros((max(1024, number), 4), np.int64)))
-            self._facts[number] = (self._kind[row], idle, cpus_milli, memory_bytes)
             self._idle.append(idle)
             self._bucket.append(self._kind[row] * (len(left) + 1) + idle)
             self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
@@ -182,17 +193,8 @@ class NodeStates:
             self._nodes_by_idle[self._bucket[old]] -= 1
         self._to_come[kind] += work
 
-    def prices(self, ask: Ask) -> Prices:
-        """As the nodes are now, for those that serve the ask; the same object as long as none of them has changed."""
-        return self._prices(ask)[1]
-
-    def nothing_scarce(self, ask: Ask, state: int) -> bool:
-        """Whether a node in this state has nothing to protect from the ask, whatever the prices are: they need not be
-        asked for."""
-        protection = self._priced_nodes(ask).protection
-        return protection.of_gangs_alone and self._idle[state] < protection.smallest_gang
-
-    def _priced_nodes(self, ask: Ask) -> _PricedNodes:
+    def priced(self, ask: Ask) -> PricedNodes:
+        """For the nodes that serve the ask."""
         priced = self._priced_for.get(ask)
         if priced is None:
             if len(self._priced_for) >= _KEPT_ASKS:
@@ -200,14 +202,26 @@ class NodeStates:
             priced = self._priced_for[ask] = self._priced_on(self._kinds.kind[ask.rows])
         return priced
 
-    def _prices(self, ask: Ask) -> tuple[Protection, Prices]:
-        priced = self._priced_nodes(ask)
-        if priced.version != self._version or priced.prices is None:
-            priced.version = self._version
-            priced.prices = priced.protection.prices(self._nodes_by_idle, self._to_come, priced.before)
-        return priced.protection, priced.prices
+    def prices(self, priced: PricedNodes) -> Prices:
+        """As the nodes are now; the same object as long as none of its prices has changed."""
+        if priced.moves != self.moves or priced.now is None:
+            priced.moves = self.moves
+            priced.now = priced.protection.prices(self._nodes_by_idle, self._to_come, priced.before)
+        return priced.now
 
-    def _priced_on(self, kind: Ints) -> _PricedNodes:
+    def any_with(self, priced: PricedNodes, devices: int) -> bool:
+        """Whether any node of these kinds has so many idle devices."""
+        for none, beyond in priced.kinds:  # noqa: SIM110 - a generator takes twice as long
+            if any(self._nodes_by_idle[none + devices : beyond]):
+                return True
+        return False
+
+    def nothing_scarce(self, priced: PricedNodes, state: int) -> bool:
+        """Whether a node in this state has nothing to protect, whatever the prices are: they need not be asked for."""
+        protection = priced.protection
+        return protection.of_gangs_alone and self._idle[state] < protection.smallest_gang
+
+    def _priced_on(self, kind: Ints) -> PricedNodes:
         assert self._protection is not None
         kinds = np.zeros(len(self._to_come), np.bool_)
         kinds[kind] = True
@@ -215,31 +229,36 @@ class NodeStates:
         if key not in self._priced:
             if len(self._priced) >= _KEPT_ASKS:
                 self._priced.clear()
-            self._priced[key] = _PricedNodes(self._protection.on(kinds))
+            width = len(self._nodes_by_idle) // len(kinds)
+            counted = [(each * width, (each + 1) * width) for each in kinds.nonzero()[0].tolist()]
+            self._priced[key] = PricedNodes(self._protection.on(kinds), counted)
         return self._priced[key]
 
-    def toll(self, ask: Ask, state: int, opened: int) -> int:
+    def toll(self, priced: PricedNodes, ask: Ask, state: int, opened: int) -> int:
         """As tolls(), of one state."""
-        protection, prices = self._prices(ask)
-        return protection.toll(prices, ask, self._facts[state].tolist(), opened) * SUBSTEPS
+        return priced.protection.toll(self.prices(priced), ask, self._has(state), opened) * SUBSTEPS
 
     def tolls(self, ask: Ask, states: Ints, opened: int) -> Ints | int:
         """What protection takes off the score of each of these states, int64[states] in half steps, where placing a
         worker of the ask leaves `opened` idle devices fewer. 0 for all where nothing has a price."""
-        protection, prices = self._prices(ask)
-        tolls: Ints | None = None
+        priced = self.priced(ask)
+        protection, prices = priced.protection, self.prices(priced)
+        if not (len(prices.gangs) or (prices.any_kind and ask.milli)):
+            return 0
+        each = _distinct(states) if len(states) > _FEW else states
+        facts = np.array([self._has(state) for state in each.tolist()], np.int64).reshape(-1, 4).T
+        tolls: Ints = np.zeros(len(each), np.int64)
         if prices.any_kind and ask.milli:
-            tolls = protection.kind_tolls(prices, ask).take(self._facts[:, 0].take(states))
+            tolls += protection.kind_tolls(prices, ask).take(facts[0])
         if len(prices.gangs):
-            scarce = (self._facts[:, 1].take(states) >= protection.smallest_gang).nonzero()[0]
-            if len(scarce):
-                held = states.take(scarce)
-                each = _distinct(held) if len(held) > _FEW else held
-                of_each = protection.gang_tolls(prices, ask, self._facts.take(each, axis=0).T, opened)
-                if tolls is None:
-                    tolls = np.zeros(len(states), np.int64)
-                tolls[scarce] += of_each if each is held else of_each.take(each.searchsorted(held))
-        return 0 if tolls is None else tolls * SUBSTEPS
+            tolls += protection.gang_tolls(prices, ask, facts, opened)
+        tolls *= SUBSTEPS
+        return tolls if each is states else tolls.take(each.searchsorted(states))
+
+    def _has(self, state: int) -> tuple[int, int, int, int]:
+        """Kind, idle devices, CPUs and memory."""
+        kind, cpus_milli, memory_bytes, *_ = self.states[state]
+        return kind, self._idle[state], cpus_milli, memory_bytes
 
 
 def _distinct(values: Ints) -> Ints:

@@ -5,6 +5,7 @@ Everything here is a view over columns, one entry a node. Units: devices and CPU
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,8 +21,11 @@ class Free(Protocol):
 
     `milli`: int32[nodes, max_devices], 1000 wholly free, below zero where there is no device or it is over-promised.
     `stamps`: int64[nodes]; every change of a row gives it a number that no other content of it, in this or any copy,
-    ever had: equal stamps mean equal rows.
+    ever had: equal stamps mean equal rows. `followed`: each row that changes is appended to it; None as long as nobody
+    follows. Who does puts a new one there, and is followed no more when it finds another.
     """
+
+    followed: deque[int] | None
 
     @property
     def milli(self) -> Milli: ...

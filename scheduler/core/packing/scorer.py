@@ -2,105 +2,66 @@
 
 A score depends only on the ask and on the node's state: its kind, and what is left of its devices, CPUs and memory. So
 states are numbered, each row holds the number of its own, and an ask's scores are kept by state: only states that were
-never met before are rated, and a column of scores, one a row, is mended only where a row's number changed. A row's
-number is looked up again only when its stamp has changed. All of it is a cache of a pure function: it never changes an
-answer.
+never met before are rated, and a column of scores, one a row, is mended only where a row's number changed
+(`node_states.py`). All of it is a cache of a pure function: it never changes an answer.
 
 Units: devices and CPUs in thousandths, memory in bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints, Milli
-from scheduler.core.packing.node_states import NO_STATE, NodeStates
+from scheduler.core.packing.node_states import NO_STATE, NodeStates, PricedNodes
 from scheduler.core.packing.policies import NO_ROOM, PackingPolicy, Rater, Rating
-from scheduler.core.packing.protection import Prices
 from scheduler.core.packing.rows import Ask, Free, NodeKinds, NodeRows, with_room_for
 from scheduler.core.packing.shapes import TypicalShapes
 
-_UNKNOWN = 2 * NO_ROOM
-_UNSET = int(np.iinfo(np.int64).min)
 _KEPT_ASKS = 256
 _MOST_TOLLED = 1024  # states, of one ask at one time's prices
-_FEW_ROWS = 16  # one by one; more are worth columns
-_FEW_MENDED = 12  # the same
-_FEW_MOVES = 64  # that are worth looking through for those that matter
+_FEW_ROWS = 64  # one by one; more are worth columns
+_FEW_MOVES = 256  # the same
 _FEW_STATES = 8  # that are rated one by one
 _NEVER = -1
-_NOWHERE = -1
+
+_Rated = tuple[int, int, int, int]
+"""Of a state: the better of both scores as keys have it, the score, the score of opening an idle device, and what the
+device has left that a share is cut from."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _ByRow:
-    """Of `rows` (None: all), in order: `keys`, score and node order in one number. Scores, scores of opening an idle
-    device, and what the device has left: by the numbers in `states`, one a row, or as `keys` where that is None.
-    `kept`: where it comes from."""
+    """Of all rows, in order: `keys`, score and node order in one number, scores, scores of opening an idle device, and
+    what the device has left. What is said of a row without room means nothing but for its key."""
 
-    rows: Ints | None
     keys: Ints
     scores: Ints
     opening: Ints
     device_milli: Milli
-    states: Ints | None
-    kept: _Kept | None
-
-    def scores_of(self, places: Ints) -> tuple[Ints, Ints]:
-        at = places if self.states is None else self.states.take(places)
-        return self.scores.take(at), self.opening.take(at)
-
-    def device_of(self, place: int) -> int:
-        return int(self.device_milli[place if self.states is None else self.states[place]])
-
-    def rows_of(self, places: Ints) -> Ints:
-        return places if self.rows is None else self.rows.take(places)
-
-    def place_of(self, row: int) -> int:
-        return row if self.rows is None else int(self.rows.searchsorted(row))
 
 
 @dataclass(slots=True)
 class _Kept:
-    """What is known for one ask. Of the `rows` that serve it (None: all), in order: `states`, the numbers that `keys`
-    are for, and `keys`, score and node order in one number, before protection; `tolled`: after it, at these `prices`,
-    or _UNSET; `order`: the node order. `places`: of each row its place among these, _NOWHERE for others. `moves`: of
-    the states, are known. By state: its rating."""
+    """What is known for one ask. `keys`, int64[nodes]: score and node order in one number, before protection, as the
+    states were after so many `moves`; only of rows that serve it, which `serves` says by row. By state: `rated`."""
 
-    rows: Ints | None
-    places: Sequence[int]
-    order: Ints
-    states: Ints
+    serves: bytes
     keys: Ints
-    tolled: Ints
     generation: int
     moves: int = _NEVER
-    prices: Prices | None = None
-    scores: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    opening: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    device_milli: Milli = field(default_factory=lambda: np.zeros(0, np.int32))
-
-    def by_row(self) -> _ByRow:
-        return _ByRow(self.rows, self.keys, self.scores, self.opening, self.device_milli, self.states, self)
-
-    def make_room(self, states: int) -> None:
-        missing = states - len(self.scores)
-        if missing > 0:
-            more = np.full(missing + states // 2, _UNKNOWN)
-            self.scores = np.append(self.scores, more)
-            self.opening = np.append(self.opening, more)
-            self.device_milli = np.append(self.device_milli, np.zeros(len(more), np.int32))
+    rated: dict[int, _Rated] = field(default_factory=dict)
 
 
 class Scorer:
     """The choices of one policy over one set of nodes. `tie_rank`, int64[nodes], is a permutation: of nodes with equal
     scores the lower wins."""
 
-    __slots__ = ("_kept", "_kinds", "_least_key", "_order", "_rater", "_shift", "_states", "_together")
+    __slots__ = ("_kept", "_kinds", "_least_key", "_order", "_orders", "_rater", "_shift", "_states", "_together")
 
     def __init__(
         self, policy: PackingPolicy, kinds: NodeKinds, shapes: TypicalShapes, tie_rank: Ints, max_devices: int
@@ -112,6 +73,7 @@ class Scorer:
         self._states = NodeStates(kinds, self._rater.protection, max_devices)
         self._shift = max(1, count.bit_length())
         self._order: Ints = count - 1 - tie_rank
+        self._orders: list[int] = self._order.tolist()
         self._least_key = (NO_ROOM // 2) << self._shift
         self._kept: dict[Ask, _Kept] = {}
         self._together: dict[tuple[Ask, int], Ask] = {}
@@ -129,83 +91,64 @@ class Scorer:
                 ask = self._as_one(ask, workers)
         if not self._keeps(ask):
             return self._best_rated_anew(free, ask, candidates)
-        kept = self._up_to_date(free, ask)
-        keys = kept.keys
-        if candidates is not None:
-            here = candidates if kept.rows is None else candidates.take(kept.rows)
-            keys = np.where(here, keys, self._least_key - 1)
-        if not len(keys):
+        states = self._states
+        states.refresh(free)
+        priced = None if self._rater.protection is None else states.priced(ask)
+        if priced is not None and ask.devices and not states.any_with(priced, ask.devices):
             return None
-        place = int(keys.argmax())
-        highest: int = keys.item(place)
+        kept = self._up_to_date(free, ask)
+        keys = kept.keys if candidates is None else np.where(candidates, kept.keys, self._least_key - 1)
+        row = int(keys.argmax())
+        highest: int = keys.item(row)
         if highest < self._least_key:
             return None
-        if self._rater.protection is not None and not self._states.nothing_scarce(ask, kept.states.item(place)):
-            place = self._least_tolled(ask, kept, keys, place, highest)
-        return place if kept.rows is None else kept.rows.item(place)
+        if priced is None or states.nothing_scarce(priced, states.numbers[row]):
+            return row
+        return self._least_tolled(ask, kept, priced, keys, row, highest)
 
     def _best_rated_anew(self, free: Free, ask: Ask, candidates: Bools | None) -> int | None:
         """The same for an ask of which nothing is kept."""
-        rating = self._by_row(free, ask)
+        rating = self._rated_anew(free, ask)
         fits = rating.keys >= self._least_key
-        places = (fits if candidates is None else fits & candidates).nonzero()[0]
-        return places.item(self._tolled_keys(ask, rating, places).argmax()) if len(places) else None
+        rows = (fits if candidates is None else fits & candidates).nonzero()[0]
+        return rows.item(self._tolled_keys(ask, rating, rows).argmax()) if len(rows) else None
 
-    def _least_tolled(self, ask: Ask, kept: _Kept, keys: Ints, place: int, highest: int) -> int:
-        """The place whose key is highest once protection has taken off what it does; `place` has the highest before.
-        It only ever takes off: only those can win that stand above what is left of the highest."""
-        tolled = self._states.prices(ask).tolled.setdefault(ask, {})
+    def _least_tolled(self, ask: Ask, kept: _Kept, priced: PricedNodes, keys: Ints, row: int, highest: int) -> int:
+        """The row whose key is highest once protection has taken off what it does; `row` has the highest before. It
+        only ever takes off: only those can win that stand above what is left of the highest."""
+        tolled = self._states.prices(priced).tolled.setdefault(ask, {})
         if len(tolled) > _MOST_TOLLED:
             tolled.clear()
-        best = self._tolled_key(ask, kept, tolled, place)
+        numbers, orders = self._states.numbers, self._orders
+        best = self._tolled_score(ask, kept, priced, tolled, numbers[row]) + orders[row]
         if best == highest:
-            return place
-        places = (keys >= max(best, self._least_key)).nonzero()[0]
-        if len(places) > _FEW_ROWS:
-            return places.item(self._tolled_keys(ask, kept.by_row(), places).argmax())
-        for other in places.tolist():
-            key = self._tolled_key(ask, kept, tolled, other)
-            if key > best:
-                best, place = key, other
-        return place
+            return row
+        rows = (keys >= max(best, self._least_key)).nonzero()[0]
+        if len(rows) > _FEW_ROWS:
+            return rows.item(self._tolled_keys(ask, self._by_row(kept), rows).argmax())
+        for other in rows.tolist():
+            score = tolled.get(numbers[other])
+            if score is None:
+                score = self._tolled_score(ask, kept, priced, tolled, numbers[other])
+            if score + orders[other] > best:
+                best, row = score + orders[other], other
+        return row
 
-    def _tolled_key(self, ask: Ask, kept: _Kept, tolled: dict[int, int], place: int) -> int:
-        """The key less what protection takes off. `tolled`: scores by state, as they are at these prices."""
-        state: int = kept.states.item(place)
-        score = tolled.get(state)
-        if score is None:
-            score = kept.scores.item(state) - self._states.toll(ask, state, 0 if ask.share_milli else ask.devices)
-            opening: int = kept.opening.item(state)
+    def _tolled_score(self, ask: Ask, kept: _Kept, priced: PricedNodes, tolled: dict[int, int], state: int) -> int:
+        """The score less what protection takes off, as keys have it. `tolled`: by state, as they are at these
+        prices."""
+        found = tolled.get(state)
+        if found is None:
+            _, score, opening, _ = kept.rated[state]
+            score -= self._states.toll(priced, ask, state, 0 if ask.share_milli else ask.devices)
             if ask.share_milli and opening > NO_ROOM // 2:
-                opening -= self._states.toll(ask, state, 1)
-            tolled[state] = score = max(score, opening)
-        key: int = (score << self._shift) + kept.order.item(place)
-        return key
+                opening -= self._states.toll(priced, ask, state, 1)
+            found = tolled[state] = max(score, opening) << self._shift
+        return found
 
-    def _tolled_keys(self, ask: Ask, rating: _ByRow, places: Ints) -> Ints:
+    def _tolled_keys(self, ask: Ask, rating: _ByRow, rows: Ints) -> Ints:
         """The keys of these, which have room, less what protection takes off."""
-        kept = rating.kept
-        if kept is None or self._rater.protection is None:
-            return self._tolled_anew(ask, rating, places)
-        prices = self._states.prices(ask)
-        if kept.prices is not prices:
-            kept.prices = prices
-            kept.tolled.fill(_UNSET)
-        keys = kept.tolled.take(places)
-        unset = (keys == _UNSET).nonzero()[0]
-        if not len(unset):
-            return keys
-        these = places.take(unset)
-        if len(unset) <= _FEW_ROWS:
-            tolled = prices.tolled.setdefault(ask, {})
-            keys[unset] = kept.tolled[these] = [self._tolled_key(ask, kept, tolled, place) for place in these.tolist()]
-        else:
-            keys[unset] = kept.tolled[these] = self._tolled_anew(ask, rating, these)
-        return keys
-
-    def _tolled_anew(self, ask: Ask, rating: _ByRow, places: Ints) -> Ints:
-        rows = rating.rows_of(places)
-        scores, opening = self._tolled(ask, self._states.of_row.take(rows), *rating.scores_of(places))
+        scores, opening = self._tolled(ask, rows, rating)
         keys = np.maximum(scores, opening)
         keys <<= self._shift
         keys += self._order.take(rows)
@@ -227,89 +170,99 @@ class Scorer:
 
     def scores(self, free: Free, ask: Ask) -> tuple[Ints, Bools]:
         """Each row's score (0 where it has no room) and whether it has room, as best() sees them."""
-        rating = self._by_row(free, ask)
-        places = (rating.keys >= self._least_key).nonzero()[0]
-        rows = rating.rows_of(places)
+        rating = self._ratings(free, ask)
+        rows = (rating.keys >= self._least_key).nonzero()[0]
         scores, fits = np.zeros(len(self._order), np.int64), np.zeros(len(self._order), np.bool_)
         fits[rows] = True
-        scores[rows] = self._tolled_keys(ask, rating, places) >> self._shift
+        scores[rows] = self._tolled_keys(ask, rating, rows) >> self._shift
         return scores, fits
 
     # ---- by row ----------------------------------------------------------------------------------------------------
 
-    def _by_row(self, free: Free, ask: Ask) -> _ByRow:
-        """Ratings of the rows that serve the ask as they are now, before protection."""
+    def _ratings(self, free: Free, ask: Ask) -> _ByRow:
+        """Of the rows as they are now, before protection."""
         if not self._keeps(ask):
-            self._states.refresh(free)
-            scores, opening, device_milli = self._rated(free, ask, np.arange(len(self._order)))
-            keys = (np.maximum(scores, opening) << self._shift) + self._order
-            return _ByRow(None, keys, scores, opening, device_milli, None, None)
-        return self._up_to_date(free, ask).by_row()
+            return self._rated_anew(free, ask)
+        self._states.refresh(free)
+        return self._by_row(self._up_to_date(free, ask))
+
+    def _rated_anew(self, free: Free, ask: Ask) -> _ByRow:
+        self._states.refresh(free)
+        scores, opening, device_milli = self._rated(free, ask, np.arange(len(self._order)))
+        keys = (np.maximum(scores, opening) << self._shift) + self._order
+        return _ByRow(keys, scores, opening, device_milli)
+
+    def _by_row(self, kept: _Kept) -> _ByRow:
+        scores, opening = np.full((2, self._states.count), NO_ROOM)
+        device_milli = np.zeros(self._states.count, np.int32)
+        if kept.rated:
+            states = list(kept.rated)
+            _, scores[states], opening[states], device_milli[states] = zip(*kept.rated.values(), strict=True)
+        of_row = self._states.of_row
+        return _ByRow(kept.keys, scores.take(of_row), opening.take(of_row), device_milli.take(of_row))
 
     def _up_to_date(self, free: Free, ask: Ask) -> _Kept:
-        """What is kept for the ask, as the rows are now."""
-        self._states.refresh(free)
-        kept = self._kept_for(ask)
-        self._mend(kept, free, ask)
-        return kept
-
-    def _mend(self, kept: _Kept, free: Free, ask: Ask) -> None:
-        """Bring what is kept up to date."""
+        """What is kept for the ask, as the rows are now, whose states have numbers."""
         states = self._states
+        kept = self._kept_for(ask)
         moved = states.moved_since(kept.moves)
         kept.moves = states.moves
-        if moved is not None and len(moved) <= _FEW_MOVES:
-            if not moved:
-                return
-            places = kept.places
-            here = {row for row in moved if places[row] != _NOWHERE}
-            if len(here) <= _FEW_MENDED:
-                if here:
-                    self._mend_few(kept, free, ask, here)
-                return
-        now = states.of_row if kept.rows is None else states.of_row.take(kept.rows)
-        changed = (kept.states != now).nonzero()[0]
-        if len(changed):
-            self._mend_many(kept, free, ask, changed, now.take(changed))
+        if moved is None or len(moved) > _FEW_MOVES:
+            self._mend_all(kept, free, ask)
+        elif moved:
+            self._mend(kept, free, ask, moved if len(moved) == 1 else set(moved))
+        return kept
 
-    def _mend_few(self, kept: _Kept, free: Free, ask: Ask, rows: Iterable[int]) -> None:
-        """These rows, among which are all that are in another state."""
-        states, score_of = self._states.numbers, kept.scores.item
-        unknown = {states[row]: row for row in rows if score_of(states[row]) == _UNKNOWN}
+    def _mend(self, kept: _Kept, free: Free, ask: Ask, moved: Iterable[int]) -> None:
+        """The keys of these rows, among which are all that are in another state."""
+        numbers, rated, serves = self._states.numbers, kept.rated, kept.serves
+        rows = [row for row in moved if serves[row]]
+        unknown = {numbers[row]: row for row in rows if numbers[row] not in rated}
         if unknown:
-            self._rate(kept, free, ask, list(unknown), list(unknown.values()))
+            self._rate(kept, free, ask, unknown)
+        keys, orders = kept.keys, self._orders
         for row in rows:
-            place, state = kept.places[row], states[row]
-            kept.states[place] = state
-            key = max(score_of(state), kept.opening.item(state)) << self._shift
-            kept.keys[place] = key + kept.order.item(place)
-            kept.tolled[place] = _UNSET
+            keys[row] = rated[numbers[row]][0] + orders[row]
 
-    def _mend_many(self, kept: _Kept, free: Free, ask: Ask, changed: Ints, states: Ints) -> None:
-        kept.states[changed] = states
-        self._learn(kept, free, ask, states, changed if kept.rows is None else kept.rows.take(changed))
-        keys = np.maximum(kept.scores.take(states), kept.opening.take(states))
-        keys <<= self._shift
-        keys += kept.order.take(changed)
-        kept.keys[changed] = keys
-        kept.tolled[changed] = _UNSET
+    def _mend_all(self, kept: _Kept, free: Free, ask: Ask) -> None:
+        """The keys of all rows that serve the ask."""
+        rows = ask.rows.nonzero()[0]
+        states = self._states.of_row.take(rows)
+        row_in = np.full(self._states.count, NO_STATE)
+        row_in[states] = rows
+        met = (row_in != NO_STATE).nonzero()[0]
+        row_of = dict(zip(met.tolist(), row_in.take(met).tolist(), strict=True))
+        unknown = {state: row for state, row in row_of.items() if state not in kept.rated}
+        if unknown:
+            self._rate(kept, free, ask, unknown)
+        scores = np.zeros(self._states.count, np.int64)
+        scores[met] = [kept.rated[state][0] for state in row_of]
+        kept.keys[rows] = scores.take(states) + self._order.take(rows)
 
     def _device_milli(self, free: Free, row: int, ask: Ask) -> int:
         """What the device has left that a share would be cut from."""
-        rating = self._by_row(free, ask)
-        place = rating.place_of(row)
-        scores, opening = rating.scores_of(np.array([place]))
-        if self._rater.protection is not None:
-            scores, opening = self._tolled(ask, self._states.of_row.take(np.array([row])), scores, opening)
-        return rating.device_of(place) if scores.item() >= opening.item() else WHOLE_DEVICE_MILLI
+        self._states.refresh(free)
+        if self._keeps(ask):
+            state = self._states.numbers[row]
+            _, score, opening, device_milli = self._up_to_date(free, ask).rated[state]
+            if self._rater.protection is not None:
+                priced = self._states.priced(ask)
+                score -= self._states.toll(priced, ask, state, 0)
+                opening -= self._states.toll(priced, ask, state, 1)
+            return device_milli if score >= opening else WHOLE_DEVICE_MILLI
+        rating = self._rated_anew(free, ask)
+        scores, openings = self._tolled(ask, np.array([row]), rating)
+        return rating.device_milli.item(row) if scores.item() >= openings.item() else WHOLE_DEVICE_MILLI
 
     def _keeps(self, ask: Ask) -> bool:
         return ask.usable is None and self._rater.stable
 
-    def _tolled(self, ask: Ask, states: Ints, scores: Ints, opening: Ints) -> tuple[Ints, Ints]:
-        """Scores of these states less what protection takes off."""
+    def _tolled(self, ask: Ask, rows: Ints, rating: _ByRow) -> tuple[Ints, Ints]:
+        """Scores of these rows less what protection takes off."""
+        scores, opening = rating.scores.take(rows), rating.opening.take(rows)
         if self._rater.protection is None:
             return scores, opening
+        states = self._states.of_row.take(rows)
         if not ask.share_milli:
             return scores - self._states.tolls(ask, states, ask.devices), opening
         return scores - self._states.tolls(ask, states, 0), opening - self._states.tolls(ask, states, 1)
@@ -321,37 +274,21 @@ class Scorer:
         if kept is None or kept.generation != self._states.generation:
             while len(self._kept) >= _KEPT_ASKS:
                 del self._kept[next(iter(self._kept))]
-            rows = None if ask.everywhere else ask.rows.nonzero()[0]
-            order = self._order if rows is None else self._order.take(rows)
-            nothing = np.full(len(order), self._least_key - 1)
-            states, tolled = np.full(len(order), NO_STATE), np.full(len(order), _UNSET)
-            places: Sequence[int] = range(len(order))
-            if rows is not None:
-                place_of = np.full(len(self._order), _NOWHERE)
-                place_of[rows] = np.arange(len(rows))
-                places = place_of.tolist()
-            kept = _Kept(rows, places, order, states, nothing, tolled, self._states.generation)
-            self._kept[ask] = kept
-        kept.make_room(self._states.count)
+            nothing = np.full(len(self._order), self._least_key - 1)
+            kept = self._kept[ask] = _Kept(ask.rows.tobytes(), nothing, self._states.generation)
         return kept
 
-    def _learn(self, kept: _Kept, free: Free, ask: Ask, states: Ints, rows: Ints) -> None:
-        """Rate each of these states that was never rated, once, by any of these rows that is in it."""
-        unknown = (kept.scores.take(states) == _UNKNOWN).nonzero()[0]
-        if len(unknown):
-            row_in = dict(zip(states.take(unknown).tolist(), rows.take(unknown).tolist(), strict=True))
-            self._rate(kept, free, ask, list(row_in), list(row_in.values()))
-
-    def _rate(self, kept: _Kept, free: Free, ask: Ask, states: list[int], rows: list[int]) -> None:
+    def _rate(self, kept: _Kept, free: Free, ask: Ask, unknown: Mapping[int, int]) -> None:
         """Rate each of these states, by a row that is in it."""
         few = self._rater.few
-        if few is not None and len(states) <= _FEW_STATES:
-            rated = few.rate([self._states.states[state] for state in states], ask)
-            for state, (score, opening, device_milli) in zip(states, rated, strict=True):
-                kept.scores[state], kept.opening[state], kept.device_milli[state] = score, opening, device_milli
-            return
-        found = self._rated(free, ask, np.array(rows))
-        kept.scores[states], kept.opening[states], kept.device_milli[states] = found
+        rated: Iterable[tuple[int, int, int]]
+        if few is not None and len(unknown) <= _FEW_STATES:
+            rated = few.rate([self._states.states[state] for state in unknown], ask)
+        else:
+            columns = self._rated(free, ask, np.array(list(unknown.values())))
+            rated = zip(*[column.tolist() for column in columns], strict=True)
+        for state, (score, opening, device_milli) in zip(unknown, rated, strict=True):
+            kept.rated[state] = (max(score, opening) << self._shift, score, opening, device_milli)
 
     def _rated(self, free: Free, ask: Ask, rows: Ints) -> tuple[Ints, Ints, Milli]:
         """Scores, scores of opening an idle device, and devices; NO_ROOM where the ask is not served or has no room."""

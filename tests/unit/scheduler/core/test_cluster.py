@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -308,6 +310,30 @@ def test_equal_stamps_are_equal_rows_over_copies_and_what_is_made_from_them() ->
     )
     look(free.with_rows_of(nodes.with_node(node_facts("n2", 1))))
     assert free.without_rows((0,)).stamps.tolist() == [free.stamps[1]]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-1, 1])), max_size=12))
+def test_who_follows_is_told_of_every_row_that_changes(changes: list[tuple[int, int]]) -> None:
+    nodes = two_nodes().nodes
+    gang = Claim.of(nodes, [share(0, "n0", 1, 300), share(1, "n1", 0, 200)])
+    alone = Claim.of(nodes, [share(0, "n1", 0, 200), share(1, "n1", 2, 200)])
+    claims = [Claim.of(nodes, [whole(0, "n0", 1)]), Claim.of(nodes, [share(0, "n1", 2, 250)]), gang, alone]
+    claims.append(gang.where(gang.rows == 1, gang.worker_rows == 1))
+    free = FreeColumns.empty(nodes)
+    free.followed = deque(maxlen=100)
+    for number, sign in changes:
+        before = free.stamps.tolist()
+        if number == len(claims):
+            free.lower_row(1, [0, 700, 700, 700], 1000, GIB)
+            free.move_worker(nodes, whole(0, "n0", 0), sign)
+        elif sign < 0:
+            free.take(claims[number])
+        else:
+            free.give(claims[number])
+        changed = {row for row, stamp in enumerate(free.stamps.tolist()) if stamp != before[row]}
+        assert changed == set(free.followed)
+        assert free.copy().followed is None
+        free.followed.clear()
 
 
 @given(st.data())
