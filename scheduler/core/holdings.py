@@ -145,7 +145,7 @@ class Holdings:
         key = (Holdings, nodes.tobytes())
         there = self._parts.get(key)
         if there is None:
-            slices, workers = self._slices_there(nodes), self._workers_there(nodes)
+            slices, workers = self.slices_on(nodes), self.workers_on(nodes)
             there = self._parts[key] = self._only(slices, workers, taken_from(self.claim, slices, workers))
         return there
 
@@ -154,7 +154,7 @@ class Holdings:
         inside = self._parts.get(part)
         if inside is None:
             claim = self.claim
-            slices, workers = self._slices_there(part.nodes), self._workers_there(part.nodes)
+            slices, workers = self.slices_on(part.nodes), self.workers_on(part.nodes)
             claim = Claim(
                 part.row_of(claim.rows.take(slices)),
                 claim.devices.take(slices),
@@ -166,10 +166,12 @@ class Holdings:
             inside = self._parts[part] = self._only(slices, workers, claim)
         return inside
 
-    def _slices_there(self, nodes: Bools) -> Ints:
+    def slices_on(self, nodes: Bools) -> Ints:
+        """Positions of the slices that stand there. (Dead ones may be among them.)"""
         return np.flatnonzero(nodes[self.claim.rows]) if self._slices_on is None else self._slices_on(nodes)
 
-    def _workers_there(self, nodes: Bools) -> Ints:
+    def workers_on(self, nodes: Bools) -> Ints:
+        """The same of workers."""
         return np.flatnonzero(nodes[self.claim.worker_rows]) if self._workers_on is None else self._workers_on(nodes)
 
     def _only(self, slices: Ints, workers: Ints, claim: Claim) -> Holdings:
@@ -187,7 +189,7 @@ class Holdings:
             return int(priority.min()) if len(priority) else None
         if self._class_of_worker is None:
             self._class_of_worker = np.where(self.slots.alive, self.slots.priority, _NOBODYS).take(self.worker_job)
-        lowest = int(self._class_of_worker.take(self._workers_there(nodes)).min(initial=_NOBODYS))
+        lowest = int(self._class_of_worker.take(self.workers_on(nodes)).min(initial=_NOBODYS))
         return None if lowest == _NOBODYS else lowest
 
     def last_touch(self, nodes: Bools) -> int:
