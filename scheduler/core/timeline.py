@@ -182,17 +182,16 @@ class Timeline:
 
     def _free_without(self, nodes: Bools, part: Part | None, reach: int) -> Bools:
         """The same as the pass began."""
-        held, claim = self.holdings, self.holdings.claim
-        goes = (held.slots.priority < reach) | (held.leaves_s <= self._now_s)
-        slices = held.slices_on(nodes)
-        slices = slices[goes.take(held.slice_job.take(slices))]
-        rows, milli = claim.rows.take(slices), self._start.milli
+        free, below = self._start.milli, self.holdings.below(reach)
         if part is not None:
-            rows, milli = part.row_of(rows), milli.take(part.rows, axis=0)
-        device = rows * milli.shape[1] + claim.devices.take(slices)
-        going = np.bincount(device, claim.milli.take(slices), milli.size)
-        free: Bools = going.reshape(milli.shape) + milli == WHOLE_DEVICE_MILLI
-        return free
+            free, below = free.take(part.rows, axis=0), below.take(part.rows, axis=0)
+        free = free + below
+        if self.something_leaves_now(nodes):
+            leaving = self.holdings.of(self._leaving() & (self.holdings.slots.priority >= reach))
+            claim = leaving if part is None else part.claim(leaving)
+            np.add.at(free, (claim.rows, claim.devices), claim.milli)
+        wholly: Bools = free == WHOLE_DEVICE_MILLI
+        return wholly
 
     def first_slot(
         self,
