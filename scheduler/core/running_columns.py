@@ -178,7 +178,8 @@ class RunningColumns:
             self._absent = np.pad(nodes.device_model == ABSENT, ((0, 1), (0, 1)), constant_values=True)
             self._slices.look_up_again()
             self._workers.look_up_again()
-        if self._workers.looked_up < self._workers.size:  # a slice is never new without its worker
+        # A slice is never new without its worker, but either may have been compacted without the other.
+        if self._workers.looked_up < self._workers.size or self._slices.looked_up < self._slices.size:
             if len(self._row_of) < len(self._node_names):
                 first = len(self._row_of)
                 new = np.array([nodes.row_of.get(name, -1) for name in self._node_names[first:]], np.int64)

@@ -196,6 +196,19 @@ def test_what_is_dropped_leaves_room() -> None:
     assert len(view.claim.rows) < 3_000
 
 
+def test_who_stays_is_still_seen_where_the_dead_are_dropped_and_nobody_comes() -> None:
+    # Eight slices a worker: those are mostly dead, and dropped, long before the workers are.
+    table = held(nodes=2).run("stays", "n1", [0, 1])
+    gone = Placement(0, "n0", tuple(range(8)), 0, 0, 0, 0)
+    for i in range(200):
+        table.running.add(RunningJob(f"j{i}", "t", 0, 0.0, None, 0.0, (gone,)))
+    table.view()
+    for i in range(200):
+        table.running.remove(f"j{i}")
+        assert table.view().below(9)[1].sum() == 2_000
+        assert table.view().claim.milli.sum() == 2_000 + 8_000 * (199 - i)
+
+
 def test_a_service_without_replicas_outlives_that_the_dead_are_dropped() -> None:
     running, place = RunningColumns(), Placement(0, "n0", (0, 1), 0, 1000, 0, 0)
     service = RunningJob("s", "t", 0, 0.0, None, 0.0, (place, place))
