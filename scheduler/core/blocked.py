@@ -17,6 +17,8 @@ from scheduler.core.carried import Carried, NodesThen, nodes_now
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
+from scheduler.core.gang import Gang
+from scheduler.core.part import Part
 from scheduler.core.pass_books import Found, PassBooks, end_of
 from scheduler.core.placement import Fit, how_many, place
 from scheduler.core.preemption import GIVES_WAY, Victims, below, choose_victims, is_polite
@@ -25,11 +27,12 @@ from scheduler.core.quotas import borrowed_milli, may_reclaim
 from scheduler.core.reasons import BehindReservation, NoFit, Reason, Unsatisfiable, WaitingForVictims
 from scheduler.core.satisfiable import demand_text
 from scheduler.core.timeline import Slot
+from scheduler.core.victim_bound import devices_suffice, is_bounded
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victims_in_vain import InVain, Sought
 from scheduler.core.waiting_reasons import Unsaid
 
-_HIGHEST = int(np.iinfo(np.int64).max)
+_HIGHEST, _NOBODY = int(np.iinfo(np.int64).max), int(np.iinfo(np.int64).min)  # below it is no class
 
 
 class Blocking(PassBooks):
@@ -76,7 +79,7 @@ class Blocking(PassBooks):
         if found.victims_seen == len(self.preemptions):
             return None
         timeline, nodes = self.timeline(), self.plain.nodes_of(found.shape.alternatives)
-        if timeline.something_leaves_now(nodes):
+        if timeline.something_leaves_now(nodes) and self._devices_could_suffice(job, found, _NOBODY):
             self.make_due(nodes)
             fit = self._fit_in(timeline.now(), job, found)
             if fit is not None:
@@ -114,23 +117,12 @@ class Blocking(PassBooks):
         hopeless = found.hopeless.get(asker)
         if hopeless is not None and reach <= hopeless:
             return None
-        self.make_due(self.plain.nodes_of(found.shape.alternatives))
-        nodes = None if reclaims else self._nodes_now(found)
-        if nodes is not None and self.carried.is_hopeless(found.shape, reach, nodes, self.policy, self.now_s):
-            found.hopeless[asker] = reach
-            return None
-        question = None if reclaims else self._question(job, found, reach)
-        if question is not None and self._in_vain.covers(question):
-            victims = None
-        else:
-            victims = self.victims_for(job, found, reclaims=reclaims)
-            if victims is None and question is not None:
-                self._in_vain.add(question)
+        victims = None
+        if reclaims or self._devices_could_suffice(job, found, reach):
+            self.make_due(self.plain.nodes_of(found.shape.alternatives))
+            victims = self._victims_unless_in_vain(job, found, reach, reclaims=reclaims)
         if victims is None:
             found.hopeless[asker] = reach
-            if nodes is not None:
-                held = self.timeline().holdings
-                self.carried.found_hopeless(found.shape, reach, nodes, self.policy, held, self.now_s)
             return None
         timeline = self.timeline()
         self.make_due(timeline.holdings.nodes_of(victims.which, len(self.cluster.nodes)))
@@ -143,6 +135,40 @@ class Blocking(PassBooks):
         self.preemptions.append(Preempt(job.job_id, ids))
         self.promise(job, victims.fit, victims.free, self.now_s)
         return WaitingForVictims((*self.queue.holding.stopping_for(job.job_id), *ids))
+
+    def _devices_could_suffice(self, job: PendingJob, found: Found, reach: int) -> bool:
+        """Whether there would be devices enough with all below `reach` gone, and all that leaves. What it does not
+        count it takes to be so; nor does it heed promises that were put off: they only keep more from the job."""
+        alternatives = found.shape.alternatives
+        nodes, where = self.plain.nodes_of(alternatives), self.where_now(job, found)
+        part = Part.serving(self.plain, nodes, where)
+        if part is None:
+            gang = Gang(self.plain, alternatives, job.workers_min, where)
+        else:
+            gang = Gang(part.pools, alternatives, job.workers_min, part.where(where))
+        return not is_bounded(gang) or devices_suffice(gang, self.timeline().could_be_free(nodes, part, reach))
+
+    def _victims_unless_in_vain(self, job: PendingJob, found: Found, reach: int, *, reclaims: bool) -> Victims | None:
+        """Who goes, unless it is known that nobody's going makes room. Who reclaims asks others than those of lower
+        classes: it is always looked for."""
+        if reclaims:
+            return self.victims_for(job, found, reclaims=True)
+        then = self.carried.hopeless_then(found.shape, reach, self.policy, self.now_s)
+        if then is not None:
+            now = self._nodes_now(found)
+            if now is not None and then.same_as(now):
+                return None
+        question = self._question(job, found, reach)
+        if question is None or not self._in_vain.covers(question):
+            victims = self.victims_for(job, found, reclaims=False)
+            if victims is not None:
+                return victims
+            if question is not None:
+                self._in_vain.add(question)
+        now = self._nodes_now(found)
+        if now is not None:
+            self.carried.found_hopeless(found.shape, reach, now, self.policy, self.timeline().holdings, self.now_s)
+        return None
 
     def _question(self, job: PendingJob, found: Found, reach: int) -> Sought | None:
         """What victims are looked for, where its size is all that matters."""

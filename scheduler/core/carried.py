@@ -103,12 +103,10 @@ class Carried:
 
     # ---- that nobody's going makes room ----------------------------------------------------------------------------
 
-    def is_hopeless(self, shape: Shape, priority: int, nodes: NodesThen, policy: Policy, now_s: float) -> bool:
-        found = self._hopeless.get((shape, priority))
-        if found is None:
-            return False
-        then, settings, until_s = found
-        return settings is policy and now_s < until_s and then.same_as(nodes)
+    def hopeless_then(self, shape: Shape, priority: int, policy: Policy, now_s: float) -> NodesThen | None:
+        """How the nodes were when that was found out. None: it is not known to be so still."""
+        then, settings, until_s = self._hopeless.get((shape, priority), (None, None, -math.inf))
+        return then if settings is policy and now_s < until_s else None
 
     def found_hopeless(
         self, shape: Shape, priority: int, nodes: NodesThen, policy: Policy, holdings: Holdings, now_s: float

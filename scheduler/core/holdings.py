@@ -20,12 +20,12 @@ import numpy.typing as npt
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
+from scheduler.core.held_by_class import NOBODYS, HeldByClass
 from scheduler.core.part import Part
 from scheduler.core.quick import quick
 
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
-_NOBODYS = int(np.iinfo(np.int64).max)  # above every class
 On = Callable[[Bools], Ints]
 """Which of a claim's entries stand on these nodes (bool[nodes]): their positions."""
 
@@ -88,7 +88,7 @@ class Holdings:
     """
 
     __slots__ = (
-        "_class_of_worker",
+        "_by_class",
         "_jobs",
         "_parts",
         "_slices_on",
@@ -117,9 +117,10 @@ class Holdings:
         workers_on: On | None = None,
         running: object = None,
         touched: Callable[[], Ints] | None = None,
+        by_class: HeldByClass | None = None,
     ) -> None:
         """`slices_on`, `workers_on`: where it is known already who stands on some nodes. `running`, `touched`: whose
-        columns these are, and when who runs on each row changed last."""
+        columns these are, and when who runs on each row changed last. `by_class`: what is known of these by class."""
         self.slots = slots
         self.claim = claim
         self.slice_job = slice_job
@@ -129,7 +130,7 @@ class Holdings:
         self._tenants = tenants
         self._slices_on, self._workers_on = slices_on, workers_on
         self._parts: dict[Part | tuple[type, bytes], Holdings] = {}
-        self._class_of_worker: Ints | None = None  # not asked for yet
+        self._by_class = by_class
         self.running = running
         self._touched: Ints | Callable[[], Ints] | None = touched
 
@@ -145,7 +146,7 @@ class Holdings:
         key = (Holdings, nodes.tobytes())
         there = self._parts.get(key)
         if there is None:
-            slices, workers = self._slices_there(nodes), self._workers_there(nodes)
+            slices, workers = self.slices_on(nodes), self.workers_on(nodes)
             there = self._parts[key] = self._only(slices, workers, taken_from(self.claim, slices, workers))
         return there
 
@@ -154,7 +155,7 @@ class Holdings:
         inside = self._parts.get(part)
         if inside is None:
             claim = self.claim
-            slices, workers = self._slices_there(part.nodes), self._workers_there(part.nodes)
+            slices, workers = self.slices_on(part.nodes), self.workers_on(part.nodes)
             claim = Claim(
                 part.row_of(claim.rows.take(slices)),
                 claim.devices.take(slices),
@@ -166,10 +167,12 @@ class Holdings:
             inside = self._parts[part] = self._only(slices, workers, claim)
         return inside
 
-    def _slices_there(self, nodes: Bools) -> Ints:
+    def slices_on(self, nodes: Bools) -> Ints:
+        """Positions of the slices that stand there. (Dead ones may be among them.)"""
         return np.flatnonzero(nodes[self.claim.rows]) if self._slices_on is None else self._slices_on(nodes)
 
-    def _workers_there(self, nodes: Bools) -> Ints:
+    def workers_on(self, nodes: Bools) -> Ints:
+        """The same of workers."""
         return np.flatnonzero(nodes[self.claim.worker_rows]) if self._workers_on is None else self._workers_on(nodes)
 
     def _only(self, slices: Ints, workers: Ints, claim: Claim) -> Holdings:
@@ -177,25 +180,32 @@ class Holdings:
         only = copy(self)
         only.claim = claim
         only.slice_job, only.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
-        only._slices_on, only._workers_on, only._parts, only._class_of_worker = None, None, {}, None
+        only._slices_on, only._workers_on, only._parts, only._by_class = None, None, {}, None
         return only
 
     def lowest_on(self, nodes: Bools) -> int | None:
         """The lowest class that holds anything on these nodes; None where nobody does."""
-        if np.count_nonzero(nodes) == len(nodes):
-            priority = self.slots.priority[self.slots.alive]
-            return int(priority.min()) if len(priority) else None
-        if self._class_of_worker is None:
-            self._class_of_worker = np.where(self.slots.alive, self.slots.priority, _NOBODYS).take(self.worker_job)
-        lowest = int(self._class_of_worker.take(self._workers_there(nodes)).min(initial=_NOBODYS))
-        return None if lowest == _NOBODYS else lowest
+        assert self._by_class is not None, "it is known of all that runs alone"
+        slots = self.slots
+        lowest = self._by_class.lowest(self._touches(), slots.priority, slots.alive, self.claim, self.worker_job)
+        found = int(lowest[nodes].min(initial=NOBODYS))
+        return None if found == NOBODYS else found
+
+    def below(self, reach: int) -> Ints:
+        """int64[nodes, max_devices]: thousandths of each device that jobs of a class below `reach` hold. Not to be
+        changed."""
+        assert self._by_class is not None, "it is known of all that runs alone"
+        return self._by_class.below(reach, self._touches(), self.slots.priority, self.claim, self.slice_job)
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""
+        return int(np.where(nodes, self._touches(), -1).max(initial=-1))
+
+    def _touches(self) -> Ints:
         if callable(self._touched):
             self._touched = self._touched()
         assert self._touched is not None, "it is not known"
-        return int(np.where(nodes, self._touched, -1).max(initial=-1))
+        return self._touched
 
     def job(self, slot: int) -> RunningJob:
         job = self._jobs[slot]

@@ -20,6 +20,7 @@ import numpy as np
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
+from scheduler.core.held_by_class import HeldByClass
 from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
@@ -35,12 +36,14 @@ class RunningColumns:
 
     __slots__ = (
         "_absent",
+        "_by_class",
         "_free_slots",
         "_gone",
         "_jobs",
         "_node_names",
         "_node_of",
         "_nodes",
+        "_number_at",
         "_row_of",
         "_slices",
         "_slot_of",
@@ -75,6 +78,8 @@ class RunningColumns:
         self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
+        self._number_at: Ints = np.zeros(0, np.int64)  # the reverse, by row; -1 where no job has stood
+        self._by_class = HeldByClass(0, 0)
         self._absent: Bools = np.ones((1, 1), np.bool_)  # of those nodes, as HeldEntries.look_up() wants it
         for job in running:
             self.add(job)
@@ -185,13 +190,18 @@ class RunningColumns:
             self._clear()
         if nodes is not self._nodes:
             self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
+            self._number_at = np.full(len(nodes), -1, np.int64)
+            self._by_class = HeldByClass(len(nodes), nodes.max_devices)
             self._absent = np.pad(nodes.device_model == ABSENT, ((0, 1), (0, 1)), constant_values=True)
             self._slices.look_up_again()
             self._workers.look_up_again()
-        if self._workers.looked_up < self._workers.size:  # a slice is never new without its worker
+        # A slice is never new without its worker, but either may have been compacted without the other.
+        if self._workers.looked_up < self._workers.size or self._slices.looked_up < self._slices.size:
             if len(self._row_of) < len(self._node_names):
-                new = [nodes.row_of.get(name, -1) for name in self._node_names[len(self._row_of) :]]
-                self._row_of = np.append(self._row_of, np.array(new, np.int64))
+                first = len(self._row_of)
+                new = np.array([nodes.row_of.get(name, -1) for name in self._node_names[first:]], np.int64)
+                self._row_of = np.append(self._row_of, new)
+                self._number_at[new[new >= 0]] = first + np.flatnonzero(new >= 0)
             self._slices.look_up(self._row_of, self._absent)
             self._workers.look_up(self._row_of, None)
         # Where there is no node or no device at all, not even the dead entries have a row to stand on.
@@ -209,6 +219,7 @@ class RunningColumns:
             workers_on=self._workers.on if len(nodes) and nodes.max_devices else None,
             running=self,
             touched=self._touched_by_row,
+            by_class=self._by_class,
         )
 
     def _touch(self, placements: Iterable[Placement]) -> None:
@@ -217,10 +228,7 @@ class RunningColumns:
 
     def _touched_by_row(self) -> Ints:
         """int64[rows]. (A view's nodes are those that were looked up last.)"""
-        assert self._nodes is not None
-        by_row = np.zeros(len(self._nodes), np.int64)
-        here = self._row_of >= 0
-        by_row[self._row_of[here]] = self._touched[: len(here)][here]
+        by_row: Ints = np.where(self._number_at < 0, 0, self._touched.take(self._number_at))
         return by_row
 
     # ---- pieces --------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 
 from scheduler.core.arrays import Bools
 from scheduler.core.claims import Claim
-from scheduler.core.demand import Demand
+from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
@@ -70,6 +70,7 @@ class Timeline:
 
     __slots__ = (
         "_anything_leaves",
+        "_could_be_free",
         "_evictions",
         "_leaving_nodes",
         "_now",
@@ -100,6 +101,8 @@ class Timeline:
         self._occupied_there: dict[int, tuple[Bools, list[_Occupied], int]] = {}
         # The same: all that comes free there, and how many of what is occupied there it heeds.
         self._orders: dict[tuple[int, Part | None], tuple[Bools, ReleaseOrder, int]] = {}
+        # And the devices that could be free there if all below a class went.
+        self._could_be_free: dict[tuple[int, Part | None, int], tuple[Bools, Bools, int]] = {}
         self._now: FreeColumns | None = None
         self._evictions = 0
         self._now_heeds = 0  # so many of what is occupied
@@ -115,6 +118,7 @@ class Timeline:
         self.holdings.leaves_s[which] = self._now_s
         self._evictions += 1
         self._orders.clear()
+        self._could_be_free.clear()
         self._now = self._leaving_nodes = None
 
     def something_leaves_now(self, nodes: Bools) -> bool:
@@ -158,6 +162,36 @@ class Timeline:
                 self._now.take(each.claim)
         self._now_heeds = len(self._occupied)
         return self._now
+
+    def could_be_free(self, nodes: Bools, part: Part | None, reach: int) -> Bools:
+        """bool[nodes, max_devices]: devices of these nodes (`part`: the same, where rows are numbered by them alone)
+        that are wholly free if all jobs of a class below `reach` go, and all that is leaving, promises kept. Neither
+        the nodes nor the answer are to be changed."""
+        key, occupied = (id(nodes), part, reach), self._occupied_on(nodes)
+        found = self._could_be_free.get(key)
+        if found is None:
+            free, heeded = self._free_without(nodes, part, reach), 0
+        else:
+            _, free, heeded = found
+        for each in occupied[heeded:]:
+            if each.until_s > self._now_s:
+                claim = each.claim if part is None else part.claim(each.claim)
+                free[claim.rows, claim.devices] = False
+        self._could_be_free[key] = (nodes, free, len(occupied))
+        return free
+
+    def _free_without(self, nodes: Bools, part: Part | None, reach: int) -> Bools:
+        """The same as the pass began."""
+        free, below = self._start.milli, self.holdings.below(reach)
+        if part is not None:
+            free, below = free.take(part.rows, axis=0), below.take(part.rows, axis=0)
+        free = free + below
+        if self.something_leaves_now(nodes):
+            leaving = self.holdings.of(self._leaving() & (self.holdings.slots.priority >= reach))
+            claim = leaving if part is None else part.claim(leaving)
+            np.add.at(free, (claim.rows, claim.devices), claim.milli)
+        wholly: Bools = free == WHOLE_DEVICE_MILLI
+        return wholly
 
     def first_slot(
         self,

@@ -45,12 +45,28 @@ class LeastLoss:
         return self.first_on <= loss - self.all_but_one
 
 
+def is_bounded(gang: Gang) -> bool:
+    """Whether anything is known for such a gang."""
+    return len(gang.alternatives) == 1 and gang.alternatives[0].devices > 0 and gang.constraints.within is None
+
+
+def devices_suffice(gang: Gang, free: Bools) -> bool:
+    """Whether the nodes have enough devices for all workers, whatever else they lack. `free`: those that are wholly
+    free, bool[nodes, max_devices]. The gang is to be bounded."""
+    (demand,) = gang.alternatives
+    most, room = gang.at_most(free.shape[1]), 0
+    for part in gang.pools.of(demand):
+        devices = count_true(free if part.devices is None else free & part.devices)
+        room += int(np.minimum(devices // demand.devices, most)[gang.usable(part.nodes)].sum())
+    return room >= gang.workers
+
+
 def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools, losses: Losses) -> LeastLoss | None:
     """The bound, were only `allowed` (bool[slots]) to go. None: nothing is known for such a gang."""
-    if len(gang.alternatives) != 1 or not gang.alternatives[0].devices or gang.constraints.within is not None:
+    if not is_bounded(gang):
         return None
     going = _Going.of(free, holdings, allowed)
-    if not going.has_room(gang):
+    if not devices_suffice(gang, going.free):
         return LeastLoss(math.inf, math.inf, math.inf, np.full(len(free.whole), math.inf))
     workers = _by_worker(gang, going.costs(losses))
     first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0])
@@ -77,15 +93,6 @@ class _Going:
         device, milli = claim.rows.take(going) * shape[1] + claim.devices.take(going), claim.milli.take(going)
         total = np.bincount(device, milli, free.milli.size).reshape(shape) + free.milli
         return _Going(holdings.slice_job.take(going), device, milli, total == WHOLE_DEVICE_MILLI)
-
-    def has_room(self, gang: Gang) -> bool:
-        """Whether the nodes have enough devices then for all workers, whatever else they lack."""
-        (demand,) = gang.alternatives
-        most, room = gang.at_most(self.free.shape[1]), 0
-        for part in gang.pools.of(demand):
-            devices = count_true(self.free if part.devices is None else self.free & part.devices)
-            room += int(np.minimum(devices // demand.devices, most)[gang.usable(part.nodes)].sum())
-        return room >= gang.workers
 
     def costs(self, losses: Losses) -> Floats:
         """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""

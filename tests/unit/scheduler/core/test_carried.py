@@ -44,13 +44,14 @@ class Searches:
 
 
 def two_pools() -> ClusterTable:
-    """Both full; of each a gang that waits for all of it, behind running jobs of a class below that do not suffice."""
+    """Both full; of each a gang that waits for nearly all of it. With all gone that are of a class below it would have
+    the devices, but not the CPUs."""
     table = cluster(nodes=2, prefix="h", model="H100 SXM").nodes(2, prefix="a", model="A100")
     for prefix in "ha":
         table.run(f"{prefix}low", f"{prefix}0", 8, priority=1, ends_in=1_000.0)
-        table.run(f"{prefix}same", f"{prefix}1", 8, priority=5, ends_in=2_000.0)
-    table.submit("wide-h", workers=2, devices=8, model="H100 SXM", priority=5, limit=100.0)
-    table.submit("wide-a", workers=2, devices=8, model="A100", priority=5, limit=100.0)
+        table.run(f"{prefix}same", f"{prefix}1", 1, cpus=60, priority=5, ends_in=2_000.0)
+    table.submit("wide-h", workers=2, devices=7, cpus=8, model="H100 SXM", priority=5, limit=100.0)
+    table.submit("wide-a", workers=2, devices=7, cpus=8, model="A100", priority=5, limit=100.0)
     return table
 
 
@@ -75,7 +76,7 @@ def test_a_job_that_is_asked_to_go_is_seen_though_nothing_came_free(monkeypatch:
     searches, table = Searches(monkeypatch), two_pools()
     searches.of(table)
     table.after(10.0).submit("urgent", devices=8, model="A100", priority=9, limit=50.0)
-    table.expect(preempted="alow").apply()
+    table.expect(preempted="asame").apply()
     assert table.after(1.0).plan().preemptions == ()
     searches.of(table)
 

@@ -85,6 +85,27 @@ def expected(jobs: list[RunningJob], nodes: NodeColumns, now_s: float) -> dict[s
     return found
 
 
+def told_by_class(view: Holdings, nodes: NodeColumns) -> object:
+    """Of each node the lowest class there, and what those below some classes hold of each device."""
+    rows = np.arange(len(nodes))
+    return [view.lowest_on(rows == row) for row in rows], [view.below(reach).tolist() for reach in (0, 1, 2, 9)]
+
+
+def expected_by_class(jobs: list[RunningJob], nodes: NodeColumns) -> object:
+    lowest: list[int | None] = [None] * len(nodes)
+    below = np.zeros((10, len(nodes), nodes.max_devices), np.int64)
+    for job in jobs:
+        for place in job.placements:
+            row = nodes.row_of.get(place.node)
+            if row is not None:
+                before = lowest[row]
+                lowest[row] = job.priority if before is None else min(before, job.priority)
+                for device in range(len(nodes.facts[row].devices)):
+                    held = device in place.devices
+                    below[job.priority + 1 :, row, device] += held * (place.share_milli or 1000)
+    return lowest, below[[0, 1, 2, 9]].tolist()
+
+
 def drawn(random: Random, number: int) -> RunningJob:
     """Not necessarily on nodes and devices that are there: columns are told what others found out."""
     share = random.choice([0, 0, 250])
@@ -121,6 +142,12 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
     table = held(random.randint(0, 3), random.choice([0, 4, 8]))
     running = RunningColumns()
     jobs: dict[str, RunningJob] = {}
+
+    def says_what_the_jobs_say() -> None:
+        view, nodes, there = running.view(table.state.nodes, NOW_S), table.state.nodes, list(jobs.values())
+        assert told(view, nodes) == expected(there, nodes, NOW_S)
+        assert told_by_class(view, nodes) == expected_by_class(there, nodes)
+
     for step in range(400 if many else 40):
         act = random.random()
         if act < 0.5 or not jobs:
@@ -129,6 +156,7 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
             running.add(job)
         elif act < 0.6:
             job = replace(random.choice(list(jobs.values())), saved_s=NOW_S, stopping=random.random() < 0.5)
+            job = replace(job, priority=random.choice([job.priority, random.randrange(3)]))
             jobs[job.job_id] = job
             running.add(job)
         elif act < 0.7:  # a service that has more replicas, or fewer
@@ -150,12 +178,8 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
             if name in table.state:
                 table.state.remove_node(name)
         if random.random() < 0.1:
-            assert told(running.view(table.state.nodes, NOW_S), table.state.nodes) == expected(
-                list(jobs.values()), table.state.nodes, NOW_S
-            )
-    assert told(running.view(table.state.nodes, NOW_S), table.state.nodes) == expected(
-        list(jobs.values()), table.state.nodes, NOW_S
-    )
+            says_what_the_jobs_say()
+    says_what_the_jobs_say()
     assert set(running.jobs()) == set(jobs.values())
     assert len(running) == len(jobs)
 
@@ -170,6 +194,19 @@ def test_what_is_dropped_leaves_room() -> None:
     view = running.view(held().state.nodes, NOW_S)
     assert len(view) < 100  # what is gone leaves in bunches
     assert len(view.claim.rows) < 3_000
+
+
+def test_who_stays_is_still_seen_where_the_dead_are_dropped_and_nobody_comes() -> None:
+    # Eight slices a worker: those are mostly dead, and dropped, long before the workers are.
+    table = held(nodes=2).run("stays", "n1", [0, 1])
+    gone = Placement(0, "n0", tuple(range(8)), 0, 0, 0, 0)
+    for i in range(200):
+        table.running.add(RunningJob(f"j{i}", "t", 0, 0.0, None, 0.0, (gone,)))
+    table.view()
+    for i in range(200):
+        table.running.remove(f"j{i}")
+        assert table.view().below(9)[1].sum() == 2_000
+        assert table.view().claim.milli.sum() == 2_000 + 8_000 * (199 - i)
 
 
 def test_a_service_without_replicas_outlives_that_the_dead_are_dropped() -> None:

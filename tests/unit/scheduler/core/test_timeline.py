@@ -17,6 +17,7 @@ from scheduler.core.decisions import AdvanceReservation, PendingJob
 from scheduler.core.demand import Constraints, Level, Placement
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Where
+from scheduler.core.part import Part
 from scheduler.core.placement import fits, place
 from scheduler.core.reservations import Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
@@ -251,6 +252,30 @@ def test_what_was_asked_before_changes_no_answer(seed: int) -> None:
                 assert (one.milli == other.milli).all()
                 assert (one.cpus_milli == other.cpus_milli).all()
                 assert (one.memory_bytes == other.memory_bytes).all()
+
+
+@PROPERTY
+@given(st.integers(0, 2**32))
+def test_devices_that_could_be_free_are_those_that_are_with_all_below_gone(seed: int) -> None:
+    random = Random(seed)
+    table = random_table(random, jobs=14)
+    view = table.view()
+    timeline, jobs = Timeline(table.state.free, view, now_s=NOW_S), [random_ask(random) for _ in range(3)]
+    pools = table.pools
+    parts = [Part(pools, pools.nodes_of(job.alternatives)) for job in jobs]
+    for _ in range(4):
+        some_occupied(random, table, timeline)
+        if random.random() < 0.3:
+            timeline.evict(view.slots.alive & (np.arange(len(view)) == random.randrange(len(view))))
+        for job, its_part in zip(jobs, parts, strict=True):
+            below = view.slots.alive & (view.slots.priority < job.priority) & (view.leaves_s > NOW_S)
+            free = timeline.now().copy()
+            free.give(view.of(below))
+            nodes = its_part.nodes
+            for part in (None, its_part):
+                could = timeline.could_be_free(nodes, part, job.priority)
+                there = free.milli[nodes] == 1000
+                assert ((could[nodes] if part is None else could) == there).all()
 
 
 @PROPERTY
