@@ -89,6 +89,18 @@ class FreeColumns:
             lineage,
         )
 
+    @staticmethod
+    def of_one(milli: Sequence[int], cpus_milli: int, memory_bytes: int) -> FreeColumns:
+        """One node with that free; a lineage of its own."""
+        return FreeColumns(
+            np.array([milli], np.int32),
+            np.array([milli.count(WHOLE_DEVICE_MILLI)]),
+            np.array([cpus_milli]),
+            np.array([memory_bytes]),
+            np.zeros(1, np.int64),
+            Stamps(),
+        )
+
     def copy(self) -> FreeColumns:
         return FreeColumns(
             self.milli.copy(),

@@ -145,7 +145,7 @@ class Holdings:
         key = (Holdings, nodes.tobytes())
         there = self._parts.get(key)
         if there is None:
-            slices, workers = self._slices_there(nodes), self._workers_there(nodes)
+            slices, workers = self.slices_there(nodes), self._workers_there(nodes)
             there = self._parts[key] = self._only(slices, workers, taken_from(self.claim, slices, workers))
         return there
 
@@ -154,7 +154,7 @@ class Holdings:
         inside = self._parts.get(part)
         if inside is None:
             claim = self.claim
-            slices, workers = self._slices_there(part.nodes), self._workers_there(part.nodes)
+            slices, workers = self.slices_there(part.nodes), self._workers_there(part.nodes)
             claim = Claim(
                 part.row_of(claim.rows.take(slices)),
                 claim.devices.take(slices),
@@ -166,7 +166,7 @@ class Holdings:
             inside = self._parts[part] = self._only(slices, workers, claim)
         return inside
 
-    def _slices_there(self, nodes: Bools) -> Ints:
+    def slices_there(self, nodes: Bools) -> Ints:
         return np.flatnonzero(nodes[self.claim.rows]) if self._slices_on is None else self._slices_on(nodes)
 
     def _workers_there(self, nodes: Bools) -> Ints:

@@ -19,6 +19,7 @@ import numpy as np
 from scheduler.core.arrays import Bools
 from scheduler.core.claims import Claim
 from scheduler.core.demand import Demand
+from scheduler.core.first_for_one import asks_for_one, first_for_one
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
@@ -35,7 +36,7 @@ _HOLES = 16  # times before promises that are looked at one by one: bounds a sea
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The first time a gang fits: when, what is free then without it, and where it would stand."""
+    """The first time a gang fits: when, what is free then, on its nodes, without it, and where it would stand."""
 
     at_s: float
     free: FreeThen
@@ -179,6 +180,9 @@ class Timeline:
             gang = Gang(pools, alternatives, workers, where)
         else:
             gang = Gang(part.pools, alternatives, workers, part.where(where))
+        slot = self._for_one(gang, nodes, part, limit_s)
+        if slot is not None:
+            return slot
         for window in self._reserved.windows(self._now_s, limit_s, exempt=exempt):
             blocked = window.blocked
             allowed = gang.keeping_off(blocked if blocked is None or part is None else blocked.take(part.rows))
@@ -190,6 +194,20 @@ class Timeline:
                         return Slot(point.key, point.free, fit)
                     return Slot(point.key, PutTogether(part, point.free, self._start), part.fit(fit))
         return None
+
+    def _for_one(self, gang: Gang, nodes: Bools, part: Part | None, limit_s: float) -> Slot | None:
+        """On the short way, as most that ask are single workers; None: that does not tell."""
+        if len(self._reserved) or not asks_for_one(gang):
+            return None
+        occupied = self._occupied_on(nodes)
+        if not all(each.latest_start_s(limit_s) < self._now_s for each in occupied):
+            return None  # it need not heed them all: it may be over before something promised begins
+        until = [(each.claim, each.until_s) for each in occupied]
+        found = first_for_one(gang, part, self._start, self.holdings, until, self._now_s)
+        if found is None:
+            return None
+        at_s, fit, free = found
+        return Slot(at_s, free, fit)
 
     def _stretches(
         self, gang: Gang, nodes: Bools, part: Part | None, window: Window, limit_s: float
