@@ -163,6 +163,10 @@ class FreeColumns:
         np.subtract.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
         self._changed(claim)
 
+    def take_one(self, one: OneWorker, row: int) -> None:
+        """take() of that worker, as if it stood on this row."""
+        self._move(row, one.devices, one.milli, one.cpus_milli, one.memory_bytes, -1)
+
     def give(self, claim: Claim) -> None:
         """Add back: the exact inverse of take()."""
         if claim.one is not None:

@@ -195,7 +195,7 @@ class Holdings:
         if callable(self._touched):
             self._touched = self._touched()
         assert self._touched is not None, "it is not known"
-        return int(np.where(nodes, self._touched, -1).max(initial=-1))
+        return int(self._touched.max(initial=-1, where=nodes))
 
     def job(self, slot: int) -> RunningJob:
         job = self._jobs[slot]

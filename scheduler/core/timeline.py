@@ -72,6 +72,7 @@ class Timeline:
     __slots__ = (
         "_anything_leaves",
         "_evictions",
+        "_last_changes",
         "_leaving_nodes",
         "_now",
         "_now_heeds",
@@ -99,6 +100,7 @@ class Timeline:
         self._occupied: list[_Occupied] = []
         # By the identity of the nodes, which are kept: those of them that are there, of the first so many.
         self._occupied_there: dict[int, tuple[Bools, list[_Occupied], int]] = {}
+        self._last_changes: dict[int, tuple[Bools, tuple[int, int]]] = {}  # the same
         # The same: all that comes free there, and how many of what is occupied there it heeds.
         self._orders: dict[tuple[int, Part | None], tuple[Bools, ReleaseOrder, int]] = {}
         self._now: FreeColumns | None = None
@@ -134,13 +136,18 @@ class Timeline:
         """A number that rises whenever something is occupied or somebody asked to leave."""
         return len(self._occupied) + self._evictions
 
-    def last_stamp(self, nodes: Bools) -> int:
-        """The latest stamp that what is free on these nodes had when the pass began; -1 where there are none."""
-        return int(np.where(nodes, self._start.stamps, -1).max(initial=-1))
+    def last_changes(self, nodes: Bools) -> tuple[int, int]:
+        """Of these nodes, which are not to be changed later, when the pass began: the latest stamp of what is free
+        there, and Holdings.last_touch(); -1 where there are none."""
+        found = self._last_changes.get(id(nodes))
+        if found is None:
+            stamp = int(self._start.stamps.max(initial=-1, where=nodes))
+            found = self._last_changes[id(nodes)] = (nodes, (stamp, self.holdings.last_touch(nodes)))
+        return found[1]
 
     def decided(self, nodes: Bools) -> tuple[Claim, ...]:
         """What was taken or promised of these nodes since then, in order. (One that is over already counts as well.)"""
-        return tuple(each.claim for each in self._occupied_on(nodes))
+        return tuple([each.claim for each in self._occupied_on(nodes)])
 
     def _leaving(self) -> Bools:
         leaving: Bools = self.holdings.slots.alive & (self.holdings.leaves_s <= self._now_s)
