@@ -59,7 +59,7 @@ def nodes_now(timeline: Timeline, nodes: Bools) -> NodesThen | None:
     running = timeline.holdings.running
     if running is None or timeline.something_leaves_now(nodes):
         return None
-    return NodesThen(running, timeline.last_stamp(nodes), timeline.holdings.last_touch(nodes), timeline.decided(nodes))
+    return NodesThen(running, *timeline.last_changes(nodes), timeline.decided(nodes))
 
 
 class Carried:

@@ -92,6 +92,22 @@ class Claim:
             return bool(nodes.item(self.one.row))
         return bool(np.count_nonzero(nodes.take(self.worker_rows)))
 
+    def devices_on(self, row: int) -> list[tuple[int, int]]:
+        """(device, thousandths) of what it holds on that row."""
+        one = self.one
+        if one is not None:
+            return [(device, one.milli) for device in one.devices] if one.row == row else []
+        at = np.flatnonzero(self.rows == row)
+        return list(zip(self.devices.take(at).tolist(), self.milli.take(at).tolist(), strict=True))
+
+    def beside_on(self, row: int) -> tuple[int, int]:
+        """CPUs, in thousandths, and bytes that it holds on that row."""
+        one = self.one
+        if one is not None:
+            return (one.cpus_milli, one.memory_bytes) if one.row == row else (0, 0)
+        at = np.flatnonzero(self.worker_rows == row)
+        return int(self.cpus_milli.take(at).sum()), int(self.memory_bytes.take(at).sum())
+
     @staticmethod
     def of(nodes: NodeColumns, placements: Iterable[Placement]) -> Claim:
         """Numbers of these placements. What stands on a node or device that is not there (any more) claims nothing."""

@@ -94,6 +94,18 @@ class FreeColumns:
             lineage,
         )
 
+    @staticmethod
+    def of_one(milli: Sequence[int], cpus_milli: int, memory_bytes: int) -> FreeColumns:
+        """One node with that free; a lineage of its own."""
+        return FreeColumns(
+            np.array([milli], np.int32),
+            np.array([milli.count(WHOLE_DEVICE_MILLI)]),
+            np.array([cpus_milli]),
+            np.array([memory_bytes]),
+            np.zeros(1, np.int64),
+            Stamps(),
+        )
+
     def copy(self) -> FreeColumns:
         return FreeColumns(
             self.milli.copy(),
@@ -155,6 +167,10 @@ class FreeColumns:
         np.subtract.at(self.cpus_milli, claim.worker_rows, claim.cpus_milli)
         np.subtract.at(self.memory_bytes, claim.worker_rows, claim.memory_bytes)
         self._changed(claim)
+
+    def take_one(self, one: OneWorker, row: int) -> None:
+        """take() of that worker, as if it stood on this row."""
+        self._move(row, one.devices, one.milli, one.cpus_milli, one.memory_bytes, -1)
 
     def give(self, claim: Claim) -> None:
         """Add back: the exact inverse of take()."""

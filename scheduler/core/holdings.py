@@ -199,7 +199,7 @@ class Holdings:
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""
-        return int(np.where(nodes, self._touches(), -1).max(initial=-1))
+        return int(self._touches().max(initial=-1, where=nodes))
 
     def _touches(self) -> Ints:
         if callable(self._touched):

@@ -19,6 +19,7 @@ from scheduler.core.demand import UNCONSTRAINED
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.placement import Fit, Pools, Where
+from scheduler.core.quick import replaced
 
 _ABSENT = -1
 
@@ -62,6 +63,9 @@ class Part:
 
     def claim(self, claim: Claim) -> Claim:
         """What of it is on these nodes."""
+        one = claim.one
+        if one is not None and self.nodes.item(one.row):
+            return Claim.of_one(replaced(one, row=self._local.item(one.row)))
         rows, worker_rows = self._local.take(claim.rows), self._local.take(claim.worker_rows)
         inside = Claim(rows, claim.devices, claim.milli, worker_rows, claim.cpus_milli, claim.memory_bytes)
         there = worker_rows >= 0
@@ -79,7 +83,9 @@ class Part:
     # ---- from the part to the whole --------------------------------------------------------------------------------
 
     def fit(self, fit: Fit) -> Fit:
-        claim, rows = fit.claim, self.rows
+        claim, rows, one = fit.claim, self.rows, fit.claim.one
+        if one is not None:
+            return Fit(fit.placements, Claim.of_one(replaced(one, row=rows.item(one.row))))
         worker_rows = rows.take(claim.worker_rows)
         return Fit(
             fit.placements,

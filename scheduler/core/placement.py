@@ -98,7 +98,7 @@ def place(
         return None
     if len(groups) == 1 and len(groups[0]) == 1:
         group = groups[0]
-        return _alone(pools, group.demand, group.alternative, group.worker_rows.item(), group.devices[0].tolist())
+        return alone(pools, group.demand, group.alternative, group.worker_rows.item(), group.devices[0].tolist())
     placements: list[Placement] = []
     for group in groups:
         placements += _placements(pools, group, len(placements))
@@ -154,11 +154,11 @@ def _place_one(pools: Pools, free: FreeColumns, alternatives: Sequence[Demand]) 
         for part in pools.of(demand):
             row = node_for_one(pools, part, free, demand)
             if row is not None:
-                return _alone(pools, demand, alternative, row, devices_of_one(pools, part, free, demand, row))
+                return alone(pools, demand, alternative, row, devices_of_one(pools, part, free, demand, row))
     return None
 
 
-def _alone(pools: Pools, demand: Demand, alternative: int, row: int, devices: list[int]) -> Fit:
+def alone(pools: Pools, demand: Demand, alternative: int, row: int, devices: list[int]) -> Fit:
     """A single worker."""
     cpus_milli, memory_bytes, share_milli, listed = (
         demand.cpus_milli,

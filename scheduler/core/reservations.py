@@ -20,8 +20,9 @@ import numpy as np
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.quick import replaced
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, any_row
+
+_FEW = 8  # so many rows, one after the other in lists, cost what columns do
 
 
 class FreeThen(Protocol):
@@ -45,9 +46,13 @@ class Promise:
     def __init__(self, job_id: str, start_s: float, free_then: FreeThen, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
-        rows = fit_claim.worker_rows
-        self.rows = rows if len(rows) == 1 else distinct(rows)[0]
-        self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
+        one = fit_claim.one
+        if one is not None:
+            self.rows: Ints = np.array([one.row])
+            self._place_of = {one.row: 0}
+        else:
+            self.rows, _ = distinct(fit_claim.worker_rows)
+            self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
         # By the identity of nodes, which are kept, so that no others get it.
         self._concerned: dict[int, tuple[Bools, bool]] = {}
         self.after: FreeColumns = free_then.on(self.rows)
@@ -59,7 +64,7 @@ class Promise:
         if one is not None:
             place = self._place_of.get(one.row)
             if place is not None:
-                self.after.take(Claim.of_one(replaced(one, row=place)))
+                self.after.take_one(one, place)
         elif not self._place_of.keys().isdisjoint(claim.worker_rows.tolist()):
             self.after.take(self._here(claim))
 
@@ -74,10 +79,8 @@ class Promise:
         """The position of that row; None where nothing is kept on it."""
         return self._place_of.get(row)
 
-    def concerns(self, nodes: Bools | None) -> bool:
-        """Whether it keeps anything on these (None: on any), which are not to be changed later."""
-        if nodes is None:
-            return True
+    def concerns(self, nodes: Bools) -> bool:
+        """Whether it keeps anything on these, which are not to be changed later."""
         known = self._concerned.get(id(nodes))
         if known is None:
             known = self._concerned[id(nodes)] = (nodes, bool(np.count_nonzero(nodes.take(self.rows))))
@@ -92,6 +95,10 @@ class Promise:
 
 def _lower(lowered: FreeColumns, now: FreeColumns, rows: Ints, under: Sequence[Promise]) -> None:
     """On these rows `lowered` becomes what is free now and under those promises, where it is more."""
+    if len(rows) <= _FEW:
+        for row in rows.tolist():
+            _lower_one(lowered, now, row, under)
+        return
     milli, cpus_milli, memory_bytes = (x.take(rows, axis=0) for x in (now.milli, now.cpus_milli, now.memory_bytes))
     for promise in under:
         after, on = promise.after, promise.rows
@@ -117,7 +124,7 @@ def _lower(lowered: FreeColumns, now: FreeColumns, rows: Ints, under: Sequence[P
 
 
 def _lower_one(lowered: FreeColumns, now: FreeColumns, row: int, under: Sequence[Promise]) -> None:
-    """The same on one row: in lists, as most often one worker has started."""
+    """The same on one row: in lists, as most promises are of few nodes, and mostly a single worker has started."""
     milli: list[int] = now.milli[row].tolist()
     cpus_milli, memory_bytes = now.cpus_milli.item(row), now.memory_bytes.item(row)
     for promise in under:
@@ -147,13 +154,15 @@ class Promises:
     nodes. What is free under some of them is made when first asked for, and then kept up to date.
     """
 
-    __slots__ = ("_by_start", "_open", "_reserved", "_starts_s", "free", "promises")
+    __slots__ = ("_by_start", "_concerning", "_open", "_reserved", "_starts_s", "free", "promises")
 
     def __init__(self, free: FreeColumns, reserved: ReservedNodes = NOTHING_RESERVED) -> None:
         self.free = free
         self.promises: list[Promise] = []  # in the order they were made
         self._by_start: list[Promise] = []
         self._starts_s: list[float] = []
+        # By the identity of nodes, which are kept: those of the promises that keep something there, and their starts.
+        self._concerning: dict[int, tuple[Bools, list[float], tuple[Promise, ...]]] = {}
         self._reserved = reserved
         self._open: dict[tuple[tuple[Promise, ...], tuple[str, ...]], _Open] = {}  # and by which reservations
 
@@ -162,11 +171,22 @@ class Promises:
         self.promises.append(promise)
         self._by_start.insert(at, promise)
         self._starts_s.insert(at, promise.start_s)
+        self._concerning.clear()
 
     def heeded(self, end_s: float, nodes: Bools | None = None) -> tuple[Promise, ...]:
-        """What a job that ends then, and may use those nodes, must not delay, in the order of their starts."""
-        first = len(self._starts_s) if math.isinf(end_s) else bisect_left(self._starts_s, end_s)
-        return tuple([promise for promise in self._by_start[:first] if promise.concerns(nodes)])
+        """What a job that ends then, and may use those nodes, must not delay, in the order of their starts. `nodes` is
+        not to be changed later."""
+        if not self._by_start:
+            return ()
+        if nodes is None:
+            starts_s, there = self._starts_s, tuple(self._by_start)
+        else:
+            known = self._concerning.get(id(nodes))
+            if known is None:
+                there = tuple([promise for promise in self._by_start if promise.concerns(nodes)])
+                known = self._concerning[id(nodes)] = (nodes, [promise.start_s for promise in there], there)
+            _, starts_s, there = known
+        return there if math.isinf(end_s) else there[: bisect_left(starts_s, end_s)]
 
     def free_until(self, end_s: float, *, exempt: str | None = None, nodes: Bools | None = None) -> FreeColumns:
         """What a job that ends at `end_s`, and names the advance reservation `exempt` if any, may use now of those
@@ -183,7 +203,9 @@ class Promises:
             reserved = any_row(held)
             free = self.free.copy() if reserved is None else _less(self.free, reserved)
             if heeded:
-                rows, _ = distinct(np.concatenate([promise.rows for promise in heeded]))
+                rows = heeded[0].rows
+                if len(heeded) > 1:
+                    rows, _ = distinct(np.concatenate([promise.rows for promise in heeded]))
                 _lower(free, self.free, rows, heeded)
             opened = self._open[key] = _Open(free, heeded)
         return opened.free

@@ -19,6 +19,7 @@ import numpy as np
 from scheduler.core.arrays import Bools
 from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand
+from scheduler.core.first_for_one import asks_for_one, first_for_one
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
@@ -35,7 +36,7 @@ _HOLES = 16  # times before promises that are looked at one by one: bounds a sea
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The first time a gang fits: when, what is free then without it, and where it would stand."""
+    """The first time a gang fits: when, what is free then, on its nodes, without it, and where it would stand."""
 
     at_s: float
     free: FreeThen
@@ -72,6 +73,7 @@ class Timeline:
         "_anything_leaves",
         "_could_be_free",
         "_evictions",
+        "_last_changes",
         "_leaving_nodes",
         "_now",
         "_now_heeds",
@@ -99,6 +101,7 @@ class Timeline:
         self._occupied: list[_Occupied] = []
         # By the identity of the nodes, which are kept: those of them that are there, of the first so many.
         self._occupied_there: dict[int, tuple[Bools, list[_Occupied], int]] = {}
+        self._last_changes: dict[int, tuple[Bools, tuple[int, int]]] = {}  # the same
         # The same: all that comes free there, and how many of what is occupied there it heeds.
         self._orders: dict[tuple[int, Part | None], tuple[Bools, ReleaseOrder, int]] = {}
         # And the devices that could be free there if all below a class went.
@@ -137,13 +140,18 @@ class Timeline:
         """A number that rises whenever something is occupied or somebody asked to leave."""
         return len(self._occupied) + self._evictions
 
-    def last_stamp(self, nodes: Bools) -> int:
-        """The latest stamp that what is free on these nodes had when the pass began; -1 where there are none."""
-        return int(np.where(nodes, self._start.stamps, -1).max(initial=-1))
+    def last_changes(self, nodes: Bools) -> tuple[int, int]:
+        """Of these nodes, which are not to be changed later, when the pass began: the latest stamp of what is free
+        there, and Holdings.last_touch(); -1 where there are none."""
+        found = self._last_changes.get(id(nodes))
+        if found is None:
+            stamp = int(self._start.stamps.max(initial=-1, where=nodes))
+            found = self._last_changes[id(nodes)] = (nodes, (stamp, self.holdings.last_touch(nodes)))
+        return found[1]
 
     def decided(self, nodes: Bools) -> tuple[Claim, ...]:
         """What was taken or promised of these nodes since then, in order. (One that is over already counts as well.)"""
-        return tuple(each.claim for each in self._occupied_on(nodes))
+        return tuple([each.claim for each in self._occupied_on(nodes)])
 
     def _leaving(self) -> Bools:
         leaving: Bools = self.holdings.slots.alive & (self.holdings.leaves_s <= self._now_s)
@@ -213,6 +221,9 @@ class Timeline:
             gang = Gang(pools, alternatives, workers, where)
         else:
             gang = Gang(part.pools, alternatives, workers, part.where(where))
+        slot = self._for_one(gang, nodes, part, limit_s)
+        if slot is not None:
+            return slot
         for window in self._reserved.windows(self._now_s, limit_s, exempt=exempt):
             blocked = window.blocked
             allowed = gang.keeping_off(blocked if blocked is None or part is None else blocked.take(part.rows))
@@ -224,6 +235,20 @@ class Timeline:
                         return Slot(point.key, point.free, fit)
                     return Slot(point.key, PutTogether(part, point.free, self._start), part.fit(fit))
         return None
+
+    def _for_one(self, gang: Gang, nodes: Bools, part: Part | None, limit_s: float) -> Slot | None:
+        """On the short way, as most that ask are single workers; None: that does not tell."""
+        if len(self._reserved) or not asks_for_one(gang):
+            return None
+        occupied = self._occupied_on(nodes)
+        if not all(each.latest_start_s(limit_s) < self._now_s for each in occupied):
+            return None  # it need not heed them all: it may be over before something promised begins
+        until = [(each.claim, each.until_s) for each in occupied]
+        found = first_for_one(gang, part, self._start, self.holdings, until, self._now_s)
+        if found is None:
+            return None
+        at_s, fit, free = found
+        return Slot(at_s, free, fit)
 
     def _stretches(
         self, gang: Gang, nodes: Bools, part: Part | None, window: Window, limit_s: float

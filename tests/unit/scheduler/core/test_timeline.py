@@ -8,13 +8,14 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.arrays import Bools, Ints
+from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import AdvanceReservation, PendingJob
 from scheduler.core.demand import Constraints, Level, Placement
+from scheduler.core.first_for_one import FreeOnOne
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Where
 from scheduler.core.part import Part
@@ -45,6 +46,12 @@ def first(table: HeldTable, job: PendingJob, *reservations: AdvanceReservation, 
 
 def in_s(slot: Slot | None) -> float | None:
     return None if slot is None else slot.at_s - NOW_S
+
+
+def free_in(slot: Slot, table: HeldTable) -> tuple[Ints, FreeColumns]:
+    """The slot's nodes; and the columns as they are now with what is free in it on these."""
+    rows, _ = distinct(slot.fit.claim.worker_rows)
+    return rows, table.state.free.with_rows(rows, slot.free.on(rows))
 
 
 # ---- the first slot ----------------------------------------------------------------------------------------------
@@ -139,7 +146,7 @@ def test_each_worker_of_a_promise_has_devices_of_its_own() -> None:
     table = held(nodes=2, devices=6).run("a", "n0", [2, 3, 4, 5], ends_in=20.0).run("b", "n1", [1, 2], ends_in=20.0)
     slot = first(table, wants(2, workers=5))
     assert slot is not None
-    free = slot.free.copy()
+    _, free = free_in(slot, table)
     free.take(slot.fit.claim)
     left = {name: np.flatnonzero(free.milli[row] == 1000).tolist() for name, row in table.state.nodes.row_of.items()}
     assert sorted(map(len, left.values())) == [0, 2]
@@ -248,7 +255,7 @@ def test_what_was_asked_before_changes_no_answer(seed: int) -> None:
             assert in_s(slots[0]) == in_s(slots[1])
             if slots[0] is not None and slots[1] is not None:
                 assert slots[0].fit.placements == slots[1].fit.placements
-                one, other = (slot.free.copy() for slot in slots if slot is not None)
+                (_, one), (_, other) = (free_in(slot, table) for slot in slots if slot is not None)
                 assert (one.milli == other.milli).all()
                 assert (one.cpus_milli == other.cpus_milli).all()
                 assert (one.memory_bytes == other.memory_bytes).all()
@@ -322,17 +329,53 @@ def test_the_first_slot_is_the_first_of_all_times_at_which_the_gang_fits(seed: i
         assert (None if slot is None else slot.at_s) == wanted
         if slot is not None:
             then = free_at(table, occupied, slot.at_s, math.inf if limit_s is None else limit_s)
-            serving = table.pools.nodes_of(job.alternatives)
-            free = slot.free.copy()
-            assert (free.milli == then.milli)[serving].all()
-            assert (free.whole == then.whole)[serving].all()
-            assert (free.cpus_milli == then.cpus_milli)[serving].all()
+            rows, free = free_in(slot, table)
+            assert (free.milli == then.milli)[rows].all()
+            assert (free.whole == then.whole)[rows].all()
+            assert (free.cpus_milli == then.cpus_milli)[rows].all()
+            assert (free.memory_bytes == then.memory_bytes)[rows].all()
             again = Claim.of(table.state.nodes, slot.fit.placements)
             assert sorted(zip(again.rows, again.devices, strict=True)) == sorted(
                 zip(slot.fit.claim.rows, slot.fit.claim.devices, strict=True)
             )
             then.take(again)
             assert (then.milli[again.rows, again.devices] >= 0).all()
+
+
+@PROPERTY
+@given(st.integers(0, 2**32))
+def test_what_is_read_off_for_one_worker_is_what_the_search_finds(seed: int) -> None:
+    random = Random(seed)
+    table = random_table(random, jobs=20)
+    timeline = Timeline(table.state.free, table.view(), now_s=NOW_S)
+    some_occupied(random, table, timeline)
+    read_off = 0
+    for devices in (1, 1, 2, 3):
+        model, memory_gib = random.choice([None, "H100 SXM", "A100"]), random.choice([0, 0, 3])
+        job = wants(devices, cpus=random.choice([0, 1, 2]), memory_gib=memory_gib, model=model)
+        limit_s = random.choice([math.inf, 2.5])
+        slots = []
+        for short in (True, False):
+            with pytest.MonkeyPatch.context() as patch:
+                if not short:
+                    patch.setattr("scheduler.core.timeline.asks_for_one", lambda gang: False)
+                slots.append(timeline.first_slot(table.pools, job.alternatives, 1, limit_s=limit_s))
+        one, other = slots
+        assert in_s(one) == in_s(other)
+        if one is None or other is None:
+            continue
+        read_off += isinstance(one.free, FreeOnOne)
+        assert not isinstance(other.free, FreeOnOne)
+        assert one.fit.placements == other.fit.placements
+        assert one.fit.claim.worker_rows.tolist() == other.fit.claim.worker_rows.tolist()
+        assert one.fit.claim.devices.tolist() == other.fit.claim.devices.tolist()
+        (rows, free), (_, wanted) = free_in(one, table), free_in(other, table)
+        assert (free.milli == wanted.milli)[rows].all()
+        assert (free.whole == wanted.whole)[rows].all()
+        assert (free.cpus_milli == wanted.cpus_milli)[rows].all()
+        assert (free.memory_bytes == wanted.memory_bytes)[rows].all()
+        timeline.occupy(one.fit.claim, from_s=one.at_s, until_s=one.at_s + random.choice([1.5, math.inf]))
+    event(f"{read_off} read off")
 
 
 def usable(free: FreeColumns) -> tuple[Ints, Ints, Ints]:
@@ -383,7 +426,7 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
             if slot is not None:
                 start_s = random.choice([slot.at_s, -math.inf])
                 promises.add(Promise(f"p{step}", start_s, slot.free, slot.fit.claim))
-                after = slot.free.copy()
+                _, after = free_in(slot, table)
                 after.take(slot.fit.claim)
                 made.append((start_s, after, slot.fit.claim.worker_rows))
                 timeline.occupy(slot.fit.claim, until_s=slot.at_s + 5)
