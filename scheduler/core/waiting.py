@@ -100,13 +100,17 @@ class Kind:
 
     def oldest(self) -> PendingJob:
         """The one submitted first."""
-        return self._by_age[0]
+        return self._by_age.items[self._by_age.start]  # as below: a call less for each kind or job that a pass looks at
 
-    def in_turn(self, position: int) -> PendingJob:
-        return self._by_turn.items[self._by_turn.start + position]  # a call less for each job that a pass names
+    def in_turn(self, position: int) -> PendingJob | None:
+        """None past the last."""
+        items, at = self._by_turn.items, self._by_turn.start + position
+        return items[at] if at < len(items) else None
 
-    def by_age(self, position: int) -> PendingJob:
-        return self._by_age[position]
+    def by_age(self, position: int) -> PendingJob | None:
+        """None past the last."""
+        items, at = self._by_age.items, self._by_age.start + position
+        return items[at] if at < len(items) else None
 
     def add(self, job: PendingJob) -> None:
         """For the line alone, as is `remove`: it keeps the books."""
