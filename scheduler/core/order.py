@@ -25,7 +25,8 @@ from heapq import heapify, heappop, heapreplace
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.fair_share import account, standing
 from scheduler.core.quotas import is_simulated
-from scheduler.core.waiting import Kind, WaitingLine, age, turn
+from scheduler.core.sorted_jobs import age, turn
+from scheduler.core.waiting import Entry, Kind, WaitingLine
 
 _NOTHING: Mapping[str, float] = {}
 
@@ -58,11 +59,6 @@ def in_order(
 def is_starved(job: PendingJob, policy: Policy, now_s: float) -> bool:
     """Whether it waits for so long that fair share no longer holds it back within its class."""
     return now_s - job.submitted_s > policy.starve_after_s
-
-
-_Entry = tuple[float, int, str, tuple[PendingJob, Kind], int]
-"""The next of a kind: its place, by which heaps are ordered (when, seq, id), then the job and its kind, then where in
-its kind it stands."""
 
 
 class Line:
@@ -130,9 +126,9 @@ class Line:
         self._owing: list[tuple[PendingJob, Kind]] = []  # of the class under way, not named yet
         self._named: set[str] = set()  # those of the owed that were named
         self._seeks_starved = False
-        self._starved: list[_Entry] = []  # a heap by age: each kind's oldest not named yet
+        self._starved: list[Entry] = []  # a heap by age: each kind's oldest not named yet
         # A heap by standing, then by the place of its first job: each account's heap by turn, of one entry a kind.
-        self._accounts: list[tuple[float, float, int, str, list[_Entry]]] = []
+        self._accounts: list[tuple[float, float, int, str, list[Entry]]] = []
         self._skipping: set[Kind] = set()  # those of which some were named before it was their account's turn
         self._blocked: set[Kind] = set()  # likewise
         self._out: tuple[PendingJob, Kind] | None = None  # named last, and nothing was said of it yet
@@ -209,7 +205,7 @@ class Line:
         else:
             self._named.add(self._owing.pop()[0].job_id)
 
-    def _turn_of_next(self, line: list[_Entry]) -> None:
+    def _turn_of_next(self, line: list[Entry]) -> None:
         """Of the account whose turn it was: where its next job puts it among the others."""
         if line:
             heapreplace(self._accounts, self._account(line))
@@ -235,7 +231,7 @@ class Line:
         """Once those that others went for have had their turn."""
         now_s, after_s = self._now_s, self._policy.starve_after_s
         for kind in self._class:
-            if now_s - kind.oldest().submitted_s > after_s and kind not in self._blocked:  # as is_starved()
+            if now_s - kind.oldest_s > after_s and kind not in self._blocked:  # as is_starved()
                 first = self._by_age(kind, 0)
                 if first is not None:
                     self._starved.append(first)
@@ -243,10 +239,10 @@ class Line:
 
     def _line_up(self) -> None:
         """Once the starved have had their turn, since what of theirs started counts for the standing."""
-        lines: dict[str, list[_Entry]] = {}
-        blocked = self._blocked
+        lines: dict[str, list[Entry]] = {}
+        blocked, skipping = self._blocked, self._skipping
         for kind in self._class:
-            first = None if kind in blocked else self._in_turn(kind, 0)
+            first = None if kind in blocked else self._in_turn(kind, 0) if kind in skipping else kind.first()
             if first is not None:
                 line = lines.get(kind.account)
                 if line is None:
@@ -259,7 +255,7 @@ class Line:
             self._accounts.append(self._account(line))
         heapify(self._accounts)
 
-    def _account(self, line: list[_Entry]) -> tuple[float, float, int, str, list[_Entry]]:
+    def _account(self, line: list[Entry]) -> tuple[float, float, int, str, list[Entry]]:
         deadline_s, seq, job_id, (_, kind), _ = line[0]
         name = kind.account
         now = self._standings.get(name)
@@ -269,23 +265,18 @@ class Line:
             self._standings[name] = now
         return (now, deadline_s, seq, job_id, line)
 
-    def _by_age(self, kind: Kind, position: int) -> _Entry | None:
+    def _by_age(self, kind: Kind, position: int) -> Entry | None:
         """The next of the starved of that kind; those that others went for had their turn before."""
-        while (job := kind.by_age(position)) is not None and is_starved(job, self._policy, self._now_s):
-            if job.job_id not in self._named:
-                return (job.submitted_s, job.seq, job.job_id, (job, kind), position)  # as age()
-            position += 1
-        return None
+        entry = kind.by_age(position)
+        while entry is not None and entry[2] in self._named:
+            entry = kind.by_age(entry[4] + 1)
+        return entry if entry is not None and is_starved(entry[3][0], self._policy, self._now_s) else None
 
-    def _in_turn(self, kind: Kind, position: int) -> _Entry | None:
+    def _in_turn(self, kind: Kind, position: int) -> Entry | None:
         """The next of that kind, without the starved and those that others went for: as it was not blocked, all of
         them had their turn before."""
-        job = kind.in_turn(position)
+        entry = kind.in_turn(position)
         if kind in self._skipping:
-            while job is not None and (job.job_id in self._named or is_starved(job, self._policy, self._now_s)):
-                position += 1
-                job = kind.in_turn(position)
-        if job is None:
-            return None
-        due_s = math.inf if job.deadline_s is None else job.deadline_s
-        return (due_s, job.seq, job.job_id, (job, kind), position)  # as turn()
+            while entry is not None and (entry[2] in self._named or is_starved(entry[3][0], self._policy, self._now_s)):
+                entry = kind.in_turn(entry[4] + 1)
+        return entry

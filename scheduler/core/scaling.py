@@ -11,7 +11,6 @@ starts again at once with what is left, if that is its minimum.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable
 from operator import attrgetter
 
@@ -40,31 +39,32 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     """The workers to stop, one after the other: where `spread` is asked for, from the domain with most of them; then
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
     spread = job.constraints.spread
-    crowd: Counter[str] = Counter()
-    left: dict[tuple[str, str], list[Placement]] = {}  # by domain and node: of each, the newest goes first
+    left: dict[tuple[str, str], list[Placement]] = {}  # by domain and node, the newest last: those go one by one
     for placement in sorted(job.placements, key=attrgetter("worker")):
         domain = "" if spread is None else _domain(cluster, placement, spread)
-        crowd[domain] += 1
         left.setdefault((domain, placement.node), []).append(placement)
+    crowd: dict[str, int] = {}
+    for (domain, _), there in left.items():
+        crowd[domain] = crowd.get(domain, 0) + len(there)
     taken = _used_milli(cluster, {node for _, node in left})
     going: list[int] = []
     for _ in range(count):
-        *_, worst, at = max([(crowd[at[0]], -taken[at[1]], there[-1].worker, at) for at, there in left.items()])
-        domain, node = at
-        placement = left[at].pop()
-        if not left[at]:
-            del left[at]
+        _, _, worker, worst = max(
+            [(crowd[key[0]], -taken[key[1]], there[-1].worker, key) for key, there in left.items()]
+        )
+        domain, node = worst
+        taken[node] -= _milli(left[worst].pop())
         crowd[domain] -= 1
-        taken[node] -= _milli(placement)
-        going.append(worst)
+        if not left[worst]:
+            del left[worst]
+        going.append(worker)
     return going
 
 
 def _used_milli(cluster: ClusterState, names: Collection[str]) -> dict[str, int]:
     """Thousandths that are taken of all devices of each of these nodes; 0 for one that is not here."""
-    row_of = cluster.nodes.row_of
-    here = [name for name in names if name in row_of]
-    rows = np.array([row_of[name] for name in here], np.int64)
+    here = [name for name in names if name in cluster]
+    rows = np.array([cluster.nodes.row_of[name] for name in here], np.int64)
     there = cluster.nodes.device_model.take(rows, axis=0) != ABSENT
     used = ((WHOLE_DEVICE_MILLI - cluster.free.milli.take(rows, axis=0)) * there).sum(axis=1).tolist()
     return dict.fromkeys(names, 0) | dict(zip(here, used, strict=True))
