@@ -329,7 +329,7 @@ class Blocking(PassBooks):
 
     def say(self, unsaid: Unsaid) -> NoFit:
         """How many workers and which nodes fall short, as things are at the end of the pass."""
-        found, job = self.found_of(unsaid.shape), unsaid.job
+        found, job = self.found[unsaid.shape], unsaid.job
         shape, end_s = found.shape, end_of(job, self.now_s)
         heeded = self.promises.heeded(end_s, self.pools.nodes_of(shape.alternatives))
         kept_off = self.reserved.held_against(self.now_s, end_s, exempt=job.reservation)

@@ -98,7 +98,7 @@ def _explained(cluster: ClusterState, queue: Queue, policy: Policy, job: Pending
         if planning.turn[0].job_id == job.job_id:
             break
         planning.take_turn()  # one of its kind before it: if that blocks the kind, nothing more is said of this one
-    found = planning.found_of(kind.shape)
+    found = planning.found[kind.shape]
     free = planning.open_to(job)
     by_reason = planning.nodes_by_reason(job, free, found)
     changes = changes_for(planning, job)

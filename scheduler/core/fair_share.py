@@ -120,7 +120,18 @@ def dominant_share(held: Amount, whole: Amount) -> float:
 def raised_share(held: Amount, more: Amount, whole: Amount) -> float:
     """By how much `more` raises the dominant share: at most its own, and less where it is dominated by another
     resource."""
-    return dominant_share(held + more, whole) - dominant_share(held, whole)
+    # Once a start: without a sum of amounts, and with the divisions of dominant_share().
+    before = after = 0.0
+    if whole.devices_milli:
+        before = held.devices_milli / whole.devices_milli
+        after = (held.devices_milli + more.devices_milli) / whole.devices_milli
+    if whole.cpus_milli:
+        before = max(before, held.cpus_milli / whole.cpus_milli)
+        after = max(after, (held.cpus_milli + more.cpus_milli) / whole.cpus_milli)
+    if whole.memory_bytes:
+        before = max(before, held.memory_bytes / whole.memory_bytes)
+        after = max(after, (held.memory_bytes + more.memory_bytes) / whole.memory_bytes)
+    return after - before
 
 
 def standing(average: float, held: float, weight: float) -> float:

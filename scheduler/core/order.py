@@ -25,7 +25,8 @@ from heapq import heapify, heappop, heapreplace
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.fair_share import account, standing
 from scheduler.core.quotas import is_simulated
-from scheduler.core.waiting import Kind, WaitingLine, age, turn
+from scheduler.core.sorted_jobs import age, turn
+from scheduler.core.waiting import Entry, Kind, WaitingLine
 
 _NOTHING: Mapping[str, float] = {}
 
@@ -66,27 +67,28 @@ class Line:
     `next()` names a job; one of `started`, `passed` and `blocked` then says what became of it, and so on until `next()`
     says None. Each kind is looked at only as far as the walk gets in it: the cost is that of the kinds plus that of the
     jobs named, with the logarithm of the number of kinds.
+
+    Class by class, in three groups of which one is under way at a time: those that others went for, the starved, and
+    all others by account.
     """
 
     __slots__ = (
         "_accounts",
-        "_aged",
         "_blocked",
         "_class",
         "_classes",
         "_held",
-        "_lined_up",
         "_named",
         "_now_s",
         "_out",
-        "_out_job",
         "_owed",
         "_owing",
         "_policy",
+        "_seeks_starved",
+        "_skipping",
+        "_standings",
         "_starved",
-        "_turns",
         "_usage",
-        "_weights",
     )
 
     def __init__(
@@ -103,11 +105,15 @@ class Line:
         self._policy = policy
         self._usage = usage
         self._held = dict(held_share)
-        self._weights: dict[str, float] = {}  # of the accounts' tenants
+        self._standings: dict[str, float] = {}  # of the accounts, as they are now
         self._now_s = now_s
         classes: dict[int, list[Kind]] = {}
         for kind in waiting.kinds():
-            classes.setdefault(kind.priority, []).append(kind)
+            same = classes.get(kind.priority)
+            if same is None:
+                classes[kind.priority] = [kind]
+            else:
+                same.append(kind)
         self._classes = sorted(classes.items())  # the highest class is last, and taken first
         self._class: list[Kind] = []  # of the class under way, not lined up by account yet
         self._owed: dict[int, list[tuple[PendingJob, Kind]]] = {}  # by class, the last of them first
@@ -119,166 +125,158 @@ class Line:
             self._owed.setdefault(kind.priority, []).append((job, kind))
         self._owing: list[tuple[PendingJob, Kind]] = []  # of the class under way, not named yet
         self._named: set[str] = set()  # those of the owed that were named
-        self._starved: list[tuple[float, int, str, Kind]] = []  # a heap by age: each kind's oldest not named yet
-        self._aged: dict[Kind, int] = {}  # how many of a kind's oldest were named
-        self._accounts: list[tuple[float, float, int, str, str]] = []  # a heap: standing, its first job's turn, account
-        self._lined_up: dict[str, list[tuple[float, int, str, Kind]]] = {}  # account -> a heap by turn, one a kind
-        self._turns: dict[Kind, int] = {}  # how many of a kind, in turn, were named or skipped
-        self._blocked: set[Kind] = set()
-        self._out: Kind | None = None
-        self._out_job: PendingJob | None = None
+        self._seeks_starved = False
+        self._starved: list[Entry] = []  # a heap by age: each kind's oldest not named yet
+        # A heap by standing, then by the place of its first job: each account's heap by turn, of one entry a kind.
+        self._accounts: list[tuple[float, float, int, str, list[Entry]]] = []
+        self._skipping: set[Kind] = set()  # those of which some were named before it was their account's turn
+        self._blocked: set[Kind] = set()  # likewise
+        self._out: tuple[PendingJob, Kind] | None = None  # named last, and nothing was said of it yet
 
     def next(self) -> tuple[PendingJob, Kind] | None:
         """The job whose turn it is; None at the end."""
         assert self._out is None, f"what became of the job before? {self._out}"
         while True:
-            if self._owing:
-                job, kind = self._owing[-1]
-                break
-            if self._class and not self._aged:
-                self._line_up_starved()
-            if self._starved:
-                kind = self._starved[0][-1]
-                job = kind.by_age(self._aged[kind])
-                break
-            if self._class:
-                self._line_up()
             if self._accounts:
-                kind = self._lined_up[self._accounts[0][-1]][0][-1]
-                job = kind.in_turn(self._turns[kind])
-                break
-            if not self._classes:
-                return None
-            self._open_class()
-        self._out, self._out_job = kind, job
-        return job, kind
+                self._out = self._accounts[0][4][0][3]
+            elif self._starved:
+                self._out = self._starved[0][3]
+            elif self._owing:
+                self._out = self._owing[-1]
+            elif self._go_further():
+                continue
+            return self._out
 
     def started(self, job: PendingJob, share: float) -> None:
         """The job named last starts, and raises its account's dominant share by `share`: others of it wait longer."""
         kind = self._named_last(job)
         assert share >= 0, (job.job_id, share)
         self._held[kind.account] = self._held.get(kind.account, 0.0) + share
-        self._go_on(kind, 1)
+        self._standings.pop(kind.account, None)
+        self._go_on(kind)
 
     def passed(self, job: PendingJob) -> None:
         """The job named last waits; the next of its kind may be tried all the same."""
-        self._go_on(self._named_last(job), 1)
+        self._go_on(self._named_last(job))
 
     def blocked(self, kind: Kind) -> None:
         """The job named last waits, and no other of its kind will be named in this pass."""
-        assert kind is self._out, f"{kind} was not named last, but {self._out}"
-        self._blocked.add(kind)
+        assert self._out is not None, f"{kind} was not named last, but nothing"
+        assert kind is self._out[1], f"{kind} was not named last, but {self._out[1]}"
         self._out = None
-        if self._owing:
-            self._owing = [owing for owing in self._owing if owing[1] is not kind]
+        if self._accounts:
+            line = self._accounts[0][4]
+            heappop(line)
+            self._turn_of_next(line)
             return
+        self._blocked.add(kind)
         if self._starved:
             heappop(self._starved)
-            return
-        line = self._lined_up[kind.account]
-        heappop(line)
-        self._turn_of_next(line)
+        else:
+            self._owing = [owing for owing in self._owing if owing[1] is not kind]
 
     # ---- how -----------------------------------------------------------------------------------------------------
 
     def _named_last(self, job: PendingJob) -> Kind:
-        kind, named = self._out, self._out_job
-        assert kind is not None, f"nothing was named before job {job.job_id}"
-        assert named is not None, kind
+        assert self._out is not None, f"nothing was named before job {job.job_id}"
+        named, kind = self._out
         assert named.job_id == job.job_id, f"job {named.job_id} was named last, not {job.job_id}"
         return kind
 
-    def _go_on(self, kind: Kind, by: int) -> None:
+    def _go_on(self, kind: Kind) -> None:
+        """From the job named last to what is after it in its kind."""
         self._out = None
-        if self._owing:
-            self._named.add(self._owing.pop()[0].job_id)
+        if self._accounts:
+            line = self._accounts[0][4]
+            following = self._in_turn(kind, line[0][4] + 1)
+            if following is None:
+                heappop(line)
+            else:
+                heapreplace(line, following)
+            self._turn_of_next(line)
             return
+        self._skipping.add(kind)
         if self._starved:
-            self._aged[kind] += by
-            replaced = self._first_starved(kind)
-            if replaced is None:
+            following = self._by_age(kind, self._starved[0][4] + 1)
+            if following is None:
                 heappop(self._starved)
             else:
-                heapreplace(self._starved, replaced)
-            return
-        line = self._lined_up[kind.account]
-        self._turns[kind] += by
-        following = self._first_in_turn(kind)
-        if following is None:
-            heappop(line)
+                heapreplace(self._starved, following)
         else:
-            heapreplace(line, following)
-        self._turn_of_next(line)
+            self._named.add(self._owing.pop()[0].job_id)
 
-    def _turn_of_next(self, line: list[tuple[float, int, str, Kind]]) -> None:
+    def _turn_of_next(self, line: list[Entry]) -> None:
         """Of the account whose turn it was: where its next job puts it among the others."""
         if line:
-            heapreplace(self._accounts, self._entry(line[0]))
+            heapreplace(self._accounts, self._account(line))
         else:
             heappop(self._accounts)
 
-    def _open_class(self) -> None:
-        priority, self._class = self._classes.pop()
-        self._owing = self._owed.get(priority, [])
-        self._aged = {}
+    def _go_further(self) -> bool:
+        """To the next group, which may be empty, or to the next class. False where there is none."""
+        if self._seeks_starved:
+            self._seeks_starved = False
+            self._line_up_starved()
+        elif self._class:
+            self._line_up()
+        elif self._classes:
+            priority, self._class = self._classes.pop()
+            self._owing = self._owed.get(priority, [])
+            self._seeks_starved = True
+        else:
+            return False
+        return True
 
     def _line_up_starved(self) -> None:
         """Once those that others went for have had their turn."""
-        self._aged = dict.fromkeys(self._class, 0)
         now_s, after_s = self._now_s, self._policy.starve_after_s
         for kind in self._class:
-            if now_s - kind.oldest().submitted_s > after_s and kind not in self._blocked:  # as is_starved()
-                first = self._first_starved(kind)
+            if now_s - kind.oldest_s > after_s and kind not in self._blocked:  # as is_starved()
+                first = self._by_age(kind, 0)
                 if first is not None:
                     self._starved.append(first)
         heapify(self._starved)
 
     def _line_up(self) -> None:
         """Once the starved have had their turn, since what of theirs started counts for the standing."""
-        self._turns = dict.fromkeys(self._class, 0)
-        self._lined_up = {}
+        lines: dict[str, list[Entry]] = {}
+        blocked, skipping = self._blocked, self._skipping
         for kind in self._class:
-            first = None if kind in self._blocked else self._first_in_turn(kind)
+            first = None if kind in blocked else self._in_turn(kind, 0) if kind in skipping else kind.first()
             if first is not None:
-                self._lined_up.setdefault(kind.account, []).append(first)
+                line = lines.get(kind.account)
+                if line is None:
+                    lines[kind.account] = [first]
+                else:
+                    line.append(first)
         self._class = []
-        for line in self._lined_up.values():
+        for line in lines.values():
             heapify(line)
-        self._accounts = [self._entry(line[0]) for line in self._lined_up.values()]
+            self._accounts.append(self._account(line))
         heapify(self._accounts)
 
-    def _entry(self, first: tuple[float, int, str, Kind]) -> tuple[float, float, int, str, str]:
-        deadline_s, seq, job_id, kind = first
+    def _account(self, line: list[Entry]) -> tuple[float, float, int, str, list[Entry]]:
+        deadline_s, seq, job_id, (_, kind), _ = line[0]
         name = kind.account
-        weight = self._weights.get(name)
-        if weight is None:
-            weight = self._weights[name] = self._policy.tenant(kind.tenant).weight
-        return (standing(self._usage.get(name, 0.0), self._held.get(name, 0.0), weight), deadline_s, seq, job_id, name)
+        now = self._standings.get(name)
+        if now is None:
+            weight = self._policy.tenant(kind.tenant).weight
+            now = standing(self._usage.get(name, 0.0), self._held.get(name, 0.0), weight)
+            self._standings[name] = now
+        return (now, deadline_s, seq, job_id, line)
 
-    def _first_starved(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
-        for position in range(self._aged[kind], len(kind)):
-            job = kind.by_age(position)
-            if not is_starved(job, self._policy, self._now_s):
-                return None
-            if job.job_id not in self._named:
-                self._aged[kind] = position
-                return (*age(job), kind)
-        return None
+    def _by_age(self, kind: Kind, position: int) -> Entry | None:
+        """The next of the starved of that kind; those that others went for had their turn before."""
+        entry = kind.by_age(position)
+        while entry is not None and entry[2] in self._named:
+            entry = kind.by_age(entry[4] + 1)
+        return entry if entry is not None and is_starved(entry[3][0], self._policy, self._now_s) else None
 
-    def _first_in_turn(self, kind: Kind) -> tuple[float, int, str, Kind] | None:
-        """The starved ones had their turn before: they are skipped, and no more of them than were named then."""
-        position = self._turns[kind]
-        if not self._aged[kind] and not self._named:
-            if position >= len(kind):
-                return None
-            job = kind.in_turn(position)
-            return (math.inf if job.deadline_s is None else job.deadline_s, job.seq, job.job_id, kind)  # as turn()
-        count = len(kind)
-        aged = self._aged[kind] > 0
-        while position < count:
-            job = kind.in_turn(position)
-            if job.job_id not in self._named and not (aged and is_starved(job, self._policy, self._now_s)):
-                self._turns[kind] = position
-                return (*turn(job), kind)
-            position += 1
-        return None
+    def _in_turn(self, kind: Kind, position: int) -> Entry | None:
+        """The next of that kind, without the starved and those that others went for: as it was not blocked, all of
+        them had their turn before."""
+        entry = kind.in_turn(position)
+        if kind in self._skipping:
+            while entry is not None and (entry[2] in self._named or is_starved(entry[3][0], self._policy, self._now_s)):
+                entry = kind.in_turn(entry[4] + 1)
+        return entry

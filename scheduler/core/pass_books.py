@@ -103,6 +103,14 @@ class Closed:
     kinds: frozenset[bool]  # devices (True), CPUs alone (False), or either
 
 
+class Findings(dict[Shape, Found]):
+    """What a pass found out about each shape: nothing yet, of one that it has not come to."""
+
+    def __missing__(self, shape: Shape) -> Found:
+        found = self[shape] = Found(shape)
+        return found
+
+
 class PassBooks:
     """The books of one pass. `starts`, `preemptions` and `expected_start_s` are what it has decided so far."""
 
@@ -116,6 +124,7 @@ class PassBooks:
         # what is free now, and would have to be made anew for each "what if".
         self.plain = cluster.plain_pools(policy.tie_seed)
         self.reserved = ReservedNodes.of(policy.reservations, cluster.nodes, now_s=now_s)
+        self.any_reserved = len(self.reserved) > 0
         self.promises = Promises(cluster.free.tried(), self.reserved)
         self.ledger: QuotaLedger = queue.held.copy()
         self.starts: list[Start] = []
@@ -124,17 +133,11 @@ class PassBooks:
         self.closed: list[Closed] = []
         self.started: list[tuple[PendingJob, float, Fit]] = []
         self._timeline: Timeline | None = None
-        self._found: dict[Shape, Found] = {}
+        self.found = Findings()
         self.unschedulable = dict(cluster.unschedulable)  # as it is now: reasons may be asked for later
         self.guarantees = any(tenant.guaranteed_milli for tenant in policy.tenants.values())
 
     # ---- what is open to a job -----------------------------------------------------------------------------------
-
-    def found_of(self, shape: Shape) -> Found:
-        found = self._found.get(shape)
-        if found is None:
-            found = self._found[shape] = Found(shape)
-        return found
 
     def open_to(self, job: PendingJob) -> FreeColumns:
         """What the job may use, of its nodes, if it starts now. Not to be changed."""
@@ -163,7 +166,7 @@ class PassBooks:
     def where_now(self, job: PendingJob, found: Found) -> Where:
         """The same as `where`, without the rows that are reserved for others."""
         where = self.where(found)
-        if not len(self.reserved):
+        if not self.any_reserved:
             return where
         blocked = self.reserved.blocked(self.now_s, end_of(job, self.now_s), exempt=job.reservation)
         if blocked is None:
@@ -242,7 +245,7 @@ class PassBooks:
         """Expected start of a job without a promise, behind everything promised or estimated so far."""
         timeline = self.timeline()
         limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
-        found = self.found_of(self.queue.waiting.kind_of(job.job_id).shape)
+        found = self.found[self.queue.waiting.kind_of(job.job_id).shape]
         slot = timeline.first_slot(
             self.plain,
             job.alternatives,

@@ -120,8 +120,12 @@ class Pass(Blocking):
 
     def _consider(self, job: PendingJob, kind: Kind) -> None:
         """Start the job, or say why it waits, what it keeps from those after it, and whether its like may be tried."""
-        found = self.found_of(kind.shape)
-        reason: Reason | Unsaid | None = self._settled(job, found) or self._kept_out(job)
+        found = self.found[kind.shape]
+        reason: Reason | Unsaid | None = None
+        if found.settled is not None:
+            reason = self._settled(job, found, found.settled)
+        if reason is None and job.reservation is not None:
+            reason = self._kept_out(job, job.reservation)
         if reason is None:
             workers = allowed_workers(self.policy, self.ledger, job)
             if isinstance(workers, int):
@@ -142,30 +146,27 @@ class Pass(Blocking):
         self.of_kind[kind] = reason
         self.line.blocked(kind)
 
-    def _settled(self, job: PendingJob, found: Found) -> Reason | Unsaid | None:
+    def _settled(self, job: PendingJob, found: Found, settled: Settled) -> Reason | Unsaid | None:
         """What was said of the last job of the shape, where nothing can have changed for this one: it comes later in
         the line, so that it has no more right to anything, and waits at least as long for its end."""
-        settled = found.settled
-        if settled is None or settled.preemptions != len(self.preemptions) or self.guarantees or job.holds_slo:
+        if settled.preemptions != len(self.preemptions) or self.guarantees or job.holds_slo:
             return None
-        if self._asks_others(job) and not settled.asked_others:
+        if not settled.asked_others and self._asks_others(job):
             return None
         limit_s = math.inf if job.time_limit_s is None else job.time_limit_s
         if limit_s < found.failed_from_s or self.policy.backfill == "conservative":
             return None
         return settled.reason
 
-    def _kept_out(self, job: PendingJob) -> Reason | None:
+    def _kept_out(self, job: PendingJob, name: str) -> Reason | None:
         """A job that names a reservation runs in its time alone."""
-        if job.reservation is None:
-            return None
-        reservation = self.reserved.get(job.reservation)
+        reservation = self.reserved.get(name)
         if reservation is None:
-            return WaitingForReservation(job.reservation, None)
+            return WaitingForReservation(name, None)
         if reservation.start_s > self.now_s:
-            return WaitingForReservation(job.reservation, reservation.start_s)
-        if not self.reserved.admits(job.reservation, self.now_s, end_of(job, self.now_s)):
-            return ReservationTooShort(job.reservation, reservation.end_s)
+            return WaitingForReservation(name, reservation.start_s)
+        if not self.reserved.admits(name, self.now_s, end_of(job, self.now_s)):
+            return ReservationTooShort(name, reservation.end_s)
         return None
 
     def _find(self, job: PendingJob, found: Found, workers: int) -> Fit | None:
@@ -175,21 +176,22 @@ class Pass(Blocking):
         if self.closed and self._is_closed_to(found):
             found.searched, found.failed_from_s = True, 0.0
             return None
-        alternatives, where = found.shape.alternatives, self.where_now(job, found)
-        nodes, end_s = self.pools.nodes_of(alternatives), end_of(job, self.now_s)
-        reserved = None
-        if len(self.reserved):
+        alternatives, where = found.shape.alternatives, self.where(found)
+        where_now, reserved = where, None
+        nodes, end_s = self.pools.nodes_of(alternatives), self.now_s + limit_s
+        if self.any_reserved:
+            where_now = self.where_now(job, found)
             reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
         promises, due = self.promises.heeded(end_s, nodes), self.is_due(nodes)
         fit, kept_back = None, due or bool(promises) or reserved is not None
         # Most that do not fit would not, either, if nothing were kept for others: that is soon said.
-        if not kept_back or fits(self.plain, self.promises.free, alternatives, job.workers_min, **self.where(found)):
+        if not kept_back or fits(self.plain, self.promises.free, alternatives, job.workers_min, **where):
             if due:
                 self.make_due(nodes)
                 promises = self.promises.heeded(end_s, nodes)
                 kept_back = bool(promises) or reserved is not None
             free = self.open_to(job) if kept_back else self.promises.free
-            fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where)
+            fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where_now)
         else:
             kept_back = False
         if fit is None:
@@ -204,7 +206,7 @@ class Pass(Blocking):
         """What is in the way of a job that would fit without promises (those that it heeds) and reservations."""
         alternatives = found.shape.alternatives
         counted = len(alternatives) == 1 and not with_constraints(found.shape.constraints)
-        if counted and len(promises) == 1 and not len(self.reserved):
+        if counted and len(promises) == 1 and not self.any_reserved:
             return BehindReservation(promises[0].job_id)  # it was found to fit but for that one
         end_s = end_of(job, self.now_s)
         free, where = self.promises.free, self.where(found)
@@ -270,7 +272,7 @@ class Pass(Blocking):
             self.estimate(job)
         heads = {job.job_id for job in self._unpromised} | {start.job_id for start in self.starts} | self.of_job.keys()
         for kind, reason in self.of_kind.items():
-            if isinstance(reason, QuotaReached | JobLimitReached) or not self.found_of(kind.shape).satisfiable:
+            if isinstance(reason, QuotaReached | JobLimitReached) or not self.found[kind.shape].satisfiable:
                 continue
             for job in kind:
                 if left <= 0:

@@ -42,7 +42,10 @@ def worker_milli(alternatives: Iterable[Demand]) -> int:
 
 def is_simulated(alternatives: Iterable[Demand]) -> bool:
     """Whether the job is booked with those that allow simulated devices."""
-    return True in [demand.simulated for demand in alternatives]  # of one or two: without a generator
+    simulated = False
+    for demand in alternatives:  # of one or two: without a generator
+        simulated = simulated or demand.simulated
+    return simulated
 
 
 def wanted_milli(job: PendingJob) -> int:

@@ -15,14 +15,14 @@ Adding and removing a job costs a binary search and the move of a few pointers. 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand
 from scheduler.core.fair_share import account
 from scheduler.core.quotas import is_simulated, worker_milli
+from scheduler.core.sorted_jobs import SortedJobs, age, turn
 
 _KEPT_SHAPES = 4_096  # shapes that nothing waits with are kept up to here: the next array may have one of them again
 _RECENT = 1_024  # tuples of alternatives that are recognised by identity
@@ -51,21 +51,29 @@ class Shape:
     service: str | None = None
 
 
+Entry = tuple[float, int, str, tuple[PendingJob, "Kind"], int]
+"""One of a kind: its place, by which it is ordered among others (when, seq, id), then the job and its kind, then its
+position among those of its kind."""
+
+
 class Kind:
     """Waiting jobs that differ in nothing but seq, submitted_s and deadline_s (and in names that nobody mentions).
 
     `wanted_milli`: what the smallest gang of one job asks for, in thousandths of devices. `key` is equal for equal
     kinds of one line, also later, after there was no such job in between (unless thousands of other shapes came
-    meanwhile), and never for different ones. `account`: which fair-share account its jobs charge.
+    meanwhile), and never for different ones. `account`: which fair-share account its jobs charge. `oldest_s`: when the
+    oldest of them was submitted; infinity where there is none.
     """
 
     __slots__ = (
         "_by_age",
         "_by_turn",
+        "_first",
         "account",
         "holds_slo",
         "key",
         "may_preempt",
+        "oldest_s",
         "priority",
         "shape",
         "tenant",
@@ -84,8 +92,10 @@ class Kind:
         self.wanted_milli = shape.workers_min * shape.worker_milli
         self.account = account(job.tenant, shape.simulated)
         self.key = _kind_key(shape, job)
-        self._by_turn = _Sorted(turn)
-        self._by_age = _Sorted(age)
+        self._by_turn = SortedJobs(turn)
+        self._by_age = SortedJobs(age)
+        self._first: Entry | None = None
+        self.oldest_s = math.inf
 
     def __len__(self) -> int:
         return len(self._by_turn.items) - self._by_turn.start
@@ -94,28 +104,41 @@ class Kind:
         """In the order of their turn."""
         return iter(self._by_turn)
 
-    def head(self) -> PendingJob:
-        """The next by deadline, then submission. IndexError where there is none."""
-        return self._by_turn[0]
+    def first(self) -> Entry | None:
+        """The one whose turn is first. It is kept until jobs come or go: each pass asks all kinds."""
+        if self._first is None:
+            self._first = self.in_turn(0)
+        return self._first
 
-    def oldest(self) -> PendingJob:
-        """The one submitted first."""
-        return self._by_age[0]
+    def in_turn(self, position: int) -> Entry | None:
+        """By deadline, then submission. None past the last."""
+        items, at = self._by_turn.items, self._by_turn.start + position
+        if at >= len(items):
+            return None
+        job = items[at]
+        due_s = math.inf if job.deadline_s is None else job.deadline_s
+        return (due_s, job.seq, job.job_id, (job, self), position)  # as turn(), without a call
 
-    def in_turn(self, position: int) -> PendingJob:
-        return self._by_turn.items[self._by_turn.start + position]  # a call less for each job that a pass names
-
-    def by_age(self, position: int) -> PendingJob:
-        return self._by_age[position]
+    def by_age(self, position: int) -> Entry | None:
+        """The first submitted first. None past the last."""
+        items, at = self._by_age.items, self._by_age.start + position
+        return (*age(items[at]), (items[at], self), position) if at < len(items) else None
 
     def add(self, job: PendingJob) -> None:
         """For the line alone, as is `remove`: it keeps the books."""
         self._by_turn.add(job)
         self._by_age.add(job)
+        self._changed()
 
     def remove(self, job: PendingJob) -> None:
         self._by_turn.remove(job)
         self._by_age.remove(job)
+        self._changed()
+
+    def _changed(self) -> None:
+        by_age = self._by_age
+        self._first = None
+        self.oldest_s = by_age.items[by_age.start].submitted_s if by_age.start < len(by_age.items) else math.inf
 
     def __repr__(self) -> str:
         return f"Kind({self.key}, {len(self)} jobs)"
@@ -339,68 +362,3 @@ class WaitingLine:
 
 def _kind_key(shape: Shape, job: PendingJob) -> tuple[object, ...]:
     return (shape.number, job.tenant, job.priority, job.time_limit_s, job.may_preempt, job.holds_slo)
-
-
-# ---- in order ----------------------------------------------------------------------------------------------------
-
-_Place = tuple[float, int, str]
-
-
-def turn(job: PendingJob) -> _Place:
-    """The place of a job among those of its account and class: the earliest deadline, then the first submitted."""
-    return (math.inf if job.deadline_s is None else job.deadline_s, job.seq, job.job_id)
-
-
-def age(job: PendingJob) -> _Place:
-    """The place of a job among those that wait too long."""
-    return (job.submitted_s, job.seq, job.job_id)
-
-
-_SHIFTED = 64  # so near to the front what stands before is moved up; beyond, moving all behind it down is as fast
-_GONE = PendingJob("", 0, "", 0, 0.0, 1, 1, (), None)
-
-
-class _Sorted:
-    """Jobs in the order of `key`. Jobs come at the end and go at the front, most of the time: either is cheap, in an
-    array of any size, as what is gone at the front is cut off only when it is longer than what is left."""
-
-    __slots__ = ("_key", "items", "start")
-
-    def __init__(self, key: Callable[[PendingJob], _Place]) -> None:
-        self.items: list[PendingJob] = []
-        self.start = 0
-        self._key = key
-
-    def __len__(self) -> int:
-        return len(self.items) - self.start
-
-    def __iter__(self) -> Iterator[PendingJob]:
-        for i in range(self.start, len(self.items)):
-            yield self.items[i]
-
-    def __getitem__(self, position: int) -> PendingJob:
-        """0: the first. IndexError past the last."""
-        return self.items[self.start + position]
-
-    def add(self, job: PendingJob) -> None:
-        items = self.items
-        if len(items) > self.start and (place := self._key(job)) < self._key(items[-1]):
-            items.insert(bisect_left(items, place, self.start, key=self._key), job)
-        else:
-            items.append(job)
-
-    def remove(self, job: PendingJob) -> None:
-        items, start = self.items, self.start
-        at = start
-        if items[start] is not job:
-            at = bisect_left(items, self._key(job), start, key=self._key)
-        assert items[at] is job, f"not in line: {job}"
-        if at - start > _SHIFTED:
-            del items[at]
-        else:
-            items[start + 1 : at + 1] = items[start:at]
-            items[start] = _GONE
-            self.start = start + 1
-        if 2 * self.start > len(items):
-            del items[: self.start]
-            self.start = 0

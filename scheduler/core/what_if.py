@@ -40,7 +40,7 @@ def changes_for(planning: Pass, job: PendingJob) -> tuple[Change, ...]:
         return ()
     free = planning.open_to(job)
     shape = planning.queue.waiting.kind_of(job.job_id).shape
-    open_to_all = planning.where(planning.found_of(shape))
+    open_to_all = planning.where(planning.found[shape])
     where = _without_closed(planning, open_to_all, job.alternatives)
     if fits(planning.plain, free, job.alternatives, job.workers_min, **where):
         return ()
@@ -196,7 +196,7 @@ def _resumed(planning: Pass, job: PendingJob, free: FreeColumns, where: Where) -
 
 def _reclaimed(planning: Pass, job: PendingJob) -> Iterator[Change]:
     """What others borrowed, were it taken back for this job: its tenant may have no right to it."""
-    found = planning.found_of(planning.queue.waiting.kind_of(job.job_id).shape)
+    found = planning.found[planning.queue.waiting.kind_of(job.job_id).shape]
     victims = planning.victims_for(job, found, reclaims=True)
     if victims is None:
         return

@@ -83,6 +83,14 @@ def test_more_of_what_does_not_dominate_raises_less() -> None:
     assert raised_share(held, Amount(0, 48_000, 0), WHOLE) == 0.125
 
 
+amounts = st.builds(Amount, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**12))
+
+
+@given(held=amounts, more=amounts, whole=amounts | st.just(NOTHING))
+def test_what_is_raised_is_the_difference_of_dominant_shares(held: Amount, more: Amount, whole: Amount) -> None:
+    assert raised_share(held, more, whole) == dominant_share(held + more, whole) - dominant_share(held, whole)
+
+
 def test_real_and_simulated_nodes_are_counted_apart() -> None:
     totals = Totals.of([node("n0", 8), node("c0", 0, cpus=128), node("s0", 4, cpus=8, memory_gib=1, simulated=True)])
     assert totals.whole(False) == Amount(8_000, 192_000, 1024 * GIB)

@@ -200,14 +200,15 @@ def test_each_job_named_is_the_first_in_order_of_those_left(seed: int, count: in
     """Whatever starts, passes or blocks on the way: the order is recomputed from scratch at each step."""
     rng = random.Random(seed)
     jobs, usage, held = random_jobs(rng, count), random_shares(rng), random_shares(rng)
+    owed = [*rng.sample([j.job_id for j in jobs], min(count, rng.choice([0, 0, 3]))), "gone"]
     waiting = WaitingLine(jobs)
-    line = Line(waiting, POLICY, usage, held, NOW_S)
+    line = Line(waiting, POLICY, usage, held, NOW_S, owed)
     left = {j.job_id: j for j in jobs}
     kind: Kind
     while (named := line.next()) is not None:
         found, kind = named
         # Who waits too long, and the class, are not undone by a start: only what is left is ordered anew.
-        assert found is in_order(left.values(), POLICY, usage, held, NOW_S)[0]
+        assert found is in_order(left.values(), POLICY, usage, held, NOW_S, owed)[0]
         assert kind is waiting.kind_of(found.job_id)
         del left[found.job_id]
         match rng.randrange(3):

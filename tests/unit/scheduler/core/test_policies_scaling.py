@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scheduler.core.demand import Level
+from scheduler.core.demand import Constraints, Level
 from scheduler.core.reasons import NoFit
 from tests.fakes.cluster_table import ClusterTable, cluster, demand
 
@@ -123,10 +125,30 @@ def test_nodes_that_are_nearly_empty_come_free_first() -> None:
 
 
 def test_a_spread_service_keeps_its_spread() -> None:
-    from scheduler.core.demand import Constraints
-
     table = service(("n0", 0), ("n0", 1), ("n1", 0), ("n2", 0), constraints=Constraints(spread=Level.NODE))
     table.run("r", "n0", [5, 6], ends_in=None).scale("s", 3).expect(released="s:1")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    places=st.sets(st.tuples(st.sampled_from(["n0", "n1", "n2"]), st.integers(0, 7)), min_size=1),
+    spread=st.sampled_from([None, Level.NODE, Level.SITE]),
+    wants=st.integers(0, 24),
+)
+def test_each_released_is_the_first_to_go_of_those_left(
+    places: set[tuple[str, int]], spread: Level | None, wants: int
+) -> None:
+    ordered = sorted(places, key=lambda place: (place[1], place[0]))
+    table = service(*ordered, constraints=Constraints(spread=spread))
+    left = dict(enumerate(node for node, _ in ordered))
+    going: list[int] = []
+    while len(left) > wants:
+        on = list(left.values())
+        crowd = {node: on.count(node) if spread is Level.NODE else 0 for node in on}
+        going.append(max(left, key=lambda worker: (crowd[left[worker]], -on.count(left[worker]), worker)))
+        del left[going[-1]]
+    released = "s:" + ",".join(map(str, sorted(going))) if going else ""
+    table.scale("s", wants).expect(released=released)
 
 
 def test_what_is_released_is_free_in_the_next_pass_and_the_others_go_on() -> None:

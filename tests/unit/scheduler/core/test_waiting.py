@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scheduler.core import waiting
 from scheduler.core.decisions import PendingJob
 from scheduler.core.demand import Constraints, Demand, Level
-from scheduler.core.waiting import WaitingLine, age, turn
+from scheduler.core.sorted_jobs import age, turn
+from scheduler.core.waiting import WaitingLine
 
 ONE, TWO = (Demand(),), (Demand(devices=2),)
 
@@ -146,9 +147,9 @@ def test_the_earliest_deadline_is_head_and_the_first_submitted_is_oldest() -> No
     line = WaitingLine([job("a", 1), job("b", 2, deadline_s=9.0), job("c", 3, deadline_s=4.0, submitted_s=0.0)])
     kind = line.kind_of("a")
     assert [j.job_id for j in kind] == ["c", "b", "a"]
-    assert (kind.head().job_id, kind.oldest().job_id) == ("c", "c")
-    assert [kind.by_age(i).job_id for i in range(3)] == ["c", "a", "b"]
-    assert [kind.in_turn(i).job_id for i in range(3)] == ["c", "b", "a"]
+    assert (next(iter(kind)).job_id, kind.oldest_s) == ("c", 0.0)
+    assert [each and each[2] for each in map(kind.by_age, range(4))] == ["c", "a", "b", None]
+    assert [each and each[2] for each in map(kind.in_turn, range(4))] == ["c", "b", "a", None]
 
 
 def test_what_waits_can_be_asked_for() -> None:
@@ -220,7 +221,7 @@ def test_it_is_what_grouping_and_sorting_anew_gives(seed: int, steps: int) -> No
             jobs[job_id] = random_job(rng, job_id, seq)
             line.add(jobs[job_id])
         elif what < 0.9:
-            job_id = rng.choice(list(jobs)) if rng.random() < 0.5 else next(iter(line.kinds())).head().job_id
+            job_id = rng.choice(list(jobs)) if rng.random() < 0.5 else next(iter(next(iter(line.kinds())))).job_id
             assert line.remove(job_id) == jobs.pop(job_id)
         elif what < 0.95 or not running:
             running.append((rng.choice("tu"), rng.choice(["web", "db"])))
@@ -228,6 +229,8 @@ def test_it_is_what_grouping_and_sorting_anew_gives(seed: int, steps: int) -> No
         else:
             tenant, name = running.pop(rng.randrange(len(running)))
             line.forget_apart(tenant, [name])
+        for kind in line.kinds():
+            assert kind.first() == kind.in_turn(0)
 
     mentioned = {*running, *((j.tenant, name) for j in jobs.values() for name in j.constraints.apart_from)}
     groups: dict[object, list[PendingJob]] = defaultdict(list)
@@ -239,9 +242,12 @@ def test_it_is_what_grouping_and_sorting_anew_gives(seed: int, steps: int) -> No
     for group in groups.values():
         kind = line.kind_of(group[0].job_id)
         assert all(line.kind_of(j.job_id) is kind for j in group)
-        assert list(kind) == [kind.in_turn(i) for i in range(len(kind))] == sorted(group, key=turn)
-        assert [kind.by_age(i) for i in range(len(kind))] == sorted(group, key=age)
-        assert (kind.head(), kind.oldest()) == (min(group, key=turn), min(group, key=age))
+        assert list(kind) == sorted(group, key=turn)
+        in_turn = [(*turn(j), (j, kind), i) for i, j in enumerate(sorted(group, key=turn))]
+        by_age = [(*age(j), (j, kind), i) for i, j in enumerate(sorted(group, key=age))]
+        assert [kind.in_turn(i) for i in range(len(group) + 1)] == [*in_turn, None]
+        assert [kind.by_age(i) for i in range(len(group) + 1)] == [*by_age, None]
+        assert (kind.first(), kind.oldest_s) == (in_turn[0], by_age[0][0])
     for tenant in "tu":
         mine = [j for j in jobs.values() if j.tenant == tenant]
         assert line.queued_jobs(tenant) == len(mine)
@@ -263,5 +269,5 @@ def test_a_long_kind_gives_up_its_jobs_from_any_place() -> None:
             kind = line.kind_of(ids[-1])
             if n % 13 == 0:
                 assert list(kind) == list(left.values()), (order, n)
-            assert kind.head() is next(iter(left.values())), (order, n)
+            assert next(iter(kind)) is next(iter(left.values())), (order, n)
             assert len(kind._by_turn.items) <= 2 * len(kind), (order, n)  # what is gone takes no room for long
