@@ -208,7 +208,13 @@ def node_for_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand) ->
 
 def devices_of_one(pools: Pools, pool: Pool, free: FreeColumns, demand: Demand, row: int) -> list[int]:
     """Those of one worker on that node: devices_of() on the shortest way."""
-    if demand.devices and not pools.nodes.topology.splits:
+    if demand.share_milli:
+        if pools.packing is not None and pool.devices is pools.nodes.pool(demand).devices:
+            return list(pools.packing.devices(free, row, demand))
+        return devices_listed(pool, free, demand, row)
+    if not demand.devices:
+        return []
+    if not pools.nodes.topology.split.item(row):
         return devices_listed(pool, free, demand, row)
     devices: list[int] = devices_of(pools, pool, free, demand, np.array([row]), np.ones(1, np.int64))[0].tolist()
     return devices

@@ -41,8 +41,8 @@ from scheduler.core.group_choice import (
 from scheduler.core.node_columns import Pool
 from scheduler.core.pools import Packing as Packing
 from scheduler.core.pools import Pools as Pools
+from scheduler.core.pools import any_room, room_up_to
 from scheduler.core.pools import capacity as capacity
-from scheduler.core.pools import has_room
 from scheduler.core.topology import LEVELS
 
 _DOMAINS_TRIED = 64
@@ -120,12 +120,12 @@ def fits(
     if workers == 1 and constraints is UNCONSTRAINED and excluded is None and only is None:
         for demand in alternatives:
             for part in pools.of(demand):
-                if np.count_nonzero(has_room(part, free, demand)):
+                if any_room(part, free, demand):
                     return True
         return False
     if workers == 1 and not with_constraints(constraints):
         search = _Search(pools, free, alternatives, constraints, beside, excluded, only)
-        return any(np.count_nonzero(has_room(part, free, demand)) > 0 for _, demand, part in search.tries(0))
+        return any(any_room(part, free, demand) for _, demand, part in search.tries(0))
     found = how_many(
         pools, free, alternatives, workers, constraints=constraints, beside=beside, excluded=excluded, only=only
     )
@@ -227,9 +227,9 @@ class _Search:
         return len(self.alternatives) == 1 and not self.constrained
 
     def room(self, limit: int) -> int:
-        """Of all nodes, at most `limit` each."""
+        """Of all nodes; `limit` or more where it is more."""
         # Parts of a pool are different nodes, so they do not compete.
-        return sum(int(capacity(part, self.free, demand, limit).sum()) for _, demand, part in self.tries(0))
+        return sum([room_up_to(part, self.free, demand, limit) for _, demand, part in self.tries(0)])
 
     def tries(self, first: int) -> _Tries:
         """Alternatives from `first` on, each with the parts of its pool, in the order of preference."""

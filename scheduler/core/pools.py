@@ -157,20 +157,56 @@ def cell_capacity(pool: Pool, free: FreeColumns, demand: Demand, limit: int, uni
     return np.minimum(room, around[rows])
 
 
+def room_up_to(pool: Pool, free: FreeColumns, demand: Demand, limit: int) -> int:
+    """How many workers all nodes together could take; where it is `limit` or more, that or more. As a full cluster has
+    few nodes with any room, only these are looked at."""
+    rows = has_room(pool, free, demand).nonzero()[0]
+    if not len(rows) or len(rows) >= limit:
+        return len(rows)
+    if demand.devices:
+        room = free.whole_of(pool.devices).take(rows) // demand.devices
+    elif demand.share_milli:
+        slots = np.maximum(free.milli.take(rows, axis=0), 0) // demand.share_milli
+        room = sum_rows(slots if pool.devices is None else slots * pool.devices.take(rows, axis=0))
+    else:
+        room = np.full(len(rows), limit, np.int64)
+    if demand.cpus_milli:
+        room = np.minimum(room, free.cpus_milli.take(rows) // demand.cpus_milli)
+    if demand.memory_bytes:
+        room = np.minimum(room, free.memory_bytes.take(rows) // demand.memory_bytes)
+    return int(room.sum())
+
+
+def any_room(pool: Pool, free: FreeColumns, demand: Demand) -> bool:
+    """Whether any node could take one worker."""
+    rows = _with_devices(pool, free, demand).nonzero()[0]
+    if not len(rows):
+        return False
+    if demand.cpus_milli:
+        rows = rows[free.cpus_milli.take(rows) >= demand.cpus_milli]
+    if demand.memory_bytes:
+        rows = rows[free.memory_bytes.take(rows) >= demand.memory_bytes]
+    return len(rows) > 0
+
+
 def has_room(pool: Pool, free: FreeColumns, demand: Demand) -> Bools:
     """Which nodes could take one worker: capacity() for a limit of 1, faster."""
-    if demand.devices:
-        fits = pool.nodes & (free.whole_of(pool.devices) >= demand.devices)
-    elif demand.share_milli:
-        enough = free.milli >= demand.share_milli
-        fits = pool.nodes & any_true(enough if pool.devices is None else enough & pool.devices)
-    else:
-        fits = pool.nodes.copy()
+    fits = _with_devices(pool, free, demand)
     if demand.cpus_milli:
         fits &= free.cpus_milli >= demand.cpus_milli
     if demand.memory_bytes:
         fits &= free.memory_bytes >= demand.memory_bytes
     return fits
+
+
+def _with_devices(pool: Pool, free: FreeColumns, demand: Demand) -> Bools:
+    """Which nodes have devices enough for one worker."""
+    if demand.devices:
+        return pool.nodes & (free.whole_of(pool.devices) >= demand.devices)
+    if demand.share_milli:
+        enough = free.milli >= demand.share_milli
+        return pool.nodes & any_true(enough if pool.devices is None else enough & pool.devices)
+    return pool.nodes.copy()
 
 
 def has_room_on(pool: Pool, free: FreeColumns, demand: Demand, row: int) -> bool:

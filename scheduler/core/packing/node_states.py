@@ -243,14 +243,14 @@ class NodeStates:
         worker of the ask leaves `opened` idle devices fewer. 0 for all where nothing has a price."""
         priced = self.priced(ask)
         protection, prices = priced.protection, self.prices(priced)
-        if not (len(prices.gangs) or (prices.any_kind and ask.milli)):
+        if not prices.slots and not (prices.any_kind and ask.milli):
             return 0
         each = _distinct(states) if len(states) > _FEW else states
         facts = np.array([self._has(state) for state in each.tolist()], np.int64).reshape(-1, 4).T
         tolls: Ints = np.zeros(len(each), np.int64)
         if prices.any_kind and ask.milli:
             tolls += protection.kind_tolls(prices, ask).take(facts[0])
-        if len(prices.gangs):
+        if prices.slots:
             tolls += protection.gang_tolls(prices, ask, facts, opened)
         tolls *= SUBSTEPS
         return tolls if each is states else tolls.take(each.searchsorted(states))

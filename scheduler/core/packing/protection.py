@@ -59,54 +59,55 @@ Priced = tuple[tuple[int, ...], tuple[int, ...]]
 """Prices of gang shapes, and on nodes of each kind."""
 _Insisting = tuple[float, float, list[int]]
 """Of work that insists on some models: its part of all work, the size of its lumps, and the kinds that have them."""
+_Numbers = tuple[float, float, list[tuple[int, float]]]
+"""Of a gang shape: its number for each device's worth of work, the root of that, and of nodes by kind and idle devices
+the slots of each."""
+
+_Gang = tuple[int, int, int, list[int]]
+"""What one asks for of devices, CPUs and memory, and by kind 1 where it is served."""
+_Slot = tuple[int, int, int, int, list[int]]
+"""Of a gang shape with a price: the price of a slot, and the rest as `_Gang`."""
+_AsLists = tuple[list[_Numbers], list[_Insisting], list[_Gang]]
 
 
 class Prices:
-    """`of_gang`: of each device of a slot, for each gang shape; `of_kind`: of a device on nodes of each kind. In
-    twentieths. `gangs`: the gang shapes with a price, by number. Of each of them, in that order, `of_slot`: the price
-    of a slot; `asked`: what it asks for of `resources` (0: devices, 1: CPUs, 2: memory; those that any asks for),
-    int64[resources, gangs, 1], and `divisor`, the same but at least 1; `accepted`, int64[gangs, kinds]: 1 where nodes
-    of the kind serve it. (Made once for many questions. Gangs stand in rows, nodes in columns, as there are few gangs
-    and often a single node.) `shapes`: the same once more, in lists: price of a slot, devices, CPUs and memory asked
-    for, and by kind 1 where it is served. `tolled`: what others keep by ask, as long as prices are these."""
+    """`content`: of each device of a slot, for each gang shape; and of a device on nodes of each kind. In twentieths.
+    `slots`: of the gang shapes with a price. `tolled`: what others keep by ask, as long as prices are these."""
 
-    __slots__ = (
-        "accepted",
-        "any_kind",
-        "asked",
-        "content",
-        "divisor",
-        "gangs",
-        "of_gang",
-        "of_kind",
-        "of_slot",
-        "resources",
-        "shapes",
-        "some_ask_nothing",
-        "tolled",
-    )
+    __slots__ = ("_columns", "any_kind", "content", "slots", "tolled")
 
-    def __init__(self, content: Priced, asked: Ints, accepted: Ints) -> None:
+    def __init__(self, content: Priced, gangs: Sequence[_Gang]) -> None:
         self.content = content
-        self.of_gang: Ints = np.array(content[0], np.int64)
-        self.of_kind: Ints = np.array(content[1], np.int64)
         self.any_kind = any(content[1])
-        of_gang = self.of_gang
-        self.gangs: Ints = of_gang.nonzero()[0]
-        asked = asked.take(self.gangs, axis=1)
+        self.slots: list[_Slot] = [
+            (price * gang[0], *gang) for price, gang in zip(content[0], gangs, strict=True) if price
+        ]
+        self.tolled: dict[Ask, dict[int, int]] = {}
+        self._columns: _SlotColumns | None = None
+
+    def columns(self) -> _SlotColumns:
+        """`slots` as columns, made when first asked for: few prices are asked of many nodes."""
+        if self._columns is None:
+            self._columns = _SlotColumns(self.slots)
+        return self._columns
+
+
+class _SlotColumns:
+    """Of each gang shape with a price, in order, `of_slot`: the price of a slot; `asked`: what it asks for of
+    `resources` (0: devices, 1: CPUs, 2: memory; those that any asks for), int64[resources, gangs, 1], and `divisor`,
+    the same but at least 1; `accepted`, int64[gangs, kinds]. Gangs stand in rows, nodes in columns, as there are few
+    gangs and often a single node."""
+
+    __slots__ = ("accepted", "asked", "divisor", "of_slot", "resources", "some_ask_nothing")
+
+    def __init__(self, slots: Sequence[_Slot]) -> None:
+        asked = np.array([slot[1:4] for slot in slots], np.int64).T[:, :, None]
         self.resources: Ints = np.flatnonzero(asked.any(axis=(1, 2)))
         self.asked: Ints = asked.take(self.resources, axis=0)
         self.divisor: Ints = np.maximum(self.asked, 1)
         self.some_ask_nothing = bool((self.asked == 0).any())
-        self.accepted: Ints = accepted.take(self.gangs, axis=0)
-        self.of_slot: Ints = (of_gang.take(self.gangs) * asked[0, :, 0])[:, None]
-        self.shapes: list[tuple[int, int, int, int, list[int]]] = [
-            (price, *each, on)
-            for price, each, on in zip(
-                self.of_slot[:, 0].tolist(), asked[:, :, 0].T.tolist(), self.accepted.tolist(), strict=True
-            )
-        ]
-        self.tolled: dict[Ask, dict[int, int]] = {}
+        self.accepted: Ints = np.array([slot[4] for slot in slots], np.int64)
+        self.of_slot: Ints = np.array([[slot[0]] for slot in slots], np.int64)
 
 
 class Protection:
@@ -134,7 +135,7 @@ class Protection:
         self._accepted: Ints = accepted.T.astype(np.int64)
         self._root: Floats = np.sqrt(self._per_device)
         self._many_slots = False
-        self._as_lists: tuple[list[tuple[float, float, list[tuple[int, float]]]], list[_Insisting]] | None = None
+        self._as_lists: _AsLists | None = None
         hosts = accepted & (kinds.largest_cpus_milli[:, None] >= cpus)
         hosts &= kinds.largest_memory_bytes[:, None] >= memory
         each_idle = np.arange(max_devices + 1)[:, None] // np.maximum(wanted, 1)
@@ -189,7 +190,7 @@ class Protection:
         long.)"""
         if self._as_lists is None:
             self._as_lists = self._in_lists()
-        gangs, insisting = self._as_lists
+        numbers, insisting, gangs = self._as_lists
         coming = sum(to_come) / ONE
         spread = math.sqrt(coming) + _TINY
         if self._many_slots:
@@ -199,7 +200,7 @@ class Protection:
             of_gang: list[int] = (tails * (columns > 0)).tolist()
         else:
             of_gang = []
-            for per_device, root, each_idle in gangs:
+            for per_device, root, each_idle in numbers:
                 slots = sum([nodes_by_idle[place] * each for place, each in each_idle])
                 of_gang.append(_tail((slots - (per_device * coming + 0.5)) / (root * spread)) if slots > 0 else 0)
         of_kind = self._nothing
@@ -217,40 +218,41 @@ class Protection:
         if prices is None:
             if len(before) >= _KEPT_PRICES:
                 before.clear()
-            prices = before[content] = Prices(content, self._asked, self._accepted)
+            prices = before[content] = Prices(content, gangs)
         return prices
 
-    def _in_lists(self) -> tuple[list[tuple[float, float, list[tuple[int, float]]]], list[_Insisting]]:
-        """Of each gang shape its number for each device's worth of work, the root of that, and of nodes by kind and
-        idle devices the slots of each; of each set of models what `_Insisting` says."""
-        gangs = []
+    def _in_lists(self) -> _AsLists:
+        numbers = []
         for gang, (per_device, root) in enumerate(zip(self._per_device.tolist(), self._root.tolist(), strict=True)):
             each_idle = enumerate(self._slots[:, gang].tolist())
-            gangs.append((per_device, root, [(place, each) for place, each in each_idle if each]))
-        self._many_slots = sum(len(each_idle) for _, _, each_idle in gangs) > _MANY_SLOTS
+            numbers.append((per_device, root, [(place, each) for place, each in each_idle if each]))
+        self._many_slots = sum(len(each_idle) for _, _, each_idle in numbers) > _MANY_SLOTS
         inside = [np.flatnonzero(kinds).tolist() for kinds in self._inside]
-        return gangs, list(zip(self._part.tolist(), self._lumps.tolist(), inside, strict=True))
+        insisting = list(zip(self._part.tolist(), self._lumps.tolist(), inside, strict=True))
+        asked = zip(*self._asked[:, :, 0].tolist(), self._accepted.tolist(), strict=True)
+        return numbers, insisting, list(asked)
 
     def kind_tolls(self, prices: Prices, ask: Ask) -> Ints:
         """What the devices that one worker of the ask takes are worth to work that insists on nodes of each kind:
         int64[kinds], in steps."""
-        return self._in_steps(prices.of_kind.astype(np.float64) * (ask.milli / WHOLE_DEVICE_MILLI))
+        return self._in_steps(np.array(prices.content[1], np.float64) * (ask.milli / WHOLE_DEVICE_MILLI))
 
     def gang_tolls(self, prices: Prices, ask: Ask, states: Ints, opened: int) -> Ints:
         """What the gang slots are worth that one worker of the ask takes from nodes, int64[4, nodes], that have, before
         it came, this kind, idle devices, CPUs and memory, if `opened` of the devices are idle no more: int64[nodes], in
         steps. Of several shapes the dearest counts."""
+        gangs = prices.columns()
         taken = np.array([[opened], [ask.cpus_milli], [ask.memory_bytes]])
-        has = np.concatenate((states[1:], states[1:] - taken), axis=1).take(prices.resources, axis=0)
-        slots = has[:, None, :] // prices.divisor
-        if prices.some_ask_nothing:
-            slots = np.where(prices.asked > 0, slots, _FREE)
+        has = np.concatenate((states[1:], states[1:] - taken), axis=1).take(gangs.resources, axis=0)
+        slots = has[:, None, :] // gangs.divisor
+        if gangs.some_ask_nothing:
+            slots = np.where(gangs.asked > 0, slots, _FREE)
         slots = slots.min(axis=0)
         np.maximum(slots, 0, out=slots)
         nodes = states.shape[1]
         lost = slots[:, :nodes] - slots[:, nodes:]
-        lost *= prices.accepted.take(states[0], axis=1)
-        lost *= prices.of_slot
+        lost *= gangs.accepted.take(states[0], axis=1)
+        lost *= gangs.of_slot
         return self._in_steps(np.maximum(lost.max(axis=0), 0).astype(np.float64))
 
     def toll(self, prices: Prices, ask: Ask, state: Sequence[int], opened: int) -> int:
@@ -262,7 +264,7 @@ class Protection:
         if idle < self.smallest_gang:
             return toll
         lost = 0
-        for price, devices, cpus, memory, served in prices.shapes:
+        for price, devices, cpus, memory, served in prices.slots:
             if served[kind]:
                 before, after = idle // devices, (idle - opened) // devices
                 if cpus:

@@ -42,6 +42,7 @@ class Worth:
         "_means",
         "_more",
         "_most_asked",
+        "_most_beyond",
         "_weights",
         "by_milli",
         "mean",
@@ -72,6 +73,7 @@ class Worth:
             [prices.of_size[e.shape.gpu_milli] if e.shape.devices == 1 else e.shape.devices for e in typical]
         )
         self._more: Floats = np.where(used > 0, fed / np.where(used > 0, used, 1.0) - self.mean, _UNBOUND)
+        self._most_beyond: list[float] = self._more.max(axis=1, initial=_UNBOUND).tolist()
         counts = np.array([each.count for each in typical], np.float64)
         accepts = [[each.shape.accepts(models) for each in typical] for models in kinds.models]
         weights = np.array(accepts, np.bool_).reshape(len(kinds.models), len(typical)) * counts
@@ -81,20 +83,33 @@ class Worth:
 
     def of_few(self, states: Sequence[Sequence[int]]) -> list[float]:
         """The same of a few states, each its kind, CPUs, memory, and what its devices have left."""
-        kinds, idle, has = [], [], []
-        spread = []
-        cpus_mean, memory_mean = self._means
+        kinds, idle, has, spread = [], [], [], []
+        bound = short = False
+        by_milli = self._by_milli
+        (cpus_mean, memory_mean), (most_cpus, most_memory) = self._means, self._most_beyond
+        asked_cpus, asked_memory, asked_milli = self._most_asked
         for kind, cpus_milli, memory_bytes, *left in states:
-            whole = left.count(WHOLE_DEVICE_MILLI)
-            worth = sum([self._by_milli[milli] for milli in left]) / ONE
-            fed = (max(cpus_milli, 1), max(memory_bytes, 1), whole * WHOLE_DEVICE_MILLI or max(left, default=0))
-            to_come = min(worth, fed[0] / cpus_mean, fed[1] / memory_mean)
+            worth = sum([by_milli[milli] for milli in left]) / ONE
+            cpus, memory = max(cpus_milli, 1), max(memory_bytes, 1)
+            milli = left.count(WHOLE_DEVICE_MILLI) * WHOLE_DEVICE_MILLI or max(left, default=0)
+            deviation = 1.0 / math.sqrt(max(min(worth, cpus / cpus_mean, memory / memory_mean), 1.0))
+            # What feeds the greediest shape feeds all.
+            if not bound:
+                bound = cpus / max(most_cpus * deviation + cpus_mean, _TINY) < worth
+                bound = bound or memory / max(most_memory * deviation + memory_mean, _TINY) < worth
+            if not short:
+                short = cpus < asked_cpus or memory < asked_memory or milli < asked_milli
             kinds.append(kind)
-            idle.append((worth,))
-            has.append(fed)
-            spread.append((1.0 / math.sqrt(max(to_come, 1.0)),))
+            idle.append(worth)
+            has.append((cpus, memory, milli))
+            spread.append(deviation)
         total: list[float] = self._mixed(
-            np.array(kinds), np.array(idle), np.array(has, np.float64), np.array(spread)
+            np.array(kinds),
+            np.array(idle)[:, None],
+            np.array(has, np.float64).T,
+            np.array(spread)[:, None],
+            bound=bound,
+            short=short,
         ).tolist()
         return total
 
@@ -102,34 +117,37 @@ class Worth:
         """float64[states]. Equal states have equal worth, whichever others are asked for with them."""
         count = len(kind)
         idle = self.by_milli.take(milli).sum(axis=1) / ONE
-        has = np.empty((count, 3))  # CPUs, memory, and the largest remainder or all wholly idle devices
-        np.maximum(cpus_milli, 1, out=has[:, 0])  # so that nothing left still feeds work that takes nothing
-        np.maximum(memory_bytes, 1, out=has[:, 1])
+        has = np.empty((3, count))  # CPUs, memory, and the largest remainder or all wholly idle devices
+        np.maximum(cpus_milli, 1, out=has[0])  # so that nothing left still feeds work that takes nothing
+        np.maximum(memory_bytes, 1, out=has[1])
         whole = (milli == WHOLE_DEVICE_MILLI).sum(axis=1)
-        has[:, 2] = np.where(whole, whole * WHOLE_DEVICE_MILLI, milli.max(axis=1, initial=0))
+        has[2] = np.where(whole, whole * WHOLE_DEVICE_MILLI, milli.max(axis=1, initial=0))
         if count <= _TOGETHER:
             return self._of(kind, idle, has)
         parts = [slice(start, start + _TOGETHER) for start in range(0, count, _TOGETHER)]
-        return np.concatenate([self._of(kind[part], idle[part], has[part]) for part in parts])
+        return np.concatenate([self._of(kind[part], idle[part], has[:, part]) for part in parts])
 
     def _of(self, kind: Ints, idle: Floats, has: Floats) -> Floats:
-        to_come = np.minimum(idle, (has[:, :2] / self.mean[:, 0]).min(axis=1))
-        return self._mixed(kind, idle[:, None], has, (1.0 / np.sqrt(np.maximum(to_come, 1.0)))[:, None])
+        to_come = np.minimum(idle, (has[:2] / self.mean).min(axis=0))
+        spread = (1.0 / np.sqrt(np.maximum(to_come, 1.0)))[:, None]
+        short = bool((has.min(axis=1, initial=math.inf) < self._most_asked).any())
+        return self._mixed(kind, idle[:, None], has, spread, bound=True, short=short)
 
-    def _mixed(self, kind: Ints, idle: Floats, has: Floats, spread: Floats) -> Floats:
-        """`idle` and `spread`: float64[states, 1]."""
-        worth = np.minimum(has[:, :1] / self._rate(0, spread), idle)
-        np.minimum(worth, has[:, 1:2] / self._rate(1, spread), out=worth)
-        worth += idle
-        for resource, most in enumerate(self._most_asked):
-            if has[:, resource].min() < most:  # otherwise there is enough for all
-                worth *= has[:, resource, None] >= self._asked[resource]
-        worth *= self._weights[0] if self._everywhere else self._weights.take(kind, axis=0)
+    def _mixed(self, kind: Ints, idle: Floats, has: Floats, spread: Floats, *, bound: bool, short: bool) -> Floats:
+        """`idle` and `spread`: float64[states, 1]; `has`: float64[3, states]. `bound`: CPUs or memory may bound what
+        some of it is worth; `short`: some of it may not be enough for some shape."""
+        worth = idle
+        if bound:
+            # What one device's worth of work takes: the mix's mean, and what is left of a shape's deviation from it.
+            rate: Floats = self._more[:, None] * spread
+            rate += self.mean[:, :, None]
+            np.maximum(rate, _TINY, out=rate)
+            fed = np.divide(has[:2, :, None], rate, out=rate)
+            worth = np.minimum(fed[0], fed[1])
+            np.minimum(worth, idle, out=worth)
+        worth = worth + idle
+        if short:
+            worth = worth * (has[:, :, None] >= self._asked[:, None]).all(axis=0)
+        worth = worth * (self._weights[0] if self._everywhere else self._weights.take(kind, axis=0))
         total: Floats = worth.sum(axis=1)
         return total
-
-    def _rate(self, resource: int, spread: Floats) -> Floats:
-        """What one device's worth of work takes: the mix's mean, and what is left of a shape's deviation from it."""
-        rate: Floats = self._more[resource] * spread
-        rate += self.mean[resource, 0]
-        return np.maximum(rate, _TINY, out=rate)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from scheduler.core.claims import Claim
 from scheduler.core.demand import Constraints, Demand, Level, NodeFacts, Placement
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.node_columns import NodeColumns
+from scheduler.core.node_columns import NodeColumns, Pool
 from scheduler.core.placement import Pools, fits, how_many, place
+from scheduler.core.pools import any_room, capacity, room_up_to
 from tests.fakes.cluster_table import node_facts
 from tests.fakes.examples import examples
 
@@ -199,6 +200,34 @@ def test_a_place_is_found_where_there_is_one_and_keeps_the_rules(world: World, a
     here = Claim.of(pools.nodes, fit.placements)
     assert here.devices.tolist() == fit.claim.devices.tolist()
     assert here.rows.tolist() == fit.claim.rows.tolist()
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(st.data())
+def test_the_short_ways_to_count_room_agree_with_the_room_of_each_node(data: st.DataObject) -> None:
+    """Also over what is promised more than once, and is below zero."""
+    count = data.draw(st.integers(1, 4))
+    nodes = NodeColumns().with_nodes([node_facts(f"n{i}", 4) for i in range(count)])
+    free = FreeColumns.empty(nodes)
+    left = st.sampled_from([-500, 0, 250, 500, 1000, 1000])
+    free.milli[:] = data.draw(st.lists(st.lists(left, min_size=4, max_size=4), min_size=count, max_size=count))
+    free.whole[:] = (free.milli == 1000).sum(axis=1)
+    free.cpus_milli[:] = data.draw(st.lists(st.integers(-1, 5), min_size=count, max_size=count))
+    free.memory_bytes[:] = data.draw(st.lists(st.integers(-1, 5), min_size=count, max_size=count))
+    serve = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
+    some = data.draw(st.lists(st.booleans(), min_size=4 * count, max_size=4 * count))
+    pool = Pool(serve, np.array(some).reshape(count, 4) if data.draw(st.booleans()) else None)
+    devices, share_milli = data.draw(st.sampled_from([(0, 0), (1, 0), (3, 0), (0, 250), (0, 400)]))
+    demand = Demand(
+        devices=devices,
+        share_milli=share_milli,
+        cpus_milli=data.draw(st.integers(0, 2)),
+        memory_bytes=data.draw(st.integers(0, 2)),
+    )
+    limit = data.draw(st.integers(1, 9))
+    room = int(capacity(pool, free, demand, limit).sum())
+    assert min(room_up_to(pool, free, demand, limit), limit) == min(room, limit)
+    assert any_room(pool, free, demand) == (room > 0)
 
 
 @settings(max_examples=examples(100), deadline=None)

@@ -128,7 +128,7 @@ def test_prices_rise_as_slots_grow_scarce_and_fall_as_less_is_to_come() -> None:
 
     def price(full_nodes: int, broken_nodes: int) -> int:
         to_come = [(3 * broken_nodes + 4 * full_nodes) * ONE]
-        return int(protection.prices([0, 0, 0, broken_nodes, full_nodes], to_come, {}).of_gang[0])
+        return int(protection.prices([0, 0, 0, broken_nodes, full_nodes], to_come, {}).content[0][0])
 
     assert [price(40, 0), price(6, 34), price(5, 35), price(1, 39)] == sorted(
         [price(40, 0), price(6, 34), price(5, 35), price(1, 39)]
