@@ -293,4 +293,5 @@ class Pass(Blocking):
             resizes,
             self._releases(),
             self.partial,
+            self.promises.free,
         )
