@@ -168,33 +168,14 @@ class ClusterState:
 
     def take(self, job_id: str, placements: Sequence[Placement]) -> None:
         """Give these to the job, all or (AssertionError) nothing. It may take more workers later, never one twice."""
-        self._is_new(job_id, placements)
-        over = self._take(placements)
-        if over is not None:
-            self._give(placements)
-            raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
-        self._hold(job_id, placements)
-
-    def adopt(self, free: FreeColumns) -> None:
-        """What a pass over this state, as it still is, left free (`Plan.free`, which nobody else may use any more) is
-        free from now on: the owner does all of its starts, and tells the books of each by take_adopted()."""
-        assert len(free.whole) == len(self.nodes), "what was left free is of other nodes"
-        assert not np.count_nonzero(free.milli < ABSENT), "the pass over-committed devices"
-        self.free = free
-
-    def take_adopted(self, job_id: str, placements: Sequence[Placement]) -> None:
-        """take() where what is free says so already."""
-        self._is_new(job_id, placements)
-        self._hold(job_id, placements)
-
-    def _is_new(self, job_id: str, placements: Sequence[Placement]) -> None:
         held = self._held.get(job_id, ())
         if held or len(placements) > 1:
             workers = [placement.worker for placement in (*held, *placements)]
             assert len(set(workers)) == len(workers), f"job {job_id}: a worker of {sorted(workers)} is already placed"
-
-    def _hold(self, job_id: str, placements: Sequence[Placement]) -> None:
-        held = self._held.get(job_id, ())
+        over = self._take(placements)
+        if over is not None:
+            self._give(placements)
+            raise AssertionError(f"job {job_id} would over-commit: {over}; placements {placements}")
         self._held[job_id] = (*held, *placements) if held else tuple(placements)
         for placement in placements:
             self._on_node.setdefault(placement.node, {})[job_id, placement.worker] = placement

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from scheduler.core.demand import UNCONSTRAINED, Constraints, Demand, Placement
-from scheduler.core.free_columns import FreeColumns
 from scheduler.core.quick import quick
 from scheduler.core.reasons import Reason
 
@@ -185,8 +184,6 @@ class Plan:
     broken off when it started enough, for those that were considered.
 
     `expected_start_s` estimates, from time limits, when a waiting job could start; absent where nothing bounds it.
-    `free` is what the starts leave free: whoever does them all may go on with it (`ClusterState.adopt`), but then the
-    numbers in reasons, which are counted when asked for, are no longer those of the pass.
     """
 
     starts: tuple[Start, ...] = field(default=())
@@ -196,4 +193,3 @@ class Plan:
     resizes: tuple[Resize, ...] = field(default=())
     releases: tuple[Release, ...] = field(default=())
     partial: bool = False
-    free: FreeColumns | None = field(default=None, compare=False, repr=False)

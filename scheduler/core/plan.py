@@ -293,5 +293,4 @@ class Pass(Blocking):
             resizes,
             self._releases(),
             self.partial,
-            self.promises.free,
         )

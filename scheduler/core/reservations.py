@@ -41,7 +41,7 @@ class Promise:
     jobs start beside it.
     """
 
-    __slots__ = ("_place_of", "after", "job_id", "rows", "start_s")
+    __slots__ = ("_concerned", "_place_of", "after", "job_id", "rows", "start_s")
 
     def __init__(self, job_id: str, start_s: float, free_then: FreeThen, fit_claim: Claim) -> None:
         self.job_id = job_id
@@ -53,6 +53,8 @@ class Promise:
         else:
             self.rows, _ = distinct(fit_claim.worker_rows)
             self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
+        # By the identity of nodes, which are kept, so that no others get it.
+        self._concerned: dict[int, tuple[Bools, bool]] = {}
         self.after: FreeColumns = free_then.on(self.rows)
         self.take(fit_claim)
 
@@ -78,10 +80,11 @@ class Promise:
         return self._place_of.get(row)
 
     def concerns(self, nodes: Bools) -> bool:
-        """Whether it keeps anything on these."""
-        if len(self.rows) == 1:
-            return bool(nodes.item(self.rows.item()))
-        return bool(np.count_nonzero(nodes.take(self.rows)))
+        """Whether it keeps anything on these, which are not to be changed later."""
+        known = self._concerned.get(id(nodes))
+        if known is None:
+            known = self._concerned[id(nodes)] = (nodes, bool(np.count_nonzero(nodes.take(self.rows))))
+        return known[1]
 
     def kept_from(self, free: FreeColumns) -> FreeColumns:
         """What of that is free both now and after."""

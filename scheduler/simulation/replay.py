@@ -261,8 +261,6 @@ class Replay:
         reasons = planned.reasons
         self._reasons = reasons.without_counts() if isinstance(reasons, WaitingReasons) else None
         self.journal.passes += 1
-        assert planned.free is not None
-        site.cluster.adopt(planned.free)
         replicas: dict[str, list[Start]] = {}
         for start in planned.starts:
             if start.job_id in site.asked:

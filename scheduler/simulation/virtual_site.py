@@ -177,7 +177,7 @@ class VirtualSite:
         live.job = job = transitions.began(live.job, start.placements, now_s)
         live.since_s = now_s
         self._times.holding_changes(live.ask.holds_on, now_s)
-        self.cluster.take_adopted(job.id, start.placements)
+        self.cluster.take(job.id, start.placements)
         self.queue.run(running_job(job))
         self._holds_more(live, start.placements, now_s)
         if live.serves:
@@ -353,7 +353,7 @@ class VirtualSite:
             (place,) = start.placements
             runs.append(WorkerRun(replaced(place, worker=worker), number, WorkerPhase.RUNNING, started_s=now_s))
         self._times.holding_changes(live.ask.holds_on, now_s)
-        self.cluster.take_adopted(service, [run.placement for run in runs])
+        self.cluster.take(service, [run.placement for run in runs])
         self._holds_more(live, [run.placement for run in runs], now_s)
         live.job = replaced(job, attempts=job.attempts + len(runs) - 1)
         self._replicas_are(live, (*state.workers, *runs), now_s)
