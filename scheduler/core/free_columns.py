@@ -23,6 +23,8 @@ from scheduler.core.claims import Claim, OneWorker
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli, NodeColumns, count_true, widened
 
+_ONE_BY_ONE = 3  # so many devices of a row are sooner changed one by one than as a list
+
 
 class Stamps:
     """Gives out the numbers of one lineage, each for one content of its row.
@@ -305,18 +307,20 @@ class FreeColumns:
         self.cpus_milli[row] = cpus_left = self.cpus_milli.item(row) + sign * cpus_milli
         self.memory_bytes[row] = bytes_left = self.memory_bytes.item(row) + sign * memory_bytes
         short = None
-        if len(devices) == 1:
-            (device,) = devices
-            before = self.milli.item(row, device)
-            self.milli[row, device] = after = before + sign * milli
-            if before == WHOLE_DEVICE_MILLI:
-                if after != WHOLE_DEVICE_MILLI:
-                    self.whole[row] = self.whole.item(row) - 1
-            elif after == WHOLE_DEVICE_MILLI:
-                self.whole[row] = self.whole.item(row) + 1
-            if after < 0:
-                short = _short_of_device(row, device, after)
-        elif devices:
+        if len(devices) <= _ONE_BY_ONE:
+            columns, more = self.milli, 0
+            for device in devices:
+                before = columns.item(row, device)
+                columns[row, device] = after = before + sign * milli
+                if before == WHOLE_DEVICE_MILLI:
+                    more -= 1
+                if after == WHOLE_DEVICE_MILLI:
+                    more += 1
+                elif after < 0 and short is None:
+                    short = _short_of_device(row, device, after)
+            if more:
+                self.whole[row] = self.whole.item(row) + more
+        else:
             left: list[int] = self.milli[row].tolist()
             for device in devices:
                 left[device] = after = left[device] + sign * milli

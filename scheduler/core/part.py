@@ -103,6 +103,18 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Inside:
+    """What is free on the part's nodes, told by the rows of the whole."""
+
+    part: Part
+    inside: FreeColumns
+
+    def on(self, rows: Ints) -> FreeColumns:
+        """Of these rows alone, all of which are the part's."""
+        return self.inside.on(self.part.row_of(rows))
+
+
+@dataclass(frozen=True, slots=True)
 class PutTogether:
     """The whole with what is `inside` on the part's nodes instead, made when somebody wants to change or see it."""
 

@@ -212,7 +212,13 @@ class Promises:
 
     def start(self, claim: Claim, *, end_s: float) -> None:
         """Something starts now and ends at `end_s`."""
-        self.free.take(claim)
+        one = claim.one
+        if one is None:
+            self.free.take(claim)
+        else:
+            self.free.take_one(one, one.row)
+        if not self._by_start and not self._open:
+            return
         delayed = self._by_start if math.isinf(end_s) else self._by_start[: bisect_left(self._starts_s, end_s)]
         for promise in delayed:
             promise.take(claim)
@@ -220,8 +226,8 @@ class Promises:
         for opened in self._open.values():
             if math.isinf(end_s) or not opened.under or opened.under[-1].start_s < end_s:
                 opened.free.take(claim)
-            elif claim.one is not None:
-                _lower_one(opened.free, self.free, claim.one.row, opened.under)
+            elif one is not None:
+                _lower_one(opened.free, self.free, one.row, opened.under)
             else:
                 if rows is None:
                     rows = claim.worker_rows if len(claim.worker_rows) == 1 else distinct(claim.worker_rows)[0]

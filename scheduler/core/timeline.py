@@ -24,7 +24,7 @@ from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
 from scheduler.core.holdings import Holdings
 from scheduler.core.late_devices import with_late_devices
-from scheduler.core.part import Part, PutTogether
+from scheduler.core.part import Inside, Part
 from scheduler.core.placement import Fit, Pools, Where
 from scheduler.core.quick import quick
 from scheduler.core.release_order import ReleaseOrder, Releases
@@ -233,7 +233,7 @@ class Timeline:
                     fit = with_late_devices(gang, point.fit, point.free, order.device_keys())
                     if part is None:
                         return Slot(point.key, point.free, fit)
-                    return Slot(point.key, PutTogether(part, point.free, self._start), part.fit(fit))
+                    return Slot(point.key, Inside(part, point.free), part.fit(fit))
         return None
 
     def _for_one(self, gang: Gang, nodes: Bools, part: Part | None, limit_s: float) -> Slot | None:
