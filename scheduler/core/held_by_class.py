@@ -17,29 +17,29 @@ from scheduler.core.claims import Claim
 NOBODYS = int(np.iinfo(np.int64).max)
 """Above every class: where nobody stands."""
 _KEPT = 16
-_NEVER = -1
 
 
 @dataclass(slots=True)
 class _Kept:
-    """Figures by row, right for all that had happened by the change of that number."""
+    """Figures by row, and when who stands on each row had changed last as they were made."""
 
     by_row: Ints
-    seen: int = _NEVER
+    touched: Ints | None = None
 
     def rows_to_see(self, touched: Ints) -> Bools | None:
         """Where something changed since, which is then taken for seen; None: nowhere."""
-        last = int(touched.max(initial=_NEVER))
-        if last == self.seen:
+        before, self.touched = self.touched, touched
+        if before is touched:
             return None
-        rows: Bools = touched > self.seen
-        self.seen = last
-        return rows
+        if before is None:
+            return np.ones(len(touched), np.bool_)
+        rows: Bools = before != touched
+        return rows if np.count_nonzero(rows) else None
 
 
 class HeldByClass:
     """Over the rows of one cluster's nodes. `touched` is when who stands on each row changed last, in counted changes:
-    int64[nodes]; `priority` the class of each slot: int64[slots]. What is given out is not to be changed."""
+    int64[nodes], not to be changed later; `priority` the class of each slot: int64[slots]. Nor is what is given out."""
 
     __slots__ = ("_below", "_lowest", "_shape")
 

@@ -75,24 +75,6 @@ class Found:
     settled: Settled | None = None
     nodes: tuple[int, NodesThen | None] | None = None
 
-    @property
-    def pool_key(self) -> frozenset[tuple[object, ...]]:
-        """Equal for demands that the same nodes and devices serve, whatever their size."""
-        return frozenset(
-            (
-                d.vendor,
-                d.model,
-                bool(d.milli),
-                d.simulated,
-                d.node,
-                d.site,
-                d.mig_profile,
-                d.node_labels,
-                d.device_labels,
-            )
-            for d in self.shape.alternatives
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Closed:

@@ -56,8 +56,11 @@ def devices_suffice(gang: Gang, free: Bools) -> bool:
     (demand,) = gang.alternatives
     most, room = gang.at_most(free.shape[1]), 0
     for part in gang.pools.of(demand):
-        devices = count_true(free if part.devices is None else free & part.devices)
-        room += int(np.minimum(devices // demand.devices, most)[gang.usable(part.nodes)].sum())
+        devices, nodes = count_true(free if part.devices is None else free & part.devices), gang.usable(part.nodes)
+        if gang.workers == 1:
+            room += int(np.count_nonzero(nodes & (devices >= demand.devices)))
+        else:
+            room += int(np.minimum(devices // demand.devices, most)[nodes].sum())
     return room >= gang.workers
 
 

@@ -135,21 +135,32 @@ class VictimSearch:
     # ---- node by node --------------------------------------------------------------------------------------------
 
     def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
-        """For a single worker: the answer on the one node that could lose so little, where its jobs, cheapest first, do
+        """For a single worker: the answers on the nodes that could lose so little, where their jobs, cheapest first, do
         lose no more: what _node_by_node() comes to, without columns. Empty: it must be looked for."""
-        rows = np.flatnonzero(bound.first_on == bound.all_workers)
-        if len(rows) != 1 or not bound.all_workers:
+        if not bound.all_workers:
             return []
-        there = self.holdings.worker_job[self.holdings.claim.worker_rows == rows[0]]
-        jobs = distinct(there[self._allowed[there]])[0]
-        going = victims_of_one(
-            self.gang, self._free, self.holdings, rows.item(), self.losses.cheapest_first(jobs, self.losses.each)
-        )
-        if going is None or float(self.losses.work[going].sum()) > bound.all_workers:
+        rows = np.flatnonzero(bound.first_on == bound.all_workers).tolist()
+        met: list[tuple[int, int, Ints]] = []
+        for row in rows:
+            there = self.holdings.worker_job[self.holdings.claim.worker_rows == row]
+            jobs = distinct(there[self._allowed[there]])[0]
+            cheapest_each = self.losses.cheapest_first(jobs, self.losses.each)
+            going = victims_of_one(self.gang, self._free, self.holdings, row, cheapest_each)
+            if going is None or float(self.losses.work[going].sum()) > bound.all_workers:
+                continue
+            if len(rows) > 1 and not self.losses.work.item(going[-1]):
+                return []  # whether it still goes where others lose as much hangs on the others' turns
+            met.append((len(going), self.gang.pools.tie_rank.item(row), going))
+        if not met:
             return []
+        fewest_first = sorted(met, key=lambda each: each[:2])[:_TIES]
+        return _distinct([self._only(going) for *_, going in (min(met, key=lambda each: each[1]), *fewest_first)])
+
+    def _only(self, going: Ints) -> Bools:
+        """Those alone, less whom the gang can do without."""
         victims = np.zeros(len(self.holdings), np.bool_)
         victims[going] = True
-        return [self._pruned(victims)]
+        return self._pruned(victims)
 
     def _node_by_node(self, nodes: Bools, *, enough: float = 0.0) -> list[Bools]:
         """Answers on these nodes alone; no more after one that loses something, but not more than is `enough`."""
@@ -164,7 +175,7 @@ class VictimSearch:
         tried = [options(cheapest_each, loss)]
         found = self._by_node(standing, tried[0])
         if found and 0 < self.losses.of(found[0]) <= enough:
-            return found
+            return _distinct(found)
         tried.append(options(self.losses.cheapest_first(jobs, self.losses.work), loss))
         found += self._by_node(standing, tried[1])
         if len(standing) > len(jobs):
