@@ -31,7 +31,7 @@ STORY = settings(PROPERTY, max_examples=examples(20))
 
 def said(made: Plan) -> dict[str, object]:
     """All of a plan, to be compared."""
-    found = {each.name: getattr(made, each.name) for each in fields(made)}
+    found = {each.name: getattr(made, each.name) for each in fields(made) if each.compare}
     return found | {"reasons": dict(made.reasons), "expected_start_s": dict(made.expected_start_s)}
 
 
