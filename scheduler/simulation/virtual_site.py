@@ -295,7 +295,10 @@ class VirtualSite:
             live.milli -= milli
 
     def _holds_nothing(self, live: Live, now_s: float) -> None:
-        self.journal.held += [(now_s, -milli, group) for group, milli in live.groups.items() if milli]
+        held = self.journal.held
+        for group, milli in live.groups.items():
+            if milli:
+                held.append((now_s, -milli, group))
         live.groups.clear()
         live.milli = 0
 
@@ -373,12 +376,9 @@ class VirtualSite:
         assert isinstance(state, Running), live.job
         self._times.holding_changes(live.ask.holds_on, now_s)
         self.cluster.give_back_workers(live.job.id, workers)
-        gone: list[WorkerRun] = []
-        left: list[WorkerRun] = []
-        for run in state.workers:
-            (gone if run.placement.worker in workers else left).append(run)
-        self._holds_less(live, [run.placement for run in gone], now_s)
-        self._replicas_are(live, tuple(left), now_s)
+        gone = [run.placement for run in state.workers if run.placement.worker in workers]
+        self._holds_less(live, gone, now_s)
+        self._replicas_are(live, tuple([run for run in state.workers if run.placement.worker not in workers]), now_s)
 
     def _replicas_are(self, live: Live, workers: tuple[WorkerRun, ...], now_s: float) -> None:
         state = live.job.state

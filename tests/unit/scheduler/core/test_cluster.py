@@ -83,6 +83,27 @@ def test_over_commit_is_refused_and_changes_nothing(placements: list[Placement])
     assert state.held("2") == ()
 
 
+def test_a_pass_that_gave_away_too_much_is_not_taken_over() -> None:
+    state = two_nodes()
+    state.take("1", [whole(0, "n0", 0)])
+    free = state.free.tried()
+    free.take(Claim.of(state.nodes, [whole(0, "n0", 0)]))
+    with pytest.raises(AssertionError, match="given away more than there is"):
+        state.take_over(free)
+    assert state.free.whole.tolist() == [1, 4]
+
+
+def test_who_is_on_a_node_is_the_same_whenever_it_is_first_asked_for() -> None:
+    early, late = two_nodes(), two_nodes()
+    assert early.jobs_on("n0") == ()
+    for state in (early, late):
+        state.take("1", [whole(0, "n0", 0), whole(1, "n1", 0)])
+        state.take("2", [whole(0, "n0", 1)])
+        state.give_back_workers("1", (1,))
+    assert late.jobs_on("n0") == early.jobs_on("n0") == ("1", "2")
+    assert late.jobs_on("n1") == early.jobs_on("n1") == ()
+
+
 def test_a_worker_is_placed_once() -> None:
     state = two_nodes()
     state.take("1", [whole(0, "n0", 0)])
