@@ -207,10 +207,10 @@ class Blocking(PassBooks):
             if found.slot_searched:
                 return False
             found.slot_searched = True
-            if found.pool_key in self._promised_pools:
+            if found.shape.pool_key in self._promised_pools:
                 return False
             if self._may_put_off(found):
-                self._promised_pools.add(found.pool_key)
+                self._promised_pools.add(found.shape.pool_key)
                 nodes = self.plain.nodes_of(found.shape.alternatives)
                 self._due.append((job, found, nodes))
                 self._due_nodes |= nodes
@@ -258,7 +258,7 @@ class Blocking(PassBooks):
         slot = self._first_slot(job, found)
         if slot is None:
             return False  # only drained or silent nodes could take it: it waits for them and keeps nothing from others
-        self._promised_pools.add(found.pool_key)
+        self._promised_pools.add(found.shape.pool_key)
         self.promise(job, slot.fit, slot.free, slot.at_s)
         if self.policy.backfill == "none":
             self.closed.append(self.as_closed(found, job.job_id))

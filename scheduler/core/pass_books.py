@@ -75,24 +75,6 @@ class Found:
     settled: Settled | None = None
     nodes: tuple[int, NodesThen | None] | None = None
 
-    @property
-    def pool_key(self) -> frozenset[tuple[object, ...]]:
-        """Equal for demands that the same nodes and devices serve, whatever their size."""
-        return frozenset(
-            (
-                d.vendor,
-                d.model,
-                bool(d.milli),
-                d.simulated,
-                d.node,
-                d.site,
-                d.mig_profile,
-                d.node_labels,
-                d.device_labels,
-            )
-            for d in self.shape.alternatives
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Closed:
@@ -152,7 +134,7 @@ class PassBooks:
         if found.where is not None and shape.tenant is None and shape.service is None:
             return found.where
         where: Where = {}
-        if shape.constraints is not UNCONSTRAINED and shape.constraints != UNCONSTRAINED:
+        if shape.constraints is not UNCONSTRAINED:
             where["constraints"] = shape.constraints
         if shape.beside or shape.service is not None:
             where["beside"] = (*shape.beside, *self._siblings(shape))
