@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from scheduler.core.arrays import Bools
-from scheduler.core.carried import Carried, NodesThen, PoolKey, nodes_now
+from scheduler.core.carried import Carried, NodesThen, nodes_now
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
@@ -42,7 +42,7 @@ class Blocking(PassBooks):
         self, cluster: ClusterState, queue: Queue, policy: Policy, *, now_s: float, only_decisions: bool = False
     ) -> None:
         super().__init__(cluster, queue, policy, now_s=now_s)
-        self._promised_pools: set[PoolKey] = set()
+        self._promised_pools: set[frozenset[tuple[object, ...]]] = set()
         self._lowest: dict[int, tuple[Bools, int]] = {}
         self._lowest_of_all: int | None = None
         self._losses: Losses | None = None
@@ -233,11 +233,10 @@ class Blocking(PassBooks):
             if found.slot_searched:
                 return False
             found.slot_searched = True
-            pool_key = self.carried.pool_key(found.shape)
-            if pool_key in self._promised_pools:
+            if found.shape.pool_key in self._promised_pools:
                 return False
             if self._may_put_off(found):
-                self._promised_pools.add(pool_key)
+                self._promised_pools.add(found.shape.pool_key)
                 nodes = self.plain.nodes_of(found.shape.alternatives)
                 self._due.append((job, found, nodes))
                 self._due_nodes |= nodes
@@ -285,7 +284,7 @@ class Blocking(PassBooks):
         slot = self._first_slot(job, found)
         if slot is None:
             return False  # only drained or silent nodes could take it: it waits for them and keeps nothing from others
-        self._promised_pools.add(self.carried.pool_key(found.shape))
+        self._promised_pools.add(found.shape.pool_key)
         self.promise(job, slot.fit, slot.free, slot.at_s)
         if self.policy.backfill == "none":
             self.closed.append(self.as_closed(found, job.job_id))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
@@ -28,8 +27,6 @@ from scheduler.core.satisfiable import nearest_possible
 from scheduler.core.timeline import Slot, Timeline
 from scheduler.core.waiting import Shape
 
-PoolKey = frozenset[tuple[object, ...]]
-_pins = attrgetter("vendor", "model", "simulated", "node", "site", "mig_profile", "node_labels", "device_labels")
 _Question = TypeVar("_Question")
 _Answer = TypeVar("_Answer")
 _KEPT_SLOTS = 128  # each with what is free then
@@ -68,11 +65,10 @@ def nodes_now(timeline: Timeline, nodes: Bools) -> NodesThen | None:
 class Carried:
     """Answers by question, over one version of the nodes."""
 
-    __slots__ = ("_hopeless", "_nearest", "_pool_keys", "_slots")
+    __slots__ = ("_hopeless", "_nearest", "_slots")
 
     def __init__(self) -> None:
         self._nearest: dict[Shape, str | None] = {}
-        self._pool_keys: dict[Shape, PoolKey] = {}
         self._slots: dict[tuple[Shape, float], tuple[NodesThen, Slot]] = {}
         self._hopeless: dict[tuple[Shape, int], tuple[NodesThen, Policy, float]] = {}
 
@@ -91,14 +87,6 @@ class Carried:
             nearest = nearest_possible(nodes, shape.alternatives, shape.workers_min, shape.constraints)
             _keep(self._nearest, shape, nearest, _KEPT)
         return self._nearest[shape]
-
-    def pool_key(self, shape: Shape) -> PoolKey:
-        """Equal for demands that the same nodes and devices serve, whatever their size."""
-        key = self._pool_keys.get(shape)
-        if key is None:
-            key = frozenset([(bool(demand.milli), *_pins(demand)) for demand in shape.alternatives])
-            _keep(self._pool_keys, shape, key, _KEPT)
-        return key
 
     # ---- when it could start first -------------------------------------------------------------------------------
 

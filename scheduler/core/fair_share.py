@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placement
 from scheduler.core.quick import quick
 
+_LN_2 = math.log(2.0)
 FORGOTTEN = 1e-12  # an average below this is dropped: so do tenants that left, in the end
 
 
@@ -185,7 +186,7 @@ class DecayedUsage:
     def moved_in(self, elapsed_s: float) -> float:
         """How much of its way from its average to what it holds an account goes in that time: 1 - 2^(-d / H)."""
         # Without losing the digits of a short d.
-        return -math.expm1(-math.log(2.0) * elapsed_s / self._half_life_s)
+        return -math.expm1(-_LN_2 * elapsed_s / self._half_life_s)
 
     def advance(self, now_s: float, held_share: Mapping[str, float]) -> None:
         """Since the last call each account held the dominant share given here (0 where it is not named).

@@ -134,7 +134,7 @@ class PassBooks:
         if found.where is not None and shape.tenant is None and shape.service is None:
             return found.where
         where: Where = {}
-        if shape.constraints is not UNCONSTRAINED and shape.constraints != UNCONSTRAINED:
+        if shape.constraints is not UNCONSTRAINED:
             where["constraints"] = shape.constraints
         if shape.beside or shape.service is not None:
             where["beside"] = (*shape.beside, *self._siblings(shape))

@@ -286,7 +286,7 @@ class Pass(Blocking):
         resizes = () if self.partial else self._resizes()
         if estimates and not self.partial:
             self._estimates()
-        started = frozenset(start.job_id for start in self.starts)
+        started = frozenset([start.job_id for start in self.starts])
         return Plan(
             tuple(self.starts),
             tuple(self.preemptions),

@@ -33,8 +33,9 @@ class Shape:
     """What a search for a place depends on. One object for equal ones; `number` is never given twice by one line.
 
     `tenant` is set where the job's `apart_from`, or the mention of its name in another's, makes it matter; `name` only
-    in the latter case; `service` where constraints count its replicas. `worker_milli` is the largest of the
-    alternatives', `simulated` whether any allows it.
+    in the latter case; `service` where constraints count its replicas. `constraints` is UNCONSTRAINED itself where it
+    equals it. `worker_milli` is the largest of the alternatives', `simulated` whether any allows it. `pool_key` is the
+    same for shapes that the same nodes and devices serve, whatever their size.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Shape:
     name: str | None
     worker_milli: int
     simulated: bool
+    pool_key: frozenset[tuple[object, ...]]
     service: str | None = None
 
 
@@ -302,13 +304,14 @@ class WaitingLine:
                 alternatives=alternatives,
                 workers_min=job.workers_min,
                 workers_max=job.workers_max,
-                constraints=constraints,
+                constraints=UNCONSTRAINED if free else constraints,
                 reservation=job.reservation,
                 beside=job.beside,
                 tenant=tenant,
                 name=name,
                 worker_milli=worker_milli(alternatives),
                 simulated=is_simulated(alternatives),
+                pool_key=frozenset(map(_served_by, alternatives)),
                 service=key[-1],
             )
         return shape
@@ -358,6 +361,21 @@ class WaitingLine:
         self._alternatives = {key: interned for key, interned in self._alternatives.items() if key in wanted}
         self._recent.clear()
         self._idle.clear()
+
+
+def _served_by(demand: Demand) -> tuple[object, ...]:
+    """All that says which nodes and devices serve the demand."""
+    return (
+        demand.vendor,
+        demand.model,
+        bool(demand.milli),
+        demand.simulated,
+        demand.node,
+        demand.site,
+        demand.mig_profile,
+        demand.node_labels,
+        demand.device_labels,
+    )
 
 
 def _kind_key(shape: Shape, job: PendingJob) -> tuple[object, ...]:

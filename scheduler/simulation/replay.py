@@ -133,7 +133,8 @@ class Replay:
                 sample_s = (next_s // sample_every_s + 1) * sample_every_s
             self.now_s = next_s
             self._events()
-            self._plan()
+            if not self._pass_is_due:
+                self._plan()
             steps += 1
             if steps % _PROGRESS_EVERY == 0:
                 self.progress(self.now_s, self._ended)
@@ -146,7 +147,9 @@ class Replay:
             heappop(heap)
         if heap and heap[0][0] < next_s:
             next_s = heap[0][0]
-        look_s = math.inf if self._pass_is_due else self._planned_s + LOOK_AGAIN_S
+        if self._pass_is_due:  # which is an event itself
+            return next_s
+        look_s = self._planned_s + LOOK_AGAIN_S
         if look_s < next_s < math.inf and (self.site.queue.waiting or self.site.queue.elastic):
             next_s = max(self.now_s, look_s)
         return next_s
@@ -231,9 +234,7 @@ class Replay:
     # ---- what is decided -----------------------------------------------------------------------------------------
 
     def _plan(self) -> None:
-        """A pass, now or as soon as one may be; until then nothing is asked."""
-        if self._pass_is_due:
-            return
+        """A pass, now or as soon as one may be; until then it is due, and nothing is asked."""
         site = self.site
         queue = site.queue
         if self.now_s - self._planned_s >= LOOK_AGAIN_S:

@@ -96,16 +96,18 @@ def _solved(matrix: Floats, right: Floats) -> Floats:
 
 def _knapsack(cells: npt.NDArray[np.int64], prices: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
     """The most that can be cut from 0..100 cells, and the size (by place) to cut first; -1: leave one cell over."""
-    best = np.zeros(_CELLS + 1)
-    choice = np.full(_CELLS + 1, -1)
-    for level in range(1, _CELLS + 1):
-        best[level] = best[level - 1]
-        room = cells <= level
-        values = np.where(room, prices + best[np.where(room, level - cells, 0)], 0.0)
-        first = int(values.argmax())
-        if values[first] > best[level] + _BETTER / 10:
-            best[level], choice[level] = values[first], first
-    return best, choice
+    sizes = list(enumerate(zip(cells.tolist(), prices.tolist(), strict=True)))
+    best, choice = [0.0], [-1]
+    for level in range(1, _CELLS + 1):  # in lists: of few sizes, arrays would cost more than what they hold
+        most, first = 0.0, -1
+        for place, (size, price) in sizes:
+            if size <= level and price + best[level - size] > most:
+                most, first = price + best[level - size], place
+        if most <= best[-1] + _BETTER / 10:
+            most, first = best[-1], -1
+        best.append(most)
+        choice.append(first)
+    return np.array(best), np.array(choice)
 
 
 def _way(cells: npt.NDArray[np.int64], choice: npt.NDArray[np.int64]) -> Floats:
