@@ -32,7 +32,7 @@ from scheduler.core.victim_losses import Losses
 from scheduler.core.victims_in_vain import InVain, Sought
 from scheduler.core.waiting_reasons import Unsaid
 
-_HIGHEST, _NOBODY = int(np.iinfo(np.int64).max), int(np.iinfo(np.int64).min)  # below it is no class
+_HIGHEST = int(np.iinfo(np.int64).max)
 
 
 class Blocking(PassBooks):
@@ -79,7 +79,7 @@ class Blocking(PassBooks):
         if found.victims_seen == len(self.preemptions):
             return None
         timeline, nodes = self.timeline(), self.plain.nodes_of(found.shape.alternatives)
-        if timeline.something_leaves_now(nodes) and self._devices_could_suffice(job, found, _NOBODY):
+        if timeline.something_leaves_now(nodes) and self._devices_could_suffice(job, found):
             self.make_due(nodes)
             fit = self._fit_in(timeline.now(), job, found)
             if fit is not None:
@@ -136,9 +136,10 @@ class Blocking(PassBooks):
         self.promise(job, victims.fit, victims.free, self.now_s)
         return WaitingForVictims((*self.queue.holding.stopping_for(job.job_id), *ids))
 
-    def _devices_could_suffice(self, job: PendingJob, found: Found, reach: int) -> bool:
-        """Whether there would be devices enough with all below `reach` gone, and all that leaves. What it does not
-        count it takes to be so; nor does it heed promises that were put off: they only keep more from the job."""
+    def _devices_could_suffice(self, job: PendingJob, found: Found, reach: int | None = None) -> bool:
+        """Whether there would be devices enough with all that leaves gone, and all of classes below `reach`, if any.
+        What it does not count it takes to be so; nor does it heed promises that were put off: they only keep more from
+        the job."""
         alternatives = found.shape.alternatives
         nodes, where = self.plain.nodes_of(alternatives), self.where_now(job, found)
         part = Part.serving(self.plain, nodes, where)

@@ -105,7 +105,7 @@ class Timeline:
         # The same: all that comes free there, and how many of what is occupied there it heeds.
         self._orders: dict[tuple[int, Part | None], tuple[Bools, ReleaseOrder, int]] = {}
         # And the devices that could be free there if all below a class went.
-        self._could_be_free: dict[tuple[int, Part | None, int], tuple[Bools, Bools, int]] = {}
+        self._could_be_free: dict[tuple[int, Part | None, int | None], tuple[Bools, Bools, int]] = {}
         self._now: FreeColumns | None = None
         self._evictions = 0
         self._now_heeds = 0  # so many of what is occupied
@@ -171,10 +171,10 @@ class Timeline:
         self._now_heeds = len(self._occupied)
         return self._now
 
-    def could_be_free(self, nodes: Bools, part: Part | None, reach: int) -> Bools:
+    def could_be_free(self, nodes: Bools, part: Part | None, reach: int | None) -> Bools:
         """bool[nodes, max_devices]: devices of these nodes (`part`: the same, where rows are numbered by them alone)
-        that are wholly free if all jobs of a class below `reach` go, and all that is leaving, promises kept. Neither
-        the nodes nor the answer are to be changed."""
+        that are wholly free if all jobs of a class below `reach` go (None: nobody is asked to), and all that is
+        leaving, promises kept. Neither the nodes nor the answer are to be changed."""
         key, occupied = (id(nodes), part, reach), self._occupied_on(nodes)
         found = self._could_be_free.get(key)
         if found is None:
@@ -188,16 +188,19 @@ class Timeline:
         self._could_be_free[key] = (nodes, free, len(occupied))
         return free
 
-    def _free_without(self, nodes: Bools, part: Part | None, reach: int) -> Bools:
+    def _free_without(self, nodes: Bools, part: Part | None, reach: int | None) -> Bools:
         """The same as the pass began."""
-        free, below = self._start.milli, self.holdings.below(reach)
-        if part is not None:
-            free, below = free.take(part.rows, axis=0), below.take(part.rows, axis=0)
-        free = free + below
+        held = self.holdings
+        free = self._start.milli.copy() if part is None else self._start.milli.take(part.rows, axis=0)
+        if reach is not None:
+            below = held.below(reach)
+            free += below if part is None else below.take(part.rows, axis=0)
         if self.something_leaves_now(nodes):
-            leaving = self.holdings.of(self._leaving() & (self.holdings.slots.priority >= reach))
-            claim = leaving if part is None else part.claim(leaving)
-            np.add.at(free, (claim.rows, claim.devices), claim.milli)
+            leaving = self._leaving()
+            claim = held.of(leaving if reach is None else leaving & (held.slots.priority >= reach))
+            if part is not None:
+                claim = part.claim(claim)
+            np.add.at(free, (claim.rows, claim.devices), claim.milli.astype(np.int32))
         wholly: Bools = free == WHOLE_DEVICE_MILLI
         return wholly
 

@@ -280,9 +280,9 @@ def test_devices_that_could_be_free_are_those_that_are_with_all_below_gone(seed:
             free.give(view.of(below))
             nodes = its_part.nodes
             for part in (None, its_part):
-                could = timeline.could_be_free(nodes, part, job.priority)
-                there = free.milli[nodes] == 1000
-                assert ((could[nodes] if part is None else could) == there).all()
+                for reach, then in ((job.priority, free), (None, timeline.now())):
+                    could = timeline.could_be_free(nodes, part, reach)
+                    assert ((could[nodes] if part is None else could) == (then.milli[nodes] == 1000)).all()
 
 
 @PROPERTY
