@@ -99,8 +99,11 @@ class VictimSearch:
 
     def _pruned(self, victims: Bools) -> Bools:
         """Different searches often come to the same victims: they are pruned once. A single one is needed, unless the
-        gang fits as it is."""
+        gang fits as it is; and so are all that lose something where nothing could lose less."""
         if np.count_nonzero(victims) == 1 and not self._fits_already():
+            return victims
+        work = self.losses.work[victims]
+        if self._bound is not None and float(work.sum()) <= self._bound.all_workers and work.all():
             return victims
         key = victims.tobytes()
         if key not in self._known:
