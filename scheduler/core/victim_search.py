@@ -21,7 +21,7 @@ from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 from scheduler.core.release_order import ReleaseOrder, Releases
-from scheduler.core.victim_bound import LeastLoss
+from scheduler.core.victim_bound import LeastForOne, LeastLoss
 from scheduler.core.victim_by_node import Options, cheapest_victims, options_by_node, victims_of_one
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victim_pruning import pruned
@@ -140,15 +140,15 @@ class VictimSearch:
     def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
         """For a single worker: the answers on the nodes that could lose so little, where their jobs, cheapest first, do
         lose no more: what _node_by_node() comes to, without columns. Empty: it must be looked for."""
-        if not bound.all_workers:
+        closer = bound.for_one
+        if closer is None or not bound.all_workers:
             return []
-        rows = np.flatnonzero(bound.first_on == bound.all_workers).tolist()
+        rows = np.flatnonzero(closer.first_on == closer.least)
+        if closer.least > bound.all_workers:
+            return self._the_only_one(closer, rows)
         met: list[tuple[int, int, Ints]] = []
-        for row in rows:
-            there = self.holdings.worker_job[self.holdings.claim.worker_rows == row]
-            jobs = distinct(there[self._allowed[there]])[0]
-            cheapest_each = self.losses.cheapest_first(jobs, self.losses.each)
-            going = victims_of_one(self.gang, self._free, self.holdings, row, cheapest_each)
+        for row in rows.tolist():
+            going = self._going_on(row)
             if going is None or float(self.losses.work[going].sum()) > bound.all_workers:
                 continue
             if len(rows) > 1 and not self.losses.work.item(going[-1]):
@@ -158,6 +158,24 @@ class VictimSearch:
             return []
         fewest_first = sorted(met, key=lambda each: each[:2])[:_TIES]
         return _distinct([self._only(going) for *_, going in (min(met, key=lambda each: each[1]), *fewest_first)])
+
+    def _the_only_one(self, closer: LeastForOne, rows: Ints) -> list[Bools]:
+        """The job on those rows that alone makes room for as little as it takes, if nobody else's going does: every
+        search comes to it."""
+        going = self._going_on(rows.item(0))
+        if going is None or len(going) > 1 or self.losses.work.item(going[0]) > closer.least:
+            return []
+        slices = np.flatnonzero(self.holdings.slice_job == going[0])
+        its_own = np.zeros(closer.part.shape, np.bool_)
+        its_own[self.holdings.claim.rows.take(slices), self.holdings.claim.devices.take(slices)] = True
+        return [] if closer.without(rows, its_own) <= closer.least else [self._only(going)]
+
+    def _going_on(self, row: int) -> Ints | None:
+        """Who goes there if its jobs go cheapest first for each device, until the worker fits; None: it does not."""
+        there = self.holdings.worker_job[self.holdings.claim.worker_rows == row]
+        jobs = distinct(there[self._allowed[there]])[0]
+        cheapest_each = self.losses.cheapest_first(jobs, self.losses.each)
+        return victims_of_one(self.gang, self._free, self.holdings, row, cheapest_each)
 
     def _only(self, going: Ints) -> Bools:
         """Those alone, less whom the gang can do without."""
