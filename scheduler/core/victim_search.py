@@ -22,7 +22,13 @@ from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 from scheduler.core.release_order import ReleaseOrder, Releases
 from scheduler.core.victim_bound import LeastForOne, LeastLoss
-from scheduler.core.victim_by_node import Options, cheapest_victims, options_by_node, victims_of_one
+from scheduler.core.victim_by_node import (
+    Options,
+    cheapest_victims,
+    options_by_node,
+    victims_of_one,
+    victims_of_whole_nodes,
+)
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victim_pruning import pruned
 
@@ -66,6 +72,10 @@ class VictimSearch:
             if found:
                 return found
         near = bound.nodes_near()
+        if self.gang.workers > 1 and self.gang.counted_by_node:
+            found = self._on_whole_nodes(near)
+            if found:
+                return found
         found = self._node_by_node(near, enough=bound.all_workers)
         if found and min(map(self.losses.of, found)) <= bound.all_workers:
             return found
@@ -102,13 +112,17 @@ class VictimSearch:
         gang fits as it is; and so are all that lose something where nothing could lose less."""
         if np.count_nonzero(victims) == 1 and not self._fits_already():
             return victims
-        work = self.losses.work[victims]
-        if self._bound is not None and float(work.sum()) <= self._bound.all_workers and work.all():
+        if self._nothing_loses_less(victims):
             return victims
         key = victims.tobytes()
         if key not in self._known:
             self._known[key] = pruned(self.gang, self.without(victims), self.holdings, victims, self.losses)
         return self._known[key]
+
+    def _nothing_loses_less(self, victims: Bools) -> bool:
+        """They meet the bound, and each of them loses something."""
+        work = self.losses.work[victims]
+        return self._bound is not None and float(work.sum()) <= self._bound.all_workers and bool(work.all())
 
     def _fits_already(self) -> bool:
         if self._fits is None:
@@ -182,6 +196,11 @@ class VictimSearch:
         victims = np.zeros(len(self.holdings), np.bool_)
         victims[going] = True
         return self._pruned(victims)
+
+    def _on_whole_nodes(self, near: Bools) -> list[Bools]:
+        """For workers that take whole nodes: what _node_by_node() comes to, in one go, if it meets the bound."""
+        victims = victims_of_whole_nodes(self.gang, self._free, self.holdings, self._allowed, near, self.losses)
+        return [] if victims is None or not victims.any() or not self._nothing_loses_less(victims) else [victims]
 
     def _node_by_node(self, nodes: Bools, *, enough: float = 0.0) -> list[Bools]:
         """Answers on these nodes alone; no more after one that loses something, but not more than is `enough`."""

@@ -151,6 +151,9 @@ class ByColumns(VictimSearch):
     def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
         return []
 
+    def _on_whole_nodes(self, near: Bools) -> list[Bools]:
+        return []
+
 
 def test_the_short_way_of_a_single_worker_leads_where_the_long_one_does() -> None:
     met = above = 0
@@ -188,6 +191,35 @@ def test_the_short_way_of_a_single_worker_leads_where_the_long_one_does() -> Non
         ]
     assert met > 20
     assert above > 5
+
+
+def test_the_short_way_of_whole_nodes_leads_where_the_long_one_does() -> None:
+    met = 0
+    for seed in range(120):
+        random = Random(seed)
+        table = held(5, 4, cpus=8)
+        for i in range(8):
+            some = random.sample(range(5), random.choice([1, 1, 1, 2]))
+            count, share = random.choice([0, 2, 4, 4, 4] if seed % 2 else [4]), random.choice([0, 0, 0, 0.5])
+            if all((table.state.free.milli[row, : max(1, count)] >= (500 if share else 1000)).all() for row in some):
+                saved_ago, priority = float(random.choice([0, 1, 2, 3, 3])), random.choice([0, 0, 0, 1, 9])
+                more = {"share": share, "cpus": random.choice([0, 1, 1]), "priority": priority}
+                for row in some:
+                    table.run(f"r{i}", f"n{row}", count, saved_ago=saved_ago, **more)  # type: ignore[arg-type]
+        job, view = wants(4, workers=random.choice([2, 2, 3]), priority=5, cpus=random.choice([1, 6])), table.view()
+        free, losses = free_soon(table, view), Losses(view, NOW_S)
+        gang = Gang(table.pools, job.alternatives, job.workers_min)
+        allowed = permitted(view, job, Policy(), losses, NOW_S)
+        bound = least_loss(gang, free, view, allowed, losses)
+        assert bound is not None
+        if not 0 < bound.all_workers < math.inf:
+            continue
+        short = VictimSearch(gang, free, view, allowed, losses, bound)
+        found = short._on_whole_nodes(bound.nodes_near())
+        met += bool(found)
+        of_long = ByColumns(gang, free, view, allowed, losses, bound).answers()
+        assert [a.tobytes() for a in short.answers()] == [a.tobytes() for a in of_long]
+    assert met > 20
 
 
 @PROPERTY
