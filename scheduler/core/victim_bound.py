@@ -60,22 +60,22 @@ class LeastForOne:
     first_on: Floats
     least: float
 
-    @staticmethod
-    def of(devices: int, part: Floats, whole: Floats) -> LeastForOne:
-        first_on = _first(devices, part, whole)
-        return LeastForOne(devices, part, whole, first_on, float(first_on.min()))
-
     def without(self, rows: Ints, held: Bools) -> float:
         """What it costs these rows at the least while those devices (bool[nodes, max_devices]) stay held."""
-        part = np.where(held[rows], math.inf, self.part[rows])
-        return float(_first(self.devices, part, self.whole[rows]).min())
+        together = _together(self.devices, np.where(held[rows], math.inf, self.part[rows]))
+        return float(_no_less(self.devices, together, self.whole[rows]).min())
 
 
-def _first(devices: int, part: Floats, whole: Floats) -> Floats:
-    """float[rows]: so many devices cost their parts together, and no less than the dearest of them costs whole."""
-    together = np.partition(part, devices - 1)[:, :devices].sum(axis=1)
-    first: Floats = np.maximum(together, np.partition(whole, devices - 1)[:, devices - 1])
-    return first
+def _together(devices: int, part: Floats) -> Floats:
+    """float[rows]: what so many devices cost there together."""
+    costs: Floats = np.partition(part, devices - 1)[:, :devices].sum(axis=1)
+    return costs
+
+
+def _no_less(devices: int, together: Floats, whole: Floats) -> Floats:
+    """float[rows]: the same, and no less than the dearest of them costs whole."""
+    costs: Floats = np.maximum(together, np.partition(whole, devices - 1)[:, devices - 1])
+    return costs
 
 
 def is_bounded(gang: Gang) -> bool:
@@ -102,10 +102,10 @@ def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools
     if not is_bounded(gang):
         return None
     going = _Going.of(free, holdings, allowed)
+    if gang.workers == 1 and gang.alternatives[0].devices <= going.free.shape[1]:
+        return _for_one(gang, going, losses)
     if not devices_suffice(gang, going.free):
         return LeastLoss(math.inf, math.inf, math.inf, np.full(len(free.whole), math.inf))
-    if gang.workers == 1:
-        return _for_one(gang, going, losses)
     workers = _by_worker(gang, going.costs(going.parts(losses), going.free, math.nan))
     first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0])
     costs = workers.ravel()
@@ -119,16 +119,20 @@ def _for_one(gang: Gang, going: _Going, losses: Losses) -> LeastLoss:
     (demand,) = gang.alternatives
     usable = np.zeros(going.free.shape, np.bool_)
     for pool in gang.pools.of(demand):
-        nodes = gang.usable(pool.nodes)
-        usable[nodes] = True if pool.devices is None else pool.devices[nodes]
+        nodes = gang.usable(pool.nodes)[:, np.newaxis]
+        usable |= nodes if pool.devices is None else nodes & pool.devices
     usable &= going.free
     loss = going.parts(losses)
     part = going.costs(loss, usable, math.inf)
-    together = np.partition(part, demand.devices - 1)[:, : demand.devices].sum(axis=1)
-    least = float(together.min())
+    together = _together(demand.devices, part)
+    least = float(together.min(initial=math.inf))
+    if least == math.inf:
+        return LeastLoss(least, least, least, together)
     loss = np.where(going.milli == WHOLE_DEVICE_MILLI, losses.work.take(going.job), loss)
     whole = going.costs(loss, usable, math.inf)
-    return LeastLoss(least, 0.0, least, together, LeastForOne.of(demand.devices, part, whole))
+    first_on = _no_less(demand.devices, together, whole)
+    closer = LeastForOne(demand.devices, part, whole, first_on, float(first_on.min()))
+    return LeastLoss(least, 0.0, least, together, closer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

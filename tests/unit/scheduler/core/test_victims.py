@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.arrays import Bools
+from scheduler.core.arrays import Bools, Ints
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.demand import Constraints, Level
 from scheduler.core.free_columns import FreeColumns
@@ -44,7 +44,7 @@ def chosen(
     *,
     reclaims: Mapping[str, int] | None = None,
     where: Where | None = None,
-    harm: Callable[[FreeColumns, Bools], float] | None = None,
+    harm: Callable[[FreeColumns, Ints], float] | None = None,
     **policy: object,
 ) -> Victims | None:
     view = table.view()
@@ -349,12 +349,12 @@ def test_of_equal_losses_the_lesser_harm(sign: int, victims: str) -> None:
     # Both lose 24 device-seconds; once the gang stands, "a" leaves a device of n0 idle, and "b" none.
     table = held(nodes=2, devices=4).run("a", "n0", 4, saved_ago=6.0).run("b", "n1", 3, saved_ago=8.0)
     table.run("h", "n1", [3], priority=99)
-    assert who(table, wants(3), harm=lambda free, nodes: sign * float(free.whole[0])) == victims
+    assert who(table, wants(3), harm=lambda there, rows: sign * float(there.whole[rows == 0].item())) == victims
 
 
 def test_harm_comes_after_loss() -> None:
     table = held(nodes=2, devices=4).run("a", "n0", 4, saved_ago=6.0).run("b", "n1", 4, saved_ago=7.0)
-    assert who(table, wants(3), harm=lambda free, nodes: float(free.whole[0])) == "a"
+    assert who(table, wants(3), harm=lambda there, rows: float(there.whole[rows == 0].item())) == "a"
 
 
 def test_of_equal_losses_fewer_jobs_then_lower_classes() -> None:
