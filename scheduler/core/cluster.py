@@ -23,7 +23,7 @@ from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
 from scheduler.core.fair_share import Totals
 from scheduler.core.free_columns import FreeColumns
-from scheduler.core.node_columns import ABSENT, Bools, NodeColumns
+from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 from scheduler.core.packing.policies import packing_named
 from scheduler.core.packing.rows import NodeKinds
 from scheduler.core.packing.shapes import TypicalShapes
@@ -308,9 +308,10 @@ class ClusterState:
             self._stranding = Stranding(self.shapes, NodeKinds.of(self.nodes), self.nodes.max_devices)
         return self._stranding
 
-    def harm(self, free: FreeColumns, nodes: Bools) -> float:
-        """Of what would be idle then on these nodes, the thousandths of devices that typical work could not use."""
-        return self.stranding().milli(free, nodes)
+    def harm(self, there: FreeColumns, rows: Ints) -> float:
+        """Of what would be idle then on these rows, the thousandths of devices that typical work could not use. Row i
+        of `there` is rows[i]."""
+        return self.stranding().milli_on(rows, there)
 
     def fragmentation(self, *, simulated: bool = False) -> FragmentationFigure:
         """The live figure, over the real (or the simulated) nodes with accelerators that may be given work. (A machine

@@ -96,11 +96,6 @@ class Part:
         """The whole with that on these nodes instead."""
         return whole.with_rows(self.rows, inside)
 
-    def mask(self, inside: Bools) -> Bools:
-        nodes = np.zeros(len(self.nodes), np.bool_)
-        nodes[self.rows] = inside
-        return nodes
-
 
 @dataclass(frozen=True, slots=True)
 class Inside:

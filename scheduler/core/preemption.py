@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scheduler.core.arrays import Bools
+from scheduler.core.arrays import Bools, Ints
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
@@ -31,8 +31,8 @@ from scheduler.core.victim_bound import least_loss
 from scheduler.core.victim_losses import DEVICE_SECOND, Losses
 from scheduler.core.victim_search import VictimSearch
 
-Harm = Callable[[FreeColumns, Bools], float]
-"""Of what is free then, how much of those nodes (bool[nodes]) is of no use to typical work."""
+Harm = Callable[[FreeColumns, Ints], float]
+"""Of what is free then on these rows (row i of it is rows[i]), how much is of no use to typical work."""
 GIVES_WAY = 0
 """What has a lower priority gives way to everybody."""
 NOTHING_TO_RECLAIM: Mapping[str, int] = {}
@@ -77,7 +77,7 @@ def choose_victims(
         gang = Gang(pools, job.alternatives, job.workers_min, where)
         return _chosen(gang, free, holdings.on(nodes), job, policy, now_s, reclaimable_milli, harm, losses)
     gang = Gang(part.pools, job.alternatives, job.workers_min, part.where(where))
-    harm_there = None if harm is None else _harm_within(part, free, harm)
+    harm_there = None if harm is None else _harm_within(part, harm)
     inside, there = part.of(free), holdings.within(part)
     found = _chosen(gang, inside, there, job, policy, now_s, reclaimable_milli, harm_there, losses)
     if found is None:
@@ -86,8 +86,8 @@ def choose_victims(
     return replace(found, free=PutTogether(part, found.free, free), fit=part.fit(found.fit))
 
 
-def _harm_within(part: Part, free: FreeColumns, harm: Harm) -> Harm:
-    return lambda inside, nodes: harm(part.put(inside, free), part.mask(nodes))
+def _harm_within(part: Part, harm: Harm) -> Harm:
+    return lambda there, rows: harm(there, part.rows.take(rows))
 
 
 def _chosen(
@@ -192,12 +192,13 @@ def _least(search: VictimSearch, answers: Sequence[Bools], harm: Harm | None) ->
         for victims in options:
             nodes |= search.holdings.nodes_of(victims.which, len(nodes))
             nodes[victims.fit.claim.worker_rows] = True
-        harms = [_harm(harm, victims, nodes) for victims in options]
+        rows = np.flatnonzero(nodes)
+        harms = [_harm(harm, victims, rows) for victims in options]
         options = [option for option, each in zip(options, harms, strict=True) if each == min(harms)]
     return min(options, key=lambda victims: search.losses.rank_of(victims.which))
 
 
-def _harm(harm: Harm, victims: Victims, nodes: Bools) -> float:
+def _harm(harm: Harm, victims: Victims, rows: Ints) -> float:
     free = victims.free.copy()
     free.take(victims.fit.claim)
-    return harm(free, nodes)
+    return harm(free.on(rows), rows)

@@ -26,12 +26,14 @@ _NODES_MORE = 32  # looked at first, besides those of the cheapest workers
 @dataclass(frozen=True, slots=True, eq=False)
 class LeastLoss:
     """Lower bounds, in the unit of `Losses`: of the whole gang, of all its workers but the dearest, and of the first
-    worker on each node (float[nodes], inf where there is no room). `dearest`: what the last of the cheapest costs."""
+    worker on each node (float[nodes], inf where there is no room). `dearest`: what the last of the cheapest costs.
+    `for_one`: closer ones, for a single worker."""
 
     all_workers: float
     all_but_one: float
     dearest: float
     first_on: Floats
+    for_one: LeastForOne | None = None
 
     def nodes_near(self) -> Bools:
         """bool[nodes]: where the cheapest workers stand, and some more."""
@@ -43,6 +45,37 @@ class LeastLoss:
     def nodes_within(self, loss: float) -> Bools:
         """bool[nodes]: those that an answer which loses no more than this could use."""
         return self.first_on <= loss - self.all_but_one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeastForOne:
+    """For a single worker: who holds a device whole goes with all that he holds. `part` and `whole`: what each device
+    costs at least, by the part of its jobs that stands on it, and with all that who holds it whole loses;
+    float[nodes, max_devices], inf for one that cannot be freed or used. `first_on`: what a worker costs each node at
+    least, float[nodes]; `least`: anywhere."""
+
+    devices: int
+    part: Floats
+    whole: Floats
+    first_on: Floats
+    least: float
+
+    def without(self, rows: Ints, held: Bools) -> float:
+        """What it costs these rows at the least while those devices (bool[nodes, max_devices]) stay held."""
+        together = _together(self.devices, np.where(held[rows], math.inf, self.part[rows]))
+        return float(_no_less(self.devices, together, self.whole[rows]).min())
+
+
+def _together(devices: int, part: Floats) -> Floats:
+    """float[rows]: what so many devices cost there together."""
+    costs: Floats = np.partition(part, devices - 1)[:, :devices].sum(axis=1)
+    return costs
+
+
+def _no_less(devices: int, together: Floats, whole: Floats) -> Floats:
+    """float[rows]: the same, and no less than the dearest of them costs whole."""
+    costs: Floats = np.maximum(together, np.partition(whole, devices - 1)[:, devices - 1])
+    return costs
 
 
 def is_bounded(gang: Gang) -> bool:
@@ -69,14 +102,37 @@ def least_loss(gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools
     if not is_bounded(gang):
         return None
     going = _Going.of(free, holdings, allowed)
+    if gang.workers == 1 and gang.alternatives[0].devices <= going.free.shape[1]:
+        return _for_one(gang, going, losses)
     if not devices_suffice(gang, going.free):
         return LeastLoss(math.inf, math.inf, math.inf, np.full(len(free.whole), math.inf))
-    workers = _by_worker(gang, going.costs(losses))
+    workers = _by_worker(gang, going.costs(going.parts(losses), going.free, math.nan))
     first_on = np.where(np.isnan(workers[:, 0]), math.inf, workers[:, 0])
     costs = workers.ravel()
     costs = costs[~np.isnan(costs)]
     cheapest = np.sort(np.partition(costs, gang.workers - 1)[: gang.workers])
     return LeastLoss(float(cheapest.sum()), float(cheapest[:-1].sum()), float(cheapest[-1]), first_on)
+
+
+def _for_one(gang: Gang, going: _Going, losses: Losses) -> LeastLoss:
+    """The same for a single worker, which only the first on each node is of use to."""
+    (demand,) = gang.alternatives
+    usable = np.zeros(going.free.shape, np.bool_)
+    for pool in gang.pools.of(demand):
+        nodes = gang.usable(pool.nodes)[:, np.newaxis]
+        usable |= nodes if pool.devices is None else nodes & pool.devices
+    usable &= going.free
+    loss = going.parts(losses)
+    part = going.costs(loss, usable, math.inf)
+    together = _together(demand.devices, part)
+    least = float(together.min(initial=math.inf))
+    if least == math.inf:
+        return LeastLoss(least, least, least, together)
+    loss = np.where(going.milli == WHOLE_DEVICE_MILLI, losses.work.take(going.job), loss)
+    whole = going.costs(loss, usable, math.inf)
+    first_on = _no_less(demand.devices, together, whole)
+    closer = LeastForOne(demand.devices, part, whole, first_on, float(first_on.min()))
+    return LeastLoss(least, 0.0, least, together, closer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,10 +153,15 @@ class _Going:
         total = np.bincount(device, milli, free.milli.size).reshape(shape) + free.milli
         return _Going(holdings.slice_job.take(going), device, milli, total == WHOLE_DEVICE_MILLI)
 
-    def costs(self, losses: Losses) -> Floats:
-        """float[nodes, max_devices]: what each device costs at least; nan for one that they cannot free."""
-        cost = np.bincount(self.device, losses.each.take(self.job) * self.milli, self.free.size)
-        return np.where(self.free, cost.reshape(self.free.shape), math.nan)
+    def parts(self, losses: Losses) -> Floats:
+        """What each slice's job loses at least for that slice."""
+        return losses.each.take(self.job) * self.milli
+
+    def costs(self, loss: Floats, usable: Bools, absent: float) -> Floats:
+        """float[nodes, max_devices]: what each device costs if each slice costs that; `absent` for one that is not
+        `usable` (or free without them)."""
+        cost = np.bincount(self.device, loss, self.free.size)
+        return np.where(usable, cost.reshape(self.free.shape), absent)
 
 
 def _by_worker(gang: Gang, costs: Floats) -> Floats:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.core.arrays import Bools, Ints
+from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
+from scheduler.core.victim_losses import Losses
 
 _TURNS = 64  # jobs that may go from one node
 
@@ -172,6 +173,37 @@ def victims_of_one(gang: Gang, free: FreeColumns, holdings: Holdings, row: int, 
         if np.count_nonzero((milli == WHOLE_DEVICE_MILLI) & serves) >= demand.devices:
             return jobs[:count]
     return None
+
+
+def victims_of_whole_nodes(
+    gang: Gang, free: FreeColumns, holdings: Holdings, allowed: Bools, near: Bools, losses: Losses
+) -> Bools | None:
+    """cheapest_victims() for workers that take whole nodes: bool[slots]. All of `allowed` go who stand on the cheapest
+    nodes of those, whatever their order. None where it matters after all, or where these nodes are too few. `near`:
+    nodes all of whose devices come free if all of `allowed` go."""
+    demand, claim, span = gang.alternatives[0], holdings.claim, len(near)
+    if demand.devices != free.milli.shape[1]:
+        return None
+    slices = np.flatnonzero(allowed.take(holdings.slice_job) & near.take(claim.rows))
+    workers = np.flatnonzero(allowed.take(holdings.worker_job) & near.take(claim.worker_rows))
+    with_device = distinct(holdings.slice_job.take(slices) * span + claim.rows.take(slices))[0]
+    rows = claim.worker_rows.take(workers)
+    pairs = distinct(holdings.worker_job.take(workers) * span + rows)[0]
+    job, row = pairs // span, pairs % span
+    if len(with_device) < len(pairs) or np.bincount(row, minlength=1).max() > _TURNS:
+        return None  # who holds no device there may stay if it is the turn of others first
+    cpus_milli = free.cpus_milli + np.bincount(rows, claim.cpus_milli.take(workers), span)
+    memory_bytes = free.memory_bytes + np.bincount(rows, claim.memory_bytes.take(workers), span)
+    serve = np.flatnonzero(near & (cpus_milli >= demand.cpus_milli) & (memory_bytes >= demand.memory_bytes))
+    if len(serve) < gang.workers:
+        return None
+    spent = np.bincount(row, losses.work.take(job), span)
+    chosen = np.zeros(span, np.bool_)
+    cheapest_first = np.lexsort((gang.pools.tie_rank.take(serve), spent.take(serve)))
+    chosen[serve.take(cheapest_first[: gang.workers])] = True
+    victims = np.zeros(len(holdings), np.bool_)
+    victims[job[chosen.take(row)]] = True
+    return victims
 
 
 def _for_a_worker(options: Options) -> Floats:

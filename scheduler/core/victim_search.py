@@ -21,8 +21,14 @@ from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
 from scheduler.core.holdings import Floats, Holdings, Standing, taken_from
 from scheduler.core.release_order import ReleaseOrder, Releases
-from scheduler.core.victim_bound import LeastLoss
-from scheduler.core.victim_by_node import Options, cheapest_victims, options_by_node, victims_of_one
+from scheduler.core.victim_bound import LeastForOne, LeastLoss
+from scheduler.core.victim_by_node import (
+    Options,
+    cheapest_victims,
+    options_by_node,
+    victims_of_one,
+    victims_of_whole_nodes,
+)
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victim_pruning import pruned
 
@@ -66,6 +72,10 @@ class VictimSearch:
             if found:
                 return found
         near = bound.nodes_near()
+        if self.gang.workers > 1 and self.gang.counted_by_node:
+            found = self._on_whole_nodes(near)
+            if found:
+                return found
         found = self._node_by_node(near, enough=bound.all_workers)
         if found and min(map(self.losses.of, found)) <= bound.all_workers:
             return found
@@ -99,13 +109,20 @@ class VictimSearch:
 
     def _pruned(self, victims: Bools) -> Bools:
         """Different searches often come to the same victims: they are pruned once. A single one is needed, unless the
-        gang fits as it is."""
+        gang fits as it is; and so are all that lose something where nothing could lose less."""
         if np.count_nonzero(victims) == 1 and not self._fits_already():
+            return victims
+        if self._nothing_loses_less(victims):
             return victims
         key = victims.tobytes()
         if key not in self._known:
             self._known[key] = pruned(self.gang, self.without(victims), self.holdings, victims, self.losses)
         return self._known[key]
+
+    def _nothing_loses_less(self, victims: Bools) -> bool:
+        """They meet the bound, and each of them loses something."""
+        work = self.losses.work[victims]
+        return self._bound is not None and float(work.sum()) <= self._bound.all_workers and bool(work.all())
 
     def _fits_already(self) -> bool:
         if self._fits is None:
@@ -137,15 +154,15 @@ class VictimSearch:
     def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
         """For a single worker: the answers on the nodes that could lose so little, where their jobs, cheapest first, do
         lose no more: what _node_by_node() comes to, without columns. Empty: it must be looked for."""
-        if not bound.all_workers:
+        closer = bound.for_one
+        if closer is None or not bound.all_workers:
             return []
-        rows = np.flatnonzero(bound.first_on == bound.all_workers).tolist()
+        rows = np.flatnonzero(closer.first_on == closer.least)
+        if closer.least > bound.all_workers:
+            return self._the_only_one(closer, rows)
         met: list[tuple[int, int, Ints]] = []
-        for row in rows:
-            there = self.holdings.worker_job[self.holdings.claim.worker_rows == row]
-            jobs = distinct(there[self._allowed[there]])[0]
-            cheapest_each = self.losses.cheapest_first(jobs, self.losses.each)
-            going = victims_of_one(self.gang, self._free, self.holdings, row, cheapest_each)
+        for row in rows.tolist():
+            going = self._going_on(row)
             if going is None or float(self.losses.work[going].sum()) > bound.all_workers:
                 continue
             if len(rows) > 1 and not self.losses.work.item(going[-1]):
@@ -156,11 +173,34 @@ class VictimSearch:
         fewest_first = sorted(met, key=lambda each: each[:2])[:_TIES]
         return _distinct([self._only(going) for *_, going in (min(met, key=lambda each: each[1]), *fewest_first)])
 
+    def _the_only_one(self, closer: LeastForOne, rows: Ints) -> list[Bools]:
+        """The job on those rows that alone makes room for as little as it takes, if nobody else's going does: every
+        search comes to it."""
+        going = self._going_on(rows.item(0))
+        if going is None or len(going) > 1 or self.losses.work.item(going[0]) > closer.least:
+            return []
+        slices = np.flatnonzero(self.holdings.slice_job == going[0])
+        its_own = np.zeros(closer.part.shape, np.bool_)
+        its_own[self.holdings.claim.rows.take(slices), self.holdings.claim.devices.take(slices)] = True
+        return [] if closer.without(rows, its_own) <= closer.least else [self._only(going)]
+
+    def _going_on(self, row: int) -> Ints | None:
+        """Who goes there if its jobs go cheapest first for each device, until the worker fits; None: it does not."""
+        there = self.holdings.worker_job[self.holdings.claim.worker_rows == row]
+        jobs = distinct(there[self._allowed[there]])[0]
+        cheapest_each = self.losses.cheapest_first(jobs, self.losses.each)
+        return victims_of_one(self.gang, self._free, self.holdings, row, cheapest_each)
+
     def _only(self, going: Ints) -> Bools:
         """Those alone, less whom the gang can do without."""
         victims = np.zeros(len(self.holdings), np.bool_)
         victims[going] = True
         return self._pruned(victims)
+
+    def _on_whole_nodes(self, near: Bools) -> list[Bools]:
+        """For workers that take whole nodes: what _node_by_node() comes to, in one go, if it meets the bound."""
+        victims = victims_of_whole_nodes(self.gang, self._free, self.holdings, self._allowed, near, self.losses)
+        return [] if victims is None or not victims.any() or not self._nothing_loses_less(victims) else [victims]
 
     def _node_by_node(self, nodes: Bools, *, enough: float = 0.0) -> list[Bools]:
         """Answers on these nodes alone; no more after one that loses something, but not more than is `enough`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scheduler.core.node_columns import Bools
+from scheduler.core.node_columns import Bools, Ints, Milli
 from scheduler.core.packing.fragmentation import ONE, Fragmentation
 from scheduler.core.packing.rows import Free, NodeKinds
 from scheduler.core.packing.shapes import TypicalShapes
@@ -27,11 +27,18 @@ class Stranding:
 
     def milli(self, free: Free, rows: Bools | None = None) -> float:
         """Expected stranded thousandths of devices, over these nodes (all by default); 0 where no work is known."""
-        if self._fragmentation is None:
-            return 0.0
         kind, milli, cpus_milli = self._kinds.kind, free.milli, free.cpus_milli
         if rows is not None:
             kind, milli, cpus_milli = kind[rows], milli[rows], cpus_milli[rows]
+        return self._stranded(kind, milli, cpus_milli)
+
+    def milli_on(self, rows: Ints, there: Free) -> float:
+        """The same of these rows, if that is what is free there: row i of it is rows[i]."""
+        return self._stranded(self._kinds.kind.take(rows), there.milli, there.cpus_milli)
+
+    def _stranded(self, kind: Ints, milli: Milli, cpus_milli: Ints) -> float:
+        if self._fragmentation is None:
+            return 0.0
         return int(self._fragmentation.stranded(kind, np.maximum(milli, 0), cpus_milli).sum()) / ONE
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.arrays import Bools
+from scheduler.core.arrays import Bools, Ints
 from scheduler.core.decisions import PendingJob, Policy
 from scheduler.core.demand import Constraints, Level
 from scheduler.core.free_columns import FreeColumns
@@ -44,7 +44,7 @@ def chosen(
     *,
     reclaims: Mapping[str, int] | None = None,
     where: Where | None = None,
-    harm: Callable[[FreeColumns, Bools], float] | None = None,
+    harm: Callable[[FreeColumns, Ints], float] | None = None,
     **policy: object,
 ) -> Victims | None:
     view = table.view()
@@ -121,6 +121,7 @@ def test_victims_are_permitted_make_room_and_are_all_needed(seed: int, full: boo
     assert victims.loss_device_s * 1e6 >= best
     bound = least_loss(Gang(table.pools, job.alternatives, job.workers_min), free, view, allowed, Losses(view, NOW_S))
     assert bound is None or bound.all_workers <= best
+    assert bound is None or bound.for_one is None or bound.all_workers <= bound.for_one.least <= best
     left = victims.free.copy()
     left.take(victims.fit.claim)
     assert (left.milli >= -1).all()
@@ -150,21 +151,28 @@ class ByColumns(VictimSearch):
     def _where_the_bound_is_met(self, bound: LeastLoss) -> list[Bools]:
         return []
 
+    def _on_whole_nodes(self, near: Bools) -> list[Bools]:
+        return []
+
 
 def test_the_short_way_of_a_single_worker_leads_where_the_long_one_does() -> None:
-    met = 0
+    met = above = 0
     for seed in range(120):
+        wide = seed % 2 == 0  # most jobs hold more than is asked for, so that they lose more than a part of them does
         random = Random(seed)
         table = held(3, 4, cpus=8)
         for i in range(14):
             node, share = f"n{i % 3}", random.choice([0, 0, 0.5])
             free = table.state.free.milli[i % 3] >= (500 if share else 1000)
-            devices = np.flatnonzero(free).tolist()[: 1 if share else random.choice([0, 1, 1, 2, 4])]
+            devices = np.flatnonzero(free).tolist()[
+                : 1 if share else random.choice([2, 2, 3] if wide else [0, 1, 1, 2, 4])
+            ]
             if devices or not share:
-                saved_ago, priority = float(random.choice([0, 1, 2, 3, 3])), random.choice([0, 0, 1, 9])
+                saved = [1, 2, 3, 5, 7, 11] if wide else [0, 1, 2, 3, 3]
+                saved_ago, priority = float(random.choice(saved)), random.choice([0, 0, 1, 9])
                 more = {"share": share, "cpus": random.choice([0, 1, 1]), "priority": priority}
                 table.run(f"r{i}", node, devices, saved_ago=saved_ago, **more)  # type: ignore[arg-type]
-        job, view = wants(random.randint(1, 4), priority=5, cpus=random.choice([1, 6])), table.view()
+        job, view = wants(1 if wide else random.randint(1, 4), priority=5, cpus=random.choice([1, 6])), table.view()
         free, losses = free_soon(table, view), Losses(view, NOW_S)
         gang = Gang(table.pools, job.alternatives, 1)
         allowed = permitted(view, job, Policy(), losses, NOW_S)
@@ -173,12 +181,44 @@ def test_the_short_way_of_a_single_worker_leads_where_the_long_one_does() -> Non
         if bound.all_workers == math.inf:
             continue
         short = VictimSearch(gang, free, view, allowed, losses, bound)
-        met += bool(bound.all_workers and short._where_the_bound_is_met(bound))
+        found = short._where_the_bound_is_met(bound)
+        met += bool(found)
+        above += bool(found) and losses.of(found[0]) > bound.all_workers
         of_short, of_long = short.answers(), ByColumns(gang, free, view, allowed, losses, bound).answers()
         least = min(map(losses.of, of_long), default=0.0)
         assert [a.tobytes() for a in of_short if losses.of(a) == least] == [
             a.tobytes() for a in of_long if losses.of(a) == least
         ]
+    assert met > 20
+    assert above > 5
+
+
+def test_the_short_way_of_whole_nodes_leads_where_the_long_one_does() -> None:
+    met = 0
+    for seed in range(120):
+        random = Random(seed)
+        table = held(5, 4, cpus=8)
+        for i in range(8):
+            some = random.sample(range(5), random.choice([1, 1, 1, 2]))
+            count, share = random.choice([0, 2, 4, 4, 4] if seed % 2 else [4]), random.choice([0, 0, 0, 0.5])
+            if all((table.state.free.milli[row, : max(1, count)] >= (500 if share else 1000)).all() for row in some):
+                saved_ago, priority = float(random.choice([0, 1, 2, 3, 3])), random.choice([0, 0, 0, 1, 9])
+                more = {"share": share, "cpus": random.choice([0, 1, 1]), "priority": priority}
+                for row in some:
+                    table.run(f"r{i}", f"n{row}", count, saved_ago=saved_ago, **more)  # type: ignore[arg-type]
+        job, view = wants(4, workers=random.choice([2, 2, 3]), priority=5, cpus=random.choice([1, 6])), table.view()
+        free, losses = free_soon(table, view), Losses(view, NOW_S)
+        gang = Gang(table.pools, job.alternatives, job.workers_min)
+        allowed = permitted(view, job, Policy(), losses, NOW_S)
+        bound = least_loss(gang, free, view, allowed, losses)
+        assert bound is not None
+        if not 0 < bound.all_workers < math.inf:
+            continue
+        short = VictimSearch(gang, free, view, allowed, losses, bound)
+        found = short._on_whole_nodes(bound.nodes_near())
+        met += bool(found)
+        of_long = ByColumns(gang, free, view, allowed, losses, bound).answers()
+        assert [a.tobytes() for a in short.answers()] == [a.tobytes() for a in of_long]
     assert met > 20
 
 
@@ -309,12 +349,12 @@ def test_of_equal_losses_the_lesser_harm(sign: int, victims: str) -> None:
     # Both lose 24 device-seconds; once the gang stands, "a" leaves a device of n0 idle, and "b" none.
     table = held(nodes=2, devices=4).run("a", "n0", 4, saved_ago=6.0).run("b", "n1", 3, saved_ago=8.0)
     table.run("h", "n1", [3], priority=99)
-    assert who(table, wants(3), harm=lambda free, nodes: sign * float(free.whole[0])) == victims
+    assert who(table, wants(3), harm=lambda there, rows: sign * float(there.whole[rows == 0].item())) == victims
 
 
 def test_harm_comes_after_loss() -> None:
     table = held(nodes=2, devices=4).run("a", "n0", 4, saved_ago=6.0).run("b", "n1", 4, saved_ago=7.0)
-    assert who(table, wants(3), harm=lambda free, nodes: float(free.whole[0])) == "a"
+    assert who(table, wants(3), harm=lambda there, rows: float(there.whole[rows == 0].item())) == "a"
 
 
 def test_of_equal_losses_fewer_jobs_then_lower_classes() -> None:
