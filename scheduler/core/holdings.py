@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
-from scheduler.core.held_by_class import NOBODYS, HeldByClass
+from scheduler.core.held_by_class import HeldByClass
 from scheduler.core.part import Part
 from scheduler.core.quick import quick
 
@@ -186,16 +186,13 @@ class Holdings:
     def lowest_on(self, nodes: Bools) -> int | None:
         """The lowest class that holds anything on these nodes; None where nobody does."""
         assert self._by_class is not None, "it is known of all that runs alone"
-        slots = self.slots
-        lowest = self._by_class.lowest(self._touches(), slots.priority, slots.alive, self.claim, self.worker_job)
-        found = int(lowest[nodes].min(initial=NOBODYS))
-        return None if found == NOBODYS else found
+        return self._by_class.lowest(nodes)
 
-    def below(self, reach: int) -> Ints:
-        """int64[nodes, max_devices]: thousandths of each device that jobs of a class below `reach` hold. Not to be
-        changed."""
+    def below(self, reach: int, rows: Ints | None = None) -> Ints:
+        """int64[rows, max_devices]: thousandths of each device of these rows (None: of all) that jobs of a class below
+        `reach` hold."""
         assert self._by_class is not None, "it is known of all that runs alone"
-        return self._by_class.below(reach, self._touches(), self.slots.priority, self.claim, self.slice_job)
+        return self._by_class.below(reach, rows)
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""

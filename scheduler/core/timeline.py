@@ -193,8 +193,7 @@ class Timeline:
         held = self.holdings
         free = self._start.milli.copy() if part is None else self._start.milli.take(part.rows, axis=0)
         if reach is not None:
-            below = held.below(reach)
-            free += below if part is None else below.take(part.rows, axis=0)
+            free += held.below(reach, None if part is None else part.rows)
         if self.something_leaves_now(nodes):
             leaving = self._leaving()
             claim = held.of(leaving if reach is None else leaving & (held.slots.priority >= reach))
