@@ -11,7 +11,6 @@ gone already, so that what is left of them delays nothing. Times are epoch secon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,7 +176,9 @@ class Holdings:
 
     def _only(self, slices: Ints, workers: Ints, claim: Claim) -> Holdings:
         """The same slots with these entries alone, which are that claim."""
-        only = copy(self)
+        only = Holdings.__new__(Holdings)  # leaves_s is to be the same column
+        only.slots, only.leaves_s, only._jobs, only._tenants = self.slots, self.leaves_s, self._jobs, self._tenants
+        only.running, only._touched = self.running, self._touched
         only.claim = claim
         only.slice_job, only.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
         only._slices_on, only._workers_on, only._parts, only._by_class = None, None, {}, None

@@ -40,6 +40,7 @@ class RunningColumns:
         "_class_of",
         "_free_slots",
         "_gone",
+        "_in_use",
         "_jobs",
         "_node_names",
         "_node_of",
@@ -64,6 +65,7 @@ class RunningColumns:
         self._free_slots: list[int] = []
         self._gone: list[tuple[int, RunningJob]] = []  # whose columns are not cleared yet: slots, and what stood there
         self._slots = _slots_of(FIRST_CAPACITY)
+        self._in_use = _first(self._slots, 1)
         # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
         # others one span for each placement, in their order.
         self._spans: Ints = np.zeros((FIRST_CAPACITY, 4), np.int64)
@@ -213,7 +215,7 @@ class RunningColumns:
         slices = self._slices.by_row[:, : self._slices.size if len(nodes) and nodes.max_devices else 0]
         workers = self._workers.by_row[:, : self._workers.size if len(nodes) else 0]
         return Holdings(
-            _first(self._slots, len(self._jobs)),
+            self._slots_in_use(),
             Claim(*slices[NODE:], *workers[NODE:]),
             slices[SLOT],
             workers[SLOT],
@@ -226,6 +228,12 @@ class RunningColumns:
             touched=self._touched_by_row,
             by_class=self._by_class,
         )
+
+    def _slots_in_use(self) -> SlotColumns:
+        """Those that were ever anybody's: made when there are more."""
+        if len(self._in_use.alive) != len(self._jobs):
+            self._in_use = _first(self._slots, len(self._jobs))
+        return self._in_use
 
     def _touch(self, placements: Iterable[Placement]) -> None:
         for placement in placements:
@@ -376,17 +384,4 @@ def _slots_of(capacity: int) -> SlotColumns:
 
 
 def _first(slots: SlotColumns, count: int) -> SlotColumns:
-    return SlotColumns(
-        slots.alive[:count],
-        slots.priority[:count],
-        slots.tenant[:count],
-        slots.started_s[:count],
-        slots.ends_s[:count],
-        slots.saved_s[:count],
-        slots.stopping[:count],
-        slots.simulated[:count],
-        slots.preemptions[:count],
-        slots.milli[:count],
-        slots.cpus_milli[:count],
-        slots.id_hash[:count],
-    )
+    return SlotColumns(*[getattr(slots, field.name)[:count] for field in fields(SlotColumns)])
