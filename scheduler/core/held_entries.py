@@ -72,14 +72,14 @@ class HeldEntries:
     def _grow(self) -> None:
         self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
 
-    def kill(self, spans: Sequence[tuple[int, int]]) -> Ints:
-        """Of each of these, so many from there on, all of which live. What they were by row, which is nothing where it
-        was not looked up yet."""
-        positions = np.array([position for at, count in spans for position in range(at, at + count)], np.int64)
-        gone = self.by_row.take(positions, axis=1)
-        self._both[:, positions] = 0
+    def kill(self, positions: Sequence[int]) -> tuple[Ints, Ints]:
+        """Those there, all of which live. What they were by node number and by row; by row they were nothing where they
+        were not looked up yet."""
+        there = np.array(positions, np.int64)
+        gone = self._both.take(there, axis=1)
+        self._both[:, there] = 0
         self.dead += len(positions)
-        return gone
+        return gone[:4], gone[4:]
 
     def mostly_dead(self) -> bool:
         return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size

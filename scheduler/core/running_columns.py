@@ -63,7 +63,7 @@ class RunningColumns:
         self._slot_of: dict[str, int] = {}
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
-        self._gone: list[tuple[int, RunningJob]] = []  # whose columns are not cleared yet: slots, and what stood there
+        self._gone: list[int] = []  # slots whose columns are not cleared yet
         self._slots = _slots_of(FIRST_CAPACITY)
         self._in_use = _first(self._slots, 1)
         # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
@@ -166,7 +166,7 @@ class RunningColumns:
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
         if job.stopping_for is not None:
             self._forget_preemptor(job)
-        self._gone.append((slot, job))
+        self._gone.append(slot)
         if len(self._gone) == _MOST_GONE:
             self._clear()
         return job
@@ -174,18 +174,16 @@ class RunningColumns:
     def _clear(self) -> None:
         """What is gone leaves its columns, all of it at once: several jobs end for each time that somebody looks."""
         gone, of = self._gone, self._slots
-        slots = [slot for slot, _ in gone]
-        at = slots[0] if len(slots) == 1 else np.array(slots, np.int64)
+        at = np.array(gone, np.int64)
         of.alive[at] = of.stopping[at] = False
         of.ends_s[at] = -math.inf
         of.milli[at] = of.cpus_milli[at] = 0
         self._touches += 1
         spans: list[_Span] = []
-        for (slot, job), span in zip(gone, self._spans[at].reshape(-1, 4).tolist(), strict=True):
-            self._touch(job.placements)
+        for slot, span in zip(gone, self._spans.take(at, axis=0).tolist(), strict=True):
             spans += self._spans_apart.pop(slot, (span,))
         self._let_go(spans)
-        self._free_slots += slots
+        self._free_slots += gone
         gone.clear()
         self._compact()
 
@@ -292,8 +290,15 @@ class RunningColumns:
         return node
 
     def _let_go(self, spans: Sequence[_Span]) -> None:
-        self._by_class.move_slices(self._slices.kill([span[:2] for span in spans]), self._class_of, -1)
-        self._by_class.move_workers(self._workers.kill([span[2:] for span in spans]), self._class_of, -1)
+        slices, workers = list[int](), list[int]()
+        for at, held, among, standing in spans:
+            slices += range(at, at + held)
+            workers += range(among, among + standing)
+        _, held_by_row = self._slices.kill(slices)
+        left, stood_by_row = self._workers.kill(workers)
+        self._touched[left[NODE]] = self._touches
+        self._by_class.move_slices(held_by_row, self._class_of, -1)
+        self._by_class.move_workers(stood_by_row, self._class_of, -1)
 
     def _changes_class(self, slot: int, priority: int) -> None:
         """With all that it holds."""
@@ -319,7 +324,6 @@ class RunningColumns:
             if len(staying) < len(now) and now[len(staying)] is placement:
                 staying.append(span)
             else:
-                self._touch((placement,))
                 going.append(span)
                 of.milli[slot] -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
                 of.cpus_milli[slot] -= placement.cpus_milli
