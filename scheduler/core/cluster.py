@@ -33,6 +33,7 @@ from scheduler.core.placement import Packing, Pools
 
 CPU_VENDOR = "cpu"
 _LOOKS_AT_SHAPES = frozenset({"default", "fgd"})
+_ONE_BY_ONE = 24  # so many workers are sooner given back one by one than as columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +211,9 @@ class ClusterState:
         return self.free.overcommitted(claim)
 
     def _give(self, placements: Sequence[Placement]) -> None:
-        if len(placements) == 1:
-            self.free.move_worker(self.nodes, placements[0], 1)
+        if len(placements) <= _ONE_BY_ONE:
+            for placement in placements:
+                self.free.move_worker(self.nodes, placement, 1)
         else:
             self.free.give(Claim.of(self.nodes, placements))
 

@@ -1,77 +1,80 @@
-"""What running jobs of low classes hold on each node, kept from pass to pass.
+"""What running jobs of each class hold on each node, kept as they come and go.
 
 Who may be asked to go hangs on the class, so a pass wants to know for many jobs that wait: is there anybody of a lower
-class on their nodes, and how much of each device is theirs? Between two passes few nodes see somebody come, go or
-change. Only these are looked at again.
+class on their nodes, and how much of each device is theirs? A few dozen slices change between two passes, of thousands
+that there are.
+
+There is one plane a class that was ever seen: a site has a handful.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
-from scheduler.core.claims import Claim
-
-NOBODYS = int(np.iinfo(np.int64).max)
-"""Above every class: where nobody stands."""
-_KEPT = 16
-
-
-@dataclass(slots=True)
-class _Kept:
-    """Figures by row, and when who stands on each row had changed last as they were made."""
-
-    by_row: Ints
-    touched: Ints | None = None
-
-    def rows_to_see(self, touched: Ints) -> Bools | None:
-        """Where something changed since, which is then taken for seen; None: nowhere."""
-        before, self.touched = self.touched, touched
-        if before is touched:
-            return None
-        if before is None:
-            return np.ones(len(touched), np.bool_)
-        rows: Bools = before != touched
-        return rows if np.count_nonzero(rows) else None
 
 
 class HeldByClass:
-    """Over the rows of one cluster's nodes. `touched` is when who stands on each row changed last, in counted changes:
-    int64[nodes], not to be changed later; `priority` the class of each slot: int64[slots]. Nor is what is given out."""
+    """Over the rows of one cluster's nodes: none at first. Entries are those of `held_entries.py`, by row: int64[4, n]
+    each. Dead ones may be among them, which are nobody's and hold nothing."""
 
-    __slots__ = ("_below", "_lowest", "_shape")
+    __slots__ = ("_milli", "_number", "_workers")
 
-    def __init__(self, nodes: int, max_devices: int) -> None:
-        self._shape = (nodes, max_devices)
-        self._lowest = _Kept(np.full(nodes, NOBODYS, np.int64))
-        self._below: dict[int, _Kept] = {}
+    def __init__(self) -> None:
+        self._number: dict[int, int] = {}  # of each class
+        self._milli: Ints = np.zeros((0, 0, 0), np.int64)  # by number, row and device
+        self._workers: Ints = np.zeros((0, 0), np.int64)  # by number and row: how many stand there
 
-    def lowest(self, touched: Ints, priority: Ints, alive: Bools, claim: Claim, worker_job: Ints) -> Ints:
-        """int64[nodes]: the lowest class of those that stand there, or NOBODYS."""
-        kept = self._lowest
-        rows = kept.rows_to_see(touched)
-        if rows is not None:
-            there = np.flatnonzero(rows.take(claim.worker_rows))
-            jobs = worker_job.take(there)
-            kept.by_row[rows] = NOBODYS
-            classes = np.where(alive.take(jobs), priority.take(jobs), NOBODYS)
-            np.minimum.at(kept.by_row, claim.worker_rows.take(there), classes)
-        return kept.by_row
+    def begin(self, nodes: int, max_devices: int) -> None:
+        """Nobody stands there yet."""
+        self._milli = np.zeros((len(self._number), nodes, max_devices), np.int64)
+        self._workers = np.zeros((len(self._number), nodes), np.int64)
 
-    def below(self, reach: int, touched: Ints, priority: Ints, claim: Claim, slice_job: Ints) -> Ints:
-        """int64[nodes, max_devices]: the thousandths of each device that jobs of a class below `reach` hold."""
-        kept = self._below.get(reach)
-        if kept is None:
-            if len(self._below) >= _KEPT:
-                del self._below[next(iter(self._below))]
-            kept = self._below[reach] = _Kept(np.zeros(self._shape, np.int64))
-        rows = kept.rows_to_see(touched)
-        if rows is not None:
-            there = np.flatnonzero(rows.take(claim.rows))
-            there = there[priority.take(slice_job.take(there)) < reach]
-            kept.by_row[rows] = 0
-            device = claim.rows.take(there) * self._shape[1] + claim.devices.take(there)
-            np.add.at(kept.by_row.reshape(-1), device, claim.milli.take(there))
-        return kept.by_row
+    def no_slices(self) -> None:
+        """They will be told anew, all of them."""
+        self._milli[...] = 0
+
+    def no_workers(self) -> None:
+        self._workers[...] = 0
+
+    def number(self, priority: int) -> int:
+        """That of the class."""
+        found = self._number.get(priority)
+        if found is None:
+            found = self._number[priority] = len(self._number)
+            self._milli, self._workers = (
+                np.concatenate((planes, np.zeros((1, *planes.shape[1:]), np.int64)))
+                for planes in (self._milli, self._workers)
+            )
+        return found
+
+    def move_slices(self, slices: Ints, numbers: Ints, sign: int) -> None:
+        """They come (`sign` 1) or go (-1). `numbers`: the class of each slot, int64[slots]."""
+        slot, row, device, milli = slices
+        if self._milli.size:
+            _, nodes, devices = self._milli.shape
+            at = (numbers.take(slot) * nodes + row) * devices + device
+            np.add.at(self._milli.reshape(-1), at, milli if sign > 0 else -milli)
+
+    def move_workers(self, workers: Ints, numbers: Ints, sign: int) -> None:
+        """The same of workers."""
+        slot, row = workers[:2]
+        if self._workers.size:
+            at = numbers.take(slot) * self._workers.shape[1] + row
+            np.add.at(self._workers.reshape(-1), at, np.minimum(slot, 1) * sign)
+
+    def lowest(self, nodes: Bools) -> int | None:
+        """The lowest class that stands on any of these (bool[nodes]); None where nobody does."""
+        for priority in sorted(self._number):
+            if np.count_nonzero(np.logical_and(self._workers[self._number[priority]], nodes)):
+                return priority
+        return None
+
+    def below(self, reach: int, rows: Ints | None = None) -> Ints:
+        """int64[rows, max_devices]: the thousandths of each device of these rows (None: of all) that jobs of a class
+        below `reach` hold."""
+        below: Ints = np.zeros(self._milli.shape[1:] if rows is None else (len(rows), self._milli.shape[2]), np.int64)
+        for priority, number in self._number.items():
+            if priority < reach:
+                below += self._milli[number] if rows is None else self._milli[number].take(rows, axis=0)
+        return below

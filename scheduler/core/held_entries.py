@@ -72,16 +72,14 @@ class HeldEntries:
     def _grow(self) -> None:
         self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
 
-    def kill(self, spans: Sequence[tuple[int, int]]) -> None:
-        """Of each of these, so many from there on, all of which live."""
-        if len(spans) == 1:
-            at, count = spans[0]
-            self._both[:, at : at + count] = 0
-            self.dead += count
-        else:
-            positions = [position for at, count in spans for position in range(at, at + count)]
-            self._both[:, positions] = 0
-            self.dead += len(positions)
+    def kill(self, positions: Sequence[int]) -> tuple[Ints, Ints]:
+        """Those there, all of which live. What they were by node number and by row; by row they were nothing where they
+        were not looked up yet."""
+        there = np.array(positions, np.int64)
+        gone = self._both.take(there, axis=1)
+        self._both[:, there] = 0
+        self.dead += len(positions)
+        return gone[:4], gone[4:]
 
     def mostly_dead(self) -> bool:
         return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size
@@ -116,10 +114,10 @@ class HeldEntries:
             self._selected[key] = (positions, self.looked_up)
         return positions
 
-    def look_up(self, row_of: Ints, absent: Bools | None) -> None:
-        """Rows of what is new. `row_of` is -1 where a node is not here; `absent`, of slices: whether there is no such
-        device, bool[rows + 1, devices + 1], with a last row and a last column for what is nowhere. What is not here
-        belongs to nobody and holds nothing."""
+    def look_up(self, row_of: Ints, absent: Bools | None) -> Ints:
+        """Rows of what is new, which is returned. `row_of` is -1 where a node is not here; `absent`, of slices: whether
+        there is no such device, bool[rows + 1, devices + 1], with a last row and a last column for what is nowhere.
+        What is not here belongs to nobody and holds nothing."""
         new, found = self.kept[:, self.looked_up : self.size], self.by_row[:, self.looked_up : self.size]
         rows = row_of.take(new[NODE])
         if absent is None:
@@ -131,3 +129,4 @@ class HeldEntries:
         if np.count_nonzero(away):
             found[:, away] = 0
         self.looked_up = self.size
+        return found

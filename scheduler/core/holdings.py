@@ -11,7 +11,6 @@ gone already, so that what is left of them delays nothing. Times are epoch secon
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
-from scheduler.core.held_by_class import NOBODYS, HeldByClass
+from scheduler.core.held_by_class import HeldByClass
 from scheduler.core.part import Part
 from scheduler.core.quick import quick
 
@@ -177,7 +176,9 @@ class Holdings:
 
     def _only(self, slices: Ints, workers: Ints, claim: Claim) -> Holdings:
         """The same slots with these entries alone, which are that claim."""
-        only = copy(self)
+        only = Holdings.__new__(Holdings)  # leaves_s is to be the same column
+        only.slots, only.leaves_s, only._jobs, only._tenants = self.slots, self.leaves_s, self._jobs, self._tenants
+        only.running, only._touched = self.running, self._touched
         only.claim = claim
         only.slice_job, only.worker_job = self.slice_job.take(slices), self.worker_job.take(workers)
         only._slices_on, only._workers_on, only._parts, only._by_class = None, None, {}, None
@@ -186,16 +187,13 @@ class Holdings:
     def lowest_on(self, nodes: Bools) -> int | None:
         """The lowest class that holds anything on these nodes; None where nobody does."""
         assert self._by_class is not None, "it is known of all that runs alone"
-        slots = self.slots
-        lowest = self._by_class.lowest(self._touches(), slots.priority, slots.alive, self.claim, self.worker_job)
-        found = int(lowest[nodes].min(initial=NOBODYS))
-        return None if found == NOBODYS else found
+        return self._by_class.lowest(nodes)
 
-    def below(self, reach: int) -> Ints:
-        """int64[nodes, max_devices]: thousandths of each device that jobs of a class below `reach` hold. Not to be
-        changed."""
+    def below(self, reach: int, rows: Ints | None = None) -> Ints:
+        """int64[rows, max_devices]: thousandths of each device of these rows (None: of all) that jobs of a class below
+        `reach` hold."""
         assert self._by_class is not None, "it is known of all that runs alone"
-        return self._by_class.below(reach, self._touches(), self.slots.priority, self.claim, self.slice_job)
+        return self._by_class.below(reach, rows)
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""

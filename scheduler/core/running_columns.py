@@ -37,8 +37,10 @@ class RunningColumns:
     __slots__ = (
         "_absent",
         "_by_class",
+        "_class_of",
         "_free_slots",
         "_gone",
+        "_in_use",
         "_jobs",
         "_node_names",
         "_node_of",
@@ -61,12 +63,15 @@ class RunningColumns:
         self._slot_of: dict[str, int] = {}
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
-        self._gone: list[tuple[int, RunningJob]] = []  # whose columns are not cleared yet: slots, and what stood there
+        self._gone: list[int] = []  # slots whose columns are not cleared yet
         self._slots = _slots_of(FIRST_CAPACITY)
+        self._in_use = _first(self._slots, 1)
         # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
         # others one span for each placement, in their order.
         self._spans: Ints = np.zeros((FIRST_CAPACITY, 4), np.int64)
         self._spans_apart: dict[int, list[_Span]] = {}
+        self._by_class = HeldByClass()
+        self._class_of: Ints = np.zeros(FIRST_CAPACITY, np.int64)  # by slot: its number there
         self._slices, self._workers = HeldEntries(), HeldEntries()
         self._node_of: dict[str, int] = {}
         self._node_names: list[str] = []
@@ -79,7 +84,6 @@ class RunningColumns:
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
         self._number_at: Ints = np.zeros(0, np.int64)  # the reverse, by row; -1 where no job has stood
-        self._by_class = HeldByClass(0, 0)
         self._absent: Bools = np.ones((1, 1), np.bool_)  # of those nodes, as HeldEntries.look_up() wants it
         for job in running:
             self.add(job)
@@ -124,6 +128,7 @@ class RunningColumns:
             self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
             spans = self._spans
             spans[slot, 0], spans[slot, 1], spans[slot, 2], spans[slot, 3] = span
+            self._class_of[slot] = self._by_class.number(job.priority)
             before = None
         else:
             before = self._jobs[slot]
@@ -139,6 +144,8 @@ class RunningColumns:
             if _figures(before) == _figures(job):
                 return
             self._touch(job.placements)
+            if before.priority != job.priority:
+                self._changes_class(slot, job.priority)
         of = self._slots
         of.alive[slot] = True
         of.priority[slot] = job.priority
@@ -159,7 +166,7 @@ class RunningColumns:
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
         if job.stopping_for is not None:
             self._forget_preemptor(job)
-        self._gone.append((slot, job))
+        self._gone.append(slot)
         if len(self._gone) == _MOST_GONE:
             self._clear()
         return job
@@ -167,18 +174,16 @@ class RunningColumns:
     def _clear(self) -> None:
         """What is gone leaves its columns, all of it at once: several jobs end for each time that somebody looks."""
         gone, of = self._gone, self._slots
-        slots = [slot for slot, _ in gone]
-        at = slots[0] if len(slots) == 1 else np.array(slots, np.int64)
+        at = np.array(gone, np.int64)
         of.alive[at] = of.stopping[at] = False
         of.ends_s[at] = -math.inf
         of.milli[at] = of.cpus_milli[at] = 0
         self._touches += 1
         spans: list[_Span] = []
-        for (slot, job), span in zip(gone, self._spans[at].reshape(-1, 4).tolist(), strict=True):
-            self._touch(job.placements)
+        for slot, span in zip(gone, self._spans.take(at, axis=0).tolist(), strict=True):
             spans += self._spans_apart.pop(slot, (span,))
         self._let_go(spans)
-        self._free_slots += slots
+        self._free_slots += gone
         gone.clear()
         self._compact()
 
@@ -191,7 +196,7 @@ class RunningColumns:
         if nodes is not self._nodes:
             self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
             self._number_at = np.full(len(nodes), -1, np.int64)
-            self._by_class = HeldByClass(len(nodes), nodes.max_devices)
+            self._by_class.begin(len(nodes), nodes.max_devices)
             self._absent = np.pad(nodes.device_model == ABSENT, ((0, 1), (0, 1)), constant_values=True)
             self._slices.look_up_again()
             self._workers.look_up_again()
@@ -202,13 +207,13 @@ class RunningColumns:
                 new = np.array([nodes.row_of.get(name, -1) for name in self._node_names[first:]], np.int64)
                 self._row_of = np.append(self._row_of, new)
                 self._number_at[new[new >= 0]] = first + np.flatnonzero(new >= 0)
-            self._slices.look_up(self._row_of, self._absent)
-            self._workers.look_up(self._row_of, None)
+            self._by_class.move_slices(self._slices.look_up(self._row_of, self._absent), self._class_of, 1)
+            self._by_class.move_workers(self._workers.look_up(self._row_of, None), self._class_of, 1)
         # Where there is no node or no device at all, not even the dead entries have a row to stand on.
         slices = self._slices.by_row[:, : self._slices.size if len(nodes) and nodes.max_devices else 0]
         workers = self._workers.by_row[:, : self._workers.size if len(nodes) else 0]
         return Holdings(
-            _first(self._slots, len(self._jobs)),
+            self._slots_in_use(),
             Claim(*slices[NODE:], *workers[NODE:]),
             slices[SLOT],
             workers[SLOT],
@@ -221,6 +226,12 @@ class RunningColumns:
             touched=self._touched_by_row,
             by_class=self._by_class,
         )
+
+    def _slots_in_use(self) -> SlotColumns:
+        """Those that were ever anybody's: made when there are more."""
+        if len(self._in_use.alive) != len(self._jobs):
+            self._in_use = _first(self._slots, len(self._jobs))
+        return self._in_use
 
     def _touch(self, placements: Iterable[Placement]) -> None:
         for placement in placements:
@@ -240,6 +251,7 @@ class RunningColumns:
         self._jobs.append(None)
         if slot == len(self._slots.alive):
             self._spans = np.concatenate((self._spans, np.zeros_like(self._spans)))
+            self._class_of = np.concatenate((self._class_of, np.zeros_like(self._class_of)))
             grown = _slots_of(2 * slot)
             for field in fields(SlotColumns):
                 getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
@@ -278,8 +290,29 @@ class RunningColumns:
         return node
 
     def _let_go(self, spans: Sequence[_Span]) -> None:
-        self._slices.kill([span[:2] for span in spans])
-        self._workers.kill([span[2:] for span in spans])
+        slices, workers = list[int](), list[int]()
+        for at, held, among, standing in spans:
+            slices += range(at, at + held)
+            workers += range(among, among + standing)
+        _, held_by_row = self._slices.kill(slices)
+        left, stood_by_row = self._workers.kill(workers)
+        self._touched[left[NODE]] = self._touches
+        self._by_class.move_slices(held_by_row, self._class_of, -1)
+        self._by_class.move_workers(stood_by_row, self._class_of, -1)
+
+    def _changes_class(self, slot: int, priority: int) -> None:
+        """With all that it holds."""
+        spans = self._spans_apart.get(slot, [tuple(self._spans[slot].tolist())])
+        number = self._by_class.number(priority)
+        for sign in (-1, 1):
+            for at, slices, among, workers in spans:
+                held, standing = (
+                    self._slices.by_row[:, at : at + slices],
+                    self._workers.by_row[:, among : among + workers],
+                )
+                self._by_class.move_slices(held, self._class_of, sign)
+                self._by_class.move_workers(standing, self._class_of, sign)
+            self._class_of[slot] = number
 
     def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> None:
         """A service has more replicas, or fewer: the others keep their entries."""
@@ -291,7 +324,6 @@ class RunningColumns:
             if len(staying) < len(now) and now[len(staying)] is placement:
                 staying.append(span)
             else:
-                self._touch((placement,))
                 going.append(span)
                 of.milli[slot] -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
                 of.cpus_milli[slot] -= placement.cpus_milli
@@ -306,10 +338,12 @@ class RunningColumns:
         self._compact()
 
     def _compact(self) -> None:
-        for entries, first in ((self._slices, 0), (self._workers, 2)):
+        by_class = self._by_class
+        for entries, first, forget in ((self._slices, 0, by_class.no_slices), (self._workers, 2, by_class.no_workers)):
             if not entries.mostly_dead():
                 continue
             to = entries.compacted()
+            forget()  # until they are looked up again
             self._spans[:, first] = to.take(self._spans[:, first])
             for slot, spans in self._spans_apart.items():
                 firsts = to.take(np.array([span[first] for span in spans], np.int64)).tolist()
@@ -354,17 +388,4 @@ def _slots_of(capacity: int) -> SlotColumns:
 
 
 def _first(slots: SlotColumns, count: int) -> SlotColumns:
-    return SlotColumns(
-        slots.alive[:count],
-        slots.priority[:count],
-        slots.tenant[:count],
-        slots.started_s[:count],
-        slots.ends_s[:count],
-        slots.saved_s[:count],
-        slots.stopping[:count],
-        slots.simulated[:count],
-        slots.preemptions[:count],
-        slots.milli[:count],
-        slots.cpus_milli[:count],
-        slots.id_hash[:count],
-    )
+    return SlotColumns(*[getattr(slots, field.name)[:count] for field in fields(SlotColumns)])

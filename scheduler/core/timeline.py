@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scheduler.core.arrays import Bools
+from scheduler.core.arrays import Bools, Ints
 from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand
 from scheduler.core.first_for_one import asks_for_one, first_for_one
@@ -75,6 +75,7 @@ class Timeline:
         "_evictions",
         "_last_changes",
         "_leaving_nodes",
+        "_leaving_slices",
         "_now",
         "_now_heeds",
         "_now_s",
@@ -111,6 +112,7 @@ class Timeline:
         self._now_heeds = 0  # so many of what is occupied
         self._anything_leaves = False
         self._leaving_nodes: Bools | None = None  # where; not known yet
+        self._leaving_slices: Ints | None = None  # which of the holdings' claim; the same
 
     def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
         """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
@@ -122,7 +124,7 @@ class Timeline:
         self._evictions += 1
         self._orders.clear()
         self._could_be_free.clear()
-        self._now = self._leaving_nodes = None
+        self._now = self._leaving_nodes = self._leaving_slices = None
 
     def something_leaves_now(self, nodes: Bools) -> bool:
         """Whether anything on these nodes is on its way out."""
@@ -184,7 +186,11 @@ class Timeline:
         for each in occupied[heeded:]:
             if each.until_s > self._now_s:
                 claim = each.claim if part is None else part.claim(each.claim)
-                free[claim.rows, claim.devices] = False
+                one = claim.one
+                if one is not None:
+                    free[one.row, list(one.devices)] = False
+                else:
+                    free[claim.rows, claim.devices] = False
         self._could_be_free[key] = (nodes, free, len(occupied))
         return free
 
@@ -193,14 +199,17 @@ class Timeline:
         held = self.holdings
         free = self._start.milli.copy() if part is None else self._start.milli.take(part.rows, axis=0)
         if reach is not None:
-            below = held.below(reach)
-            free += below if part is None else below.take(part.rows, axis=0)
+            free += held.below(reach, None if part is None else part.rows)
         if self.something_leaves_now(nodes):
-            leaving = self._leaving()
-            claim = held.of(leaving if reach is None else leaving & (held.slots.priority >= reach))
-            if part is not None:
-                claim = part.claim(claim)
-            np.add.at(free, (claim.rows, claim.devices), claim.milli.astype(np.int32))
+            if self._leaving_slices is None:
+                self._leaving_slices = np.flatnonzero(self._leaving().take(held.slice_job))
+            leaving = self._leaving_slices
+            if reach is not None:  # the others are counted already
+                leaving = leaving[held.slots.priority.take(held.slice_job.take(leaving)) >= reach]
+            leaving = leaving[nodes.take(held.claim.rows.take(leaving))]
+            rows = held.claim.rows.take(leaving)
+            at = (rows if part is None else part.row_of(rows)) * free.shape[1] + held.claim.devices.take(leaving)
+            np.add.at(free.reshape(-1), at, held.claim.milli.take(leaving).astype(np.int32))
         wholly: Bools = free == WHOLE_DEVICE_MILLI
         return wholly
 

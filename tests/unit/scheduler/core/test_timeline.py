@@ -287,6 +287,31 @@ def test_devices_that_could_be_free_are_those_that_are_with_all_below_gone(seed:
 
 @PROPERTY
 @given(st.integers(0, 2**32))
+def test_what_is_free_now_is_the_same_whenever_it_was_asked_before(seed: int) -> None:
+    random = Random(seed)
+    table = random_table(random, jobs=14)
+    timelines = [Timeline(table.state.free, table.view(), now_s=NOW_S) for _ in range(2)]
+    nodes = np.eye(len(table.state.nodes), dtype=np.bool_)
+    for _ in range(4):
+        step, victim = random.randrange(2**32), random.randrange(len(timelines[0].holdings))
+        evicts = random.random() < 0.6
+        for timeline in timelines:
+            some_occupied(Random(step), table, timeline)
+            if evicts:
+                timeline.evict(timeline.holdings.slots.alive & (np.arange(len(timeline.holdings)) == victim))
+        if random.random() < 0.7:
+            timelines[0].now()
+        if random.random() < 0.7:
+            timelines[0].something_leaves_now(nodes[0])
+    one, other = (timeline.now() for timeline in timelines)
+    for column in ("milli", "whole", "cpus_milli", "memory_bytes"):
+        assert (getattr(one, column) == getattr(other, column)).all()
+    leaving = [[timeline.something_leaves_now(node) for node in nodes] for timeline in timelines]
+    assert leaving[0] == leaving[1]
+
+
+@PROPERTY
+@given(st.integers(0, 2**32))
 def test_the_first_slot_is_the_first_of_all_times_at_which_the_gang_fits(seed: int) -> None:
     random = Random(seed)
     table = random_table(random, jobs=14)
