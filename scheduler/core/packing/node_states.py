@@ -140,9 +140,11 @@ class NodeStates:
         rising = np.sort(free.milli, axis=1).tolist()
         beside = zip(self._kind, free.cpus_milli.tolist(), free.memory_bytes.tolist(), rising, strict=True)
         self._stamps[:] = free.stamps
-        self.numbers[:] = numbers = [
-            self._number_of_state((kind, cpus, memory, *left)) for kind, cpus, memory, left in beside
-        ]
+        states: list[State] = [(kind, cpus, memory, *left) for kind, cpus, memory, left in beside]
+        for state in dict.fromkeys(states):
+            if state not in self._number_of:
+                self._met(state)
+        self.numbers[:] = numbers = [self._number_of[state] for state in states]
         self.of_row[:] = numbers
         self._moved.clear()
         self.moves += len(numbers)
@@ -172,16 +174,16 @@ class NodeStates:
         return self._moved[len(self._moved) - since :]
 
     def _number(self, free: Free, row: int) -> int:
-        """That of the row's state, a new one where it is met for the first time."""
+        """That of the row's state."""
         left: list[int] = free.milli[row].tolist()
         left.sort()
-        return self._number_of_state((self._kind[row], free.cpus_milli.item(row), free.memory_bytes.item(row), *left))
+        state = (self._kind[row], free.cpus_milli.item(row), free.memory_bytes.item(row), *left)
+        number = self._number_of.get(state)
+        return self._met(state) if number is None else number
 
-    def _number_of_state(self, state: State) -> int:
-        count = len(self.states)
-        number = self._number_of.setdefault(state, count)
-        if number != count:
-            return number
+    def _met(self, state: State) -> int:
+        """The number that is given to a state met for the first time."""
+        number = self._number_of[state] = len(self.states)
         self.states.append(state)
         if self._protection is not None:
             kind, cpus_milli, memory_bytes, *left = state
