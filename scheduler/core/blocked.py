@@ -241,7 +241,7 @@ class Blocking(PassBooks):
                 nodes = self.plain.nodes_of(found.shape.alternatives)
                 self._due.append((job, found, nodes))
                 self._due_nodes |= nodes
-                self._due_on.clear()
+                self._due_on = {key: known for key, known in self._due_on.items() if known[1]}
                 return True
         return self._promise_slot(job, found)
 

@@ -41,7 +41,7 @@ class Promise:
     jobs start beside it.
     """
 
-    __slots__ = ("_concerned", "_place_of", "after", "job_id", "rows", "start_s")
+    __slots__ = ("_place_of", "after", "job_id", "rows", "start_s")
 
     def __init__(self, job_id: str, start_s: float, free_then: FreeThen, fit_claim: Claim) -> None:
         self.job_id = job_id
@@ -53,8 +53,6 @@ class Promise:
         else:
             self.rows, _ = distinct(fit_claim.worker_rows)
             self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
-        # By the identity of nodes, which are kept, so that no others get it.
-        self._concerned: dict[int, tuple[Bools, bool]] = {}
         self.after: FreeColumns = free_then.on(self.rows)
         self.take(fit_claim)
 
@@ -80,11 +78,8 @@ class Promise:
         return self._place_of.get(row)
 
     def concerns(self, nodes: Bools) -> bool:
-        """Whether it keeps anything on these, which are not to be changed later."""
-        known = self._concerned.get(id(nodes))
-        if known is None:
-            known = self._concerned[id(nodes)] = (nodes, bool(np.count_nonzero(nodes.take(self.rows))))
-        return known[1]
+        """Whether it keeps anything on these."""
+        return bool(np.count_nonzero(nodes.take(self.rows)))
 
     def kept_from(self, free: FreeColumns) -> FreeColumns:
         """What of that is free both now and after."""
@@ -137,6 +132,13 @@ def _lower_one(lowered: FreeColumns, now: FreeColumns, row: int, under: Sequence
     lowered.lower_row(row, milli, cpus_milli, memory_bytes)
 
 
+def _insert(promise: Promise, starts_s: list[float], by_start: list[Promise]) -> None:
+    """Behind those that start no later."""
+    at = bisect_right(starts_s, promise.start_s)
+    by_start.insert(at, promise)
+    starts_s.insert(at, promise.start_s)
+
+
 class _Open:
     """What is free now and under some promises."""
 
@@ -162,31 +164,30 @@ class Promises:
         self._by_start: list[Promise] = []
         self._starts_s: list[float] = []
         # By the identity of nodes, which are kept: those of the promises that keep something there, and their starts.
-        self._concerning: dict[int, tuple[Bools, list[float], tuple[Promise, ...]]] = {}
+        self._concerning: dict[int, tuple[Bools, list[float], list[Promise]]] = {}
         self._reserved = reserved
         self._open: dict[tuple[tuple[Promise, ...], tuple[str, ...]], _Open] = {}  # and by which reservations
 
     def add(self, promise: Promise) -> None:
-        at = bisect_right(self._starts_s, promise.start_s)
         self.promises.append(promise)
-        self._by_start.insert(at, promise)
-        self._starts_s.insert(at, promise.start_s)
-        self._concerning.clear()
+        _insert(promise, self._starts_s, self._by_start)
+        for nodes, starts_s, there in self._concerning.values():
+            if promise.concerns(nodes):
+                _insert(promise, starts_s, there)
 
     def heeded(self, end_s: float, nodes: Bools | None = None) -> tuple[Promise, ...]:
         """What a job that ends then, and may use those nodes, must not delay, in the order of their starts. `nodes` is
         not to be changed later."""
         if not self._by_start:
             return ()
-        if nodes is None:
-            starts_s, there = self._starts_s, tuple(self._by_start)
-        else:
+        starts_s, there = self._starts_s, self._by_start
+        if nodes is not None:
             known = self._concerning.get(id(nodes))
             if known is None:
-                there = tuple([promise for promise in self._by_start if promise.concerns(nodes)])
+                there = [promise for promise in there if promise.concerns(nodes)]
                 known = self._concerning[id(nodes)] = (nodes, [promise.start_s for promise in there], there)
             _, starts_s, there = known
-        return there if math.isinf(end_s) else there[: bisect_left(starts_s, end_s)]
+        return tuple(there) if math.isinf(end_s) else tuple(there[: bisect_left(starts_s, end_s)])
 
     def free_until(self, end_s: float, *, exempt: str | None = None, nodes: Bools | None = None) -> FreeColumns:
         """What a job that ends at `end_s`, and names the advance reservation `exempt` if any, may use now of those

@@ -27,6 +27,7 @@ _KEPT_STATES = 1 << 16
 _KEPT_STAMPS = 8  # numbers that are remembered by stamp, for each row
 _KEPT_ASKS = 256
 _FEW = 32  # states that are not worth looking for equal ones among them
+_MANY = 64  # rows that are sooner numbered with all others, if these are fewer
 _KEPT_MOVES = 4096
 _FOLLOWED = 256  # changes that are told; after more all rows are compared
 
@@ -109,6 +110,9 @@ class NodeStates:
         if len(self.states) + len(changed) > max(_KEPT_STATES, 2 * len(self.numbers)):
             self._forget()
             changed = range(len(self.numbers))
+        if len(changed) > _MANY and len(changed) > len(self.numbers) // 2:
+            self._refresh_all(free)
+            return
         rows, by_stamp, numbers, moved = len(self.numbers), self._by_stamp, self.numbers, self._moved
         if len(by_stamp) > _KEPT_STAMPS * rows:
             by_stamp.clear()
@@ -130,6 +134,26 @@ class NodeStates:
                     self._move(self._kind[row], before, number)
         self.moves += len(moved) - moves
 
+    def _refresh_all(self, free: Free) -> None:
+        """Number all rows, as of nodes that were not numbered yet: of most rows at once, what columns say as lists is
+        had in a third of the time. Who asks what moved is told that all did."""
+        rising = np.sort(free.milli, axis=1).tolist()
+        beside = zip(self._kind, free.cpus_milli.tolist(), free.memory_bytes.tolist(), rising, strict=True)
+        self._stamps[:] = free.stamps
+        states: list[State] = [(kind, cpus, memory, *left) for kind, cpus, memory, left in beside]
+        for state in dict.fromkeys(states):
+            if state not in self._number_of:
+                self._met(state)
+        self.numbers[:] = numbers = [self._number_of[state] for state in states]
+        self.of_row[:] = numbers
+        self._moved.clear()
+        self.moves += len(numbers)
+        if self._protection is not None:
+            self._nodes_by_idle = [0.0] * len(self._nodes_by_idle)
+            self._to_come = [0] * len(self._to_come)
+            for kind, number in zip(self._kind, numbers, strict=True):
+                self._move(kind, NO_STATE, number)
+
     def _changed(self, free: Free) -> Sequence[int]:
         """Among these are all rows whose stamps have changed."""
         following = self._following
@@ -150,20 +174,22 @@ class NodeStates:
         return self._moved[len(self._moved) - since :]
 
     def _number(self, free: Free, row: int) -> int:
-        """That of the row's state, a new one where it is met for the first time."""
+        """That of the row's state."""
         left: list[int] = free.milli[row].tolist()
         left.sort()
-        cpus_milli, memory_bytes = free.cpus_milli.item(row), free.memory_bytes.item(row)
-        state = (self._kind[row], cpus_milli, memory_bytes, *left)
-        count = len(self.states)
-        number = self._number_of.setdefault(state, count)
-        if number != count:
-            return number
+        state = (self._kind[row], free.cpus_milli.item(row), free.memory_bytes.item(row), *left)
+        number = self._number_of.get(state)
+        return self._met(state) if number is None else number
+
+    def _met(self, state: State) -> int:
+        """The number that is given to a state met for the first time."""
+        number = self._number_of[state] = len(self.states)
         self.states.append(state)
         if self._protection is not None:
+            kind, cpus_milli, memory_bytes, *left = state
             idle = left.count(WHOLE_DEVICE_MILLI)
             self._idle.append(idle)
-            self._bucket.append(self._kind[row] * (len(left) + 1) + idle)
+            self._bucket.append(kind * (len(left) + 1) + idle)
             self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
         return number
 

@@ -72,9 +72,10 @@ _AsLists = tuple[list[_Numbers], list[_Insisting], list[_Gang]]
 
 class Prices:
     """`content`: of each device of a slot, for each gang shape; and of a device on nodes of each kind. In twentieths.
-    `slots`: of the gang shapes with a price. `tolled`: what others keep by ask, as long as prices are these."""
+    `slots`: of the gang shapes with a price. `nothing`: no device has one. `tolled`: what others keep by ask, as long
+    as prices are these."""
 
-    __slots__ = ("_columns", "any_kind", "content", "slots", "tolled")
+    __slots__ = ("_columns", "any_kind", "content", "nothing", "slots", "tolled")
 
     def __init__(self, content: Priced, gangs: Sequence[_Gang]) -> None:
         self.content = content
@@ -82,6 +83,7 @@ class Prices:
         self.slots: list[_Slot] = [
             (price * gang[0], *gang) for price, gang in zip(content[0], gangs, strict=True) if price
         ]
+        self.nothing = not (self.slots or self.any_kind)
         self.tolled: dict[Ask, dict[int, int]] = {}
         self._columns: _SlotColumns | None = None
 

@@ -48,11 +48,13 @@ class _ByRow:
 @dataclass(slots=True)
 class _Kept:
     """What is known for one ask. `keys`, int64[nodes]: score and node order in one number, before protection, as the
-    states were after so many `moves`; only of rows that serve it, which `serves` says by row. By state: `rated`."""
+    states were after so many `moves`; only of rows that serve it, which `serves` says by row. By state: `rated`.
+    `priced`: what of protection concerns those rows."""
 
     serves: bytes
     keys: Ints
     generation: int
+    priced: PricedNodes | None
     moves: int = _NEVER
     rated: dict[int, _Rated] = field(default_factory=dict)
 
@@ -61,7 +63,18 @@ class Scorer:
     """The choices of one policy over one set of nodes. `tie_rank`, int64[nodes], is a permutation: of nodes with equal
     scores the lower wins."""
 
-    __slots__ = ("_kept", "_kinds", "_least_key", "_order", "_orders", "_rater", "_shift", "_states", "_together")
+    __slots__ = (
+        "_kept",
+        "_kinds",
+        "_least_key",
+        "_order",
+        "_orders",
+        "_rater",
+        "_shift",
+        "_stable",
+        "_states",
+        "_together",
+    )
 
     def __init__(
         self, policy: PackingPolicy, kinds: NodeKinds, shapes: TypicalShapes, tie_rank: Ints, max_devices: int
@@ -70,6 +83,7 @@ class Scorer:
         assert count == len(kinds.kind), (count, len(kinds.kind))
         self._kinds = kinds
         self._rater: Rater = policy.prepare(shapes, kinds, max_devices)
+        self._stable = self._rater.stable
         self._states = NodeStates(kinds, self._rater.protection, max_devices)
         self._shift = max(1, count.bit_length())
         self._order: Ints = count - 1 - tie_rank
@@ -89,14 +103,16 @@ class Scorer:
                 candidates = room if candidates is None else room & candidates
             else:
                 ask = self._as_one(ask, workers)
-        if not self._keeps(ask):
+        if not self._stable or ask.usable is not None:
             return self._best_rated_anew(free, ask, candidates)
         states = self._states
         states.refresh(free)
-        priced = None if self._rater.protection is None else states.priced(ask)
+        kept = self._kept_for(ask)
+        priced = kept.priced
         if priced is not None and ask.devices and not states.any_with(priced, ask.devices):
             return None
-        kept = self._up_to_date(free, ask)
+        if kept.moves != states.moves:
+            self._mend(kept, free, ask)
         keys = kept.keys if candidates is None else np.where(candidates, kept.keys, self._least_key - 1)
         row = int(keys.argmax())
         highest: int = keys.item(row)
@@ -116,7 +132,10 @@ class Scorer:
     def _least_tolled(self, ask: Ask, kept: _Kept, priced: PricedNodes, keys: Ints, row: int, highest: int) -> int:
         """The row whose key is highest once protection has taken off what it does; `row` has the highest before. It
         only ever takes off: only those can win that stand above what is left of the highest."""
-        tolled = self._states.prices(priced).tolled.setdefault(ask, {})
+        prices = self._states.prices(priced)
+        if prices.nothing:
+            return row
+        tolled = prices.tolled.setdefault(ask, {})
         if len(tolled) > _MOST_TOLLED:
             tolled.clear()
         numbers, orders = self._states.numbers, self._orders
@@ -203,20 +222,21 @@ class Scorer:
 
     def _up_to_date(self, free: Free, ask: Ask) -> _Kept:
         """What is kept for the ask, as the rows are now, whose states have numbers."""
-        states = self._states
         kept = self._kept_for(ask)
+        if kept.moves != self._states.moves:
+            self._mend(kept, free, ask)
+        return kept
+
+    def _mend(self, kept: _Kept, free: Free, ask: Ask) -> None:
+        """The keys of the rows that have moved to another state."""
+        states = self._states
         moved = states.moved_since(kept.moves)
         kept.moves = states.moves
         if moved is None or len(moved) > _FEW_MOVES:
             self._mend_all(kept, free, ask)
-        elif moved:
-            self._mend(kept, free, ask, moved if len(moved) == 1 else set(moved))
-        return kept
-
-    def _mend(self, kept: _Kept, free: Free, ask: Ask, moved: Iterable[int]) -> None:
-        """The keys of these rows, among which are all that are in another state."""
-        numbers, rated, serves = self._states.numbers, kept.rated, kept.serves
-        rows = [row for row in moved if serves[row]]
+            return
+        numbers, rated, serves = states.numbers, kept.rated, kept.serves
+        rows = [row for row in (moved if len(moved) == 1 else set(moved)) if serves[row]]
         unknown = {numbers[row]: row for row in rows if numbers[row] not in rated}
         if unknown:
             self._rate(kept, free, ask, unknown)
@@ -244,18 +264,18 @@ class Scorer:
         self._states.refresh(free)
         if self._keeps(ask):
             state = self._states.numbers[row]
-            _, score, opening, device_milli = self._up_to_date(free, ask).rated[state]
-            if self._rater.protection is not None:
-                priced = self._states.priced(ask)
-                score -= self._states.toll(priced, ask, state, 0)
-                opening -= self._states.toll(priced, ask, state, 1)
+            kept = self._up_to_date(free, ask)
+            _, score, opening, device_milli = kept.rated[state]
+            if kept.priced is not None:
+                score -= self._states.toll(kept.priced, ask, state, 0)
+                opening -= self._states.toll(kept.priced, ask, state, 1)
             return device_milli if score >= opening else WHOLE_DEVICE_MILLI
         rating = self._rated_anew(free, ask)
         scores, openings = self._tolled(ask, np.array([row]), rating)
         return rating.device_milli.item(row) if scores.item() >= openings.item() else WHOLE_DEVICE_MILLI
 
     def _keeps(self, ask: Ask) -> bool:
-        return ask.usable is None and self._rater.stable
+        return ask.usable is None and self._stable
 
     def _tolled(self, ask: Ask, rows: Ints, rating: _ByRow) -> tuple[Ints, Ints]:
         """Scores of these rows less what protection takes off."""
@@ -275,7 +295,8 @@ class Scorer:
             while len(self._kept) >= _KEPT_ASKS:
                 del self._kept[next(iter(self._kept))]
             nothing = np.full(len(self._order), self._least_key - 1)
-            kept = self._kept[ask] = _Kept(ask.rows.tobytes(), nothing, self._states.generation)
+            priced = None if self._rater.protection is None else self._states.priced(ask)
+            kept = self._kept[ask] = _Kept(ask.rows.tobytes(), nothing, self._states.generation, priced)
         return kept
 
     def _rate(self, kept: _Kept, free: Free, ask: Ask, unknown: Mapping[int, int]) -> None:

@@ -442,6 +442,7 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
     free = table.state.free.copy()
     made: list[tuple[float, FreeColumns, Ints]] = []
     ends = [NOW_S, NOW_S + 1, NOW_S + 3, NOW_S + 6, NOW_S + 50, math.inf]
+    parts = [np.array([random.random() < 0.5 for _ in names]) for _ in range(2)]
     for step in range(25):
         job, end_s = random_ask(random), random.choice(ends)
         exempt = random.choice([None, None, "x"])
@@ -471,6 +472,10 @@ def test_what_is_open_is_the_least_under_all_promises_heeded(seed: int) -> None:
         for one, other in zip(usable(found), usable(wanted), strict=True):
             assert (one == other).all()
         assert len(promises.heeded(end_s)) == sum(end_s > at or math.isinf(end_s) for at, _, _ in made)
+        anew = Promises(table.state.free, reserved)
+        for promise in promises.promises:
+            anew.add(promise)
+        assert [promises.heeded(end_s, nodes) for nodes in parts] == [anew.heeded(end_s, nodes) for nodes in parts]
 
 
 def test_a_promise_made_after_another_never_delays_it() -> None:

@@ -88,6 +88,28 @@ def test_kept_scores_are_fresh_scores_and_nothing_is_over_committed(
                 held.append((row, devices, ask))
 
 
+@settings(max_examples=25, deadline=None)
+@given(batches=st.lists(st.lists(st.integers(0, 7), max_size=12), min_size=1, max_size=6))
+def test_rows_numbered_all_together_are_as_rows_numbered_one_by_one(batches: list[list[int]]) -> None:
+    """After any number of changes between two choices, of few rows and of most."""
+    table = packing_table(*NODES, typical=TYPICAL)
+    kinds = asks(table)
+    kept, free = table.scorer("default"), table.free
+    for batch in batches:
+        for number in batch:
+            fresh = table.scorer("default")
+            row = fresh.best(free, kinds[number])
+            if row is not None:
+                free.take(row, fresh.devices(free, row, kinds[number]), kinds[number])
+        free.followed = None  # so that all changes are looked for
+        fresh = table.scorer("default")
+        for ask in kinds:
+            wanted = fresh.best(free, ask), *(column.tolist() for column in fresh.scores(free, ask))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(node_states, "_MANY", 0)
+                assert (kept.best(free, ask), *(column.tolist() for column in kept.scores(free, ask))) == wanted
+
+
 @pytest.mark.parametrize("policy", sorted(PACKINGS))
 def test_a_cluster_is_filled_until_nothing_fits(policy: str) -> None:
     table = packing_table(*NODES, typical=TYPICAL)
