@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import blocked
+from scheduler.core.carried import Carried
 from scheduler.core.decisions import Plan
 from scheduler.core.plan import plan
 from scheduler.core.timeline import Timeline
