@@ -8,6 +8,7 @@ limits show (EASY backfill; conservative backfill promises one to each blocked j
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -51,8 +52,8 @@ class Blocking(PassBooks):
         # Jobs that are due a promise by time limits which nobody has come near yet, and their nodes.
         self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
         self._due: list[tuple[PendingJob, Found, Bools]] = []
-        self._due_nodes: Bools = np.zeros(len(cluster.nodes), np.bool_)
-        self._due_on: dict[int, tuple[Bools, bool]] = {}  # by the identity of nodes, which are kept
+        # By the identity of nodes, which are kept: whether any of these promises looks at them.
+        self._due_on: dict[int, tuple[Bools, bool]] = {}
 
     def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
@@ -125,7 +126,9 @@ class Blocking(PassBooks):
             found.hopeless[asker] = reach
             return None
         timeline = self.timeline()
-        self.make_due(timeline.holdings.nodes_of(victims.which, len(self.cluster.nodes)))
+        if self._due:
+            theirs = timeline.holdings.nodes_of(victims.which, len(self.cluster.nodes))
+            self._make([bool(np.count_nonzero(there & theirs)) for _, _, there in self._due])
         timeline.evict(victims.which)
         ids = timeline.holdings.ids(victims.which)
         for victim in ids:
@@ -240,8 +243,9 @@ class Blocking(PassBooks):
                 self._promised_pools.add(found.shape.pool_key)
                 nodes = self.plain.nodes_of(found.shape.alternatives)
                 self._due.append((job, found, nodes))
-                self._due_nodes |= nodes
-                self._due_on = {key: known for key, known in self._due_on.items() if known[1]}
+                for key, (there, is_due) in self._due_on.items():
+                    if not is_due and self.carried.meet(nodes, there):
+                        self._due_on[key] = (there, True)
                 return True
         return self._promise_slot(job, found)
 
@@ -260,24 +264,28 @@ class Blocking(PassBooks):
             return False
         found = self._due_on.get(id(nodes))
         if found is None:
-            found = self._due_on[id(nodes)] = (nodes, bool(np.count_nonzero(self._due_nodes & nodes)))
+            is_due = any(self.carried.meet(there, nodes) for _, _, there in self._due)
+            found = self._due_on[id(nodes)] = (nodes, is_due)
         return found[1]
 
     def make_due(self, nodes: Bools) -> None:
-        """Make those of the promises put off that look at these nodes, in the order of the line."""
-        if not self.is_due(nodes):
-            return
-        due, left = [], []
-        self._due_on.clear()
-        self._due_nodes = np.zeros(len(nodes), np.bool_)
-        for each in reversed(self._due):  # one that is made heeds those before it that look at nodes of its own
-            if np.count_nonzero(each[2] & nodes):
+        """Make those of the promises put off that look at these nodes, which are not to be changed later."""
+        if self.is_due(nodes):
+            self._make([self.carried.meet(there, nodes) for _, _, there in self._due])
+
+    def _make(self, wanted: Sequence[bool]) -> None:
+        """Make these of the promises put off, and those before them that look at nodes of theirs, as one that is made
+        heeds them: in the order of the line."""
+        due: list[tuple[PendingJob, Found, Bools]] = []
+        left = []
+        for each, is_wanted in zip(reversed(self._due), reversed(wanted), strict=True):
+            if is_wanted or any(self.carried.meet(each[2], there) for _, _, there in due):
                 due.append(each)
-                nodes = nodes | each[2]
             else:
                 left.append(each)
-                self._due_nodes |= each[2]
         self._due = left[::-1]
+        if due:
+            self._due_on.clear()
         for job, found, _ in reversed(due):
             self._promise_slot(job, found)
 

@@ -58,7 +58,7 @@ def first_for_one(
     if len(parts) != 1 or demand.devices > pools.nodes.max_devices:
         return None
     (pool,) = parts
-    held = _Slices(holdings, part, pool.nodes)
+    held = Slices(holdings, part, pool.nodes)
     keys = held.device_keys(free, occupied)
     if pool.devices is not None:
         keys = np.where(pool.devices, keys, NEVER)
@@ -89,7 +89,7 @@ def first_for_one(
     return None
 
 
-class _Slices:
+class Slices:
     """What running jobs hold of the devices of the part, or of these nodes, entry by entry. Its rows are the part's."""
 
     __slots__ = ("_holdings", "_part", "device", "milli", "over_s", "row")

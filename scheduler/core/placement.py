@@ -101,7 +101,7 @@ def place(
         return alone(pools, group.demand, group.alternative, group.worker_rows.item(), group.devices[0].tolist())
     placements: list[Placement] = []
     for group in groups:
-        placements += _placements(pools, group, len(placements))
+        placements += placements_of(pools, group, len(placements))
     return Fit(tuple(placements), Claim.joined([group.claim() for group in groups]))
 
 
@@ -171,7 +171,7 @@ def alone(pools: Pools, demand: Demand, alternative: int, row: int, devices: lis
     return Fit((placement,), Claim.of_one(one))
 
 
-def _placements(pools: Pools, group: Group, first: int) -> list[Placement]:
+def placements_of(pools: Pools, group: Group, first: int) -> list[Placement]:
     demand = group.demand
     names = pools.nodes.names
     devices = group.devices

@@ -19,6 +19,7 @@ import numpy as np
 from scheduler.core.arrays import Bools, Ints
 from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand
+from scheduler.core.first_for_nodes import asks_for_nodes, first_for_nodes
 from scheduler.core.first_for_one import asks_for_one, first_for_one
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import ANYWHERE, Gang
@@ -233,7 +234,7 @@ class Timeline:
             gang = Gang(pools, alternatives, workers, where)
         else:
             gang = Gang(part.pools, alternatives, workers, part.where(where))
-        slot = self._for_one(gang, nodes, part, limit_s)
+        slot = self._for_whole(gang, nodes, part, limit_s)
         if slot is not None:
             return slot
         for window in self._reserved.windows(self._now_s, limit_s, exempt=exempt):
@@ -248,15 +249,21 @@ class Timeline:
                     return Slot(point.key, Inside(part, point.free), part.fit(fit))
         return None
 
-    def _for_one(self, gang: Gang, nodes: Bools, part: Part | None, limit_s: float) -> Slot | None:
-        """On the short way, as most that ask are single workers; None: that does not tell."""
-        if len(self._reserved) or not asks_for_one(gang):
+    def _for_whole(self, gang: Gang, nodes: Bools, part: Part | None, limit_s: float) -> Slot | None:
+        """On a short way, as most that ask are single workers that want whole devices, or want whole nodes; None: that
+        does not tell."""
+        one = asks_for_one(gang)
+        if len(self._reserved) or not (one or asks_for_nodes(gang)):
             return None
         occupied = self._occupied_on(nodes)
         if not all(each.latest_start_s(limit_s) < self._now_s for each in occupied):
             return None  # it need not heed them all: it may be over before something promised begins
         until = [(each.claim, each.until_s) for each in occupied]
-        found = first_for_one(gang, part, self._start, self.holdings, until, self._now_s)
+        found: tuple[float, Fit, FreeThen] | None
+        if one:
+            found = first_for_one(gang, part, self._start, self.holdings, until, self._now_s)
+        else:
+            found = first_for_nodes(gang, part, self._start, self.holdings, until, self._now_s)
         if found is None:
             return None
         at_s, fit, free = found
