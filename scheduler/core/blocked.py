@@ -118,10 +118,7 @@ class Blocking(PassBooks):
         hopeless = found.hopeless.get(asker)
         if hopeless is not None and reach <= hopeless:
             return None
-        victims = None
-        if reclaims or self._devices_could_suffice(job, found, reach):
-            self.make_due(self.plain.nodes_of(found.shape.alternatives))
-            victims = self._victims_unless_in_vain(job, found, reach, reclaims=reclaims)
+        victims = self._victims_unless_in_vain(job, found, reach, reclaims=reclaims)
         if victims is None:
             found.hopeless[asker] = reach
             return None
@@ -141,8 +138,8 @@ class Blocking(PassBooks):
 
     def _devices_could_suffice(self, job: PendingJob, found: Found, reach: int | None = None) -> bool:
         """Whether there would be devices enough with all that leaves gone, and all of classes below `reach`, if any.
-        What it does not count it takes to be so; nor does it heed promises that were put off: they only keep more from
-        the job."""
+        What it does not count it takes to be so, and it heeds no promises, which only keep more from the job: those put
+        off need not be made for it."""
         alternatives = found.shape.alternatives
         nodes, where = self.plain.nodes_of(alternatives), self.where_now(job, found)
         part = Part.serving(self.plain, nodes, where)
@@ -153,14 +150,20 @@ class Blocking(PassBooks):
         return not is_bounded(gang) or devices_suffice(gang, self.timeline().could_be_free(nodes, part, reach))
 
     def _victims_unless_in_vain(self, job: PendingJob, found: Found, reach: int, *, reclaims: bool) -> Victims | None:
-        """Who goes, unless it is known that nobody's going makes room. Who reclaims asks others than those of lower
-        classes: it is always looked for."""
+        """Who goes, unless it is known that nobody's going makes room: from a pass before, or as there are not devices
+        enough. Who reclaims asks others than those of lower classes: it is always looked for."""
+        nodes = self.plain.nodes_of(found.shape.alternatives)
         if reclaims:
+            self.make_due(nodes)
             return self.victims_for(job, found, reclaims=True)
-        then = self.carried.hopeless_then(found.shape, reach, self.policy, self.now_s)
-        if then is not None:
-            now = self._nodes_now(found)
-            if now is not None and then.same_as(now):
+        is_due = self.is_due(nodes)
+        if not is_due and self._known_in_vain(found, reach):
+            return None
+        if not self._devices_could_suffice(job, found, reach):
+            return None
+        if is_due:
+            self.make_due(nodes)
+            if self._known_in_vain(found, reach):
                 return None
         question = self._question(job, found, reach)
         if question is None or not self._in_vain.covers(question):
@@ -173,6 +176,14 @@ class Blocking(PassBooks):
         if now is not None:
             self.carried.found_hopeless(found.shape, reach, now, self.policy, self.timeline().holdings, self.now_s)
         return None
+
+    def _known_in_vain(self, found: Found, reach: int) -> bool:
+        """Whether a pass before found that nobody's going makes room, and nothing has changed on the nodes since."""
+        then = self.carried.hopeless_then(found.shape, reach, self.policy, self.now_s)
+        if then is None:
+            return False
+        now = self._nodes_now(found)
+        return now is not None and then.same_as(now)
 
     def _question(self, job: PendingJob, found: Found, reach: int) -> Sought | None:
         """What victims are looked for, where its size is all that matters."""
@@ -247,6 +258,7 @@ class Blocking(PassBooks):
                     if not is_due and self.carried.meet(nodes, there):
                         self._due_on[key] = (there, True)
                 return True
+        self.make_due(self.plain.nodes_of(found.shape.alternatives))  # those ahead have the first choice
         return self._promise_slot(job, found)
 
     def _may_put_off(self, found: Found) -> bool:

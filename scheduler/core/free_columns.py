@@ -216,18 +216,10 @@ class FreeColumns:
             return _short_beside(row, int(self.cpus_milli[row]), int(self.memory_bytes[row]))
         return None
 
-    def nothing_overcommitted(self) -> bool:
-        """Whether nothing is below zero. (A device that is not there stands at -1, which nobody takes of one.)"""
+    def nothing_overcommitted(self, there: Bools) -> bool:
+        """Whether nothing is below zero: of devices those that are `there`, bool[nodes, max_devices]."""
         beside = min(self.cpus_milli.min(initial=0), self.memory_bytes.min(initial=0))
-        return bool(beside >= 0 and self.milli.min(initial=0) >= ABSENT)
-
-    def lesser(self, other: FreeColumns) -> FreeColumns:
-        """What is free in both."""
-        return self.replaced(
-            np.minimum(self.milli, other.milli),
-            np.minimum(self.cpus_milli, other.cpus_milli),
-            np.minimum(self.memory_bytes, other.memory_bytes),
-        )
+        return bool(min(beside, self.milli.min(initial=0, where=there)) >= 0)
 
     def replaced(self, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> FreeColumns:
         """The same nodes with this free instead, in the same lineage: rows that are as they were keep their stamps."""

@@ -77,9 +77,8 @@ class RunningColumns:
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
-        self._touched: Ints = np.zeros(
-            FIRST_CAPACITY, np.int64
-        )  # by node number: when who runs there changed last, counted in changes
+        # By node number: when who runs there changed last, counted in changes.
+        self._touched: Ints = np.zeros(FIRST_CAPACITY, np.int64)
         self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes

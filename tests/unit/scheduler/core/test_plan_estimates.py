@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from scheduler.core.plan import plan
 from tests.fakes.cluster_table import cluster
 
@@ -39,3 +41,20 @@ def test_promises_that_nobody_comes_near_are_left_out_where_only_decisions_are_w
     }
     assert bare.expected_start_s.keys() == {"wide-a"}  # somebody wanted what it is to have
     assert full.expected_start_s.keys() >= {"wide-h", "wide-a"}
+
+
+@pytest.mark.parametrize("what", ["something leaves there", "it must be apart from others"])
+def test_who_is_promised_at_once_heeds_the_promises_that_were_put_off_to_those_ahead(what: str) -> None:
+    table = cluster(nodes=1, prefix="h", model="H100 SXM").nodes(1, prefix="a", model="A100")
+    table.run("h", "h0", 8, ends_in=100.0).run("a", "a0", range(6), ends_in=1_000.0)
+    leaves = what == "something leaves there"
+    table.run("b", "a0", [6], ends_in=1_000.0, stopping=leaves)
+    table.submit("ahead", devices=8, model="H100 SXM", limit=None)
+    table.submit("either", devices=8, limit=100.0, apart_from=() if leaves else ("another",))
+    table.submit("long", devices=1, model="A100", limit=5_000.0)
+    full = plan(table.state, table.kept, table.settings, now_s=table.now_s)
+    bare = plan(table.state, table.kept, table.settings, now_s=table.now_s, only_decisions=True)
+    assert full.starts == bare.starts == ()  # "either" is to have the A100s, as the H100s are promised
+    for each in (full, bare):
+        assert each.expected_start_s["ahead"] - table.now_s == 100.0
+        assert each.expected_start_s["either"] - table.now_s == 1_000.0
