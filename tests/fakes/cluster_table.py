@@ -386,6 +386,11 @@ class ClusterTable:
             self.submit(job_id, workers=len(job.placements), devices=each, priority=job.priority)
         return self
 
+    def asked_to_go(self, job_id: str) -> ClusterTable:
+        """A running job is on its way out, for nobody who waits."""
+        self._runs(replace(self.running[job_id], stopping=True))
+        return self
+
     def due(self) -> list[str]:
         """Ids of running jobs that are asked to go or past their time limit."""
         return sorted(

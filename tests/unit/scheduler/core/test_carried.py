@@ -106,7 +106,7 @@ def decided(made: Plan) -> tuple[object, ...]:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["submit", "gang", "urgent", "one leaves", "due leave", "quiet", "quiet"]),
+            st.sampled_from(["submit", "apart", "gang", "urgent", "one is to go", "one leaves", "due leave", "quiet"]),
             st.sampled_from(["H100 SXM", "A100", "A100", None]),
             st.sampled_from([0.0, 1.0, 20.0, 60.0]),
         ),
@@ -125,6 +125,10 @@ def test_over_any_story_of_two_pools_plans_are_those_made_anew(story: list[Event
             table.submit(f"g{number}", workers=2, devices=4, model=model, priority=5, limit=later_s * 3 or None)
         elif what == "urgent":
             table.submit(f"u{number}", devices=4, model=model, priority=9, limit=10.0)
+        elif what == "apart":
+            table.submit(f"a{number}", devices=8, model=model, priority=5, limit=later_s or None, apart_from=("x",))
+        elif what == "one is to go" and table.running:
+            table.asked_to_go(sorted(table.running)[number % len(table.running)])
         elif what == "one leaves" and table.running:
             table.gone(sorted(table.running)[number % len(table.running)], requeued=bool(number % 2))
         elif what == "due leave":
