@@ -36,7 +36,7 @@ test: $(READY) ## Every test but the nightly ones
 	$(BIN)/python -m pytest tests/unit tests/contract tests/packaging tests/simulation -m "not nightly and not gpu" \
 	  -n 2 --dist loadfile --durations=8 || failed=1; \
 	$(BIN)/python -m pytest tests/integration tests/survival -m "not nightly and not gpu" \
-	  -n 2 --dist loadgroup --durations=8 || failed=1; \
+	  -n 3 --dist loadgroup --durations=8 || failed=1; \
 	exit $$failed
 
 check: $(READY) ## ruff, format check, mypy --strict, import contracts
