@@ -52,8 +52,8 @@ class NodeStates:
     __slots__ = (
         "_bucket",
         "_by_stamp",
+        "_facts",
         "_following",
-        "_idle",
         "_kind",
         "_kinds",
         "_moved",
@@ -86,9 +86,9 @@ class NodeStates:
         self.numbers: list[int] = [NO_STATE] * rows
         self.generation = self.moves = 0
         self._moved: list[int] = []  # the rows of the last of these moves
-        # Of each state, where there is a protection: idle devices; where it is counted among nodes by kind and idle
-        # devices; and the work it can still take.
-        self._idle: list[int] = []
+        # Of each state, where there is a protection: kind, idle devices, CPUs and memory; where it is counted among
+        # nodes by kind and idle devices; and the work it can still take.
+        self._facts: list[tuple[int, int, int, int]] = []
         self._bucket: list[int] = []
         self._work: list[int] = []
         # Of all rows together.
@@ -188,7 +188,7 @@ class NodeStates:
         if self._protection is not None:
             kind, cpus_milli, memory_bytes, *left = state
             idle = left.count(WHOLE_DEVICE_MILLI)
-            self._idle.append(idle)
+            self._facts.append((kind, idle, cpus_milli, memory_bytes))
             self._bucket.append(kind * (len(left) + 1) + idle)
             self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
         return number
@@ -197,7 +197,7 @@ class NodeStates:
         self._number_of.clear()
         self.states.clear()
         self._by_stamp.clear()
-        self._idle.clear()
+        self._facts.clear()
         self._bucket.clear()
         self._work.clear()
         self.of_row.fill(NO_STATE)
@@ -245,7 +245,7 @@ class NodeStates:
     def nothing_scarce(self, priced: PricedNodes, state: int) -> bool:
         """Whether a node in this state has nothing to protect, whatever the prices are: they need not be asked for."""
         protection = priced.protection
-        return protection.of_gangs_alone and self._idle[state] < protection.smallest_gang
+        return protection.of_gangs_alone and self._facts[state][1] < protection.smallest_gang
 
     def _priced_on(self, kind: Ints) -> PricedNodes:
         assert self._protection is not None
@@ -262,7 +262,7 @@ class NodeStates:
 
     def toll(self, priced: PricedNodes, ask: Ask, state: int, opened: int) -> int:
         """As tolls(), of one state."""
-        return priced.protection.toll(self.prices(priced), ask, self._has(state), opened) * SUBSTEPS
+        return priced.protection.toll(self.prices(priced), ask, self._facts[state], opened) * SUBSTEPS
 
     def tolls(self, ask: Ask, states: Ints, opened: int) -> Ints | int:
         """What protection takes off the score of each of these states, int64[states] in half steps, where placing a
@@ -272,7 +272,7 @@ class NodeStates:
         if not prices.slots and not (prices.any_kind and ask.milli):
             return 0
         each = _distinct(states) if len(states) > _FEW else states
-        facts = np.array([self._has(state) for state in each.tolist()], np.int64).reshape(-1, 4).T
+        facts = np.array([self._facts[state] for state in each.tolist()], np.int64).reshape(-1, 4).T
         tolls: Ints = np.zeros(len(each), np.int64)
         if prices.any_kind and ask.milli:
             tolls += protection.kind_tolls(prices, ask).take(facts[0])
@@ -280,11 +280,6 @@ class NodeStates:
             tolls += protection.gang_tolls(prices, ask, facts, opened)
         tolls *= SUBSTEPS
         return tolls if each is states else tolls.take(each.searchsorted(states))
-
-    def _has(self, state: int) -> tuple[int, int, int, int]:
-        """Kind, idle devices, CPUs and memory."""
-        kind, cpus_milli, memory_bytes, *_ = self.states[state]
-        return kind, self._idle[state], cpus_milli, memory_bytes
 
 
 def _distinct(values: Ints) -> Ints:

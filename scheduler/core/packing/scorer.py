@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scheduler.core.arrays import distinct
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints, Milli
 from scheduler.core.packing.node_states import NO_STATE, NodeStates, PricedNodes
@@ -24,9 +25,9 @@ from scheduler.core.packing.shapes import TypicalShapes
 
 _KEPT_ASKS = 256
 _MOST_TOLLED = 1024  # states, of one ask at one time's prices
-_FEW_ROWS = 64  # one by one; more are worth columns
+_FEW_ROWS = 16  # one by one; more are worth columns
 _FEW_MOVES = 256  # the same
-_FEW_STATES = 8  # that are rated one by one
+_FEW_STATES = 8  # that are rated, and looked up what protection takes off, one by one
 _NEVER = -1
 
 _Rated = tuple[int, int, int, int]
@@ -144,7 +145,7 @@ class Scorer:
             return row
         rows = (keys >= max(best, self._least_key)).nonzero()[0]
         if len(rows) > _FEW_ROWS:
-            return rows.item(self._tolled_keys(ask, self._by_row(kept), rows).argmax())
+            return self._least_tolled_of(rows, ask, kept, priced, tolled)
         for other in rows.tolist():
             score = tolled.get(numbers[other])
             if score is None:
@@ -152,6 +153,23 @@ class Scorer:
             if score + orders[other] > best:
                 best, row = score + orders[other], other
         return row
+
+    def _least_tolled_of(self, rows: Ints, ask: Ask, kept: _Kept, priced: PricedNodes, tolled: dict[int, int]) -> int:
+        """The same of many rows, by the states that they are in."""
+        of_rows = self._states.of_row.take(rows)
+        states, _ = distinct(of_rows)
+        listed = states.tolist()
+        unknown = [state for state in listed if state not in tolled]
+        if len(unknown) <= _FEW_STATES:
+            for state in unknown:
+                self._tolled_score(ask, kept, priced, tolled, state)
+        else:
+            rated = np.array([kept.rated[state] for state in unknown], np.int64)
+            scores, opening = self._less_tolls(ask, np.array(unknown), rated[:, 1], rated[:, 2])
+            tolled.update(zip(unknown, (np.maximum(scores, opening) << self._shift).tolist(), strict=True))
+        keys = np.array([tolled[state] for state in listed]).take(states.searchsorted(of_rows))
+        keys += self._order.take(rows)
+        return rows.item(keys.argmax())
 
     def _tolled_score(self, ask: Ask, kept: _Kept, priced: PricedNodes, tolled: dict[int, int], state: int) -> int:
         """The score less what protection takes off, as keys have it. `tolled`: by state, as they are at these
@@ -282,7 +300,9 @@ class Scorer:
         scores, opening = rating.scores.take(rows), rating.opening.take(rows)
         if self._rater.protection is None:
             return scores, opening
-        states = self._states.of_row.take(rows)
+        return self._less_tolls(ask, self._states.of_row.take(rows), scores, opening)
+
+    def _less_tolls(self, ask: Ask, states: Ints, scores: Ints, opening: Ints) -> tuple[Ints, Ints]:
         if not ask.share_milli:
             return scores - self._states.tolls(ask, states, ask.devices), opening
         return scores - self._states.tolls(ask, states, 0), opening - self._states.tolls(ask, states, 1)
