@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from scheduler.core.arrays import distinct
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
-from scheduler.core.node_columns import Bools, Ints
+from scheduler.core.node_columns import Ints
 from scheduler.core.packing.few_states import State
 from scheduler.core.packing.protection import SUBSTEPS, Priced, Prices, Protection
 from scheduler.core.packing.rows import Ask, Free, NodeKinds
@@ -271,7 +272,7 @@ class NodeStates:
         protection, prices = priced.protection, self.prices(priced)
         if not prices.slots and not (prices.any_kind and ask.milli):
             return 0
-        each = _distinct(states) if len(states) > _FEW else states
+        each = distinct(states)[0] if len(states) > _FEW else states
         facts = np.array([self._facts[state] for state in each.tolist()], np.int64).reshape(-1, 4).T
         tolls: Ints = np.zeros(len(each), np.int64)
         if prices.any_kind and ask.milli:
@@ -280,9 +281,3 @@ class NodeStates:
             tolls += protection.gang_tolls(prices, ask, facts, opened)
         tolls *= SUBSTEPS
         return tolls if each is states else tolls.take(each.searchsorted(states))
-
-
-def _distinct(values: Ints) -> Ints:
-    ordered = np.sort(values)
-    first: Bools = np.append(True, ordered[1:] != ordered[:-1])
-    return ordered[first]

@@ -27,7 +27,7 @@ _KEPT_ASKS = 256
 _MOST_TOLLED = 1024  # states, of one ask at one time's prices
 _FEW_ROWS = 16  # one by one; more are worth columns
 _FEW_MOVES = 256  # the same
-_FEW_STATES = 8  # that are rated, and looked up what protection takes off, one by one
+_FEW_STATES = 8  # whose ratings and tolls are worked out one by one
 _NEVER = -1
 
 _Rated = tuple[int, int, int, int]
