@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from node_agent.agent import AgentActor
 from node_agent.agent_runs import StaleEpoch
 from node_agent.config import AgentConfig
 from node_agent.execution.logs import NoSuchLog
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
-from scheduler.engine.driver import NAMESPACE, RayDriver
+from scheduler.engine.agent_actors import find_or_start
+from scheduler.engine.driver import RayDriver
 from scheduler.engine.gathering import ReadingsGathering
 from scheduler.engine.joining import LocalNodes, agents_of, is_ours
 from scheduler.engine.lane import LaneBroken, LaneClient, open_lane
@@ -40,6 +39,8 @@ T = TypeVar("T")
 MEMBERSHIP_PERIOD_S = 0.4
 JOIN_PAUSE_S = 0.5
 LEFT_WITHIN_S = 60.0
+COMPLAIN_EVERY_S = 60.0
+"""Of an agent with whom the same is the matter time after time."""
 POLL_LATE_S = 5.0
 OTHER_VERSION = (
     "its agent speaks another version of Suanli than this service: run the same version on all machines, and take"
@@ -280,6 +281,7 @@ class RayEngine:
 
     async def _attend(self, agent: _Agent) -> None:
         """Find or start the agent, greet it, and hear its events, again and again until its Ray node is gone."""
+        complained, complain_again_s = "", 0.0
         while not self._closing.is_set():
             try:
                 await self._greet(agent)
@@ -296,7 +298,10 @@ class RayEngine:
                 detail = OTHER_VERSION if _is_of_another_version(error) else said
                 own = stale if isinstance(stale, Exception) else error  # Ray's text begins with where it was raised
                 first_line = next(iter(str(own).splitlines()), "")[:200]
-                log.warning("agent %s: %s: %s; %s", agent.name, type(own).__name__, first_line, detail)
+                complaint = f"{type(own).__name__}: {first_line}; {detail}"
+                if complaint != complained or self._clock.now_s() >= complain_again_s:
+                    log.warning("agent %s: %s", agent.name, complaint)
+                    complained, complain_again_s = complaint, self._clock.now_s() + COMPLAIN_EVERY_S
                 self._lose_ways(agent)
                 with self._lock:
                     told = agent.link.on_failure(self._clock.now_s(), detail)
@@ -304,10 +309,9 @@ class RayEngine:
                 await asyncio.sleep(0.2)
 
     async def _greet(self, agent: _Agent) -> None:
-        loop = asyncio.get_running_loop()
         with self._lock:
             session = agent.link.greet(self._clock.now_s())
-        handle = await loop.run_in_executor(None, self._find_or_start, agent)
+        handle = await _in_thread(find_or_start, agent.config, agent.ray_node_id)
         hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch, session), CALL_TIMEOUT_S)
         if self._agents.get(agent.name) is not agent:
             raise asyncio.CancelledError  # another took its place while it waited, and a cancellation may be swallowed
@@ -354,21 +358,6 @@ class RayEngine:
                 self._close_lane(agent)
         batch: EventBatch = await asyncio.wait_for(agent.handle.events.remote(after_seq, wait_s), wait_s + POLL_LATE_S)
         return batch
-
-    def _find_or_start(self, agent: _Agent) -> Any:
-        name = f"agent:{agent.name}"
-        try:
-            return ray.get_actor(name, namespace=NAMESPACE)
-        except ValueError:
-            pass  # no such actor yet, or no more
-        return AgentActor.options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            max_restarts=0,  # we start it again ourselves, and know that we did
-            num_cpus=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(agent.ray_node_id, soft=False),
-        ).remote(agent.config)
 
     async def _hear(self, agent: _Agent) -> None:
         """Long polls, until the agent is to be greeted again."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from scheduler.engine.keeper import environment_of
 from tests.integration.instances import demand, eventually
 from tests.survival.conftest import Figures
 from tests.survival.sites import SIMULATED, Site, alive
@@ -66,6 +70,32 @@ def _the_head_s_raylet_is_killed_and_its_jobs_are_found_again(site: Site, figure
     assert site.part("service") == service  # its doors were open all the time
     assert site.agent(SIMULATED)["launcher_pid"] == launcher
     site.succeeds_where_it_was(running)
+
+
+def test_an_agent_whose_start_was_lost_on_the_way_into_ray_is_started_all_the_same(site: Site, tmp_path: Path) -> None:
+    started = site.home.started()
+    assert started is not None
+    starter = subprocess.Popen(
+        [sys.executable, "-m", "tests.survival.lost_starter", started.ray_address, "lost", str(tmp_path)],
+        env=environment_of(site.part("service").pid),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "joined\n", starter.communicate()
+        raylet = site.ray_process("raylet")
+        raylet.signal(signal.SIGKILL)
+        assert raylet.wait_gone(5)
+        said, complained = starter.communicate("killed\n", timeout=120)
+        steps = [line for line in said.splitlines() if line in ("DEPENDENCIES_UNREADY", "made")]  # Ray prints too
+        assert (starter.returncode, steps) == (0, ["DEPENDENCIES_UNREADY", "made"]), complained
+    finally:
+        starter.kill()
+        starter.wait()
+    site.can_start_jobs()
 
 
 @pytest.mark.nightly
