@@ -47,7 +47,8 @@ class EventLog:
             self._news.clear()
             left_s = deadline - asyncio.get_running_loop().time()
             try:
-                await asyncio.wait_for(self._news.wait(), max(0.0, left_s))
+                async with asyncio.timeout(max(0.0, left_s)):
+                    await self._news.wait()
             except TimeoutError:
                 break
         await self._gather()

@@ -207,7 +207,8 @@ class AgentHost:
         StaleEpoch."""
         self._runs.open_session(epoch, session)  # nothing that was sent before may be taken from here on
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._launcher.connected.wait(), CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._launcher.connected.wait()
         await ends_told(self._runs.ending)
         for node in self._nodes.values():
             if not node.made_up:

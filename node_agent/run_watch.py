@@ -115,7 +115,8 @@ class RunWatch:
                     if not self._awaits_file(key):
                         notices.unwatch(directory)
                 try:
-                    await asyncio.wait_for(notices.changed.wait(), TOLD_WATCH_S if told else WATCH_S)
+                    async with asyncio.timeout(TOLD_WATCH_S if told else WATCH_S):
+                        await notices.changed.wait()
                 except TimeoutError:
                     continue
         finally:

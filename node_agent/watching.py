@@ -57,7 +57,8 @@ async def probe_ready(context: RunContext) -> str:
 async def connects(host: str, port: int) -> str:
     """Empty: something listens there."""
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout=CONNECT_TIMEOUT_S)
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(host, port)
     except (OSError, TimeoutError):
         return f"nothing listens on port {port}"
     writer.close()

@@ -175,7 +175,8 @@ class MeetingPlace:
             writer.close()
 
     async def _greeted(self, reader: asyncio.StreamReader) -> _Worker | None:
-        hello = await asyncio.wait_for(_heard(reader), HELLO_S)
+        async with asyncio.timeout(HELLO_S):
+            hello = await _heard(reader)
         if not hmac.compare_digest(str(hello.get("secret")).encode(), self._secret.encode()):
             return None
         worker = _Worker(str(hello["node"]))
@@ -235,7 +236,8 @@ class MeetingPlace:
                 break
             asked = self._clock.now_s()
             await _said(writer, {"probe": number})
-            said = await asyncio.wait_for(_heard(reader), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                said = await _heard(reader)
             answered = self._clock.now_s()
             half = (answered - asked) / 2
             if best is None or half < best.uncertainty_s:

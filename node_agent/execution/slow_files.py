@@ -52,7 +52,8 @@ class SlowFiles:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
         if self._free.locked():
-            await asyncio.wait_for(self._free.acquire(), within_s)
+            async with asyncio.timeout(within_s):
+                await self._free.acquire()
         else:
             await self._free.acquire()  # which does not wait
         answer: asyncio.Future[Answer] = loop.create_future()
@@ -85,7 +86,8 @@ class SlowFiles:
             self._free.release()
             raise
         asker.give(work)
-        return await asyncio.wait_for(answer, max(0.0, deadline - loop.time()))
+        async with asyncio.timeout_at(deadline):
+            return await answer
 
     def close(self) -> None:
         """Let the threads go; those that still wait for an answer go when they have it."""

@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import ray
 
@@ -23,6 +23,7 @@ from node_agent.config import AgentConfig
 from node_agent.execution.logs import NoSuchLog
 from node_agent.messages import AgentHello, Command, EventBatch, LogChunk
 from scheduler.engine.agent_actors import find_or_start
+from scheduler.engine.blocking_calls import BlockingCalls
 from scheduler.engine.driver import RayDriver
 from scheduler.engine.gathering import ReadingsGathering
 from scheduler.engine.joining import LocalNodes, agents_of, is_ours
@@ -34,11 +35,10 @@ from scheduler.ports import Clock, EngineEvent, Json, NodeDown, Readings
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 MEMBERSHIP_PERIOD_S = 0.4
 JOIN_PAUSE_S = 0.5
 LEFT_WITHIN_S = 60.0
+CALLS_END_WITHIN_S = 5.0
 COMPLAIN_EVERY_S = 60.0
 """Of an agent with whom the same is the matter time after time."""
 POLL_LATE_S = 5.0
@@ -87,6 +87,7 @@ class RayEngine:
         self._gathering = ReadingsGathering()
         self._rounds = ReadingsRounds(self._gathering, self._handles)
         self._loop = asyncio.new_event_loop()
+        self._calls = BlockingCalls()  # of that loop
         self._lock = threading.Lock()  # the service's thread sends, the loop hears
         self._thread = threading.Thread(target=self._run_loop, name="engine", daemon=True)
         self._closing = threading.Event()
@@ -206,7 +207,7 @@ class RayEngine:
         """Try until it works: a service that hears no node must not look as if it did."""
         while not self._closing.is_set():
             try:
-                await _in_thread(self._driver.connect, self._closing)
+                await self._calls.call(self._driver.connect, self._closing)
                 return
             except Exception as error:  # whatever Ray raises while its head is starting or gone
                 log.error("cannot join Ray: %s: %s; trying again", type(error).__name__, error)
@@ -220,13 +221,16 @@ class RayEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         for agent in self._agents.values():
             self._lose_ways(agent)
-        await _in_thread(self._driver.disconnect)
+        if not await self._calls.ended(CALLS_END_WITHIN_S):
+            log.warning("calls into Ray do not return; they are left behind")
+        self._calls = BlockingCalls()
+        await self._calls.call(self._driver.disconnect)
 
     async def _follow_membership(self) -> None:
         """Until the raylet is dead through which this process is joined."""
         while not self._closing.is_set():
             try:
-                rows = await _in_thread(self._driver.nodes)
+                rows = await self._calls.call(self._driver.nodes)
                 if not self._driver.is_in(rows):
                     return
                 self._reconcile_membership(rows)
@@ -267,7 +271,7 @@ class RayEngine:
     async def _ask_who_left(self) -> None:
         """A node that is away may have left in good order, and says so when its last process has ended."""
         for name, lost in list(self._lost.items()):
-            if await _in_thread(self._driver.has_left, lost.agent.ray_node_id):
+            if await self._calls.call(self._driver.has_left, lost.agent.ray_node_id):
                 with self._lock:
                     events = lost.agent.link.lose("it left the cluster", proof_of_death=True)
                 self._tell(
@@ -311,10 +315,9 @@ class RayEngine:
     async def _greet(self, agent: _Agent) -> None:
         with self._lock:
             session = agent.link.greet(self._clock.now_s())
-        handle = await _in_thread(find_or_start, agent.config, agent.ray_node_id)
-        hello: AgentHello = await asyncio.wait_for(handle.hello.remote(self._epoch, session), CALL_TIMEOUT_S)
-        if self._agents.get(agent.name) is not agent:
-            raise asyncio.CancelledError  # another took its place while it waited, and a cancellation may be swallowed
+        handle = await self._calls.call(find_or_start, agent.config, agent.ray_node_id)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            hello: AgentHello = await handle.hello.remote(self._epoch, session)
         with self._lock:
             agent.handle = handle
             told = agent.link.on_hello(hello, self._clock.now_s())
@@ -353,10 +356,12 @@ class RayEngine:
         lane = agent.lane
         if lane is not None and lane.is_open:
             try:
-                return await asyncio.wait_for(lane.events(after_seq, wait_s), wait_s + POLL_LATE_S)
+                async with asyncio.timeout(wait_s + POLL_LATE_S):
+                    return await lane.events(after_seq, wait_s)
             except LaneBroken:
                 self._close_lane(agent)
-        batch: EventBatch = await asyncio.wait_for(agent.handle.events.remote(after_seq, wait_s), wait_s + POLL_LATE_S)
+        async with asyncio.timeout(wait_s + POLL_LATE_S):
+            batch: EventBatch = await agent.handle.events.remote(after_seq, wait_s)
         return batch
 
     async def _hear(self, agent: _Agent) -> None:
@@ -375,7 +380,8 @@ class RayEngine:
             while not agent.link.may_poll():
                 agent.acked_event.clear()
                 try:
-                    await asyncio.wait_for(agent.acked_event.wait(), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        await agent.acked_event.wait()
                 except TimeoutError:
                     break  # nothing can be committed now, and leases are renewed by the agent's clock: ask for that
 
@@ -416,11 +422,6 @@ class RayEngine:
 
     def _handles(self) -> dict[str, Any]:
         return {agent.name: agent.handle for agent in list(self._agents.values())}
-
-
-async def _in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """What blocks while Ray's head is away."""
-    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
 
 def _is_of_another_version(error: Exception) -> bool:

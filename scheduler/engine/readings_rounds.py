@@ -59,7 +59,8 @@ class ReadingsRounds:
             return
         try:
             asked = handle.read.remote(*self._gathering.known(name))
-            told: ToldReadings = await asyncio.wait_for(asked, CALL_TIMEOUT_S)
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                told: ToldReadings = await asked
             self._gathering.hear_by_ray(name, told.batches)
         except Exception as error:  # whatever Ray raises of an agent that is dying
             log.warning("agent %s gave no readings: %s", name, type(error).__name__)

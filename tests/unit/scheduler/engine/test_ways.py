@@ -138,3 +138,28 @@ def test_readings_come_by_ray_where_there_is_no_other_way() -> None:
         assert set(engine.readings().node("n1")) == {"gpu-a"}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("answer", [EMPTY, RuntimeError("the actor died")])
+def test_a_poll_that_is_cancelled_in_the_moment_of_its_answer_is_cancelled(answer: EventBatch | Exception) -> None:
+    """Else an agent that is let go of is attended to for ever, and whoever lets go of it waits as long."""
+
+    async def run() -> None:
+        asked: asyncio.Future[EventBatch] = asyncio.get_running_loop().create_future()
+        host = Host()
+        handle = RaysHandle(host)
+        handle.events = RaysMethod(lambda *_: asked)
+        engine = Met(driver=RayDriver("host:1"), nodes=LocalNodes(NODE, ()), lease_s=60.0, clock=FakeClock())
+        engine._loop.close()
+        agent = _Agent("n1", "ray-1", AgentConfig("n1", (NODE,), "", "", 60.0), AgentLink("n1"), handle)
+        poll = asyncio.create_task(engine._poll(agent, 0, 60.0))
+        await asyncio.sleep(0)
+        if isinstance(answer, Exception):
+            asked.set_exception(answer)
+        else:
+            asked.set_result(answer)
+        poll.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await poll
+
+    asyncio.run(run())

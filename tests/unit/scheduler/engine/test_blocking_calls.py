@@ -1,0 +1,89 @@
+"""Calls that block: cancelled or not, their end is waited for; what never ends takes nobody else's turn."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from scheduler.engine.blocking_calls import BlockingCalls
+
+WITHIN_S = 10.0
+
+
+def test_what_it_returns_or_raises_is_the_caller_s() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    async def run() -> None:
+        calls = BlockingCalls()
+        assert await calls.call(divmod, 7, 2) == (3, 1)
+        with pytest.raises(ValueError, match="no"):
+            await calls.call(fails)
+        assert await calls.ended(WITHIN_S)
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_caller_s_call_is_waited_for() -> None:
+    async def run() -> None:
+        calls, begun, may_end = BlockingCalls(), threading.Event(), threading.Event()
+        caller = asyncio.create_task(calls.call(_wait, begun, may_end))
+        await asyncio.to_thread(begun.wait, WITHIN_S)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert not await calls.ended(0.0)
+        waiting = asyncio.create_task(calls.ended(WITHIN_S))
+        await asyncio.sleep(0)
+        may_end.set()
+        assert await waiting
+        assert await calls.ended(0.0)
+
+    asyncio.run(run())
+
+
+def test_what_never_ends_takes_a_turn_here_and_none_elsewhere() -> None:
+    async def run() -> None:
+        calls, begun, may_end = BlockingCalls(at_once=1), threading.Event(), threading.Event()
+        stuck = asyncio.create_task(calls.call(_wait, begun, may_end))
+        await asyncio.to_thread(begun.wait, WITHIN_S)
+        second = threading.Event()
+        waits = asyncio.create_task(calls.call(second.set))
+        assert await BlockingCalls(at_once=1).call(_answer(5)) == 5
+        assert not second.is_set()
+        assert not waits.done()
+        may_end.set()
+        await asyncio.wait_for(waits, WITHIN_S)
+        await stuck
+
+    asyncio.run(run())
+
+
+def test_one_that_waits_for_its_turn_can_be_cancelled() -> None:
+    async def run() -> None:
+        calls, begun, may_end = BlockingCalls(at_once=1), threading.Event(), threading.Event()
+        first = asyncio.create_task(calls.call(_wait, begun, may_end))
+        await asyncio.to_thread(begun.wait, WITHIN_S)
+        never = threading.Event()
+        waits = asyncio.create_task(calls.call(never.set))
+        await asyncio.sleep(0)
+        waits.cancel()
+        may_end.set()
+        await first
+        assert await calls.ended(WITHIN_S)
+        assert not never.is_set()
+        assert await calls.call(_answer(1)) == 1
+
+    asyncio.run(run())
+
+
+def _wait(begun: threading.Event, may_end: threading.Event) -> None:
+    begun.set()
+    may_end.wait(WITHIN_S)
+
+
+def _answer(value: int) -> Callable[[], int]:
+    return lambda: value
