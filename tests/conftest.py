@@ -36,11 +36,11 @@ gc.disable()  # while tests are collected: it would look again and again at what
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
     gc.enable()
-    for directory, (shared, _) in GROUPS.items():
+    for group in GROUPS:
         for item in session.items:
-            if f"tests/{directory}/" in item.nodeid:
-                shares = shared in getattr(item, "fixturenames", ())
-                if shares != (group_of(item.nodeid) == directory):
+            if f"tests/{group.directory}/" in item.nodeid:
+                shares = group.fixture in getattr(item, "fixturenames", ())
+                if shares != (group_of(item.nodeid) == group):
                     raise pytest.UsageError(f"{item.nodeid} is in the wrong group: see tests/sharing.py")
 
 

@@ -7,26 +7,39 @@ an instance and a site. So the groups are told here, by file; tests/conftest.py 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from xdist.scheduler import LoadScopeScheduling
 
-GROUPS = {
-    "integration": ("instance", ("doors", "draining", "job_control", "jobs", "services")),
-    "survival": ("shared_site", ("load", "machines", "parts", "service", "trouble")),
-}
-"""By directory: the fixture that is shared, and the files all of whose tests share it."""
+
+@dataclass(frozen=True)
+class Group:
+    """All tests of these files share what that fixture makes, and no other test of the directory does."""
+
+    directory: str
+    fixture: str
+    files: tuple[str, ...]
+
+    def has(self, file: str) -> bool:
+        return any(file == f"tests/{self.directory}/test_{name}.py" for name in self.files)
 
 
-def group_of(test: str) -> str | None:
+GROUPS = (
+    Group("integration", "instance", ("doors", "draining", "job_control", "jobs", "services")),
+    Group("survival", "short_site", ("machines", "trouble")),
+    Group("survival", "long_site", ("load", "parts", "service")),
+)
+
+
+def group_of(test: str) -> Group | None:
     """Of a test's id, or a file's path from the repository's root; None for one that shares nothing."""
     file = test.partition("::")[0]
-    for directory, (_, names) in GROUPS.items():
-        if any(file == f"tests/{directory}/test_{name}.py" for name in names):
-            return directory
-    return None
+    return next((group for group in GROUPS if group.has(file)), None)
 
 
 class BySharing(LoadScopeScheduling):
     """A group is one unit, any other test is one of its own."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return group_of(nodeid) or nodeid
+        group = group_of(nodeid)
+        return nodeid if group is None else f"{group.directory}: {group.fixture}"

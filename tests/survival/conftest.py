@@ -1,9 +1,10 @@
-"""Every test here really kills something, most of them of one site that they share, once in `make test` and ten times
-over in `make nightly`; figures that were seen are shown at the end of the run.
+"""Every test here really kills something, most of them of one of two sites that they share, once in `make test` and ten
+times over in `make nightly`; figures that were seen are shown at the end of the run.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.survival.sites import FarMachine, Site
+from tests.survival.sites import LONG_LEASE_S, SHORT_LEASE_S, FarMachine, Site
 
 SEEN_S = "seconds seen"
 
@@ -60,8 +61,22 @@ def times(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="session")
-def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("site"))
+def short_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """For tests that wait until a lease is over."""
+    with _up(tmp_path_factory, SHORT_LEASE_S) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def long_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """For tests of what comes back before any lease is over, however busy the machine is."""
+    with _up(tmp_path_factory, LONG_LEASE_S) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def _up(tmp_path_factory: pytest.TempPathFactory, lease_s: float) -> Iterator[Site]:
+    made = Site(tmp_path_factory.mktemp("site"), lease_s)
     try:
         made.up()
         yield made
@@ -71,27 +86,12 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.discard()
 
 
-@pytest.fixture
-def site(shared_site: Site) -> Site:
-    """Whole, and empty: a test that failed has left nothing to the next one."""
-    shared_site.is_whole()
-    shared_site.cancel_all()
-    return shared_site
-
-
 @pytest.fixture(scope="session")
-def shared_far(shared_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarMachine]:
-    shared_site.is_whole()
-    made = FarMachine(shared_site, tmp_path_factory.mktemp("far"))
+def shared_far(short_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarMachine]:
+    short_site.is_whole()
+    made = FarMachine(short_site, tmp_path_factory.mktemp("far"))
     try:
         made.join()
         yield made
     finally:
         made.discard()
-
-
-@pytest.fixture
-def far(site: Site, shared_far: FarMachine) -> FarMachine:
-    """The second machine, ready; a test that takes it out brings it back."""
-    shared_far.is_ready()
-    return shared_far

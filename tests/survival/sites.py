@@ -24,7 +24,8 @@ from scheduler.cli.instance import Home, ProcessId, pid_file_process, strays
 from tests.integration.instances import ENDED, Instance, demand, eventually
 
 WORKER = Path(__file__).with_name("worker.py")
-LEASE_S = 15.0
+SHORT_LEASE_S = 20.0
+LONG_LEASE_S = 60.0
 FAR = "far"
 HERE = "this-machine"
 SIMULATED = "simulated"
@@ -46,13 +47,14 @@ class Mark:
 class Site(Instance):
     """`lease`, the marks of its jobs, and a store on a disk of its own where that can be had (`store_disk`)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, lease_s: float) -> None:
+        self.lease_s = lease_s
         self.marks = directory / "marks"
         self.marks.mkdir(mode=0o777)
         self.store_disk = _small_disk(directory / "disk")
         store = (self.store_disk or directory / "home") / "store.db"
         ray = {"address": _own_address(), "port": 0, "object_store_memory": "100MB", "network": "lan"}
-        super().__init__(directory, lease=f"{LEASE_S:g}s", store=f"sqlite:///{store}", ray=ray)
+        super().__init__(directory, lease=f"{lease_s:g}s", store=f"sqlite:///{store}", ray=ray)
         self.store_file = store
         self._clock = _own_clock(directory)
 
@@ -94,6 +96,12 @@ class Site(Instance):
     def post(self, *specs: dict[str, Any]) -> list[str]:
         """The jobs' ids: they are acknowledged."""
         return [str(job["id"]) for job in self.client().post("/v1/jobs", {"jobs": list(specs)})["jobs"]]
+
+    def emptied(self) -> Site:
+        """Whole, and without jobs: a test that failed has left nothing to the next one."""
+        self.is_whole()
+        self.cancel_all()
+        return self
 
     def run(self, *told: str, **fields: Any) -> str:
         """A job that has really started, all workers of it."""

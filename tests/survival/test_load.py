@@ -14,6 +14,11 @@ from tests.survival.conftest import Figures
 from tests.survival.sites import Site
 
 
+@pytest.fixture
+def site(long_site: Site) -> Site:
+    return long_site.emptied()
+
+
 @pytest.mark.parametrize(
     ("submissions", "clients"), [(500, 50), pytest.param(10_000, 200, marks=pytest.mark.nightly)], ids=["500", "10000"]
 )

@@ -14,10 +14,22 @@ import pytest
 
 from tests.integration.instances import eventually, program_of
 from tests.survival.conftest import Figures
-from tests.survival.sites import FAR, HERE, LEASE_S, FarMachine, Site, alive
+from tests.survival.sites import FAR, HERE, FarMachine, Site, alive
 
 ANY = {"device": "any", "count": 1, "cpus": 0.1}
 ON_FAR = {**ANY, "node": FAR}
+
+
+@pytest.fixture
+def site(short_site: Site) -> Site:
+    return short_site.emptied()
+
+
+@pytest.fixture
+def far(site: Site, shared_far: FarMachine) -> FarMachine:
+    """The second machine, ready; a test that takes it out brings it back."""
+    shared_far.is_ready()
+    return shared_far
 
 
 def with_cable(far: FarMachine) -> Any:
@@ -63,17 +75,17 @@ def test_a_network_cut_for_longer_than_the_lease_moves_training_after_it_and_lea
 
 
 def _cut_for_longer(site: Site, far: FarMachine, cable: Any, figures: Figures) -> None:
-    serving = _service_on_far(site)
+    serving, lease = _service_on_far(site), f"lease {site.lease_s:g} s"
     saved = site.directory / f"saved-{time.monotonic_ns()}"
     job_id = on_far(site, "--steps", kind="training", checkpoint={"dir": str(saved), "grace": "2s"})
     (first,) = site.starts(job_id)
     eventually(lambda: list(saved.rglob("step-*")), within_s=10, what="a checkpoint")
     cable.pull()
     since_s = time.monotonic()
-    eventually(lambda: not alive([first.pid]), within_s=LEASE_S + 10, what="training stops at the lease")
-    figures.saw(f"network cut for longer: training stopped, lease {LEASE_S:g} s", time.monotonic() - since_s)
-    eventually(lambda: len(site.starts(job_id)) == 2, within_s=LEASE_S + 30, what="it goes on elsewhere")
-    figures.saw(f"network cut for longer: training goes on elsewhere, lease {LEASE_S:g} s", time.monotonic() - since_s)
+    eventually(lambda: not alive([first.pid]), within_s=site.lease_s + 10, what="training stops at the lease")
+    figures.saw(f"network cut for longer: training stopped, {lease}", time.monotonic() - since_s)
+    eventually(lambda: len(site.starts(job_id)) == 2, within_s=site.lease_s + 30, what="it goes on elsewhere")
+    figures.saw(f"network cut for longer: training goes on elsewhere, {lease}", time.monotonic() - since_s)
     assert alive([serving]) == [serving]
     cable.plug_in()
     far.is_ready()
@@ -174,8 +186,8 @@ def _power_is_lost(site: Site, far: FarMachine, figures: Figures, *, at_once: bo
     figures.saw("power lost: the node counts as down", time.monotonic() - since_s)
     if at_once:
         far.join()
-    eventually(lambda: len(site.starts(job_id)) == 2, within_s=LEASE_S + 30, what="it goes on")
-    back = "back at once" if at_once else f"away, lease {LEASE_S:g} s"
+    eventually(lambda: len(site.starts(job_id)) == 2, within_s=site.lease_s + 30, what="it goes on")
+    back = "back at once" if at_once else f"away, lease {site.lease_s:g} s"
     figures.saw(f"power lost: its job goes on, machine {back}", time.monotonic() - since_s)
     if not at_once:
         far.join()
@@ -244,7 +256,7 @@ def test_a_machine_that_leaves_in_good_order_says_so_and_its_jobs_need_not_wait_
     far.leave()
     since_s = time.monotonic()
     assert far.processes() == []
-    eventually(lambda: len(site.starts(job_id)) == 2, within_s=LEASE_S * 0.8, what="it goes on elsewhere")
+    eventually(lambda: len(site.starts(job_id)) == 2, within_s=site.lease_s * 0.8, what="it goes on elsewhere")
     figures.saw("left in good order: its job goes on elsewhere", time.monotonic() - since_s)
     site.finish(job_id)
     assert site.ended(job_id)["state"] == "succeeded"

@@ -17,6 +17,11 @@ from tests.survival.conftest import Figures
 from tests.survival.sites import SIMULATED, Site, alive
 
 
+@pytest.fixture
+def site(long_site: Site) -> Site:
+    return long_site.emptied()
+
+
 def _since(since_s: float) -> float:
     return time.monotonic() - since_s
 

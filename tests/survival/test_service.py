@@ -14,6 +14,11 @@ from tests.survival.conftest import Figures
 from tests.survival.sites import Site
 
 
+@pytest.fixture
+def site(long_site: Site) -> Site:
+    return long_site.emptied()
+
+
 @pytest.mark.parametrize(
     ("jobs", "kills"), [(30, 2), pytest.param(500, 50, marks=pytest.mark.nightly)], ids=["2 kills", "50 kills"]
 )

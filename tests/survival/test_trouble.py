@@ -15,7 +15,12 @@ import pytest
 from scheduler.errors import Unavailable
 from tests.integration.instances import eventually
 from tests.survival.conftest import Figures
-from tests.survival.sites import LEASE_S, Site, alive, filled
+from tests.survival.sites import Site, alive, filled
+
+
+@pytest.fixture
+def site(short_site: Site) -> Site:
+    return short_site.emptied()
 
 
 def test_the_store_s_disk_is_full(site: Site, times: int) -> None:
@@ -28,7 +33,7 @@ def test_the_store_s_disk_is_full(site: Site, times: int) -> None:
             _is_refused(site, "Free some disk space")
             site.finish(ends_meanwhile)
             eventually(lambda: site.ends(ends_meanwhile), within_s=30, what="it ends")  # noqa: B023
-            time.sleep(LEASE_S * 1.2)  # not a synchronisation: leases must be renewed for longer than one lasts
+            time.sleep(site.lease_s * 1.2)  # not a synchronisation: leases must be renewed for longer than one lasts
             assert alive(pids) == pids
             _is_refused(site, "Free some disk space")
         _recovers(site, running, ends_meanwhile)
