@@ -111,28 +111,17 @@ class Totals:
 
 def dominant_share(held: Amount, whole: Amount) -> float:
     """The largest of the shares of devices, CPUs and memory. A resource that there is none of counts nothing."""
-    return max(
-        held.devices_milli / whole.devices_milli if whole.devices_milli else 0.0,
-        held.cpus_milli / whole.cpus_milli if whole.cpus_milli else 0.0,
-        held.memory_bytes / whole.memory_bytes if whole.memory_bytes else 0.0,
-    )
+    return share_of(held.devices_milli, held.cpus_milli, held.memory_bytes, whole)
 
 
-def raised_share(held: Amount, more: Amount, whole: Amount) -> float:
-    """By how much `more` raises the dominant share: at most its own, and less where it is dominated by another
-    resource."""
-    # Once a start: without a sum of amounts, and with the divisions of dominant_share().
-    before = after = 0.0
-    if whole.devices_milli:
-        before = held.devices_milli / whole.devices_milli
-        after = (held.devices_milli + more.devices_milli) / whole.devices_milli
+def share_of(devices_milli: int, cpus_milli: int, memory_bytes: int, whole: Amount) -> float:
+    """The same of so much."""
+    share = devices_milli / whole.devices_milli if whole.devices_milli else 0.0
     if whole.cpus_milli:
-        before = max(before, held.cpus_milli / whole.cpus_milli)
-        after = max(after, (held.cpus_milli + more.cpus_milli) / whole.cpus_milli)
+        share = max(share, cpus_milli / whole.cpus_milli)
     if whole.memory_bytes:
-        before = max(before, held.memory_bytes / whole.memory_bytes)
-        after = max(after, (held.memory_bytes + more.memory_bytes) / whole.memory_bytes)
-    return after - before
+        share = max(share, memory_bytes / whole.memory_bytes)
+    return share
 
 
 def standing(average: float, held: float, weight: float) -> float:

@@ -17,14 +17,13 @@ from scheduler.core.carried import NodesThen
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt, Start
 from scheduler.core.demand import UNCONSTRAINED, Demand
-from scheduler.core.fair_share import Amount
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Fit, Where
 from scheduler.core.pools import has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quick import quick
-from scheduler.core.quotas import QuotaLedger
+from scheduler.core.quotas import Held, QuotaLedger
 from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
 from scheduler.core.reservations import FreeThen, Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
@@ -190,15 +189,16 @@ class PassBooks:
 
     # ---- what is decided -----------------------------------------------------------------------------------------
 
-    def take(self, job: PendingJob, fit: Fit, amount: Amount) -> None:
-        """The job starts there, and holds so much."""
+    def take(self, job: PendingJob, fit: Fit, more: Held) -> float:
+        """The job starts there, and holds so much. By how much that raises its account's dominant share."""
         end_s = end_of(job, self.now_s)
         self.starts.append(Start(job.job_id, fit.placements))
         self.promises.start(fit.claim, end_s=end_s)
-        self.ledger.start(job, amount)
+        rise = self.ledger.start(job, more, self.cluster.totals)
         self.started.append((job, end_s, fit))
         if self._timeline is not None:
             self._timeline.occupy(fit.claim, until_s=end_s)
+        return rise
 
     def promise(self, job: PendingJob, fit: Fit, free: FreeThen, start_s: float) -> None:
         """Keep `fit` for the job, in `free`: what there will be at `start_s` (now: once what is leaving has left)."""

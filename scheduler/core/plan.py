@@ -24,13 +24,12 @@ from scheduler.core.arrays import Bools
 from scheduler.core.blocked import Blocking
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, Release, Resize
-from scheduler.core.fair_share import Amount, raised_share
 from scheduler.core.group_choice import with_constraints
 from scheduler.core.order import Line
 from scheduler.core.pass_books import Found, Settled, end_of
 from scheduler.core.placement import Fit, Where, fits, how_many, place
 from scheduler.core.queue import Queue
-from scheduler.core.quotas import allowed_workers
+from scheduler.core.quotas import allowed_workers, held_on
 from scheduler.core.reasons import (
     BehindReservation,
     JobLimitReached,
@@ -131,7 +130,7 @@ class Pass(Blocking):
             if isinstance(workers, int):
                 fit = self._find(job, found, workers)
                 if fit is not None:
-                    self._start(job, kind, fit)
+                    self._start(job, fit)
                     return
                 reason, promised = self._block(job, found)
                 found.settled = None if promised else Settled(reason, len(self.preemptions), self._asks_all_below(job))
@@ -220,16 +219,13 @@ class Pass(Blocking):
                 return NodesReserved(kept.reservation.name, kept.reservation.start_s, kept.reservation.end_s)
         return None
 
-    def _start(self, job: PendingJob, kind: Kind, fit: Fit) -> None:
+    def _start(self, job: PendingJob, fit: Fit) -> None:
         claim = fit.claim
         if len(fit.placements) < _FEW:
-            more = Amount.of(fit.placements)
+            more = held_on(fit.placements)
         else:
-            more = Amount(int(claim.milli.sum()), int(claim.cpus_milli.sum()), int(claim.memory_bytes.sum()))
-        simulated = kind.shape.simulated
-        rise = raised_share(self.ledger.held(job.tenant, simulated), more, self.cluster.totals.whole(simulated))
-        self.take(job, fit, more)
-        self.line.started(job, max(rise, 0.0))
+            more = (int(claim.milli.sum()), int(claim.cpus_milli.sum()), int(claim.memory_bytes.sum()))
+        self.line.started(job, max(self.take(job, fit, more), 0.0))
 
     # ---- what is over --------------------------------------------------------------------------------------------
 

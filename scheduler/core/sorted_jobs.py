@@ -52,16 +52,18 @@ class SortedJobs:
 
     def remove(self, job: PendingJob) -> None:
         items, start = self.items, self.start
-        at = start
-        if items[start] is not job:
-            at = bisect_left(items, self._key(job), start, key=self._key)
-        assert items[at] is job, f"not in line: {job}"
-        if at - start > _SHIFTED:
-            del items[at]
-        else:
-            items[start + 1 : at + 1] = items[start:at]
+        if items[start] is job:
             items[start] = _GONE
             self.start = start + 1
+        else:
+            at = bisect_left(items, self._key(job), start, key=self._key)
+            assert items[at] is job, f"not in line: {job}"
+            if at - start > _SHIFTED:
+                del items[at]
+            else:
+                items[start + 1 : at + 1] = items[start:at]
+                items[start] = _GONE
+                self.start = start + 1
         if 2 * self.start > len(items):
             del items[: self.start]
             self.start = 0

@@ -96,7 +96,11 @@ def began(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     """`place`, every worker started, and `run` in one step, where nothing lies between: in virtual time."""
     _may_start(job, len(placements))
     attempt = job.attempts + 1
-    workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
+    workers: tuple[WorkerRun, ...]
+    if len(placements) == 1:  # of nearly all: without a list
+        workers = (WorkerRun(placements[0], attempt, WorkerPhase.RUNNING, None, now_s),)
+    else:
+        workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
     first_s = now_s if job.first_started_s is None else job.first_started_s
     return replaced(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
 

@@ -15,7 +15,6 @@ from scheduler.core import transitions
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy, Start
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
-from scheduler.core.fair_share import NOTHING, dominant_share
 from scheduler.core.jobs import EndCause, Job, Pending, Running, Stopping, WorkerPhase, WorkerRun
 from scheduler.core.packing.shapes import Shape, ShapeHistory, TypicalShapes
 from scheduler.core.queue import Queue
@@ -106,11 +105,11 @@ class VirtualSite:
         self.queue.usage.update(averages)
 
     def _holding_of(self, tenant: str, simulated: bool) -> Holds | None:
-        held = self.queue.held.held(tenant, simulated)
-        if held is NOTHING:
+        held = self.queue.held
+        share = held.share(tenant, simulated, self._cluster.totals)
+        if share is None:
             return None
-        share = dominant_share(held, self._cluster.totals.whole(simulated))
-        return share, 0.0 if simulated else held.devices_milli / 1000
+        return share, 0.0 if simulated else held.used_milli(tenant, simulated) / 1000
 
     def tell_work(self, now_s: float, every_s: float) -> None:
         """What is typical, as soon as anything is known and then now and again. What came since the last time counts as
