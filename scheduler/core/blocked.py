@@ -352,11 +352,11 @@ class Blocking(PassBooks):
         """How many workers and which nodes fall short, as things are at the end of the pass."""
         found, job = self.found[unsaid.shape], unsaid.job
         shape, end_s = found.shape, end_of(job, self.now_s)
-        heeded = self.promises.heeded(end_s, self.pools.nodes_of(shape.alternatives))
+        heeded = self.promises.heeded(end_s, found.rows)
         kept_off = self.reserved.held_against(self.now_s, end_s, exempt=job.reservation)
         no_fit = found.no_fit.get((heeded, kept_off))
         if no_fit is None:
-            free, where = self.open_to(job), self.where_now(job, found)
+            free, where = self.open_to(job, found), self.where_now(job, found)
             no_fit = found.no_fit[heeded, kept_off] = NoFit(
                 demand=demand_text(shape.alternatives, shape.workers_min, shape.constraints),
                 wanted_workers=shape.workers_min,

@@ -181,8 +181,8 @@ class ClusterState:
     def take_over(self, free: FreeColumns) -> None:
         """All that a pass starts is taken at once: `free` is its `Plan.free_after`, and nothing was taken or given back
         since. Each start is then told to the books, by `enter`."""
-        there = self.nodes.device_model != ABSENT
-        assert free.nothing_overcommitted(there), "a pass has given away more than there is"
+        devices = self.totals.everything.devices_milli // WHOLE_DEVICE_MILLI
+        assert free.nothing_overcommitted(devices), "a pass has given away more than there is"
         self.free = free
 
     def enter(self, job_id: str, placements: Sequence[Placement]) -> None:

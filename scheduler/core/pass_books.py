@@ -20,7 +20,7 @@ from scheduler.core.demand import UNCONSTRAINED, Demand
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Fit, Where
-from scheduler.core.pools import has_room
+from scheduler.core.pools import Pools, has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quick import quick
 from scheduler.core.quotas import Held, QuotaLedger
@@ -56,10 +56,12 @@ class Found:
     that would fit but for it. `hopeless`: by who asks (the tenant, where it may reclaim, and whether for an SLO), the
     priority at which, and below, no preemption makes room. `no_fit`: what is said of a job, by what it must heed.
     `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
-    job ahead keeps the pool. `nodes`: how its nodes were after so many decisions.
+    job ahead keeps the pool. `nodes`: how its nodes were after so many decisions. `rows`: these nodes themselves, one
+    object for equal sets.
     """
 
     shape: Shape
+    rows: Bools
     failed_from_s: float = math.inf
     searched: bool = False
     behind: BehindReservation | NodesReserved | None = None
@@ -87,8 +89,14 @@ class Closed:
 class Findings(dict[Shape, Found]):
     """What a pass found out about each shape: nothing yet, of one that it has not come to."""
 
+    __slots__ = ("_pools",)
+
+    def __init__(self, pools: Pools) -> None:
+        super().__init__()
+        self._pools = pools
+
     def __missing__(self, shape: Shape) -> Found:
-        found = self[shape] = Found(shape)
+        found = self[shape] = Found(shape, self._pools.nodes_of(shape.alternatives))
         return found
 
 
@@ -114,18 +122,17 @@ class PassBooks:
         self.closed: list[Closed] = []
         self.started: list[tuple[PendingJob, float, Fit]] = []
         self._timeline: Timeline | None = None
-        self.found = Findings()
+        self.found = Findings(self.plain)
         self.unschedulable = dict(cluster.unschedulable)  # as it is now: reasons may be asked for later
         self.guarantees = any(tenant.guaranteed_milli for tenant in policy.tenants.values())
 
     # ---- what is open to a job -----------------------------------------------------------------------------------
 
-    def open_to(self, job: PendingJob) -> FreeColumns:
-        """What the job may use, of its nodes, if it starts now. Not to be changed."""
-        if not self.promises.promises and not len(self.reserved):
+    def open_to(self, job: PendingJob, found: Found) -> FreeColumns:
+        """What the job, of the shape `found` tells of, may use of its nodes if it starts now. Not to be changed."""
+        if not self.promises.promises and not self.any_reserved:
             return self.promises.free
-        nodes = self.pools.nodes_of(job.alternatives)
-        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation, nodes=nodes)
+        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation, nodes=found.rows)
 
     def where(self, found: Found) -> Where:
         """What else than capacity bounds the places of the shape: keyword arguments for `place` and its like."""
@@ -185,7 +192,7 @@ class PassBooks:
     def as_closed(self, found: Found, job_id: str) -> Closed:
         alternatives = found.shape.alternatives
         kinds = frozenset(bool(demand.milli) for demand in alternatives)
-        return Closed(job_id, self.pools.nodes_of(alternatives), kinds)
+        return Closed(job_id, found.rows, kinds)
 
     # ---- what is decided -----------------------------------------------------------------------------------------
 

@@ -177,7 +177,7 @@ class Pass(Blocking):
             return None
         alternatives, where = found.shape.alternatives, self.where(found)
         where_now, reserved = where, None
-        nodes, end_s = self.pools.nodes_of(alternatives), self.now_s + limit_s
+        nodes, end_s = found.rows, self.now_s + limit_s
         if self.any_reserved:
             where_now = self.where_now(job, found)
             reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
@@ -189,8 +189,11 @@ class Pass(Blocking):
                 self.make_due(nodes)
                 promises = self.promises.heeded(end_s, nodes)
                 kept_back = bool(promises) or reserved is not None
-            free = self.open_to(job) if kept_back else self.promises.free
-            fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where_now)
+            free = self.open_to(job, found) if kept_back else self.promises.free
+            if where_now:
+                fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where_now)
+            else:  # of nearly all: nothing to be put together
+                fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min)
         else:
             kept_back = False
         if fit is None:
@@ -213,9 +216,8 @@ class Pass(Blocking):
             free = promise.kept_from(free)
             if not fits(self.plain, free, alternatives, job.workers_min, **where):
                 return BehindReservation(promise.job_id)
-        rows = self.pools.nodes_of(alternatives)
         for kept in self.reserved.held_against(self.now_s, end_s, exempt=job.reservation):
-            if bool((kept.rows & rows).any()):
+            if bool((kept.rows & found.rows).any()):
                 return NodesReserved(kept.reservation.name, kept.reservation.start_s, kept.reservation.end_s)
         return None
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from scheduler.core.decisions import PendingJob, RunningJob
 from scheduler.core.demand import Demand, Placement, linked
-from scheduler.core.jobs import ON_NODES, EndCause, Job, JobKind, JobSpec, Stopping
+from scheduler.core.jobs import ON_NODES, EndCause, Job, JobKind, JobSpec, Stopping, WorkerRun
 from scheduler.core.quick import replaced
 from scheduler.core.quotas import is_simulated, worker_milli
 
@@ -50,7 +50,12 @@ def pending_job(job: Job) -> PendingJob:
     )
 
 
-def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
+def nodes_beside(runs: Iterable[WorkerRun]) -> tuple[str, ...]:
+    """Where these replicas stand, each node once and sorted."""
+    return tuple(sorted({run.placement.node for run in runs}))
+
+
+def pending_replica(job: Job, worker: int, beside: tuple[str, ...]) -> PendingJob:
     """One replica as the planner is asked a place for it; `beside`: the nodes of the others."""
     return replaced(
         pending_job(job),
@@ -58,7 +63,7 @@ def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
         workers_min=1,
         workers_max=1,
         holds_slo=job.spec.slo_p99_ms is not None,
-        beside=tuple(sorted(set(beside))),
+        beside=beside,
         service=job.id,
     )
 

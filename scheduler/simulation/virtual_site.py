@@ -24,6 +24,7 @@ from scheduler.core.reasons import Requeued
 from scheduler.service.planner_words import (
     MOST_SHAPES,
     WORK_HALF_LIFE_S,
+    nodes_beside,
     pending_job,
     pending_replica,
     replica_name,
@@ -338,7 +339,7 @@ class VirtualSite:
             self._forget_asked(job.id, ())
             return
         there = {run.placement.worker for run in job.state.workers}
-        beside = {run.placement.node for run in job.state.workers}
+        beside = nodes_beside(job.state.workers)
         wanted = islice((number for number in range(job.spec.workers_max) if number not in there), missing)
         names = {replica_name(job.id, worker): worker for worker in wanted}
         self._forget_asked(job.id, names)
