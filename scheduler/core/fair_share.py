@@ -118,9 +118,13 @@ def share_of(devices_milli: int, cpus_milli: int, memory_bytes: int, whole: Amou
     """The same of so much."""
     share = devices_milli / whole.devices_milli if whole.devices_milli else 0.0
     if whole.cpus_milli:
-        share = max(share, cpus_milli / whole.cpus_milli)
+        of_cpus = cpus_milli / whole.cpus_milli
+        if of_cpus > share:
+            share = of_cpus
     if whole.memory_bytes:
-        share = max(share, memory_bytes / whole.memory_bytes)
+        of_memory = memory_bytes / whole.memory_bytes
+        if of_memory > share:
+            share = of_memory
     return share
 
 

@@ -8,7 +8,7 @@ shape share what the search found (`Found`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from scheduler.core.pools import Pools, has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quick import quick
 from scheduler.core.quotas import Held, QuotaLedger
-from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
+from scheduler.core.reasons import BehindReservation, NodesReserved, Reason, Unsatisfiable
 from scheduler.core.reservations import FreeThen, Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
 from scheduler.core.timeline import Timeline
@@ -53,9 +53,7 @@ class Found:
     """What a pass found out about a shape: it holds for every later job of that shape.
 
     `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: what is in the way of those
-    that would fit but for it. `hopeless`: by who asks (the tenant, where it may reclaim, and whether for an SLO), the
-    priority at which, and below, no preemption makes room. `no_fit`: what is said of a job, by what it must heed.
-    `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
+    that would fit but for it. `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
     job ahead keeps the pool. `nodes`: how its nodes were after so many decisions. `rows`: these nodes themselves, one
     object for equal sets.
     """
@@ -65,10 +63,8 @@ class Found:
     failed_from_s: float = math.inf
     searched: bool = False
     behind: BehindReservation | NodesReserved | None = None
-    no_fit: dict[tuple[object, ...], NoFit] = field(default_factory=dict)
     unsatisfiable: Unsatisfiable | None = None
     satisfiable: bool = False
-    hopeless: dict[tuple[str | None, bool], int] = field(default_factory=dict)
     victims_seen: int = -1
     slot_searched: bool = False
     closed: bool = False
