@@ -53,9 +53,9 @@ class Found:
     """What a pass found out about a shape: it holds for every later job of that shape.
 
     `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: what is in the way of those
-    that would fit but for it. `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
-    job ahead keeps the pool. `nodes`: how its nodes were after so many decisions. `rows`: these nodes themselves, one
-    object for equal sets.
+    that would fit but for it. `victims_seen`: how many preemptions there were when nothing that leaves made room.
+    `closed`: without backfill, a job ahead keeps the pool. `nodes`: how its nodes were after so many decisions. `rows`:
+    these nodes themselves, one object for equal sets.
     """
 
     shape: Shape

@@ -65,8 +65,9 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
 
 def _used_milli(cluster: ClusterState, names: Collection[str]) -> dict[str, int]:
     """Thousandths that are taken of all devices of each of these nodes; 0 for one that is not here."""
-    here = [name for name in names if name in cluster]
-    rows = np.array([cluster.nodes.row_of[name] for name in here], np.int64)
+    row_of = cluster.nodes.row_of
+    here = [name for name in names if name in row_of]
+    rows = np.array([row_of[name] for name in here], np.int64)
     there = cluster.nodes.device_model.take(rows, axis=0) != ABSENT
     used = ((WHOLE_DEVICE_MILLI - cluster.free.milli.take(rows, axis=0)) * there).sum(axis=1).tolist()
     return dict.fromkeys(names, 0) | dict(zip(here, used, strict=True))

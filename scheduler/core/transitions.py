@@ -55,7 +55,7 @@ class ImpossibleTransition(AssertionError):
 def submitted(job_id: str, seq: int, spec: JobSpec, *, submitted_s: float, array_index: int | None = None) -> Job:
     """A new job. One that comes `after` others waits for those, any other to be looked at."""
     reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else _NOT_CONSIDERED
-    return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), array_index=array_index)
+    return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), 0, 0, None, array_index)
 
 
 def wait(job: Job, reason: Reason, now_s: float, not_before_s: float = 0.0) -> Job:
