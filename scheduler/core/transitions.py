@@ -35,6 +35,7 @@ from scheduler.core.quick import replaced
 from scheduler.core.reasons import NotConsidered, Reason, WaitingForJobs
 
 _NOT_CONSIDERED = NotConsidered()
+_RUNNING = WorkerPhase.RUNNING  # to look up an enumeration's member costs as much as to make a small object
 
 
 class ImpossibleTransition(AssertionError):
@@ -98,9 +99,9 @@ def began(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     attempt = job.attempts + 1
     workers: tuple[WorkerRun, ...]
     if len(placements) == 1:  # of nearly all: without a list
-        workers = (WorkerRun(placements[0], attempt, WorkerPhase.RUNNING, None, now_s),)
+        workers = (WorkerRun(placements[0], attempt, _RUNNING, None, now_s),)
     else:
-        workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
+        workers = tuple([WorkerRun(each, attempt, _RUNNING, None, now_s) for each in placements])
     first_s = now_s if job.first_started_s is None else job.first_started_s
     return replaced(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
 

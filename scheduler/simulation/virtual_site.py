@@ -35,6 +35,7 @@ from scheduler.simulation.journal import Became, Journal, Preempted
 from scheduler.simulation.tenant_time import Holds, TenantTimes
 
 _EPSILON_S = 1e-9
+_RUNNING = Became.RUNNING  # looked up once, as each start needs it
 
 
 @dataclass(slots=True)
@@ -194,7 +195,7 @@ class VirtualSite:
         else:
             record = self.journal.jobs[live.number]
             record.attempts += 1
-            record.became = Became.RUNNING
+            record.became = _RUNNING
             if record.first_start_s is None:
                 record.first_start_s = now_s
             self.journal.runs.append((now_s, 1))
