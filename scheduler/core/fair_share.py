@@ -25,6 +25,8 @@ from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placeme
 from scheduler.core.quick import quick
 
 _LN_2 = math.log(2.0)
+Held = tuple[int, int, int]
+"""Thousandths of devices and of CPUs, and bytes: an `Amount` in a ledger's own books, which change twice a job."""
 FORGOTTEN = 1e-12  # an average below this is dropped: so do tenants that left, in the end
 
 
@@ -111,11 +113,12 @@ class Totals:
 
 def dominant_share(held: Amount, whole: Amount) -> float:
     """The largest of the shares of devices, CPUs and memory. A resource that there is none of counts nothing."""
-    return share_of(held.devices_milli, held.cpus_milli, held.memory_bytes, whole)
+    return share_of((held.devices_milli, held.cpus_milli, held.memory_bytes), whole)
 
 
-def share_of(devices_milli: int, cpus_milli: int, memory_bytes: int, whole: Amount) -> float:
-    """The same of so much."""
+def share_of(held: Held, whole: Amount) -> float:
+    """The same of plain numbers."""
+    devices_milli, cpus_milli, memory_bytes = held
     share = devices_milli / whole.devices_milli if whole.devices_milli else 0.0
     if whole.cpus_milli:
         of_cpus = cpus_milli / whole.cpus_milli

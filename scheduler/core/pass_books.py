@@ -17,13 +17,14 @@ from scheduler.core.carried import NodesThen
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt, Start
 from scheduler.core.demand import UNCONSTRAINED, Demand
+from scheduler.core.fair_share import Held
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Fit, Where
 from scheduler.core.pools import Pools, has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quick import quick
-from scheduler.core.quotas import Held, QuotaLedger
+from scheduler.core.quotas import QuotaLedger
 from scheduler.core.reasons import BehindReservation, NodesReserved, Reason, Unsatisfiable
 from scheduler.core.reservations import FreeThen, Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes

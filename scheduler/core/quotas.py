@@ -26,12 +26,10 @@ from typing import TypeVar
 
 from scheduler.core.decisions import PendingJob, Policy, RunningJob, TenantPolicy
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, Placement
-from scheduler.core.fair_share import NOTHING, Amount, Totals, account, share_of
+from scheduler.core.fair_share import NOTHING, Amount, Held, Totals, account, share_of
 from scheduler.core.reasons import JobLimitReached, QuotaReached
 
 _Key = TypeVar("_Key", bound=Hashable)
-Held = tuple[int, int, int]
-"""Thousandths of devices and of CPUs, and bytes: an `Amount` in a ledger's own books, which change twice a job."""
 _NOTHING: Held = (0, 0, 0)
 
 
@@ -86,7 +84,7 @@ class QuotaLedger:
         held = held_on(job.placements)
         if len(job.placements) > 1:
             self._of_gangs[job.job_id] = held
-        self._hold((job.tenant, job.simulated), *held)
+        self._hold((job.tenant, job.simulated), held)
         self._jobs[job.tenant] = self._jobs.get(job.tenant, 0) + 1
         if job.stopping:
             _count(self._leaving_milli, (job.tenant, job.simulated), held[0])
@@ -95,7 +93,7 @@ class QuotaLedger:
         """The job, exactly as it was added, holds nothing any more."""
         key = (job.tenant, job.simulated)
         held = self._of_gangs.pop(job.job_id, None) or held_on(job.placements)
-        left = self._hold(key, -held[0], -held[1], -held[2])
+        left = self._hold(key, (-held[0], -held[1], -held[2]))
         assert min(left) >= 0, f"never added: {job}"
         _count(self._jobs, job.tenant, -1)
         if job.stopping:
@@ -109,9 +107,9 @@ class QuotaLedger:
         simulated = is_simulated(job.alternatives)
         key, whole = (job.tenant, simulated), totals.whole(simulated)
         before = self._held.get(key, _NOTHING)
-        held = self._hold(key, *more)
+        held = self._hold(key, more)
         self._jobs[job.tenant] = self._jobs.get(job.tenant, 0) + 1
-        return share_of(*held, whole) - share_of(*before, whole)
+        return share_of(held, whole) - share_of(before, whole)
 
     def promise(self, job: PendingJob) -> None:
         """What leaves, or is made to, is kept for the job. It does not hold it yet, but no job after it may use up the
@@ -133,7 +131,7 @@ class QuotaLedger:
     def share(self, tenant: str, simulated: bool, totals: Totals) -> float | None:
         """The dominant share of what it holds; None: it holds nothing at all."""
         held = self._held.get((tenant, simulated))
-        return None if held is None else share_of(*held, totals.whole(simulated))
+        return None if held is None else share_of(held, totals.whole(simulated))
 
     def used_milli(self, tenant: str, simulated: bool) -> int:
         """All that the tenant holds, also what is about to leave."""
@@ -158,14 +156,14 @@ class QuotaLedger:
     def shares(self, totals: Totals) -> dict[str, float]:
         """Fair-share account -> dominant share held now."""
         return {
-            account(tenant, simulated): share_of(*held, totals.whole(simulated))
+            account(tenant, simulated): share_of(held, totals.whole(simulated))
             for (tenant, simulated), held in self._held.items()
         }
 
-    def _hold(self, key: tuple[str, bool], devices_milli: int, cpus_milli: int, memory_bytes: int) -> Held:
+    def _hold(self, key: tuple[str, bool], more: Held) -> Held:
         """So much more of each than before: as it is then. Who holds nothing has no entry."""
         before = self._held.get(key, _NOTHING)
-        held = (before[0] + devices_milli, before[1] + cpus_milli, before[2] + memory_bytes)
+        held = (before[0] + more[0], before[1] + more[1], before[2] + more[2])
         if held != _NOTHING:
             self._held[key] = held
         else:

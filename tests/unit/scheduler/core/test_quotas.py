@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from scheduler.core.decisions import PendingJob, Policy, RunningJob, TenantPolicy
 from scheduler.core.demand import Demand, Placement
-from scheduler.core.fair_share import NOTHING, Amount, Totals, dominant_share
+from scheduler.core.fair_share import NOTHING, Amount, Held, Totals, dominant_share
 from scheduler.core.quotas import (
-    Held,
     QuotaLedger,
     allowed_workers,
     borrowed_milli,
