@@ -31,6 +31,7 @@ from scheduler.core.timeline import Slot
 from scheduler.core.victim_bound import devices_suffice, is_bounded
 from scheduler.core.victim_losses import Losses
 from scheduler.core.victims_in_vain import InVain, Sought
+from scheduler.core.waiting import Shape
 from scheduler.core.waiting_reasons import Unsaid
 
 _HIGHEST = int(np.iinfo(np.int64).max)
@@ -48,6 +49,11 @@ class Blocking(PassBooks):
         self._lowest_of_all: int | None = None
         self._losses: Losses | None = None
         self._in_vain = InVain()
+        # By the shape and who asks (the tenant, where it may reclaim, and whether for an SLO): the priority at which,
+        # and below, no preemption makes room.
+        self._hopeless: dict[tuple[Shape, str | None, bool], int] = {}
+        # What is said of a job, by its shape and what it must heed.
+        self._no_fit: dict[tuple[object, ...], NoFit] = {}
         self.carried = Carried.of(self.plain)
         # Jobs that are due a promise by time limits which nobody has come near yet, and their nodes.
         self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
@@ -114,13 +120,13 @@ class Blocking(PassBooks):
         reclaims = not polite and self.guarantees and may_reclaim(self.policy, self.ledger, job)
         if not reclaims and reach <= self._lowest_on(found):
             return None
-        asker = (job.tenant if reclaims else None, job.holds_slo)
-        hopeless = found.hopeless.get(asker)
+        asker = (found.shape, job.tenant if reclaims else None, job.holds_slo)
+        hopeless = self._hopeless.get(asker)
         if hopeless is not None and reach <= hopeless:
             return None
         victims = self._victims_unless_in_vain(job, found, reach, reclaims=reclaims)
         if victims is None:
-            found.hopeless[asker] = reach
+            self._hopeless[asker] = reach
             return None
         timeline = self.timeline()
         if self._due:
@@ -352,12 +358,12 @@ class Blocking(PassBooks):
         """How many workers and which nodes fall short, as things are at the end of the pass."""
         found, job = self.found[unsaid.shape], unsaid.job
         shape, end_s = found.shape, end_of(job, self.now_s)
-        heeded = self.promises.heeded(end_s, self.pools.nodes_of(shape.alternatives))
+        heeded = self.promises.heeded(end_s, found.rows)
         kept_off = self.reserved.held_against(self.now_s, end_s, exempt=job.reservation)
-        no_fit = found.no_fit.get((heeded, kept_off))
+        no_fit = self._no_fit.get((shape, heeded, kept_off))
         if no_fit is None:
-            free, where = self.open_to(job), self.where_now(job, found)
-            no_fit = found.no_fit[heeded, kept_off] = NoFit(
+            free, where = self.open_to(job, found), self.where_now(job, found)
+            no_fit = self._no_fit[shape, heeded, kept_off] = NoFit(
                 demand=demand_text(shape.alternatives, shape.workers_min, shape.constraints),
                 wanted_workers=shape.workers_min,
                 placeable_workers=how_many(self.plain, free, shape.alternatives, shape.workers_min, **where),

@@ -181,8 +181,8 @@ class ClusterState:
     def take_over(self, free: FreeColumns) -> None:
         """All that a pass starts is taken at once: `free` is its `Plan.free_after`, and nothing was taken or given back
         since. Each start is then told to the books, by `enter`."""
-        there = self.nodes.device_model != ABSENT
-        assert free.nothing_overcommitted(there), "a pass has given away more than there is"
+        devices = self.totals.everything.devices_milli // WHOLE_DEVICE_MILLI
+        assert free.nothing_overcommitted(devices), "a pass has given away more than there is"
         self.free = free
 
     def enter(self, job_id: str, placements: Sequence[Placement]) -> None:
@@ -221,24 +221,24 @@ class ClusterState:
     def give_back(self, *job_ids: str) -> None:
         """Take all devices of these jobs back: of several together for not much more than of one. Nothing happens where
         a job holds none."""
-        going = [(job_id, placement) for job_id in job_ids for placement in self._held.pop(job_id, ())]
-        if going:
-            self._leave(going)
+        held = self._held
+        self._leave([(job_id, held.pop(job_id)) for job_id in job_ids if job_id in held])
 
     def give_back_workers(self, job_id: str, workers: Collection[int]) -> None:
         """Take these workers' devices back. Nothing happens where one holds none."""
         held = self._held.get(job_id, ())
-        going = [(job_id, placement) for placement in held if placement.worker in workers]
+        going = tuple([placement for placement in held if placement.worker in workers])
         if len(going) == len(held):
             self.give_back(job_id)
         elif going:
             self._held[job_id] = tuple([placement for placement in held if placement.worker not in workers])
-            self._leave(going)
+            self._leave([(job_id, going)])
 
-    def _leave(self, going: Sequence[tuple[str, Placement]]) -> None:
-        self._give([placement for _, placement in going])
+    def _leave(self, going: Sequence[tuple[str, tuple[Placement, ...]]]) -> None:
+        """These workers of these jobs."""
+        self._give([placement for _, placements in going for placement in placements])
         if self._on_node is not None:
-            for job_id, placement in going:
+            for job_id, placement in ((job_id, each) for job_id, placements in going for each in placements):
                 there = self._on_node[placement.node]
                 del there[job_id, placement.worker]
                 if not there:

@@ -151,6 +151,11 @@ class Constraints:
     one_per: Level | None = None
     apart_from: tuple[str, ...] = ()
 
+    @property
+    def are_none(self) -> bool:
+        """Whether nothing needs to hold: as if equal to UNCONSTRAINED, for less."""
+        return self.within is None and self.spread is None and self.one_per is None and not self.apart_from
+
 
 UNCONSTRAINED = Constraints()
 

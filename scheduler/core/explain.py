@@ -99,7 +99,7 @@ def _explained(cluster: ClusterState, queue: Queue, policy: Policy, job: Pending
             break
         planning.take_turn()  # one of its kind before it: if that blocks the kind, nothing more is said of this one
     found = planning.found[kind.shape]
-    free = planning.open_to(job)
+    free = planning.open_to(job, found)
     by_reason = planning.nodes_by_reason(job, free, found)
     changes = changes_for(planning, job)
     while planning.take_turn() is not None:

@@ -25,6 +25,8 @@ from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, NodeFacts, Placeme
 from scheduler.core.quick import quick
 
 _LN_2 = math.log(2.0)
+Held = tuple[int, int, int]
+"""Thousandths of devices and of CPUs, and bytes: an `Amount` in a ledger's own books, which change twice a job."""
 FORGOTTEN = 1e-12  # an average below this is dropped: so do tenants that left, in the end
 
 
@@ -111,28 +113,22 @@ class Totals:
 
 def dominant_share(held: Amount, whole: Amount) -> float:
     """The largest of the shares of devices, CPUs and memory. A resource that there is none of counts nothing."""
-    return max(
-        held.devices_milli / whole.devices_milli if whole.devices_milli else 0.0,
-        held.cpus_milli / whole.cpus_milli if whole.cpus_milli else 0.0,
-        held.memory_bytes / whole.memory_bytes if whole.memory_bytes else 0.0,
-    )
+    return share_of((held.devices_milli, held.cpus_milli, held.memory_bytes), whole)
 
 
-def raised_share(held: Amount, more: Amount, whole: Amount) -> float:
-    """By how much `more` raises the dominant share: at most its own, and less where it is dominated by another
-    resource."""
-    # Once a start: without a sum of amounts, and with the divisions of dominant_share().
-    before = after = 0.0
-    if whole.devices_milli:
-        before = held.devices_milli / whole.devices_milli
-        after = (held.devices_milli + more.devices_milli) / whole.devices_milli
+def share_of(held: Held, whole: Amount) -> float:
+    """The same of plain numbers."""
+    devices_milli, cpus_milli, memory_bytes = held
+    share = devices_milli / whole.devices_milli if whole.devices_milli else 0.0
     if whole.cpus_milli:
-        before = max(before, held.cpus_milli / whole.cpus_milli)
-        after = max(after, (held.cpus_milli + more.cpus_milli) / whole.cpus_milli)
+        of_cpus = cpus_milli / whole.cpus_milli
+        if of_cpus > share:
+            share = of_cpus
     if whole.memory_bytes:
-        before = max(before, held.memory_bytes / whole.memory_bytes)
-        after = max(after, (held.memory_bytes + more.memory_bytes) / whole.memory_bytes)
-    return after - before
+        of_memory = memory_bytes / whole.memory_bytes
+        if of_memory > share:
+            share = of_memory
+    return share
 
 
 def standing(average: float, held: float, weight: float) -> float:

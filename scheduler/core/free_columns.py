@@ -23,7 +23,7 @@ from scheduler.core.claims import Claim, OneWorker
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.node_columns import ABSENT, Bools, Ints, Milli, NodeColumns, count_true, widened
 
-_ONE_BY_ONE = 3  # so many devices of a row are sooner changed one by one than as a list
+_ONE_BY_ONE = 6  # so many devices of a row are sooner changed one by one than as a list
 
 
 class Stamps:
@@ -216,10 +216,10 @@ class FreeColumns:
             return _short_beside(row, int(self.cpus_milli[row]), int(self.memory_bytes[row]))
         return None
 
-    def nothing_overcommitted(self, there: Bools) -> bool:
-        """Whether nothing is below zero: of devices those that are `there`, bool[nodes, max_devices]."""
+    def nothing_overcommitted(self, devices: int) -> bool:
+        """Whether nothing is below zero, of the devices none of so many that there are."""
         beside = min(self.cpus_milli.min(initial=0), self.memory_bytes.min(initial=0))
-        return bool(min(beside, self.milli.min(initial=0, where=there)) >= 0)
+        return bool(beside >= 0) and np.count_nonzero(self.milli >= 0) == devices
 
     def replaced(self, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> FreeColumns:
         """The same nodes with this free instead, in the same lineage: rows that are as they were keep their stamps."""

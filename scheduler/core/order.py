@@ -107,15 +107,9 @@ class Line:
         self._held = dict(held_share)
         self._standings: dict[str, float] = {}  # of the accounts, as they are now
         self._now_s = now_s
-        classes: dict[int, list[Kind]] = {}
-        for kind in waiting.kinds():
-            same = classes.get(kind.priority)
-            if same is None:
-                classes[kind.priority] = [kind]
-            else:
-                same.append(kind)
-        self._classes = sorted(classes.items())  # the highest class is last, and taken first
-        self._class: list[Kind] = []  # of the class under way, not lined up by account yet
+        by_class = waiting.by_class()
+        self._classes = [(priority, by_class[priority]) for priority in sorted(by_class)]  # the highest is taken first
+        self._class: Collection[Kind] = ()  # of the class under way, not lined up by account yet
         self._owed: dict[int, list[tuple[PendingJob, Kind]]] = {}  # by class, the last of them first
         for job, kind in sorted(
             ((waiting.job(job_id), waiting.kind_of(job_id)) for job_id in owed if job_id in waiting),
@@ -249,7 +243,7 @@ class Line:
                     lines[kind.account] = [first]
                 else:
                     line.append(first)
-        self._class = []
+        self._class = ()
         for line in lines.values():
             heapify(line)
             self._accounts.append(self._account(line))

@@ -8,7 +8,7 @@ shape share what the search found (`Found`).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,15 +17,15 @@ from scheduler.core.carried import NodesThen
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt, Start
 from scheduler.core.demand import UNCONSTRAINED, Demand
-from scheduler.core.fair_share import Amount
+from scheduler.core.fair_share import Held
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.node_reasons import nodes_by_reason
 from scheduler.core.placement import Fit, Where
-from scheduler.core.pools import has_room
+from scheduler.core.pools import Pools, has_room
 from scheduler.core.queue import Queue
 from scheduler.core.quick import quick
 from scheduler.core.quotas import QuotaLedger
-from scheduler.core.reasons import BehindReservation, NodesReserved, NoFit, Reason, Unsatisfiable
+from scheduler.core.reasons import BehindReservation, NodesReserved, Reason, Unsatisfiable
 from scheduler.core.reservations import FreeThen, Promise, Promises
 from scheduler.core.reserved_nodes import ReservedNodes
 from scheduler.core.timeline import Timeline
@@ -54,20 +54,18 @@ class Found:
     """What a pass found out about a shape: it holds for every later job of that shape.
 
     `failed_from_s`: jobs of at least this time limit do not fit (0: none does). `behind`: what is in the way of those
-    that would fit but for it. `hopeless`: by who asks (the tenant, where it may reclaim, and whether for an SLO), the
-    priority at which, and below, no preemption makes room. `no_fit`: what is said of a job, by what it must heed.
-    `victims_seen`: how many preemptions there were when nothing that leaves made room. `closed`: without backfill, a
-    job ahead keeps the pool. `nodes`: how its nodes were after so many decisions.
+    that would fit but for it. `victims_seen`: how many preemptions there were when nothing that leaves made room.
+    `closed`: without backfill, a job ahead keeps the pool. `nodes`: how its nodes were after so many decisions. `rows`:
+    these nodes themselves, one object for equal sets.
     """
 
     shape: Shape
+    rows: Bools
     failed_from_s: float = math.inf
     searched: bool = False
     behind: BehindReservation | NodesReserved | None = None
-    no_fit: dict[tuple[object, ...], NoFit] = field(default_factory=dict)
     unsatisfiable: Unsatisfiable | None = None
     satisfiable: bool = False
-    hopeless: dict[tuple[str | None, bool], int] = field(default_factory=dict)
     victims_seen: int = -1
     slot_searched: bool = False
     closed: bool = False
@@ -88,8 +86,14 @@ class Closed:
 class Findings(dict[Shape, Found]):
     """What a pass found out about each shape: nothing yet, of one that it has not come to."""
 
+    __slots__ = ("_pools",)
+
+    def __init__(self, pools: Pools) -> None:
+        super().__init__()
+        self._pools = pools
+
     def __missing__(self, shape: Shape) -> Found:
-        found = self[shape] = Found(shape)
+        found = self[shape] = Found(shape, self._pools.nodes_of(shape.alternatives))
         return found
 
 
@@ -115,18 +119,17 @@ class PassBooks:
         self.closed: list[Closed] = []
         self.started: list[tuple[PendingJob, float, Fit]] = []
         self._timeline: Timeline | None = None
-        self.found = Findings()
+        self.found = Findings(self.plain)
         self.unschedulable = dict(cluster.unschedulable)  # as it is now: reasons may be asked for later
         self.guarantees = any(tenant.guaranteed_milli for tenant in policy.tenants.values())
 
     # ---- what is open to a job -----------------------------------------------------------------------------------
 
-    def open_to(self, job: PendingJob) -> FreeColumns:
-        """What the job may use, of its nodes, if it starts now. Not to be changed."""
-        if not self.promises.promises and not len(self.reserved):
+    def open_to(self, job: PendingJob, found: Found) -> FreeColumns:
+        """What the job, of the shape `found` tells of, may use of its nodes if it starts now. Not to be changed."""
+        if not self.promises.promises and not self.any_reserved:
             return self.promises.free
-        nodes = self.pools.nodes_of(job.alternatives)
-        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation, nodes=nodes)
+        return self.promises.free_until(end_of(job, self.now_s), exempt=job.reservation, nodes=found.rows)
 
     def where(self, found: Found) -> Where:
         """What else than capacity bounds the places of the shape: keyword arguments for `place` and its like."""
@@ -186,19 +189,20 @@ class PassBooks:
     def as_closed(self, found: Found, job_id: str) -> Closed:
         alternatives = found.shape.alternatives
         kinds = frozenset(bool(demand.milli) for demand in alternatives)
-        return Closed(job_id, self.pools.nodes_of(alternatives), kinds)
+        return Closed(job_id, found.rows, kinds)
 
     # ---- what is decided -----------------------------------------------------------------------------------------
 
-    def take(self, job: PendingJob, fit: Fit, amount: Amount) -> None:
-        """The job starts there, and holds so much."""
+    def take(self, job: PendingJob, fit: Fit, more: Held) -> float:
+        """The job starts there, and holds so much. By how much that raises its account's dominant share."""
         end_s = end_of(job, self.now_s)
         self.starts.append(Start(job.job_id, fit.placements))
         self.promises.start(fit.claim, end_s=end_s)
-        self.ledger.start(job, amount)
+        rise = self.ledger.start(job, more, self.cluster.totals)
         self.started.append((job, end_s, fit))
         if self._timeline is not None:
             self._timeline.occupy(fit.claim, until_s=end_s)
+        return rise
 
     def promise(self, job: PendingJob, fit: Fit, free: FreeThen, start_s: float) -> None:
         """Keep `fit` for the job, in `free`: what there will be at `start_s` (now: once what is leaving has left)."""

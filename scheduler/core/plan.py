@@ -24,13 +24,12 @@ from scheduler.core.arrays import Bools
 from scheduler.core.blocked import Blocking
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Plan, Policy, Release, Resize
-from scheduler.core.fair_share import Amount, raised_share
 from scheduler.core.group_choice import with_constraints
 from scheduler.core.order import Line
 from scheduler.core.pass_books import Found, Settled, end_of
 from scheduler.core.placement import Fit, Where, fits, how_many, place
 from scheduler.core.queue import Queue
-from scheduler.core.quotas import allowed_workers
+from scheduler.core.quotas import allowed_workers, held_on
 from scheduler.core.reasons import (
     BehindReservation,
     JobLimitReached,
@@ -131,7 +130,7 @@ class Pass(Blocking):
             if isinstance(workers, int):
                 fit = self._find(job, found, workers)
                 if fit is not None:
-                    self._start(job, kind, fit)
+                    self._start(job, fit)
                     return
                 reason, promised = self._block(job, found)
                 found.settled = None if promised else Settled(reason, len(self.preemptions), self._asks_all_below(job))
@@ -178,7 +177,7 @@ class Pass(Blocking):
             return None
         alternatives, where = found.shape.alternatives, self.where(found)
         where_now, reserved = where, None
-        nodes, end_s = self.pools.nodes_of(alternatives), self.now_s + limit_s
+        nodes, end_s = found.rows, self.now_s + limit_s
         if self.any_reserved:
             where_now = self.where_now(job, found)
             reserved = self.reserved.blocked(self.now_s, end_s, exempt=job.reservation)
@@ -190,8 +189,11 @@ class Pass(Blocking):
                 self.make_due(nodes)
                 promises = self.promises.heeded(end_s, nodes)
                 kept_back = bool(promises) or reserved is not None
-            free = self.open_to(job) if kept_back else self.promises.free
-            fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where_now)
+            free = self.open_to(job, found) if kept_back else self.promises.free
+            if where_now:
+                fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min, **where_now)
+            else:  # of nearly all: nothing to be put together
+                fit = place(self.pools, free, alternatives, wanted=workers, at_least=job.workers_min)
         else:
             kept_back = False
         if fit is None:
@@ -214,22 +216,18 @@ class Pass(Blocking):
             free = promise.kept_from(free)
             if not fits(self.plain, free, alternatives, job.workers_min, **where):
                 return BehindReservation(promise.job_id)
-        rows = self.pools.nodes_of(alternatives)
         for kept in self.reserved.held_against(self.now_s, end_s, exempt=job.reservation):
-            if bool((kept.rows & rows).any()):
+            if bool((kept.rows & found.rows).any()):
                 return NodesReserved(kept.reservation.name, kept.reservation.start_s, kept.reservation.end_s)
         return None
 
-    def _start(self, job: PendingJob, kind: Kind, fit: Fit) -> None:
+    def _start(self, job: PendingJob, fit: Fit) -> None:
         claim = fit.claim
         if len(fit.placements) < _FEW:
-            more = Amount.of(fit.placements)
+            more = held_on(fit.placements)
         else:
-            more = Amount(int(claim.milli.sum()), int(claim.cpus_milli.sum()), int(claim.memory_bytes.sum()))
-        simulated = kind.shape.simulated
-        rise = raised_share(self.ledger.held(job.tenant, simulated), more, self.cluster.totals.whole(simulated))
-        self.take(job, fit, more)
-        self.line.started(job, max(rise, 0.0))
+            more = (int(claim.milli.sum()), int(claim.cpus_milli.sum()), int(claim.memory_bytes.sum()))
+        self.line.started(job, max(self.take(job, fit, more), 0.0))
 
     # ---- what is over --------------------------------------------------------------------------------------------
 

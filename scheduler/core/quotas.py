@@ -26,13 +26,11 @@ from typing import TypeVar
 
 from scheduler.core.decisions import PendingJob, Policy, RunningJob, TenantPolicy
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Demand, Placement
-from scheduler.core.fair_share import NOTHING, Amount, Totals, account, dominant_share
+from scheduler.core.fair_share import NOTHING, Amount, Held, Totals, account, share_of
 from scheduler.core.reasons import JobLimitReached, QuotaReached
 
 _Key = TypeVar("_Key", bound=Hashable)
-_Held = tuple[int, int, int]
-"""Thousandths of devices and of CPUs, and bytes: an `Amount` in a ledger's own books, which change twice a job."""
-_NOTHING: _Held = (0, 0, 0)
+_NOTHING: Held = (0, 0, 0)
 
 
 def worker_milli(alternatives: Iterable[Demand]) -> int:
@@ -63,11 +61,11 @@ class QuotaLedger:
     __slots__ = ("_held", "_jobs", "_leaving_milli", "_of_gangs", "_promised_milli")
 
     def __init__(self, running: Iterable[RunningJob] = ()) -> None:
-        self._held: dict[tuple[str, bool], _Held] = {}
+        self._held: dict[tuple[str, bool], Held] = {}
         self._leaving_milli: dict[tuple[str, bool], int] = {}
         self._promised_milli: dict[tuple[str, bool], int] = {}
         self._jobs: dict[str, int] = {}
-        self._of_gangs: dict[str, _Held] = {}  # what running jobs of several workers hold, by id: no part of a copy
+        self._of_gangs: dict[str, Held] = {}  # what running jobs of several workers hold, by id: no part of a copy
         for job in running:
             self.add(job)
 
@@ -83,10 +81,10 @@ class QuotaLedger:
 
     def add(self, job: RunningJob) -> None:
         """The job holds its devices. One that changes is removed as it was and added as it is."""
-        held = _held_on(job.placements)
+        held = held_on(job.placements)
         if len(job.placements) > 1:
             self._of_gangs[job.job_id] = held
-        self._hold((job.tenant, job.simulated), *held)
+        self._hold((job.tenant, job.simulated), held)
         self._jobs[job.tenant] = self._jobs.get(job.tenant, 0) + 1
         if job.stopping:
             _count(self._leaving_milli, (job.tenant, job.simulated), held[0])
@@ -94,8 +92,8 @@ class QuotaLedger:
     def remove(self, job: RunningJob) -> None:
         """The job, exactly as it was added, holds nothing any more."""
         key = (job.tenant, job.simulated)
-        held = self._of_gangs.pop(job.job_id, None) or _held_on(job.placements)
-        left = self._hold(key, -held[0], -held[1], -held[2])
+        held = self._of_gangs.pop(job.job_id, None) or held_on(job.placements)
+        left = self._hold(key, (-held[0], -held[1], -held[2]))
         assert min(left) >= 0, f"never added: {job}"
         _count(self._jobs, job.tenant, -1)
         if job.stopping:
@@ -103,11 +101,15 @@ class QuotaLedger:
 
     # ---- what a pass decides -------------------------------------------------------------------------------------
 
-    def start(self, job: PendingJob, amount: Amount) -> None:
-        """The pass gives so much to the job."""
-        key = (job.tenant, is_simulated(job.alternatives))
-        self._hold(key, amount.devices_milli, amount.cpus_milli, amount.memory_bytes)
+    def start(self, job: PendingJob, more: Held, totals: Totals) -> float:
+        """The pass gives so much to the job. By how much that raises its account's dominant share: at most by the share
+        of `more` itself, and by less where another resource dominates."""
+        simulated = is_simulated(job.alternatives)
+        key, whole = (job.tenant, simulated), totals.whole(simulated)
+        before = self._held.get(key, _NOTHING)
+        held = self._hold(key, more)
         self._jobs[job.tenant] = self._jobs.get(job.tenant, 0) + 1
+        return share_of(held, whole) - share_of(before, whole)
 
     def promise(self, job: PendingJob) -> None:
         """What leaves, or is made to, is kept for the job. It does not hold it yet, but no job after it may use up the
@@ -125,6 +127,11 @@ class QuotaLedger:
     def held(self, tenant: str, simulated: bool) -> Amount:
         held = self._held.get((tenant, simulated))
         return NOTHING if held is None else Amount(*held)
+
+    def share(self, tenant: str, simulated: bool, totals: Totals) -> float | None:
+        """The dominant share of what it holds; None: it holds nothing at all."""
+        held = self._held.get((tenant, simulated))
+        return None if held is None else share_of(held, totals.whole(simulated))
 
     def used_milli(self, tenant: str, simulated: bool) -> int:
         """All that the tenant holds, also what is about to leave."""
@@ -149,14 +156,14 @@ class QuotaLedger:
     def shares(self, totals: Totals) -> dict[str, float]:
         """Fair-share account -> dominant share held now."""
         return {
-            account(tenant, simulated): dominant_share(Amount(*held), totals.whole(simulated))
+            account(tenant, simulated): share_of(held, totals.whole(simulated))
             for (tenant, simulated), held in self._held.items()
         }
 
-    def _hold(self, key: tuple[str, bool], devices_milli: int, cpus_milli: int, memory_bytes: int) -> _Held:
+    def _hold(self, key: tuple[str, bool], more: Held) -> Held:
         """So much more of each than before: as it is then. Who holds nothing has no entry."""
         before = self._held.get(key, _NOTHING)
-        held = (before[0] + devices_milli, before[1] + cpus_milli, before[2] + memory_bytes)
+        held = (before[0] + more[0], before[1] + more[1], before[2] + more[2])
         if held != _NOTHING:
             self._held[key] = held
         else:
@@ -164,7 +171,8 @@ class QuotaLedger:
         return held
 
 
-def _held_on(placements: Sequence[Placement]) -> _Held:
+def held_on(placements: Sequence[Placement]) -> Held:
+    """What these workers hold."""
     if len(placements) == 1:
         (one,) = placements
         return one.share_milli or WHOLE_DEVICE_MILLI * len(one.devices), one.cpus_milli, one.memory_bytes

@@ -11,6 +11,7 @@ starts again at once with what is left, if that is its minimum.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from operator import attrgetter
 
@@ -39,10 +40,11 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
     """The workers to stop, one after the other: where `spread` is asked for, from the domain with most of them; then
     from the node that is nearest to being empty, so that whole nodes come free; then the newest."""
     spread = job.constraints.spread
-    left: dict[tuple[str, str], list[Placement]] = {}  # by domain and node, the newest last: those go one by one
+    # By domain and node, the newest last: those go one by one.
+    left: defaultdict[tuple[str, str], list[Placement]] = defaultdict(list)
     for placement in sorted(job.placements, key=attrgetter("worker")):
         domain = "" if spread is None else _domain(cluster, placement, spread)
-        left.setdefault((domain, placement.node), []).append(placement)
+        left[domain, placement.node].append(placement)
     crowd: dict[str, int] = {}
     for (domain, _), there in left.items():
         crowd[domain] = crowd.get(domain, 0) + len(there)
@@ -63,8 +65,9 @@ def _surplus(cluster: ClusterState, job: RunningJob, count: int) -> list[int]:
 
 def _used_milli(cluster: ClusterState, names: Collection[str]) -> dict[str, int]:
     """Thousandths that are taken of all devices of each of these nodes; 0 for one that is not here."""
-    here = [name for name in names if name in cluster]
-    rows = np.array([cluster.nodes.row_of[name] for name in here], np.int64)
+    row_of = cluster.nodes.row_of
+    here = [name for name in names if name in row_of]
+    rows = np.array([row_of[name] for name in here], np.int64)
     there = cluster.nodes.device_model.take(rows, axis=0) != ABSENT
     used = ((WHOLE_DEVICE_MILLI - cluster.free.milli.take(rows, axis=0)) * there).sum(axis=1).tolist()
     return dict.fromkeys(names, 0) | dict(zip(here, used, strict=True))

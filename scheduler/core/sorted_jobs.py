@@ -21,6 +21,11 @@ def age(job: PendingJob) -> Place:
     return (job.submitted_s, job.seq, job.job_id)
 
 
+def _comes_after(job: PendingJob, other: PendingJob) -> bool:
+    """Whether it is the later of the two in either order, as nearly every job is that comes."""
+    return job.seq > other.seq and job.submitted_s >= other.submitted_s and job.deadline_s is None
+
+
 _SHIFTED = 64  # so near to the front what stands before is moved up; beyond, moving all behind it down is as fast
 _GONE = PendingJob("", 0, "", 0, 0.0, 1, 1, (), None)
 
@@ -45,23 +50,25 @@ class SortedJobs:
 
     def add(self, job: PendingJob) -> None:
         items = self.items
-        if len(items) > self.start and (place := self._key(job)) < self._key(items[-1]):
-            items.insert(bisect_left(items, place, self.start, key=self._key), job)
-        else:
+        if len(items) == self.start or _comes_after(job, items[-1]):
             items.append(job)
+        else:
+            items.insert(bisect_left(items, self._key(job), self.start, key=self._key), job)
 
     def remove(self, job: PendingJob) -> None:
         items, start = self.items, self.start
-        at = start
-        if items[start] is not job:
-            at = bisect_left(items, self._key(job), start, key=self._key)
-        assert items[at] is job, f"not in line: {job}"
-        if at - start > _SHIFTED:
-            del items[at]
-        else:
-            items[start + 1 : at + 1] = items[start:at]
+        if items[start] is job:
             items[start] = _GONE
             self.start = start + 1
+        else:
+            at = bisect_left(items, self._key(job), start, key=self._key)
+            assert items[at] is job, f"not in line: {job}"
+            if at - start > _SHIFTED:
+                del items[at]
+            else:
+                items[start + 1 : at + 1] = items[start:at]
+                items[start] = _GONE
+                self.start = start + 1
         if 2 * self.start > len(items):
             del items[: self.start]
             self.start = 0

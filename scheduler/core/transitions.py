@@ -35,6 +35,7 @@ from scheduler.core.quick import replaced
 from scheduler.core.reasons import NotConsidered, Reason, WaitingForJobs
 
 _NOT_CONSIDERED = NotConsidered()
+_RUNNING = WorkerPhase.RUNNING  # to look up an enumeration's member costs as much as to make a small object
 
 
 class ImpossibleTransition(AssertionError):
@@ -55,7 +56,7 @@ class ImpossibleTransition(AssertionError):
 def submitted(job_id: str, seq: int, spec: JobSpec, *, submitted_s: float, array_index: int | None = None) -> Job:
     """A new job. One that comes `after` others waits for those, any other to be looked at."""
     reason: Reason = WaitingForJobs(spec.waits_for) if spec.waits_for else _NOT_CONSIDERED
-    return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), array_index=array_index)
+    return Job(job_id, seq, spec, submitted_s, Pending(reason, submitted_s), 0, 0, None, array_index)
 
 
 def wait(job: Job, reason: Reason, now_s: float, not_before_s: float = 0.0) -> Job:
@@ -96,7 +97,11 @@ def began(job: Job, placements: Sequence[Placement], now_s: float) -> Job:
     """`place`, every worker started, and `run` in one step, where nothing lies between: in virtual time."""
     _may_start(job, len(placements))
     attempt = job.attempts + 1
-    workers = tuple([WorkerRun(each, attempt, WorkerPhase.RUNNING, None, now_s) for each in placements])
+    workers: tuple[WorkerRun, ...]
+    if len(placements) == 1:  # of nearly all: without a list
+        workers = (WorkerRun(placements[0], attempt, _RUNNING, None, now_s),)
+    else:
+        workers = tuple([WorkerRun(each, attempt, _RUNNING, None, now_s) for each in placements])
     first_s = now_s if job.first_started_s is None else job.first_started_s
     return replaced(job, state=Running(workers, now_s), attempts=attempt, first_started_s=first_s)
 

@@ -15,7 +15,7 @@ Adding and removing a job costs a binary search and the move of a few pointers. 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from scheduler.core.decisions import PendingJob
@@ -124,7 +124,10 @@ class Kind:
     def by_age(self, position: int) -> Entry | None:
         """The first submitted first. None past the last."""
         items, at = self._by_age.items, self._by_age.start + position
-        return (*age(items[at]), (items[at], self), position) if at < len(items) else None
+        if at >= len(items):
+            return None
+        job = items[at]
+        return (job.submitted_s, job.seq, job.job_id, (job, self), position)  # as age(), without a call
 
     def add(self, job: PendingJob) -> None:
         """For the line alone, as is `remove`: it keeps the books."""
@@ -151,6 +154,7 @@ class WaitingLine:
 
     __slots__ = (
         "_alternatives",
+        "_by_class",
         "_idle",
         "_jobs",
         "_kind_of",
@@ -168,6 +172,7 @@ class WaitingLine:
         self._jobs: dict[str, PendingJob] = {}
         self._kind_of: dict[str, Kind] = {}
         self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._by_class: dict[int, dict[Kind, None]] = {}  # the same kinds, in the same order
         self._idle: dict[tuple[object, ...], Kind] = {}  # without a job, kept for the next of them
         self._shapes: dict[tuple[object, ...], Shape] = {}
         self._alternatives: dict[tuple[Demand, ...], tuple[tuple[Demand, ...], int]] = {}
@@ -229,6 +234,10 @@ class WaitingLine:
         """All that have a job, in the order in which they came up. A view: not to be held while jobs come or go."""
         return self._kinds.values()
 
+    def by_class(self) -> Mapping[int, Collection[Kind]]:
+        """The same by their priority. A view too."""
+        return self._by_class
+
     def __len__(self) -> int:
         return len(self._jobs)
 
@@ -283,7 +292,7 @@ class WaitingLine:
         recent = self._recent.get(id(job.alternatives))
         alternatives, number = self._intern(job.alternatives) if recent is None else recent[1]
         constraints = job.constraints
-        free = constraints is UNCONSTRAINED or constraints == UNCONSTRAINED
+        free = constraints is UNCONSTRAINED or constraints.are_none
         name = job.name if self._mentions and (job.tenant, job.name) in self._mentions else None
         tenant = job.tenant if name is not None or constraints.apart_from else None
         key = (
@@ -337,6 +346,7 @@ class WaitingLine:
         kind = self._kinds.get(key)
         if kind is None:
             kind = self._kinds[key] = self._idle.pop(key) if key in self._idle else Kind(shape, job)
+            self._by_class.setdefault(kind.priority, {})[kind] = None
             if max(len(self._shapes) - 2 * len(self._kinds), len(self._idle)) > _KEPT_SHAPES:
                 self._forget_unused()
         kind.add(job)
@@ -349,6 +359,10 @@ class WaitingLine:
         kind.remove(job)
         if not kind:
             self._idle[kind.key] = self._kinds.pop(kind.key)
+            same = self._by_class[kind.priority]
+            del same[kind]
+            if not same:
+                del self._by_class[kind.priority]
         if kind.wanted_milli:
             self._queued_milli[kind.account] -= kind.wanted_milli
             if not self._queued_milli[kind.account]:

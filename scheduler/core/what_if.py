@@ -38,9 +38,8 @@ def changes_for(planning: Pass, job: PendingJob) -> tuple[Change, ...]:
     reservation keep it out (no other demand would help), and where nothing small helps."""
     if not isinstance(allowed_workers(planning.policy, planning.ledger, job), int) or job.reservation is not None:
         return ()
-    free = planning.open_to(job)
-    shape = planning.queue.waiting.kind_of(job.job_id).shape
-    open_to_all = planning.where(planning.found[shape])
+    found_out = planning.found[planning.queue.waiting.kind_of(job.job_id).shape]
+    free, open_to_all = planning.open_to(job, found_out), planning.where(found_out)
     where = _without_closed(planning, open_to_all, job.alternatives)
     if fits(planning.plain, free, job.alternatives, job.workers_min, **where):
         return ()

@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from scheduler.core.decisions import PendingJob, RunningJob
-from scheduler.core.demand import Demand, linked
-from scheduler.core.jobs import ON_NODES, EndCause, Job, JobKind, JobSpec, Stopping
+from scheduler.core.demand import Demand, Placement, linked
+from scheduler.core.jobs import ON_NODES, EndCause, Job, JobKind, JobSpec, Stopping, WorkerRun
 from scheduler.core.quick import replaced
 from scheduler.core.quotas import is_simulated, worker_milli
 
@@ -31,25 +31,31 @@ def replica_name(job_id: str, worker: int) -> str:
 def pending_job(job: Job) -> PendingJob:
     spec = job.spec
     wanted = spec.workers_max if job.workers_wanted is None else job.workers_wanted
-    return PendingJob(
-        job_id=job.id,
-        seq=job.seq,
-        tenant=spec.tenant,
-        priority=spec.priority,
-        submitted_s=job.submitted_s,
+    return PendingJob(  # by position: one a job, and names cost as much as the fields
+        job.id,
+        job.seq,
+        spec.tenant,
+        spec.priority,
+        job.submitted_s,
         # A service that may be scaled to nothing waits for its first replica like any other.
-        workers_min=max(1, min(spec.workers_min, wanted)),
-        workers_max=max(1, wanted),
-        alternatives=_alternatives(spec),
-        time_limit_s=spec.time_limit_s,
-        name=spec.name,
-        deadline_s=job.deadline_s,
-        constraints=spec.constraints,
-        reservation=spec.reservation,
+        max(1, min(spec.workers_min, wanted)),
+        max(1, wanted),
+        _alternatives(spec),
+        spec.time_limit_s,
+        True,  # may_preempt
+        spec.name,
+        job.deadline_s,
+        spec.constraints,
+        spec.reservation,
     )
 
 
-def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
+def nodes_beside(runs: Iterable[WorkerRun]) -> tuple[str, ...]:
+    """Where these replicas stand, each node once and sorted."""
+    return tuple(sorted({run.placement.node for run in runs}))
+
+
+def pending_replica(job: Job, worker: int, beside: tuple[str, ...]) -> PendingJob:
     """One replica as the planner is asked a place for it; `beside`: the nodes of the others."""
     return replaced(
         pending_job(job),
@@ -57,7 +63,7 @@ def pending_replica(job: Job, worker: int, beside: Iterable[str]) -> PendingJob:
         workers_min=1,
         workers_max=1,
         holds_slo=job.spec.slo_p99_ms is not None,
-        beside=tuple(sorted(set(beside))),
+        beside=beside,
         service=job.id,
     )
 
@@ -72,9 +78,14 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
     others."""
     spec, state = job.spec, job.state
     assert isinstance(state, ON_NODES), job
-    placements = tuple([run.placement for run in state.workers])
-    began_s = [run.started_s for run in state.workers if run.started_s is not None]
-    saved_s = min(began_s, default=state.since_s)
+    if len(state.workers) == 1:  # nearly all: without lists
+        (run,) = state.workers
+        placements: tuple[Placement, ...] = (run.placement,)
+        saved_s = state.since_s if run.started_s is None else run.started_s
+    else:
+        placements = tuple([run.placement for run in state.workers])
+        began_s = [run.started_s for run in state.workers if run.started_s is not None]
+        saved_s = min(began_s, default=state.since_s)
     if isinstance(state, Stopping):
         stopping, started_s = True, saved_s
         stopping_for = state.by if state.cause is EndCause.PREEMPTED else None
@@ -82,22 +93,23 @@ def running_job(job: Job, *, is_leaving: bool = False) -> RunningJob:
         stopping, started_s, stopping_for = False, state.since_s, None
     grows = spec.workers_max > spec.workers_min and spec.kind is JobKind.TRAINING and spec.checkpoint is not None
     too_many = job.workers_wanted is not None and len(placements) > job.workers_wanted
-    return RunningJob(
-        job_id=job.id,
-        tenant=spec.tenant,
-        priority=spec.priority,
-        started_s=started_s,
-        ends_by_s=None if spec.time_limit_s is None else started_s + spec.time_limit_s,
-        saved_s=saved_s,
-        placements=placements,
-        stopping=stopping,
-        stopping_for=stopping_for,
-        name=spec.name,
-        apart_from=spec.constraints.apart_from,
-        preemptions=job.preemptions,
-        simulated=is_simulated(spec.alternatives),
-        workers_max=spec.workers_max if grows else None,
-        alternatives=_alternatives(spec) if grows else (),
-        constraints=spec.constraints,
-        workers_wanted=job.workers_wanted if too_many and not stopping and not is_leaving else None,
+    constraints = spec.constraints
+    return RunningJob(  # by position, as above
+        job.id,
+        spec.tenant,
+        spec.priority,
+        started_s,
+        None if spec.time_limit_s is None else started_s + spec.time_limit_s,
+        saved_s,
+        placements,
+        stopping,
+        stopping_for,
+        spec.name,
+        constraints.apart_from,
+        job.preemptions,
+        is_simulated(spec.alternatives),
+        spec.workers_max if grows else None,
+        _alternatives(spec) if grows else (),
+        constraints,
+        job.workers_wanted if too_many and not stopping and not is_leaving else None,
     )

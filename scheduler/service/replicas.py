@@ -21,7 +21,7 @@ from scheduler.service.endings import (
 from scheduler.service.job_facts import serves, workers_of
 from scheduler.service.outcome import Outcome
 from scheduler.service.places import places_detail
-from scheduler.service.planner_words import pending_replica, replica_name
+from scheduler.service.planner_words import nodes_beside, pending_replica, replica_name
 from scheduler.service.state import Asked, ServiceState
 from scheduler.service.timers import Timer
 
@@ -133,7 +133,7 @@ def ask_places(state: ServiceState, now_s: float) -> None:
 def _ask(state: ServiceState, wanted: dict[str, Asked], job: Job, worker: int, *, replaces: int | None = None) -> None:
     name = replica_name(job.id, worker)
     others = (run for run in scaling.staying(state, job) if run.placement.worker not in (worker, replaces))
-    pending = evicting.polite(state, pending_replica(job, worker, (run.placement.node for run in others)))
+    pending = evicting.polite(state, pending_replica(job, worker, nodes_beside(others)))
     wanted[name] = Asked(pending, job.id, worker, replaces)
 
 

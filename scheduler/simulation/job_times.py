@@ -66,7 +66,16 @@ def quantiles(values: Floats) -> dict[str, object]:
     if not len(known):
         nothing: dict[str, object] = dict.fromkeys(("mean", "p50", "p95", "p99", "max"))
         return {"count": len(values), **nothing, "never": never}
-    p50, p95, p99 = np.quantile(known, (0.5, 0.95, 0.99)).tolist()
-    mean = math.fsum(known.tolist()) / len(known)
-    told = {"mean": mean, "p50": p50, "p95": p95, "p99": p99, "max": float(known.max())}
+    ordered: list[float] = np.sort(known).tolist()
+    mean = math.fsum(ordered) / len(ordered)
+    p50, p95, p99 = (_quantile(ordered, part) for part in (0.5, 0.95, 0.99))
+    told = {"mean": mean, "p50": p50, "p95": p95, "p99": p99, "max": ordered[-1]}
     return {"count": len(values), **{name: round(each, 3) for name, each in told.items()}, "never": never}
+
+
+def _quantile(ordered: list[float], part: float) -> float:
+    """By linear interpolation between order statistics (type 7)."""
+    at = part * (len(ordered) - 1)
+    low = int(at)
+    below, above = ordered[low], ordered[min(low + 1, len(ordered) - 1)]
+    return below + (above - below) * (at - low)

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Measured:
     @cached_property
     def held_changes(self) -> Floats:
         """The journal's `held`, an entry a row."""
-        return np.array(self.journal.held, np.float64).reshape(-1, 3)
+        return _table(self.journal.held, 3)
 
     @cached_property
     def held_in(self) -> Ints:
@@ -99,6 +100,12 @@ class Measured:
         return JobTimes.of(self.taken)
 
 
+def _table(entries: Sequence[Sequence[float]], width: int) -> Floats:
+    """An entry a row. Number by number: NumPy looks at each tuple of a list twice, and at each number as if it might be
+    anything."""
+    return np.fromiter(chain.from_iterable(entries), np.float64, width * len(entries)).reshape(-1, width)
+
+
 # ---- use -------------------------------------------------------------------------------------------------------------
 
 
@@ -116,8 +123,8 @@ def utilisation(run: Measured) -> Json:
     devices = sum(group.devices for group in run.groups)
     edges = run.edges_s
     arriving_s = min(run.span_s, run.end_s)
-    wait_s, jobs, milli = np.array(run.journal.waits, np.float64).reshape(-1, 3).T
-    run_s, running = np.array(run.journal.runs, np.float64).reshape(-1, 2).T
+    wait_s, jobs, milli = _table(run.journal.waits, 3).T
+    run_s, running = _table(run.journal.runs, 2).T
     return {
         "mean": _share(everything.mean(0, run.end_s), devices),
         "mean_while_arriving": _share(everything.mean(0, arriving_s or run.end_s), devices),

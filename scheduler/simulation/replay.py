@@ -42,6 +42,7 @@ _Event = tuple[float, int, int, Live | int, int]
 """When, what, its place among those pushed, then whose attempt it is of; or which service, and with how many replicas
 from then on."""
 _NOBODY = -1
+_SUCCEEDED = Became.SUCCEEDED  # looked up once, as nearly each job needs it
 
 Progress = Callable[[float, int], None]
 
@@ -184,7 +185,7 @@ class Replay:
         elif what == _FAILS:
             self._ended += not self.site.fails(live, self.now_s)
         else:
-            self.site.ends(live, Became.SUCCEEDED if what == _ENDS else Became.ENDED_AT_LIMIT, self.now_s)
+            self.site.ends(live, _SUCCEEDED if what == _ENDS else Became.ENDED_AT_LIMIT, self.now_s)
             self._ended += 1
 
     def _leaves(self, number: int) -> None:
@@ -207,7 +208,7 @@ class Replay:
             self._ended += 1
             return
         needed = self.site.needs_plan
-        self.site.submit(Live(job, number, ask, left=sim.duration_s * sim.spec.workers_max), self.now_s)
+        self.site.submit(Live(job, number, ask, sim.duration_s * sim.spec.workers_max), self.now_s)
         if not needed and not self._freed and self._is_behind_its_like(job.id):
             self.site.needs_plan = False
 

@@ -15,7 +15,6 @@ from scheduler.core import transitions
 from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import Policy, Start
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, NodeFacts, Placement
-from scheduler.core.fair_share import NOTHING, dominant_share
 from scheduler.core.jobs import EndCause, Job, Pending, Running, Stopping, WorkerPhase, WorkerRun
 from scheduler.core.packing.shapes import Shape, ShapeHistory, TypicalShapes
 from scheduler.core.queue import Queue
@@ -25,6 +24,7 @@ from scheduler.core.reasons import Requeued
 from scheduler.service.planner_words import (
     MOST_SHAPES,
     WORK_HALF_LIFE_S,
+    nodes_beside,
     pending_job,
     pending_replica,
     replica_name,
@@ -35,6 +35,7 @@ from scheduler.simulation.journal import Became, Journal, Preempted
 from scheduler.simulation.tenant_time import Holds, TenantTimes
 
 _EPSILON_S = 1e-9
+_RUNNING = Became.RUNNING  # looked up once, as each start needs it
 
 
 @dataclass(slots=True)
@@ -106,11 +107,11 @@ class VirtualSite:
         self.queue.usage.update(averages)
 
     def _holding_of(self, tenant: str, simulated: bool) -> Holds | None:
-        held = self.queue.held.held(tenant, simulated)
-        if held is NOTHING:
+        held = self.queue.held
+        share = held.share(tenant, simulated, self._cluster.totals)
+        if share is None:
             return None
-        share = dominant_share(held, self._cluster.totals.whole(simulated))
-        return share, 0.0 if simulated else held.devices_milli / 1000
+        return share, 0.0 if simulated else held.used_milli(tenant, simulated) / 1000
 
     def tell_work(self, now_s: float, every_s: float) -> None:
         """What is typical, as soon as anything is known and then now and again. What came since the last time counts as
@@ -194,7 +195,7 @@ class VirtualSite:
         else:
             record = self.journal.jobs[live.number]
             record.attempts += 1
-            record.became = Became.RUNNING
+            record.became = _RUNNING
             if record.first_start_s is None:
                 record.first_start_s = now_s
             self.journal.runs.append((now_s, 1))
@@ -339,7 +340,7 @@ class VirtualSite:
             self._forget_asked(job.id, ())
             return
         there = {run.placement.worker for run in job.state.workers}
-        beside = {run.placement.node for run in job.state.workers}
+        beside = nodes_beside(job.state.workers)
         wanted = islice((number for number in range(job.spec.workers_max) if number not in there), missing)
         names = {replica_name(job.id, worker): worker for worker in wanted}
         self._forget_asked(job.id, names)

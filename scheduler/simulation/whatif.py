@@ -14,6 +14,7 @@ from scheduler.core.decisions import Policy
 from scheduler.schema.cluster_file import ClusterConfig, NodeGroup
 from scheduler.schema.model import PolicySettings
 from scheduler.schema.policy import planner_policy
+from scheduler.simulation.collecting import rarely_collecting
 from scheduler.simulation.measures import Measured, measured
 from scheduler.simulation.replay import Replay, ReplaySettings
 from scheduler.simulation.simulated_cluster import AddedNodes, measured_groups, nodes_of
@@ -65,6 +66,7 @@ def answer(question: Question, *, clock: Clock, progress: Progress, about: Mappi
     }
 
 
+@rarely_collecting()
 def _run(question: Question, way: Way, clock: Clock, progress: Progress) -> dict[str, Any]:
     began_s = clock()
     cluster = question.cluster

@@ -16,7 +16,6 @@ from scheduler.core.fair_share import (
     Totals,
     account,
     dominant_share,
-    raised_share,
     standing,
 )
 
@@ -74,21 +73,6 @@ def test_placements_and_demands_are_added_up() -> None:
     assert Amount.of(placements) == Amount(2_250, 3_000, GIB)
     assert Amount.wanted(Demand(devices=2, cpus_milli=500, memory_bytes=GIB), 3) == Amount(6_000, 1_500, 3 * GIB)
     assert Amount.of(placements) - Amount(250, 1_000, GIB) == Amount(2_000, 2_000, 0)
-
-
-def test_more_of_what_does_not_dominate_raises_less() -> None:
-    held = Amount(6_000, 8_000, 0)
-    assert raised_share(held, Amount(0, 40_000, 0), WHOLE) == 0.0
-    assert raised_share(held, Amount(1_000, 1_000, 0), WHOLE) == 0.125
-    assert raised_share(held, Amount(0, 48_000, 0), WHOLE) == 0.125
-
-
-amounts = st.builds(Amount, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**12))
-
-
-@given(held=amounts, more=amounts, whole=amounts | st.just(NOTHING))
-def test_what_is_raised_is_the_difference_of_dominant_shares(held: Amount, more: Amount, whole: Amount) -> None:
-    assert raised_share(held, more, whole) == dominant_share(held + more, whole) - dominant_share(held, whole)
 
 
 def test_real_and_simulated_nodes_are_counted_apart() -> None:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from scheduler.core.decisions import PendingJob, Policy, RunningJob, TenantPolicy
 from scheduler.core.demand import Demand, Placement
-from scheduler.core.fair_share import NOTHING, Amount, Totals
+from scheduler.core.fair_share import NOTHING, Amount, Held, Totals, dominant_share
 from scheduler.core.quotas import (
     QuotaLedger,
     allowed_workers,
     borrowed_milli,
+    held_on,
     is_simulated,
     may_reclaim,
     submission_limit,
@@ -23,6 +24,8 @@ from scheduler.core.quotas import (
     worker_milli,
 )
 from scheduler.core.reasons import JobLimitReached, QuotaReached
+
+NO_TOTALS = Totals(NOTHING, NOTHING)
 
 
 def waiting(
@@ -80,6 +83,28 @@ def test_dominant_shares_come_by_account() -> None:
     assert ledger.shares(totals) == {"t": 0.5, "t/simulated": 0.25, "u": 0.5}
 
 
+def test_more_of_what_does_not_dominate_raises_less() -> None:
+    whole = Amount(8_000, 64_000, 0)
+    totals = Totals(whole, whole)
+    for more, rise in [((0, 40_000, 0), 0.0), ((1_000, 1_000, 0), 0.125), ((0, 48_000, 0), 0.125)]:
+        ledger = QuotaLedger()
+        assert ledger.start(waiting(1), (6_000, 8_000, 0), totals) == 0.75
+        assert ledger.start(waiting(1), more, totals) == rise
+
+
+held = st.tuples(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**12))
+amounts = st.builds(Amount, st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**12))
+
+
+@given(starts=st.lists(held, max_size=4), whole=amounts | st.just(NOTHING))
+def test_what_a_start_raises_is_the_difference_of_dominant_shares(starts: list[Held], whole: Amount) -> None:
+    ledger, totals = QuotaLedger(), Totals(whole, whole)
+    for more in starts:
+        before = dominant_share(ledger.held("t", False), whole)
+        assert ledger.start(waiting(1), more, totals) == dominant_share(ledger.held("t", False), whole) - before
+        assert ledger.shares(totals).get("t") == ledger.share("t", False, totals)
+
+
 def test_what_never_ran_cannot_end() -> None:
     ledger = QuotaLedger([running()])
     with pytest.raises(AssertionError, match="never added"):
@@ -89,7 +114,7 @@ def test_what_never_ran_cannot_end() -> None:
 def test_a_pass_works_on_a_copy() -> None:
     ledger = QuotaLedger([running()])
     copy = ledger.copy()
-    copy.start(waiting(2), Amount.of(placed(2)))
+    copy.start(waiting(2), held_on(placed(2)), NO_TOTALS)
     copy.promise(waiting(4))
     copy.evict(running())
     assert (ledger.used_milli("t", False), ledger.claimed_milli("t", False), ledger.jobs("t")) == (1_000, 1_000, 1)
@@ -181,7 +206,7 @@ def test_without_a_maximum_all_that_is_idle_may_be_borrowed() -> None:
 def test_starts_and_promises_of_the_pass_count() -> None:
     ledger = QuotaLedger()
     settings_ = policy(maximum_milli=8_000)
-    ledger.start(waiting(4), Amount.of(placed(4)))
+    ledger.start(waiting(4), held_on(placed(4)), NO_TOTALS)
     assert allowed_workers(settings_, ledger, waiting(2, (1, 9))) == 2
     ledger.promise(waiting(3))
     assert allowed_workers(settings_, ledger, waiting(2)) == QuotaReached("t", 7_000, 8_000, 2_000)

@@ -186,8 +186,8 @@ def test_what_is_gone_leaves_nothing_behind() -> None:
     for i in range(3_000):
         line.remove(str(i))
     line.forget_apart("t", ["web"])
-    books = (line._jobs, line._kind_of, line._kinds, line._queued_jobs, line._queued_milli, line._mentions, line._named)
-    assert [len(book or ()) for book in books] == [0] * len(books)
+    books = (line._jobs, line._kind_of, line._kinds, line._by_class, line._queued_jobs, line._queued_milli)
+    assert [len(book or ()) for book in (*books, line._mentions, line._named)] == [0] * (len(books) + 2)
     assert len(line._recent) <= waiting._RECENT
     assert len(line._alternatives) == 1
 
@@ -238,7 +238,12 @@ def test_it_is_what_grouping_and_sorting_anew_gives(seed: int, steps: int) -> No
         name = j.name if (j.tenant, j.name) in mentioned else None
         groups[j.tenant, j.priority, j.alternatives, j.constraints, name].append(j)
     assert list(line) == list(jobs.values())
-    assert len(list(line.kinds())) == len(groups)
+    kinds = list(line.kinds())
+    assert len(kinds) == len(groups)
+    assert {priority: list(same) for priority, same in line.by_class().items()} == {
+        priority: [kind for kind in kinds if kind.priority == priority]
+        for priority in {kind.priority for kind in kinds}
+    }
     for group in groups.values():
         kind = line.kind_of(group[0].job_id)
         assert all(line.kind_of(j.job_id) is kind for j in group)
