@@ -41,16 +41,15 @@ class FewStates:
         self._known: dict[State, float] = {}
 
     def rate(self, states: Sequence[State], ask: Ask) -> list[_Rated]:
-        """Of nodes in each of these states, all of whose devices serve the ask: score, score of opening an idle device,
-        and what the device has left that a share is cut from."""
-        before = [(kind, cpus, memory, *[max(milli, 0) for milli in left]) for kind, cpus, memory, *left in states]
-        after = [_outcomes(state, ask) for state in before]
-        worth = self._worth_of([state for state, then in zip(before, after, strict=True) if then], after)
-        return [self._best(worth, state, then, ask) for state, then in zip(before, after, strict=True)]
+        """Of nodes in each of these states, which have room for the ask, as all of their devices serve it: score, score
+        of opening an idle device, and what the device has left that a share is cut from."""
+        after = [_outcomes(state, ask) for state in states]
+        worth = self._worth_of(states, after)
+        return [self._best(worth, state, then, ask) for state, then in zip(states, after, strict=True)]
 
     def _best(self, worth: Mapping[State, float], before: State, after: list[_Outcome], ask: Ask) -> _Rated:
         best = opening = self._no_room
-        best_milli = WHOLE_DEVICE_MILLI if after and ask.share_milli else 0
+        best_milli = WHOLE_DEVICE_MILLI if ask.share_milli else 0
         for milli, then in after:  # the tightest device first: the first of equals is taken
             score = math.floor((worth[then] - worth[before]) / self._step + 0.5) * self._substeps
             if milli == WHOLE_DEVICE_MILLI:
@@ -74,18 +73,22 @@ class FewStates:
         return known
 
 
+def has_room(state: State, ask: Ask) -> bool:
+    """Whether a node in this state has, if all of its devices serve the ask."""
+    _, cpus_milli, memory_bytes, *left = state
+    if cpus_milli < ask.cpus_milli or memory_bytes < ask.memory_bytes:
+        return False
+    if ask.devices:
+        return ask.devices <= len(left) and left[-ask.devices] == WHOLE_DEVICE_MILLI
+    return not ask.share_milli or max(left, default=0) >= ask.share_milli
+
+
 def _outcomes(state: State, ask: Ask) -> list[_Outcome]:
-    """How the node may become, by the device that a share is cut from, the tightest first; none where it has no
-    room."""
+    """How the node may become, by the device that a share is cut from, the tightest first."""
     kind, cpus_milli, memory_bytes, *left = state
     cpus_milli, memory_bytes = cpus_milli - ask.cpus_milli, memory_bytes - ask.memory_bytes
-    if cpus_milli < 0 or memory_bytes < 0:
-        return []
     if not ask.share_milli:
-        idle = len(left) - ask.devices
-        if idle < 0 or (ask.devices and left[idle] < WHOLE_DEVICE_MILLI):
-            return []
-        return [(0, (kind, cpus_milli, memory_bytes, *[0] * ask.devices, *left[:idle]))]
+        return [(0, (kind, cpus_milli, memory_bytes, *[0] * ask.devices, *left[: len(left) - ask.devices]))]
     outcomes: list[_Outcome] = []
     for device, milli in enumerate(left):
         if milli >= ask.share_milli and (not device or milli != left[device - 1]):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.core.packing.few_states import has_room
 from scheduler.core.packing.policies import NO_ROOM, PACKINGS
 from scheduler.core.packing.protection import Protection
 from scheduler.core.packing.rows import Ask, NodeKinds, NodeRows
@@ -170,20 +171,16 @@ def test_a_few_nodes_are_rated_as_many_are(
     if rater.few is None:
         return
     states = [
-        (*each, *sorted(left))
+        (*each, *sorted([max(milli, 0) for milli in left]))
         for left, each in zip(
             nodes,
             zip(kinds.kind.tolist(), free.cpus_milli.tolist(), free.memory_bytes.tolist(), strict=True),
             strict=True,
         )
     ]
-    few = rater.few.rate(states, ask)
-    assert [row for row, (score, opening, _) in enumerate(few) if max(score, opening) > NO_ROOM // 2] == (
-        room.place.tolist()
-    )
+    assert [row for row, state in enumerate(states) if has_room(state, ask)] == room.place.tolist()
     if len(room):
+        few = rater.few.rate([states[row] for row in room.place.tolist()], ask)
         rating = rater.rate(room, ask)
         opening = [NO_ROOM] * len(room) if rating.opening is None else rating.opening.tolist()
-        assert [few[row] for row in room.place.tolist()] == list(
-            zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True)
-        )
+        assert few == list(zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True))
