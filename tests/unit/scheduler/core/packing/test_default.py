@@ -184,3 +184,30 @@ def test_a_few_nodes_are_rated_as_many_are(
         rating = rater.rate(room, ask)
         opening = [NO_ROOM] * len(room) if rating.opening is None else rating.opening.tolist()
         assert few == list(zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True))
+
+
+@given(
+    st.lists(SHAPES, min_size=1, max_size=5),
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.integers(0, 64_000),
+            st.integers(0, 20 * GIB),
+            st.lists(st.sampled_from([0, 190, 250, 500, 810, 1000]), min_size=8, max_size=8),
+        ),
+        min_size=1,
+        max_size=90,
+    ),
+)
+def test_a_state_is_worth_the_same_alone_and_among_many(
+    shapes: list[list[Shape]], states: list[tuple[int, int, int, list[int]]]
+) -> None:
+    """To the last digit: a decision must not depend on how many others were asked about."""
+    typical = TypicalShapes.of([shape for some in shapes for shape in some])
+    if not typical.wanting_devices().shapes:
+        return
+    kinds = NodeKinds.of_nodes([["A"] * 8, ["B"] * 8], np.array([64_000] * 2), np.array([20 * GIB] * 2))
+    worth = Worth(typical, kinds)
+    kind, cpus, memory, left = zip(*states, strict=True)
+    among = worth.of(np.array(kind), np.array(left, np.int32), np.array(cpus), np.array(memory))
+    assert worth.of_few([(*each[:3], *each[3]) for each in states]) == among.tolist()
