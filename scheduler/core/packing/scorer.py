@@ -11,7 +11,7 @@ Units: devices and CPUs in thousandths, memory in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -343,17 +343,16 @@ class Scorer:
                 with_room.append(number)
             else:
                 rated[number] = self._nowhere
-        if not with_room:
-            return
-        few = self._rater.few
-        ratings: Iterable[tuple[int, int, int]]
+        few, shift = self._rater.few, self._shift
         if few is not None and len(with_room) <= _FEW_STATES:
-            ratings = few.rate([states[number] for number in with_room], ask)
-        else:
+            for number in with_room:
+                score, opening, device_milli = few.rate(states[number], ask)
+                rated[number] = (max(score, opening) << shift, score, opening, device_milli)
+        elif with_room:
             columns = self._rated(free, ask, np.array([unknown[number] for number in with_room]))
-            ratings = zip(*[column.tolist() for column in columns], strict=True)
-        for number, (score, opening, device_milli) in zip(with_room, ratings, strict=True):
-            rated[number] = (max(score, opening) << self._shift, score, opening, device_milli)
+            ratings = zip(with_room, *[column.tolist() for column in columns], strict=True)
+            for number, score, opening, device_milli in ratings:
+                rated[number] = (max(score, opening) << shift, score, opening, device_milli)
 
     def _rated(self, free: Free, ask: Ask, rows: Ints) -> tuple[Ints, Ints, Milli]:
         """Scores, scores of opening an idle device, and devices; NO_ROOM where the ask is not served or has no room."""

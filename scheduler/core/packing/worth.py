@@ -87,12 +87,9 @@ class Worth:
         self._levels: list[list[int]] = [sorted(set(asked)) for asked in self._asked.tolist()]
         self._reached: dict[tuple[int, int, int, int], Floats] = {}
 
-    def of_few(self, states: Sequence[Sequence[int]]) -> list[float]:
-        """As of(), of a few states, each its kind, CPUs, memory, and what its devices have left (0 where none is):
-        one by one, as most need no rates, and which shapes fit is soon looked up."""
-        return [self._of_one(state) for state in states]
-
-    def _of_one(self, state: Sequence[int]) -> float:
+    def of_one(self, state: Sequence[int]) -> float:
+        """As of(), of a state alone: its kind, CPUs, memory, and what its devices have left (0 where none is). Most
+        need no rates, and which shapes fit is soon looked up."""
         kind, cpus_milli, memory_bytes, *left = state
         by_milli = self._by_milli
         idle = sum([by_milli[milli] for milli in left]) / ONE

@@ -180,7 +180,7 @@ def test_a_few_nodes_are_rated_as_many_are(
     ]
     assert [row for row, state in enumerate(states) if has_room(state, ask)] == room.place.tolist()
     if len(room):
-        few = rater.few.rate([states[row] for row in room.place.tolist()], ask)
+        few = [rater.few.rate(states[row], ask) for row in room.place.tolist()]
         rating = rater.rate(room, ask)
         opening = [NO_ROOM] * len(room) if rating.opening is None else rating.opening.tolist()
         assert few == list(zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True))
@@ -210,4 +210,4 @@ def test_a_state_is_worth_the_same_alone_and_among_many(
     worth = Worth(typical, kinds)
     kind, cpus, memory, left = zip(*states, strict=True)
     among = worth.of(np.array(kind), np.array(left, np.int32), np.array(cpus), np.array(memory))
-    assert worth.of_few([(*each[:3], *each[3]) for each in states]) == among.tolist()
+    assert [worth.of_one((*each[:3], *each[3])) for each in states] == among.tolist()
