@@ -295,7 +295,7 @@ class Scorer:
             state = self._states.numbers[row]
             kept = self._up_to_date(free, ask)
             _, score, opening, device_milli = kept.rated[state]
-            if kept.priced is not None:
+            if kept.priced is not None and self._states.idle[state] >= kept.priced.scarce_from:
                 score -= self._states.toll(kept.priced, ask, state, 0)
                 opening -= self._states.toll(kept.priced, ask, state, 1)
             return device_milli if score >= opening else WHOLE_DEVICE_MILLI
