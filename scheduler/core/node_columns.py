@@ -25,6 +25,7 @@ from scheduler.core.arrays import count_true as count_true
 from scheduler.core.arrays import distinct as distinct
 from scheduler.core.arrays import widened as widened
 from scheduler.core.demand import Barred, Demand, DeviceFacts, Labels, NodeFacts
+from scheduler.core.pool import Pool as Pool
 from scheduler.core.topology import NO_ISLAND, Topology
 
 NO_PROFILE = 0  # the number of a whole device among MIG profiles
@@ -36,19 +37,6 @@ _NODE_COLUMNS = ("site", "rack", "simulated", "cpus_milli", "memory_bytes", "dev
 _KIND_COLUMNS = ("device_model", "device_vendor", "device_profile", "device_labels", "device_barred")
 _DEVICE_COLUMNS = (*_KIND_COLUMNS, "device_island", "device_doubtful")
 _what_a_device_is = attrgetter("index", "model", "vendor", "island", "mig_profile", "labels", "barred", "doubtful")
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """The nodes that can serve a demand, were they empty and up; and which of their devices, where not all of them.
-
-    `nodes` is bool[nodes]; `devices` is bool[nodes, max_devices], or None when every device of those nodes will do.
-    `last`, of the same shape: devices that are taken after others of their node; None: all are alike.
-    """
-
-    nodes: Bools
-    devices: Bools | None
-    last: Bools | None = None
 
 
 @dataclass(slots=True)

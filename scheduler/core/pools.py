@@ -160,7 +160,7 @@ def cell_capacity(pool: Pool, free: FreeColumns, demand: Demand, limit: int, uni
 def room_up_to(pool: Pool, free: FreeColumns, demand: Demand, limit: int) -> int:
     """How many workers all nodes together could take; where it is `limit` or more, that or more. As a full cluster has
     few nodes with any room, only these are looked at."""
-    rows = has_room(pool, free, demand).nonzero()[0]
+    rows = _rows_with_room(pool, free, demand)
     if not len(rows) or len(rows) >= limit:
         return len(rows)
     if demand.devices:
@@ -179,34 +179,48 @@ def room_up_to(pool: Pool, free: FreeColumns, demand: Demand, limit: int) -> int
 
 def any_room(pool: Pool, free: FreeColumns, demand: Demand) -> bool:
     """Whether any node could take one worker."""
-    rows = _with_devices(pool, free, demand).nonzero()[0]
-    if not len(rows):
-        return False
-    if demand.cpus_milli:
+    if demand.devices and pool.devices is None and len(pool.rows):
+        # The node with most idle devices nearly always decides.
+        whole = free.whole.take(pool.rows)
+        most = int(whole.argmax())
+        if whole.item(most) < demand.devices:
+            return False
+        if has_room_on(pool, free, demand, pool.rows.item(most)):
+            return True
+    return len(_rows_with_room(pool, free, demand)) > 0
+
+
+def _rows_with_room(pool: Pool, free: FreeColumns, demand: Demand) -> Ints:
+    """Which nodes could take one worker, rising."""
+    rows = pool.rows
+    if demand.devices:
+        rows = rows[free.whole_of(pool.devices).take(rows) >= demand.devices]
+    elif demand.share_milli:
+        enough = free.milli.take(rows, axis=0) >= demand.share_milli
+        if pool.devices is not None:
+            enough &= pool.devices.take(rows, axis=0)
+        rows = rows[any_true(enough)]
+    if demand.cpus_milli and len(rows):
         rows = rows[free.cpus_milli.take(rows) >= demand.cpus_milli]
-    if demand.memory_bytes:
+    if demand.memory_bytes and len(rows):
         rows = rows[free.memory_bytes.take(rows) >= demand.memory_bytes]
-    return len(rows) > 0
+    return rows
 
 
 def has_room(pool: Pool, free: FreeColumns, demand: Demand) -> Bools:
     """Which nodes could take one worker: capacity() for a limit of 1, faster."""
-    fits = _with_devices(pool, free, demand)
+    if demand.devices:
+        fits = pool.nodes & (free.whole_of(pool.devices) >= demand.devices)
+    elif demand.share_milli:
+        enough = free.milli >= demand.share_milli
+        fits = pool.nodes & any_true(enough if pool.devices is None else enough & pool.devices)
+    else:
+        fits = pool.nodes.copy()
     if demand.cpus_milli:
         fits &= free.cpus_milli >= demand.cpus_milli
     if demand.memory_bytes:
         fits &= free.memory_bytes >= demand.memory_bytes
     return fits
-
-
-def _with_devices(pool: Pool, free: FreeColumns, demand: Demand) -> Bools:
-    """Which nodes have devices enough for one worker."""
-    if demand.devices:
-        return pool.nodes & (free.whole_of(pool.devices) >= demand.devices)
-    if demand.share_milli:
-        enough = free.milli >= demand.share_milli
-        return pool.nodes & any_true(enough if pool.devices is None else enough & pool.devices)
-    return pool.nodes.copy()
 
 
 def has_room_on(pool: Pool, free: FreeColumns, demand: Demand, row: int) -> bool:

@@ -3,8 +3,7 @@ number.
 
 Most questions find one or two nodes in a state that was not rated for the ask yet, since somebody has just started or
 ended there. For so few the columns are a hundred operations over arrays of one entry. What a state is worth does not
-depend on who asks, and what becomes of a node is often met later: so worth is kept by state, and only what is not known
-is worked out over columns.
+depend on who asks, and what becomes of a node is often met later: so worth is kept by state.
 
 Units: devices and CPUs in thousandths, memory in bytes.
 """
@@ -12,7 +11,6 @@ Units: devices and CPUs in thousandths, memory in bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
 
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.packing.rows import Ask
@@ -40,19 +38,14 @@ class FewStates:
         self._apart = apart
         self._known: dict[State, float] = {}
 
-    def rate(self, states: Sequence[State], ask: Ask) -> list[_Rated]:
-        """Of nodes in each of these states, all of whose devices serve the ask: score, score of opening an idle device,
-        and what the device has left that a share is cut from."""
-        before = [(kind, cpus, memory, *[max(milli, 0) for milli in left]) for kind, cpus, memory, *left in states]
-        after = [_outcomes(state, ask) for state in before]
-        worth = self._worth_of([state for state, then in zip(before, after, strict=True) if then], after)
-        return [self._best(worth, state, then, ask) for state, then in zip(before, after, strict=True)]
-
-    def _best(self, worth: Mapping[State, float], before: State, after: list[_Outcome], ask: Ask) -> _Rated:
+    def rate(self, state: State, ask: Ask) -> _Rated:
+        """Of a node in this state, which has room for the ask, as all of its devices serve it: score, score of opening
+        an idle device, and what the device has left that a share is cut from."""
         best = opening = self._no_room
-        best_milli = WHOLE_DEVICE_MILLI if after and ask.share_milli else 0
-        for milli, then in after:  # the tightest device first: the first of equals is taken
-            score = math.floor((worth[then] - worth[before]) / self._step + 0.5) * self._substeps
+        best_milli = WHOLE_DEVICE_MILLI if ask.share_milli else 0
+        before = self._worth_of(state)
+        for milli, then in _outcomes(state, ask):  # the tightest device first: the first of equals is taken
+            score = math.floor((self._worth_of(then) - before) / self._step + 0.5) * self._substeps
             if milli == WHOLE_DEVICE_MILLI:
                 score -= 1  # the odd half step
                 if self._apart:
@@ -62,30 +55,31 @@ class FewStates:
                 best, best_milli = score, milli
         return best, opening, best_milli
 
-    def _worth_of(self, before: Iterable[State], after: Iterable[list[_Outcome]]) -> Mapping[State, float]:
-        """Of all these."""
-        wanted = dict.fromkeys([*before, *[then for each in after for _, then in each]])
-        known = self._known
-        if len(known) > _KEPT:
-            known.clear()
-        new = [state for state in wanted if state not in known]
-        if new:
-            known.update(zip(new, self._worth.of_few(new), strict=True))
-        return known
+    def _worth_of(self, state: State) -> float:
+        worth = self._known.get(state)
+        if worth is None:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            worth = self._known[state] = self._worth.of_one(state)
+        return worth
+
+
+def has_room(state: State, ask: Ask) -> bool:
+    """Whether a node in this state has, if all of its devices serve the ask."""
+    _, cpus_milli, memory_bytes, *left = state
+    if cpus_milli < ask.cpus_milli or memory_bytes < ask.memory_bytes:
+        return False
+    if ask.devices:
+        return ask.devices <= len(left) and left[-ask.devices] == WHOLE_DEVICE_MILLI
+    return not ask.share_milli or max(left, default=0) >= ask.share_milli
 
 
 def _outcomes(state: State, ask: Ask) -> list[_Outcome]:
-    """How the node may become, by the device that a share is cut from, the tightest first; none where it has no
-    room."""
+    """How the node may become, by the device that a share is cut from, the tightest first."""
     kind, cpus_milli, memory_bytes, *left = state
     cpus_milli, memory_bytes = cpus_milli - ask.cpus_milli, memory_bytes - ask.memory_bytes
-    if cpus_milli < 0 or memory_bytes < 0:
-        return []
     if not ask.share_milli:
-        idle = len(left) - ask.devices
-        if idle < 0 or (ask.devices and left[idle] < WHOLE_DEVICE_MILLI):
-            return []
-        return [(0, (kind, cpus_milli, memory_bytes, *[0] * ask.devices, *left[:idle]))]
+        return [(0, (kind, cpus_milli, memory_bytes, *[0] * ask.devices, *left[: len(left) - ask.devices]))]
     outcomes: list[_Outcome] = []
     for device, milli in enumerate(left):
         if milli >= ask.share_milli and (not device or milli != left[device - 1]):

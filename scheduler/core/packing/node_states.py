@@ -11,7 +11,7 @@ Units: devices and CPUs in thousandths, memory in bytes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +25,6 @@ from scheduler.core.packing.rows import Ask, Free, NodeKinds
 
 NO_STATE = -1
 _KEPT_STATES = 1 << 16
-_KEPT_STAMPS = 8  # numbers that are remembered by stamp, for each row
 _KEPT_ASKS = 256
 _FEW = 32  # states that are not worth looking for equal ones among them
 _MANY = 64  # rows that are sooner numbered with all others, if these are fewer
@@ -37,27 +36,29 @@ _FOLLOWED = 256  # changes that are told; after more all rows are compared
 class PricedNodes:
     """What of protection concerns some nodes, its prices after so many `moves`, and those that there were before: they
     come again and again, with what is kept with them. `kinds`: of these nodes, where they are counted by idle devices,
-    from none to all."""
+    from none to all. `scarce_from`: a node with fewer idle devices has nothing to protect, whatever the prices are."""
 
     protection: Protection
     kinds: list[tuple[int, int]]
+    scarce_from: int
     now: Prices | None = None
     moves: int = -1
     before: dict[Priced, Prices] = field(default_factory=dict)
 
 
 class NodeStates:
-    """`of_row`, int64[nodes], and `numbers`, the same as a list: the number of each row's state. `states`: by number.
-    `generation` rises when all are given anew. `moves`: so often a row got another."""
+    """`of_row`, int64[nodes], and `numbers`, the same as a list: the number of each row's state. By number: `states`,
+    whose devices have nothing left where they are not there or over-promised, and, where there is a protection, `idle`,
+    how many devices are. `generation` rises when all are given anew. `moves`: so often a row got another."""
 
     __slots__ = (
-        "_bucket",
-        "_by_stamp",
-        "_facts",
+        "_counted",
         "_following",
         "_kind",
         "_kinds",
+        "_most_states",
         "_moved",
+        "_moves_of",
         "_nodes_by_idle",
         "_number_of",
         "_priced",
@@ -65,8 +66,8 @@ class NodeStates:
         "_protection",
         "_stamps",
         "_to_come",
-        "_work",
         "generation",
+        "idle",
         "moves",
         "numbers",
         "of_row",
@@ -79,19 +80,20 @@ class NodeStates:
         self._kind: list[int] = kinds.kind.tolist()
         self._protection = protection
         self._number_of: dict[State, int] = {}
+        self._most_states = max(_KEPT_STATES, 2 * rows)
         self.states: list[State] = []
         self._stamps: Ints = np.full(rows, np.iinfo(np.int64).min)
         self._following: deque[int] = deque()
-        self._by_stamp: dict[int, int] = {}  # rows go back and forth as the search looks at what is promised, or not
         self.of_row: Ints = np.full(rows, NO_STATE)
         self.numbers: list[int] = [NO_STATE] * rows
         self.generation = self.moves = 0
-        self._moved: list[int] = []  # the rows of the last of these moves
-        # Of each state, where there is a protection: kind, idle devices, CPUs and memory; where it is counted among
-        # nodes by kind and idle devices; and the work it can still take.
-        self._facts: list[tuple[int, int, int, int]] = []
-        self._bucket: list[int] = []
-        self._work: list[int] = []
+        # Of each kind, since an ask is served by few of them: how many moves there were, and the rows of the last.
+        self._moves_of: list[int] = [0] * len(kinds.models)
+        self._moved: list[list[int]] = [[] for _ in kinds.models]
+        # Of each state, where there is a protection: where it is counted among nodes by kind and idle devices, and the
+        # work it can still take.
+        self.idle: list[int] = []
+        self._counted: list[tuple[int, int]] = []
         # Of all rows together.
         self._nodes_by_idle: list[float] = [0.0] * (len(kinds.models) * (max_devices + 1))
         self._to_come: list[int] = [0] * len(kinds.models)
@@ -105,39 +107,39 @@ class NodeStates:
 
     def refresh(self, free: Free) -> None:
         """Number the rows that have changed."""
-        changed = self._changed(free)
-        if not changed:
-            return
-        if len(self.states) + len(changed) > max(_KEPT_STATES, 2 * len(self.numbers)):
+        following = self._following
+        changed: Collection[int]
+        if free.followed is following and len(following) < _FOLLOWED:
+            if not following:
+                return
+            changed = set(following)  # a gang's rows are told once a device
+            following.clear()
+        else:
+            self._following = free.followed = deque(maxlen=_FOLLOWED)
+            changed = (self._stamps != free.stamps).nonzero()[0].tolist()
+        if len(self.states) + len(changed) > self._most_states:
             self._forget()
             changed = range(len(self.numbers))
         if len(changed) > _MANY and len(changed) > len(self.numbers) // 2:
             self._refresh_all(free)
             return
-        rows, by_stamp, numbers, moved = len(self.numbers), self._by_stamp, self.numbers, self._moved
-        if len(by_stamp) > _KEPT_STAMPS * rows:
-            by_stamp.clear()
-        if len(moved) > _KEPT_MOVES:
-            del moved[: _KEPT_MOVES // 2]
-        moves = len(moved)
-        stamp_of = free.stamps.item
+        stamps, kinds, numbers, number_of = self._stamps, self._kind, self.numbers, self._number_of
+        columns, stamp_of = free.milli, free.stamps.item
+        cpus_of, memory_of = free.cpus_milli.item, free.memory_bytes.item
         for row in changed:
-            stamp = self._stamps[row] = stamp_of(row)
-            key = stamp * rows + row  # a stamp is of one content of its row, but not of one row
-            number = by_stamp.get(key)
+            stamps[row] = stamp_of(row)
+            left: list[int] = columns[row].tolist()
+            left.sort()
+            state = (kinds[row], cpus_of(row), memory_of(row), *left)
+            number = number_of.get(state)
             if number is None:
-                number = by_stamp[key] = self._number(free, row)
-            before = numbers[row]
-            if number != before:
-                numbers[row] = self.of_row[row] = number
-                moved.append(row)
-                if self._protection is not None:
-                    self._move(self._kind[row], before, number)
-        self.moves += len(moved) - moves
+                number = self._met(state)
+            if number != numbers[row]:
+                self._move(row, kinds[row], number)
 
     def _refresh_all(self, free: Free) -> None:
         """Number all rows, as of nodes that were not numbered yet: of most rows at once, what columns say as lists is
-        had in a third of the time. Who asks what moved is told that all did."""
+        had in a third of the time. Who asks what moved is told that it is not known."""
         rising = np.sort(free.milli, axis=1).tolist()
         beside = zip(self._kind, free.cpus_milli.tolist(), free.memory_bytes.tolist(), rising, strict=True)
         self._stamps[:] = free.stamps
@@ -147,60 +149,70 @@ class NodeStates:
                 self._met(state)
         self.numbers[:] = numbers = [self._number_of[state] for state in states]
         self.of_row[:] = numbers
-        self._moved.clear()
-        self.moves += len(numbers)
+        self.moves += 1
+        self._moves_of = [moves + 1 for moves in self._moves_of]
+        self._moved = [[] for _ in self._moved]
         if self._protection is not None:
             self._nodes_by_idle = [0.0] * len(self._nodes_by_idle)
             self._to_come = [0] * len(self._to_come)
             for kind, number in zip(self._kind, numbers, strict=True):
-                self._move(kind, NO_STATE, number)
+                bucket, work = self._counted[number]
+                self._nodes_by_idle[bucket] += 1
+                self._to_come[kind] += work
 
-    def _changed(self, free: Free) -> Sequence[int]:
-        """Among these are all rows whose stamps have changed."""
-        following = self._following
-        if free.followed is following and len(following) < _FOLLOWED:
-            changed = list(following)
-            following.clear()
-            return changed
-        self._following = free.followed = deque(maxlen=_FOLLOWED)
-        differ: list[int] = (self._stamps != free.stamps).nonzero()[0].tolist()
-        return differ
+    def moved_since(self, kinds: Sequence[int], seen: list[int]) -> list[int] | None:
+        """The rows of these kinds that got another number since there were so many moves of each of them, some perhaps
+        more than once; None where that is not known any more. `seen` becomes how many there are now."""
+        moved: list[int] | None = []
+        for at, kind in enumerate(kinds):
+            since = self._moves_of[kind] - seen[at]
+            if since:
+                seen[at] += since
+                rows = self._moved[kind]
+                if since > len(rows):
+                    moved = None
+                elif moved is not None:
+                    moved += rows[-since:]
+        return moved
 
-    def moved_since(self, moves: int) -> Sequence[int] | None:
-        """The rows that got another number since there were so many moves, some perhaps more than once; None where that
-        is not known any more."""
-        since = self.moves - moves
-        if since > len(self._moved):
-            return None
-        return self._moved[len(self._moved) - since :]
-
-    def _number(self, free: Free, row: int) -> int:
-        """That of the row's state."""
-        left: list[int] = free.milli[row].tolist()
-        left.sort()
-        state = (self._kind[row], free.cpus_milli.item(row), free.memory_bytes.item(row), *left)
-        number = self._number_of.get(state)
-        return self._met(state) if number is None else number
+    def _move(self, row: int, kind: int, new: int) -> None:
+        """The row, of that kind, comes into that state."""
+        old = self.numbers[row]
+        self.numbers[row] = self.of_row[row] = new
+        self.moves += 1
+        self._moves_of[kind] += 1
+        moved = self._moved[kind]
+        moved.append(row)
+        if len(moved) > _KEPT_MOVES:
+            del moved[: _KEPT_MOVES // 2]
+        if self._protection is not None:
+            bucket, work = self._counted[new]
+            self._nodes_by_idle[bucket] += 1
+            if old != NO_STATE:
+                bucket, less = self._counted[old]
+                self._nodes_by_idle[bucket] -= 1
+                work -= less
+            self._to_come[kind] += work
 
     def _met(self, state: State) -> int:
         """The number that is given to a state met for the first time."""
         number = self._number_of[state] = len(self.states)
+        kind, cpus_milli, memory_bytes, *left = state
+        if left and left[0] < 0:
+            state = (kind, cpus_milli, memory_bytes, *[max(milli, 0) for milli in left])
         self.states.append(state)
         if self._protection is not None:
-            kind, cpus_milli, memory_bytes, *left = state
             idle = left.count(WHOLE_DEVICE_MILLI)
-            self._facts.append((kind, idle, cpus_milli, memory_bytes))
-            self._bucket.append(kind * (len(left) + 1) + idle)
-            self._work.append(self._protection.to_come(left, cpus_milli, memory_bytes))
+            self.idle.append(idle)
+            to_come = self._protection.to_come(left, cpus_milli, memory_bytes)
+            self._counted.append((kind * (len(left) + 1) + idle, to_come))
         return number
 
     def _forget(self) -> None:
         self._number_of.clear()
         self.states.clear()
-        self._by_stamp.clear()
-        self._facts.clear()
-        self._bucket.clear()
-        self._work.clear()
+        self.idle.clear()
+        self._counted.clear()
         self.of_row.fill(NO_STATE)
         self.numbers[:] = [NO_STATE] * len(self.numbers)
         self._nodes_by_idle = [0.0] * len(self._nodes_by_idle)
@@ -210,15 +222,6 @@ class NodeStates:
         self.generation += 1
 
     # ---- with protection only --------------------------------------------------------------------------------------
-
-    def _move(self, kind: int, old: int, new: int) -> None:
-        """One row of the kind leaves the old state for the new one."""
-        work = self._work[new]
-        self._nodes_by_idle[self._bucket[new]] += 1
-        if old != NO_STATE:
-            work -= self._work[old]
-            self._nodes_by_idle[self._bucket[old]] -= 1
-        self._to_come[kind] += work
 
     def priced(self, ask: Ask) -> PricedNodes:
         """For the nodes that serve the ask."""
@@ -243,11 +246,6 @@ class NodeStates:
                 return True
         return False
 
-    def nothing_scarce(self, priced: PricedNodes, state: int) -> bool:
-        """Whether a node in this state has nothing to protect, whatever the prices are: they need not be asked for."""
-        protection = priced.protection
-        return protection.of_gangs_alone and self._facts[state][1] < protection.smallest_gang
-
     def _priced_on(self, kind: Ints) -> PricedNodes:
         assert self._protection is not None
         kinds = np.zeros(len(self._to_come), np.bool_)
@@ -258,12 +256,14 @@ class NodeStates:
                 self._priced.clear()
             width = len(self._nodes_by_idle) // len(kinds)
             counted = [(each * width, (each + 1) * width) for each in kinds.nonzero()[0].tolist()]
-            self._priced[key] = PricedNodes(self._protection.on(kinds), counted)
+            protection = self._protection.on(kinds)
+            scarce_from = protection.smallest_gang if protection.of_gangs_alone else 0
+            self._priced[key] = PricedNodes(protection, counted, scarce_from)
         return self._priced[key]
 
     def toll(self, priced: PricedNodes, ask: Ask, state: int, opened: int) -> int:
         """As tolls(), of one state."""
-        return priced.protection.toll(self.prices(priced), ask, self._facts[state], opened) * SUBSTEPS
+        return priced.protection.toll(self.prices(priced), ask, self._facts(state), opened) * SUBSTEPS
 
     def tolls(self, ask: Ask, states: Ints, opened: int) -> Ints | int:
         """What protection takes off the score of each of these states, int64[states] in half steps, where placing a
@@ -273,7 +273,7 @@ class NodeStates:
         if not prices.slots and not (prices.any_kind and ask.milli):
             return 0
         each = distinct(states)[0] if len(states) > _FEW else states
-        facts = np.array([self._facts[state] for state in each.tolist()], np.int64).reshape(-1, 4).T
+        facts = np.array([self._facts(state) for state in each.tolist()], np.int64).reshape(-1, 4).T
         tolls: Ints = np.zeros(len(each), np.int64)
         if prices.any_kind and ask.milli:
             tolls += protection.kind_tolls(prices, ask).take(facts[0])
@@ -281,3 +281,8 @@ class NodeStates:
             tolls += protection.gang_tolls(prices, ask, facts, opened)
         tolls *= SUBSTEPS
         return tolls if each is states else tolls.take(each.searchsorted(states))
+
+    def _facts(self, state: int) -> tuple[int, int, int, int]:
+        """Its kind, idle devices, CPUs and memory."""
+        kind, cpus_milli, memory_bytes = self.states[state][:3]
+        return kind, self.idle[state], cpus_milli, memory_bytes

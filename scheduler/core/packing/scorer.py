@@ -2,22 +2,25 @@
 
 A score depends only on the ask and on the node's state: its kind, and what is left of its devices, CPUs and memory. So
 states are numbered, each row holds the number of its own, and an ask's scores are kept by state: only states that were
-never met before are rated, and a column of scores, one a row, is mended only where a row's number changed
-(`node_states.py`). All of it is a cache of a pure function: it never changes an answer.
+never met before are rated, and a column of scores, one for each row that serves the ask, is mended only where a row's
+number changed (`node_states.py`, `kept_scores.py`). All of it is a cache of a pure function: it never changes an
+answer.
 
 Units: devices and CPUs in thousandths, memory in bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from scheduler.core.arrays import distinct
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.node_columns import Bools, Ints, Milli
+from scheduler.core.packing.few_states import has_room
+from scheduler.core.packing.kept_scores import Kept, Rated, Served
 from scheduler.core.packing.node_states import NO_STATE, NodeStates, PricedNodes
 from scheduler.core.packing.policies import NO_ROOM, PackingPolicy, Rater, Rating
 from scheduler.core.packing.rows import Ask, Free, NodeKinds, NodeRows, with_room_for
@@ -28,11 +31,6 @@ _MOST_TOLLED = 1024  # states, of one ask at one time's prices
 _FEW_ROWS = 16  # one by one; more are worth columns
 _FEW_MOVES = 256  # the same
 _FEW_STATES = 8  # whose ratings and tolls are worked out one by one
-_NEVER = -1
-
-_Rated = tuple[int, int, int, int]
-"""Of a state: the better of both scores as keys have it, the score, the score of opening an idle device, and what the
-device has left that a share is cut from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +44,6 @@ class _ByRow:
     device_milli: Milli
 
 
-@dataclass(slots=True)
-class _Kept:
-    """What is known for one ask. `keys`, int64[nodes]: score and node order in one number, before protection, as the
-    states were after so many `moves`; only of rows that serve it, which `serves` says by row. By state: `rated`.
-    `priced`: what of protection concerns those rows."""
-
-    serves: bytes
-    keys: Ints
-    generation: int
-    priced: PricedNodes | None
-    moves: int = _NEVER
-    rated: dict[int, _Rated] = field(default_factory=dict)
-
-
 class Scorer:
     """The choices of one policy over one set of nodes. `tie_rank`, int64[nodes], is a permutation: of nodes with equal
     scores the lower wins."""
@@ -68,9 +52,11 @@ class Scorer:
         "_kept",
         "_kinds",
         "_least_key",
+        "_nowhere",
         "_order",
         "_orders",
         "_rater",
+        "_served",
         "_shift",
         "_stable",
         "_states",
@@ -90,7 +76,9 @@ class Scorer:
         self._order: Ints = count - 1 - tie_rank
         self._orders: list[int] = self._order.tolist()
         self._least_key = (NO_ROOM // 2) << self._shift
-        self._kept: dict[Ask, _Kept] = {}
+        self._nowhere: Rated = (NO_ROOM << self._shift, NO_ROOM, NO_ROOM, 0)
+        self._served: dict[bytes, Served] = {}
+        self._kept: dict[Ask, Kept] = {}
         self._together: dict[tuple[Ask, int], Ask] = {}
 
     def best(self, free: Free, ask: Ask, candidates: Bools | None = None, workers: int = 1) -> int | None:
@@ -108,18 +96,25 @@ class Scorer:
             return self._best_rated_anew(free, ask, candidates)
         states = self._states
         states.refresh(free)
-        kept = self._kept_for(ask)
+        kept = self._kept.get(ask)
+        if kept is None or kept.generation != states.generation:
+            kept = self._keep(ask)
         priced = kept.priced
         if priced is not None and ask.devices and not states.any_with(priced, ask.devices):
             return None
         if kept.moves != states.moves:
             self._mend(kept, free, ask)
-        keys = kept.keys if candidates is None else np.where(candidates, kept.keys, self._least_key - 1)
-        row = int(keys.argmax())
-        highest: int = keys.item(row)
+        keys, served = kept.keys, kept.served
+        if not len(keys):
+            return None
+        if candidates is not None:
+            keys = np.where(candidates.take(served.rows), keys, self._least_key - 1)
+        place = int(keys.argmax())
+        highest: int = keys.item(place)
         if highest < self._least_key:
             return None
-        if priced is None or states.nothing_scarce(priced, states.numbers[row]):
+        row = served.listed[place]
+        if priced is None or states.idle[states.numbers[row]] < priced.scarce_from:
             return row
         return self._least_tolled(ask, kept, priced, keys, row, highest)
 
@@ -130,7 +125,7 @@ class Scorer:
         rows = (fits if candidates is None else fits & candidates).nonzero()[0]
         return rows.item(self._tolled_keys(ask, rating, rows).argmax()) if len(rows) else None
 
-    def _least_tolled(self, ask: Ask, kept: _Kept, priced: PricedNodes, keys: Ints, row: int, highest: int) -> int:
+    def _least_tolled(self, ask: Ask, kept: Kept, priced: PricedNodes, keys: Ints, row: int, highest: int) -> int:
         """The row whose key is highest once protection has taken off what it does; `row` has the highest before. It
         only ever takes off: only those can win that stand above what is left of the highest."""
         prices = self._states.prices(priced)
@@ -143,10 +138,12 @@ class Scorer:
         best = self._tolled_score(ask, kept, priced, tolled, numbers[row]) + orders[row]
         if best == highest:
             return row
-        rows = (keys >= max(best, self._least_key)).nonzero()[0]
-        if len(rows) > _FEW_ROWS:
-            return self._least_tolled_of(rows, ask, kept, priced, tolled)
-        for other in rows.tolist():
+        places = (keys >= max(best, self._least_key)).nonzero()[0]
+        if len(places) > _FEW_ROWS:
+            return self._least_tolled_of(kept.served.rows.take(places), ask, kept, priced, tolled)
+        listed = kept.served.listed
+        for place in places.tolist():
+            other = listed[place]
             score = tolled.get(numbers[other])
             if score is None:
                 score = self._tolled_score(ask, kept, priced, tolled, numbers[other])
@@ -154,7 +151,7 @@ class Scorer:
                 best, row = score + orders[other], other
         return row
 
-    def _least_tolled_of(self, rows: Ints, ask: Ask, kept: _Kept, priced: PricedNodes, tolled: dict[int, int]) -> int:
+    def _least_tolled_of(self, rows: Ints, ask: Ask, kept: Kept, priced: PricedNodes, tolled: dict[int, int]) -> int:
         """The same of many rows, by the states that they are in."""
         of_rows = self._states.of_row.take(rows)
         states, _ = distinct(of_rows)
@@ -171,7 +168,7 @@ class Scorer:
         keys += self._order.take(rows)
         return rows.item(keys.argmax())
 
-    def _tolled_score(self, ask: Ask, kept: _Kept, priced: PricedNodes, tolled: dict[int, int], state: int) -> int:
+    def _tolled_score(self, ask: Ask, kept: Kept, priced: PricedNodes, tolled: dict[int, int], state: int) -> int:
         """The score less what protection takes off, as keys have it. `tolled`: by state, as they are at these
         prices."""
         found = tolled.get(state)
@@ -229,42 +226,55 @@ class Scorer:
         keys = (np.maximum(scores, opening) << self._shift) + self._order
         return _ByRow(keys, scores, opening, device_milli)
 
-    def _by_row(self, kept: _Kept) -> _ByRow:
+    def _by_row(self, kept: Kept) -> _ByRow:
         scores, opening = np.full((2, self._states.count), NO_ROOM)
         device_milli = np.zeros(self._states.count, np.int32)
         if kept.rated:
             states = list(kept.rated)
             _, scores[states], opening[states], device_milli[states] = zip(*kept.rated.values(), strict=True)
         of_row = self._states.of_row
-        return _ByRow(kept.keys, scores.take(of_row), opening.take(of_row), device_milli.take(of_row))
+        keys = np.full(len(of_row), self._least_key - 1)
+        keys[kept.served.rows] = kept.keys
+        return _ByRow(keys, scores.take(of_row), opening.take(of_row), device_milli.take(of_row))
 
-    def _up_to_date(self, free: Free, ask: Ask) -> _Kept:
+    def _up_to_date(self, free: Free, ask: Ask) -> Kept:
         """What is kept for the ask, as the rows are now, whose states have numbers."""
-        kept = self._kept_for(ask)
+        kept = self._kept.get(ask)
+        if kept is None or kept.generation != self._states.generation:
+            kept = self._keep(ask)
         if kept.moves != self._states.moves:
             self._mend(kept, free, ask)
         return kept
 
-    def _mend(self, kept: _Kept, free: Free, ask: Ask) -> None:
+    def _mend(self, kept: Kept, free: Free, ask: Ask) -> None:
         """The keys of the rows that have moved to another state."""
-        states = self._states
-        moved = states.moved_since(kept.moves)
+        states, served = self._states, kept.served
+        moved = states.moved_since(served.kinds, kept.seen)
         kept.moves = states.moves
         if moved is None or len(moved) > _FEW_MOVES:
             self._mend_all(kept, free, ask)
             return
-        numbers, rated, serves = states.numbers, kept.rated, kept.serves
-        rows = [row for row in (moved if len(moved) == 1 else set(moved)) if serves[row]]
-        unknown = {numbers[row]: row for row in rows if numbers[row] not in rated}
+        numbers, rated, place_of, keys, orders = states.numbers, kept.rated, served.place_of, kept.keys, self._orders
+        unknown: dict[int, int] = {}
+        left: list[int] = []
+        for row in set(moved):
+            place = place_of.get(row)
+            if place is None:
+                continue
+            found = rated.get(numbers[row])
+            if found is None:
+                unknown[numbers[row]] = row
+                left.append(row)
+            else:
+                keys[place] = found[0] + orders[row]
         if unknown:
             self._rate(kept, free, ask, unknown)
-        keys, orders = kept.keys, self._orders
-        for row in rows:
-            keys[row] = rated[numbers[row]][0] + orders[row]
+            for row in left:
+                keys[place_of[row]] = rated[numbers[row]][0] + orders[row]
 
-    def _mend_all(self, kept: _Kept, free: Free, ask: Ask) -> None:
+    def _mend_all(self, kept: Kept, free: Free, ask: Ask) -> None:
         """The keys of all rows that serve the ask."""
-        rows = ask.rows.nonzero()[0]
+        rows = kept.served.rows
         states = self._states.of_row.take(rows)
         row_in = np.full(self._states.count, NO_STATE)
         row_in[states] = rows
@@ -275,7 +285,8 @@ class Scorer:
             self._rate(kept, free, ask, unknown)
         scores = np.zeros(self._states.count, np.int64)
         scores[met] = [kept.rated[state][0] for state in row_of]
-        kept.keys[rows] = scores.take(states) + self._order.take(rows)
+        kept.keys = scores.take(states)
+        kept.keys += kept.served.orders
 
     def _device_milli(self, free: Free, row: int, ask: Ask) -> int:
         """What the device has left that a share would be cut from."""
@@ -284,7 +295,7 @@ class Scorer:
             state = self._states.numbers[row]
             kept = self._up_to_date(free, ask)
             _, score, opening, device_milli = kept.rated[state]
-            if kept.priced is not None:
+            if kept.priced is not None and self._states.idle[state] >= kept.priced.scarce_from:
                 score -= self._states.toll(kept.priced, ask, state, 0)
                 opening -= self._states.toll(kept.priced, ask, state, 1)
             return device_milli if score >= opening else WHOLE_DEVICE_MILLI
@@ -309,27 +320,39 @@ class Scorer:
 
     # ---- by state --------------------------------------------------------------------------------------------------
 
-    def _kept_for(self, ask: Ask) -> _Kept:
-        kept = self._kept.get(ask)
-        if kept is None or kept.generation != self._states.generation:
-            while len(self._kept) >= _KEPT_ASKS:
-                del self._kept[next(iter(self._kept))]
-            nothing = np.full(len(self._order), self._least_key - 1)
-            priced = None if self._rater.protection is None else self._states.priced(ask)
-            kept = self._kept[ask] = _Kept(ask.rows.tobytes(), nothing, self._states.generation, priced)
+    def _keep(self, ask: Ask) -> Kept:
+        """What is to be known for the ask: nothing yet."""
+        while len(self._kept) >= _KEPT_ASKS:
+            del self._kept[next(iter(self._kept))]
+        key = ask.rows.tobytes()  # most asks are served by the same rows as others
+        served = self._served.get(key)
+        if served is None:
+            if len(self._served) >= _KEPT_ASKS:
+                self._served.clear()
+            served = self._served[key] = Served.by(ask.rows, self._order, self._kinds)
+        priced = None if self._rater.protection is None else self._states.priced(ask)
+        kept = self._kept[ask] = Kept(served, priced, self._states.generation)
         return kept
 
-    def _rate(self, kept: _Kept, free: Free, ask: Ask, unknown: Mapping[int, int]) -> None:
+    def _rate(self, kept: Kept, free: Free, ask: Ask, unknown: Mapping[int, int]) -> None:
         """Rate each of these states, by a row that is in it."""
-        few = self._rater.few
-        rated: Iterable[tuple[int, int, int]]
-        if few is not None and len(unknown) <= _FEW_STATES:
-            rated = few.rate([self._states.states[state] for state in unknown], ask)
-        else:
-            columns = self._rated(free, ask, np.array(list(unknown.values())))
-            rated = zip(*[column.tolist() for column in columns], strict=True)
-        for state, (score, opening, device_milli) in zip(unknown, rated, strict=True):
-            kept.rated[state] = (max(score, opening) << self._shift, score, opening, device_milli)
+        states, rated = self._states.states, kept.rated
+        with_room: list[int] = []
+        for number in unknown:
+            if has_room(states[number], ask):
+                with_room.append(number)
+            else:
+                rated[number] = self._nowhere
+        few, shift = self._rater.few, self._shift
+        if few is not None and len(with_room) <= _FEW_STATES:
+            for number in with_room:
+                score, opening, device_milli = few.rate(states[number], ask)
+                rated[number] = (max(score, opening) << shift, score, opening, device_milli)
+        elif with_room:
+            columns = self._rated(free, ask, np.array([unknown[number] for number in with_room]))
+            ratings = zip(with_room, *[column.tolist() for column in columns], strict=True)
+            for number, score, opening, device_milli in ratings:
+                rated[number] = (max(score, opening) << shift, score, opening, device_milli)
 
     def _rated(self, free: Free, ask: Ask, rows: Ints) -> tuple[Ints, Ints, Milli]:
         """Scores, scores of opening an idle device, and devices; NO_ROOM where the ask is not served or has no room."""

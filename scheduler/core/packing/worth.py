@@ -12,6 +12,7 @@ Units: devices and CPUs in thousandths, memory in bytes; worth in devices.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,7 @@ _COVERED = 1.0
 _TOGETHER = 64  # states; more would leave the processor's nearest cache
 _TINY = 1e-9
 _UNBOUND = -1e30
+_KEPT = 1 << 12  # weights of those that fit
 
 
 class Worth:
@@ -39,10 +41,12 @@ class Worth:
         "_asked",
         "_by_milli",
         "_everywhere",
+        "_levels",
         "_means",
         "_more",
         "_most_asked",
         "_most_beyond",
+        "_reached",
         "_weights",
         "by_milli",
         "mean",
@@ -80,38 +84,48 @@ class Worth:
         weights *= 0.5 / np.maximum(weights.sum(axis=1, keepdims=True), _TINY)
         self._weights: Floats = weights
         self._everywhere: bool = len(weights) > 0 and bool((weights == weights[0]).all())
+        self._levels: list[list[int]] = [sorted(set(asked)) for asked in self._asked.tolist()]
+        self._reached: dict[tuple[int, int, int, int], Floats] = {}
 
-    def of_few(self, states: Sequence[Sequence[int]]) -> list[float]:
-        """The same of a few states, each its kind, CPUs, memory, and what its devices have left."""
-        kinds, idle, has, spread = [], [], [], []
-        bound = short = False
+    def of_one(self, state: Sequence[int]) -> float:
+        """As of(), of a state alone: its kind, CPUs, memory, and what its devices have left (0 where none is). Most
+        need no rates, and which shapes fit is soon looked up."""
+        kind, cpus_milli, memory_bytes, *left = state
         by_milli = self._by_milli
+        idle = sum([by_milli[milli] for milli in left]) / ONE
+        cpus, memory = max(cpus_milli, 1), max(memory_bytes, 1)
+        milli = left.count(WHOLE_DEVICE_MILLI) * WHOLE_DEVICE_MILLI or max(left, default=0)
         (cpus_mean, memory_mean), (most_cpus, most_memory) = self._means, self._most_beyond
-        asked_cpus, asked_memory, asked_milli = self._most_asked
-        for kind, cpus_milli, memory_bytes, *left in states:
-            worth = sum([by_milli[milli] for milli in left]) / ONE
-            cpus, memory = max(cpus_milli, 1), max(memory_bytes, 1)
-            milli = left.count(WHOLE_DEVICE_MILLI) * WHOLE_DEVICE_MILLI or max(left, default=0)
-            deviation = 1.0 / math.sqrt(max(min(worth, cpus / cpus_mean, memory / memory_mean), 1.0))
-            # What feeds the greediest shape feeds all.
-            if not bound:
-                bound = cpus / max(most_cpus * deviation + cpus_mean, _TINY) < worth
-                bound = bound or memory / max(most_memory * deviation + memory_mean, _TINY) < worth
-            if not short:
-                short = cpus < asked_cpus or memory < asked_memory or milli < asked_milli
-            kinds.append(kind)
-            idle.append(worth)
-            has.append((cpus, memory, milli))
-            spread.append(deviation)
-        total: list[float] = self._mixed(
-            np.array(kinds),
-            np.array(idle)[:, None],
-            np.array(has, np.float64).T,
-            np.array(spread)[:, None],
-            bound=bound,
-            short=short,
-        ).tolist()
-        return total
+        spread = 1.0 / math.sqrt(max(min(idle, cpus / cpus_mean, memory / memory_mean), 1.0))
+        weights = self._weights_for(kind, cpus, memory, milli)
+        # What feeds the greediest shape feeds all.
+        if (
+            cpus / max(most_cpus * spread + cpus_mean, _TINY) < idle
+            or memory / max(most_memory * spread + memory_mean, _TINY) < idle
+        ):
+            rate: Floats = self._more * spread
+            rate += self.mean
+            np.maximum(rate, _TINY, out=rate)
+            worth: Floats = np.minimum(cpus / rate[0], memory / rate[1])
+            np.minimum(worth, idle, out=worth)
+            worth += idle
+            worth *= weights
+        else:
+            worth = weights * (idle + idle)
+        return float(np.add.reduce(worth))
+
+    def _weights_for(self, kind: int, cpus_milli: int, memory_bytes: int, milli: int) -> Floats:
+        """Of each typical shape on such a node; 0 where it would not fit."""
+        of_cpus, of_memory, of_milli = self._levels
+        at_cpus, at_memory = bisect_right(of_cpus, cpus_milli), bisect_right(of_memory, memory_bytes)
+        key = (kind, at_cpus, at_memory, bisect_right(of_milli, milli))
+        weights = self._reached.get(key)
+        if weights is None:
+            if len(self._reached) >= _KEPT:
+                self._reached.clear()
+            fits = (np.array([[cpus_milli], [memory_bytes], [milli]]) >= self._asked).all(axis=0)
+            weights = self._reached[key] = self._weights[kind] * fits
+        return weights
 
     def of(self, kind: Ints, milli: Milli, cpus_milli: Ints, memory_bytes: Ints) -> Floats:
         """float64[states]. Equal states have equal worth, whichever others are asked for with them."""
@@ -130,24 +144,16 @@ class Worth:
     def _of(self, kind: Ints, idle: Floats, has: Floats) -> Floats:
         to_come = np.minimum(idle, (has[:2] / self.mean).min(axis=0))
         spread = (1.0 / np.sqrt(np.maximum(to_come, 1.0)))[:, None]
-        short = bool((has.min(axis=1, initial=math.inf) < self._most_asked).any())
-        return self._mixed(kind, idle[:, None], has, spread, bound=True, short=short)
-
-    def _mixed(self, kind: Ints, idle: Floats, has: Floats, spread: Floats, *, bound: bool, short: bool) -> Floats:
-        """`idle` and `spread`: float64[states, 1]; `has`: float64[3, states]. `bound`: CPUs or memory may bound what
-        some of it is worth; `short`: some of it may not be enough for some shape."""
-        worth = idle
-        if bound:
-            # What one device's worth of work takes: the mix's mean, and what is left of a shape's deviation from it.
-            rate: Floats = self._more[:, None] * spread
-            rate += self.mean[:, :, None]
-            np.maximum(rate, _TINY, out=rate)
-            fed = np.divide(has[:2, :, None], rate, out=rate)
-            worth = np.minimum(fed[0], fed[1])
-            np.minimum(worth, idle, out=worth)
-        worth = worth + idle
-        if short:
-            worth = worth * (has[:, :, None] >= self._asked[:, None]).all(axis=0)
-        worth = worth * (self._weights[0] if self._everywhere else self._weights.take(kind, axis=0))
+        # What one device's worth of work takes: the mix's mean, and what is left of a shape's deviation from it.
+        rate: Floats = self._more[:, None] * spread
+        rate += self.mean[:, :, None]
+        np.maximum(rate, _TINY, out=rate)
+        fed = np.divide(has[:2, :, None], rate, out=rate)
+        worth: Floats = np.minimum(fed[0], fed[1])
+        np.minimum(worth, idle[:, None], out=worth)
+        worth += idle[:, None]
+        if (has.min(axis=1, initial=math.inf) < self._most_asked).any():
+            worth *= (has[:, :, None] >= self._asked[:, None]).all(axis=0)
+        worth *= self._weights[0] if self._everywhere else self._weights.take(kind, axis=0)
         total: Floats = worth.sum(axis=1)
         return total

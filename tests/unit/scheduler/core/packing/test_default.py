@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scheduler.core.packing.few_states import has_room
 from scheduler.core.packing.policies import NO_ROOM, PACKINGS
 from scheduler.core.packing.protection import Protection
 from scheduler.core.packing.rows import Ask, NodeKinds, NodeRows
@@ -170,20 +171,43 @@ def test_a_few_nodes_are_rated_as_many_are(
     if rater.few is None:
         return
     states = [
-        (*each, *sorted(left))
+        (*each, *sorted([max(milli, 0) for milli in left]))
         for left, each in zip(
             nodes,
             zip(kinds.kind.tolist(), free.cpus_milli.tolist(), free.memory_bytes.tolist(), strict=True),
             strict=True,
         )
     ]
-    few = rater.few.rate(states, ask)
-    assert [row for row, (score, opening, _) in enumerate(few) if max(score, opening) > NO_ROOM // 2] == (
-        room.place.tolist()
-    )
+    assert [row for row, state in enumerate(states) if has_room(state, ask)] == room.place.tolist()
     if len(room):
+        few = [rater.few.rate(states[row], ask) for row in room.place.tolist()]
         rating = rater.rate(room, ask)
         opening = [NO_ROOM] * len(room) if rating.opening is None else rating.opening.tolist()
-        assert [few[row] for row in room.place.tolist()] == list(
-            zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True)
-        )
+        assert few == list(zip(rating.scores.tolist(), opening, rating.device_milli.tolist(), strict=True))
+
+
+@given(
+    st.lists(SHAPES, min_size=1, max_size=5),
+    st.lists(
+        st.tuples(
+            st.integers(0, 1),
+            st.integers(0, 64_000),
+            st.integers(0, 20 * GIB),
+            st.lists(st.sampled_from([0, 190, 250, 500, 810, 1000]), min_size=8, max_size=8),
+        ),
+        min_size=1,
+        max_size=90,
+    ),
+)
+def test_a_state_is_worth_the_same_alone_and_among_many(
+    shapes: list[list[Shape]], states: list[tuple[int, int, int, list[int]]]
+) -> None:
+    """To the last digit: a decision must not depend on how many others were asked about."""
+    typical = TypicalShapes.of([shape for some in shapes for shape in some])
+    if not typical.wanting_devices().shapes:
+        return
+    kinds = NodeKinds.of_nodes([["A"] * 8, ["B"] * 8], np.array([64_000] * 2), np.array([20 * GIB] * 2))
+    worth = Worth(typical, kinds)
+    kind, cpus, memory, left = zip(*states, strict=True)
+    among = worth.of(np.array(kind), np.array(left, np.int32), np.array(cpus), np.array(memory))
+    assert [worth.of_one((*each[:3], *each[3])) for each in states] == among.tolist()

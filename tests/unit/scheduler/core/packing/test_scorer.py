@@ -124,10 +124,23 @@ def test_a_cluster_is_filled_until_nothing_fits(policy: str) -> None:
 def test_caches_that_overflow_are_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_states, "_KEPT_STATES", 3)
     monkeypatch.setattr(scorer, "_KEPT_ASKS", 2)
+    check_choices_are_those_of_a_fresh_scorer()
+
+
+def test_moves_that_are_forgotten_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ask that is put seldom finds that more rows have moved than are remembered of their kind."""
+    monkeypatch.setattr(node_states, "_KEPT_MOVES", 2)
+    monkeypatch.setattr(node_states, "_FOLLOWED", 2)
+    monkeypatch.setattr(scorer, "_FEW_MOVES", 1)
+    check_choices_are_those_of_a_fresh_scorer()
+
+
+def check_choices_are_those_of_a_fresh_scorer() -> None:
     table = packing_table(*NODES, typical=TYPICAL)
     kept = table.scorer("default")
-    for _ in range(30):
-        for ask in asks(table):
+    kinds = asks(table)
+    for turn in range(30):
+        for ask in kinds[turn % 2 :: 1 + turn % 3]:
             row = kept.best(table.free, ask)
             assert row == table.scorer("default").best(table.free, ask)
             if row is not None:
