@@ -115,11 +115,12 @@ class Holdings:
         slices_on: On | None = None,
         workers_on: On | None = None,
         running: object = None,
-        touched: Callable[[], Ints] | None = None,
+        touched: Ints | None = None,
         by_class: HeldByClass | None = None,
     ) -> None:
         """`slices_on`, `workers_on`: where it is known already who stands on some nodes. `running`, `touched`: whose
-        columns these are, and when who runs on each row changed last. `by_class`: what is known of these by class."""
+        columns these are, and when who runs on each row changed last (int64[nodes]). `by_class`: what is known of
+        these by class."""
         self.slots = slots
         self.claim = claim
         self.slice_job = slice_job
@@ -131,7 +132,7 @@ class Holdings:
         self._parts: dict[Part | tuple[type, bytes], Holdings] = {}
         self._by_class = by_class
         self.running = running
-        self._touched: Ints | Callable[[], Ints] | None = touched
+        self._touched = touched
 
     def __len__(self) -> int:
         """How many slots there are, dead ones among them: the length of every bool[slots]."""
@@ -197,13 +198,8 @@ class Holdings:
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""
-        return int(self._touches().max(initial=-1, where=nodes))
-
-    def _touches(self) -> Ints:
-        if callable(self._touched):
-            self._touched = self._touched()
         assert self._touched is not None, "it is not known"
-        return self._touched
+        return int(self._touched.max(initial=-1, where=nodes))
 
     def job(self, slot: int) -> RunningJob:
         job = self._jobs[slot]
