@@ -79,6 +79,8 @@ class Promise:
 
     def concerns(self, nodes: Bools) -> bool:
         """Whether it keeps anything on these."""
+        if len(self._place_of) == 1:
+            return nodes.item(self.rows.item())
         return bool(np.count_nonzero(nodes.take(self.rows)))
 
     def kept_from(self, free: FreeColumns) -> FreeColumns:
