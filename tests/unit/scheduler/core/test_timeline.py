@@ -430,6 +430,9 @@ def test_what_is_read_off_for_one_worker_is_what_the_search_finds(seed: int) -> 
         assert (free.whole == wanted.whole)[rows].all()
         assert (free.cpus_milli == wanted.cpus_milli)[rows].all()
         assert (free.memory_bytes == wanted.memory_bytes)[rows].all()
+        after, wanted = (Promise("p", slot.at_s, slot.free, slot.fit.claim).after for slot in (one, other))
+        for column in ("milli", "whole", "cpus_milli", "memory_bytes"):
+            assert getattr(after, column).tolist() == getattr(wanted, column).tolist(), column
         timeline.occupy(one.fit.claim, from_s=one.at_s, until_s=one.at_s + random.choice([1.5, math.inf]))
     event(f"{read_off} read off")
 
