@@ -214,7 +214,10 @@ class RunningColumns:
 
     def _bring_up_to_date(self) -> None:
         self._touches += 1
-        going, new, together, changed = self._without_gone(), list[int](), list[Span](), list[int]()
+        going = self._without_gone()
+        new: list[int] = []
+        together: list[Span] = []  # of these
+        changed: list[int] = []
         arriving = Arriving(self._slices.size, self._workers.size)
         for slot, shown in self._shown.items():
             job = self._jobs[slot]
@@ -241,7 +244,8 @@ class RunningColumns:
 
     def _without_gone(self) -> list[Span]:
         """Slots of what is gone are free: where its entries stand."""
-        gone, of, spans = self._gone, self._slots, list[Span]()
+        gone, of = self._gone, self._slots
+        spans: list[Span] = []
         if gone:
             at = np.array(gone, np.int64)
             of.alive[at] = of.stopping[at] = False
@@ -272,7 +276,8 @@ class RunningColumns:
         spans, held_milli, cpus_milli = self._spans_apart.get(slot), 0, 0
         if spans is None:
             spans = one_by_one(self._spans[slot].tolist(), before)
-        staying, going = list[Span](), list[Span]()
+        staying: list[Span] = []
+        going: list[Span] = []
         for placement, span in zip(before, spans, strict=True):
             if len(staying) < len(now) and now[len(staying)] is placement:
                 staying.append(span)
@@ -288,7 +293,8 @@ class RunningColumns:
         return going
 
     def _let_go(self, spans: Sequence[Span]) -> None:
-        slices, workers = list[int](), list[int]()
+        slices: list[int] = []
+        workers: list[int] = []
         for at, held, among, standing in spans:
             slices += range(at, at + held)
             workers += range(among, among + standing)

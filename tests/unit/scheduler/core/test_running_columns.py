@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from random import Random
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.arrays import Bools
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import Placement
 from scheduler.core.holdings import Holdings
@@ -85,10 +87,17 @@ def expected(jobs: list[RunningJob], nodes: NodeColumns, now_s: float) -> dict[s
     return found
 
 
+@cache
+def each_alone(count: int) -> list[Bools]:
+    """The same objects whenever they are asked for, as a pass has them."""
+    return [np.arange(count) == row for row in range(count)]
+
+
 def told_by_class(view: Holdings, nodes: NodeColumns) -> object:
     """Of each node the lowest class there, and what those below some classes hold of each device."""
-    rows = np.arange(len(nodes))
-    return [view.lowest_on(rows == row) for row in rows], [view.below(reach).tolist() for reach in (0, 1, 2, 9)]
+    return [view.lowest_on(one) for one in each_alone(len(nodes))], [
+        view.below(reach).tolist() for reach in (0, 1, 2, 9)
+    ]
 
 
 def expected_by_class(jobs: list[RunningJob], nodes: NodeColumns) -> object:
