@@ -271,12 +271,12 @@ class Blocking(PassBooks):
 
     def is_due(self, nodes: Bools) -> bool:
         """Whether a promise was put off that looks at these nodes, which are not to be changed later."""
-        return self._due_bits != 0 and self._due_bits & self._node_sets.of(nodes).meets != 0
+        return self._due_bits != 0 and self._node_sets.meeting(nodes, self._due_bits) != 0
 
     def make_due(self, nodes: Bools) -> None:
         """Make those of the promises put off that look at these nodes, which are not to be changed later."""
         if self.is_due(nodes):
-            self._make(self._node_sets.of(nodes).meets)
+            self._make(self._node_sets.meeting(nodes, self._due_bits))
 
     def _make(self, wanted: int) -> None:
         """Make those of the promises put off that look at these sets of nodes (their bits), and those before them that
@@ -285,7 +285,7 @@ class Blocking(PassBooks):
         for each in reversed(self._due):
             there = each[2]
             if there.bit & wanted:
-                wanted |= there.meets
+                wanted |= self._node_sets.meeting(there.nodes, self._due_bits)
                 due.append(each)
             else:
                 left.append(each)
