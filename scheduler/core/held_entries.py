@@ -16,7 +16,7 @@ NOBODY = 0  # the slot of dead entries
 FIRST_CAPACITY = 64
 _KEPT_SELECTIONS = 128
 _MANY_DEAD = 1_024  # entries; below it a compaction is not worth its while
-SLOT, NODE, WHAT, HOW_MUCH = range(4)
+SLOT, NODE, WHAT = range(3)
 
 
 class HeldEntries:
@@ -34,13 +34,36 @@ class HeldEntries:
         self.kept: Ints = np.zeros((4, FIRST_CAPACITY), np.int64)
         self.by_row: Ints = np.zeros((4, FIRST_CAPACITY), np.int64)
 
-    def append(self, entries: Ints) -> None:
-        """int64[4, n]."""
-        at, self.size = self.size, self.size + entries.shape[1]
+    def append(self, entries: list[tuple[int, int, int, int]]) -> int:
+        """The position of the first of them."""
+        at = self._more(len(entries))
+        if entries:
+            self.kept[:, at : self.size] = np.array(entries, np.int64).T
+        return at
+
+    def append_one(self, slot: int, node: int, what: int, how_much: int) -> int:
+        """Its position."""
+        at = self._more(1)
+        kept = self.kept  # one by one: a tuple would be made an array first
+        kept[0, at], kept[1, at], kept[2, at], kept[3, at] = slot, node, what, how_much
+        return at
+
+    def append_alike(self, slot: int, node: int, what: Sequence[int], how_much: int) -> int:
+        """One for each of `what`, alike in all else: as nearly all jobs have them."""
+        if len(what) == 1:
+            return self.append_one(slot, node, what[0], how_much)
+        at = self._more(len(what))
+        if what:
+            kept, end = self.kept, self.size
+            kept[0, at:end], kept[1, at:end], kept[2, at:end], kept[3, at:end] = slot, node, what, how_much
+        return at
+
+    def _more(self, count: int) -> int:
+        at, self.size = self.size, self.size + count
         while self.size > self.kept.shape[1]:
             self.kept = np.concatenate((self.kept, np.zeros_like(self.kept)), axis=1)
             self.by_row = np.concatenate((self.by_row, np.zeros_like(self.by_row)), axis=1)
-        self.kept[:, at : self.size] = entries
+        return at
 
     def kill(self, positions: Sequence[int]) -> Ints:
         """Those there, all of which live and were looked up. What they were by row."""

@@ -10,8 +10,9 @@ gone already, so that what is left of them delays nothing. Times are epoch secon
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,35 @@ class SlotColumns:
     milli: Ints
     cpus_milli: Ints
     id_hash: Hashes
+
+    @staticmethod
+    def dead(capacity: int) -> SlotColumns:
+        """That many, all dead."""
+        return SlotColumns(
+            alive=np.zeros(capacity, np.bool_),
+            priority=np.zeros(capacity, np.int64),
+            tenant=np.full(capacity, -1, np.int64),
+            started_s=np.zeros(capacity),
+            ends_s=np.full(capacity, -math.inf),
+            saved_s=np.zeros(capacity),
+            stopping=np.zeros(capacity, np.bool_),
+            simulated=np.zeros(capacity, np.bool_),
+            preemptions=np.zeros(capacity, np.int64),
+            milli=np.zeros(capacity, np.int64),
+            cpus_milli=np.zeros(capacity, np.int64),
+            id_hash=np.zeros(capacity, np.uint64),
+        )
+
+    def first(self, count: int) -> SlotColumns:
+        """The first so many of them: the same columns."""
+        return SlotColumns(*[getattr(self, field.name)[:count] for field in fields(SlotColumns)])
+
+    def grown(self, capacity: int) -> SlotColumns:
+        """These, and dead ones behind them."""
+        grown, count = SlotColumns.dead(capacity), len(self.alive)
+        for field in fields(SlotColumns):
+            getattr(grown, field.name)[:count] = getattr(self, field.name)
+        return grown
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from operator import attrgetter
 
 import numpy as np
@@ -21,11 +20,11 @@ from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import WHOLE_DEVICE_MILLI, Placement
 from scheduler.core.held_by_class import HeldByClass
-from scheduler.core.held_entries import FIRST_CAPACITY, HOW_MUCH, NODE, SLOT, WHAT, HeldEntries
-from scheduler.core.held_spans import Arriving, Span, one_by_one
+from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
+_Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
 _figures = attrgetter("priority", "tenant", "started_s", "ends_by_s", "saved_s", "stopping", "simulated", "preemptions")
 """All that columns say of a job but for where it stands."""
 
@@ -69,12 +68,12 @@ class RunningColumns:
         # (None: nothing), and slots that are shown and whose jobs are gone.
         self._shown: dict[int, RunningJob | None] = {}
         self._gone: list[int] = []
-        self._slots = _slots_of(FIRST_CAPACITY)
-        self._in_use = _first(self._slots, 1)
+        self._slots = SlotColumns.dead(FIRST_CAPACITY)
+        self._in_use = self._slots.first(1)
         # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
         # others one span for each placement, in their order.
         self._spans: Ints = np.zeros((FIRST_CAPACITY, 4), np.int64)
-        self._spans_apart: dict[int, list[Span]] = {}
+        self._spans_apart: dict[int, list[_Span]] = {}
         self._by_class = HeldByClass()
         self._class_of: Ints = np.zeros(FIRST_CAPACITY, np.int64)  # by slot: its number there
         self._slices, self._workers = HeldEntries(), HeldEntries()
@@ -202,7 +201,7 @@ class RunningColumns:
     def _slots_in_use(self) -> SlotColumns:
         """Those that were ever anybody's: made when there are more."""
         if len(self._in_use.alive) != len(self._jobs):
-            self._in_use = _first(self._slots, len(self._jobs))
+            self._in_use = self._slots.first(len(self._jobs))
         return self._in_use
 
     def _touch(self, rows: Ints) -> None:
@@ -215,37 +214,25 @@ class RunningColumns:
     def _bring_up_to_date(self) -> None:
         self._touches += 1
         going = self._without_gone()
-        new: list[int] = []
-        together: list[Span] = []  # of these
-        changed: list[int] = []
-        arriving = Arriving(self._slices.size, self._workers.size)
         for slot, shown in self._shown.items():
             job = self._jobs[slot]
             assert job is not None, f"slot {slot} is nobody's"
             if shown is None:
-                new.append(slot)
-                together.append(arriving.together(slot, job.placements))
+                self._comes(slot, job)
                 continue
             if _figures(shown) != _figures(job):
-                changed.append(slot)
-                self._changes(slot, job.priority)
+                self._changes(slot, job)
             if shown.placements is not job.placements and shown.placements != job.placements:
-                going += self._stands_otherwise(slot, shown.placements, job.placements, arriving)
+                going += self._stands_otherwise(slot, shown.placements, job.placements)
         self._shown.clear()
         if going:
             self._let_go(going)
-        if new:
-            self._spans[np.array(new, np.int64)] = np.array(together, np.int64)
-        if new or changed:
-            self._figure(new, changed)
-        if arriving.placements:
-            self._arrive(arriving)
         self._compact()
 
-    def _without_gone(self) -> list[Span]:
+    def _without_gone(self) -> list[_Span]:
         """Slots of what is gone are free: where its entries stand."""
         gone, of = self._gone, self._slots
-        spans: list[Span] = []
+        spans: list[_Span] = []
         if gone:
             at = np.array(gone, np.int64)
             of.alive[at] = of.stopping[at] = False
@@ -257,9 +244,19 @@ class RunningColumns:
             gone.clear()
         return spans
 
-    def _changes(self, slot: int, priority: int) -> None:
+    def _comes(self, slot: int, job: RunningJob) -> None:
+        digest = hashlib.blake2b(job.job_id.encode(), digest_size=8).digest()
+        self._slots.id_hash[slot] = int.from_bytes(digest, "little")
+        held_milli, cpus_milli, span = self._hold(slot, job.placements)
+        self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
+        spans = self._spans
+        spans[slot, 0], spans[slot, 1], spans[slot, 2], spans[slot, 3] = span
+        self._class_of[slot] = self._by_class.number(job.priority)
+        self._figure(slot, job)
+
+    def _changes(self, slot: int, job: RunningJob) -> None:
         """Its figures are others, wherever it stands; its class may be, and with it that of all that it holds."""
-        before, number = self._class_of.item(slot), self._by_class.number(priority)
+        before, number = self._class_of.item(slot), self._by_class.number(job.priority)
         for at, slices, among, workers in self._spans_apart.get(slot, [tuple(self._spans[slot].tolist())]):
             held, standing = self._slices.by_row[:, at : at + slices], self._workers.by_row[:, among : among + workers]
             self._touch(standing[NODE])
@@ -268,31 +265,48 @@ class RunningColumns:
                     self._class_of[slot] = each
                     self._by_class.move_slices(held, self._class_of, sign)
                     self._by_class.move_workers(standing, self._class_of, sign)
+        self._class_of[slot] = number
+        self._figure(slot, job)
 
-    def _stands_otherwise(
-        self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...], arriving: Arriving
-    ) -> list[Span]:
+    def _figure(self, slot: int, job: RunningJob) -> None:
+        """All that columns say of it but for where it stands: one by one, which up to some twenty jobs costs less than
+        it does for all at once."""
+        of = self._slots
+        of.alive[slot] = True
+        of.priority[slot] = job.priority
+        of.tenant[slot] = self._tenant_of.setdefault(job.tenant, len(self._tenant_of))
+        of.started_s[slot] = job.started_s
+        of.ends_s[slot] = math.inf if job.ends_by_s is None else job.ends_by_s
+        of.saved_s[slot] = job.saved_s
+        of.stopping[slot] = job.stopping
+        of.simulated[slot] = job.simulated
+        of.preemptions[slot] = job.preemptions
+
+    def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> list[_Span]:
         """A service has more replicas, or fewer: the others keep their entries. Where those stand that go."""
         spans, held_milli, cpus_milli = self._spans_apart.get(slot), 0, 0
         if spans is None:
-            spans = one_by_one(self._spans[slot].tolist(), before)
-        staying: list[Span] = []
-        going: list[Span] = []
+            spans = _one_by_one(self._spans[slot].tolist(), before)
+        staying: list[_Span] = []
+        going: list[_Span] = []
         for placement, span in zip(before, spans, strict=True):
             if len(staying) < len(now) and now[len(staying)] is placement:
                 staying.append(span)
             else:
                 going.append(span)
-                held_milli += (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
-                cpus_milli += placement.cpus_milli
-        self._slots.milli[slot] -= held_milli
-        self._slots.cpus_milli[slot] -= cpus_milli
+                held_milli -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
+                cpus_milli -= placement.cpus_milli
         for placement in now[len(staying) :]:
-            staying.append(arriving.together(slot, (placement,)))
+            more_milli, more_cpus_milli, span = self._hold(slot, (placement,))
+            held_milli += more_milli
+            cpus_milli += more_cpus_milli
+            staying.append(span)
+        self._slots.milli[slot] += held_milli
+        self._slots.cpus_milli[slot] += cpus_milli
         self._spans_apart[slot] = staying
         return going
 
-    def _let_go(self, spans: Sequence[Span]) -> None:
+    def _let_go(self, spans: Sequence[_Span]) -> None:
         slices: list[int] = []
         workers: list[int] = []
         for at, held, among, standing in spans:
@@ -302,33 +316,6 @@ class RunningColumns:
         self._touch(stood[NODE])
         self._by_class.move_slices(self._slices.kill(slices), self._class_of, -1)
         self._by_class.move_workers(stood, self._class_of, -1)
-
-    def _figure(self, new: list[int], changed: list[int]) -> None:
-        """All that columns say of the jobs of these slots, but for where they stand."""
-        jobs = [job for slot in (*new, *changed) if (job := self._jobs[slot]) is not None]
-        at, of, tenant_of = np.array(new + changed, np.int64), self._slots, self._tenant_of
-        columns = zip(*map(_figures, jobs), strict=True)
-        priority, tenant, started_s, ends_s, saved_s, stopping, simulated, preemptions = columns
-        of.alive[at] = True
-        of.priority[at] = priority
-        of.tenant[at] = [tenant_of.setdefault(name, len(tenant_of)) for name in tenant]
-        of.started_s[at] = started_s
-        of.ends_s[at] = [math.inf if each is None else each for each in ends_s]
-        of.saved_s[at] = saved_s
-        of.stopping[at] = stopping
-        of.simulated[at] = simulated
-        of.preemptions[at] = preemptions
-        self._class_of[at] = [self._by_class.number(each) for each in priority]
-        digests = [hashlib.blake2b(job.job_id.encode(), digest_size=8).digest() for job in jobs[: len(new)]]
-        of.id_hash[at[: len(new)]] = np.frombuffer(b"".join(digests), "<u8")
-
-    def _arrive(self, arriving: Arriving) -> None:
-        """Their entries, in their order."""
-        slices, workers = arriving.entries(self._number_of)
-        self._slices.append(slices)
-        self._workers.append(workers)
-        np.add.at(self._slots.milli, slices[SLOT], slices[HOW_MUCH])
-        np.add.at(self._slots.cpus_milli, workers[SLOT], workers[WHAT])
 
     # ---- pieces --------------------------------------------------------------------------------------------------
 
@@ -340,11 +327,28 @@ class RunningColumns:
         if slot == len(self._slots.alive):
             self._spans = np.concatenate((self._spans, np.zeros_like(self._spans)))
             self._class_of = np.concatenate((self._class_of, np.zeros_like(self._class_of)))
-            grown = _slots_of(2 * slot)
-            for field in fields(SlotColumns):
-                getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
-            self._slots = grown
+            self._slots = self._slots.grown(2 * slot)
         return slot
+
+    def _hold(self, slot: int, placements: tuple[Placement, ...]) -> tuple[int, int, _Span]:
+        """It stands there: with so many thousandths of devices and of CPUs, and entries there."""
+        if len(placements) == 1:
+            place = placements[0]
+            node, milli, devices = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI, place.devices
+            at = self._slices.append_alike(slot, node, devices, milli)
+            among = self._workers.append_one(slot, node, place.cpus_milli, place.memory_bytes)
+            return milli * len(devices), place.cpus_milli, (at, len(devices), among, 1)
+        slices: list[tuple[int, int, int, int]] = []
+        workers: list[tuple[int, int, int, int]] = []
+        held_milli = cpus_milli = 0
+        for place in placements:
+            node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
+            workers.append((slot, node, place.cpus_milli, place.memory_bytes))
+            cpus_milli += place.cpus_milli
+            held_milli += milli * len(place.devices)
+            slices += [(slot, node, device, milli) for device in place.devices]
+        span = self._slices.append(slices), len(slices), self._workers.append(workers), len(workers)
+        return held_milli, cpus_milli, span
 
     def _number_of(self, name: str) -> int:
         node = self._node_of.get(name)
@@ -368,23 +372,11 @@ class RunningColumns:
                 ]
 
 
-def _slots_of(capacity: int) -> SlotColumns:
-    """That many, all dead."""
-    return SlotColumns(
-        alive=np.zeros(capacity, np.bool_),
-        priority=np.zeros(capacity, np.int64),
-        tenant=np.full(capacity, -1, np.int64),
-        started_s=np.zeros(capacity),
-        ends_s=np.full(capacity, -math.inf),
-        saved_s=np.zeros(capacity),
-        stopping=np.zeros(capacity, np.bool_),
-        simulated=np.zeros(capacity, np.bool_),
-        preemptions=np.zeros(capacity, np.int64),
-        milli=np.zeros(capacity, np.int64),
-        cpus_milli=np.zeros(capacity, np.int64),
-        id_hash=np.zeros(capacity, np.uint64),
-    )
-
-
-def _first(slots: SlotColumns, count: int) -> SlotColumns:
-    return SlotColumns(*[getattr(slots, field.name)[:count] for field in fields(SlotColumns)])
+def _one_by_one(span: Sequence[int], placements: Sequence[Placement]) -> list[_Span]:
+    """A span for each of these placements, whose entries stand together."""
+    at, _, among, _ = span
+    apart: list[_Span] = []
+    for placement in placements:
+        apart.append((at, len(placement.devices), among, 1))
+        at, among = at + len(placement.devices), among + 1
+    return apart
