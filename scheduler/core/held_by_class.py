@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scheduler.core.arrays import Bools, Ints
+from scheduler.core.arrays import Bools, Ints, Milli
 
 _KEPT = 1_024
 
@@ -24,7 +24,7 @@ class HeldByClass:
 
     def __init__(self) -> None:
         self._number: dict[int, int] = {}  # of each class
-        self._milli: Ints = np.zeros((0, 0, 0), np.int64)  # by number, row and device
+        self._milli: Milli = np.zeros((0, 0, 0), np.int32)  # by number, row and device
         self._workers: Ints = np.zeros((0, 0), np.int64)  # by number and row: how many stand there
         # By number and the identity of some nodes, which are kept: one of them where somebody of that class stood.
         self._seen_on: dict[tuple[int, int], tuple[Bools, int]] = {}
@@ -32,7 +32,7 @@ class HeldByClass:
     def begin(self, nodes: int, max_devices: int) -> None:
         """Nobody stands there yet."""
         self._seen_on.clear()
-        self._milli = np.zeros((len(self._number), nodes, max_devices), np.int64)
+        self._milli = np.zeros((len(self._number), nodes, max_devices), np.int32)
         self._workers = np.zeros((len(self._number), nodes), np.int64)
 
     def no_slices(self) -> None:
@@ -47,10 +47,8 @@ class HeldByClass:
         found = self._number.get(priority)
         if found is None:
             found = self._number[priority] = len(self._number)
-            self._milli, self._workers = (
-                np.concatenate((planes, np.zeros((1, *planes.shape[1:]), np.int64)))
-                for planes in (self._milli, self._workers)
-            )
+            self._milli = np.concatenate((self._milli, np.zeros((1, *self._milli.shape[1:]), np.int32)))
+            self._workers = np.concatenate((self._workers, np.zeros((1, *self._workers.shape[1:]), np.int64)))
         return found
 
     def move_slices(self, slices: Ints, numbers: Ints, sign: int) -> None:
@@ -59,7 +57,7 @@ class HeldByClass:
         if self._milli.size:
             _, nodes, devices = self._milli.shape
             at = (numbers.take(slot) * nodes + row) * devices + device
-            np.add.at(self._milli.reshape(-1), at, milli if sign > 0 else -milli)
+            np.add.at(self._milli.reshape(-1), at, (milli if sign > 0 else -milli).astype(np.int32))
 
     def move_workers(self, workers: Ints, numbers: Ints, sign: int) -> None:
         """The same of workers."""
@@ -90,10 +88,10 @@ class HeldByClass:
         self._seen_on[number, id(nodes)] = (nodes, row)
         return True
 
-    def below(self, reach: int, rows: Ints | None = None) -> Ints:
-        """int64[rows, max_devices]: the thousandths of each device of these rows (None: of all) that jobs of a class
+    def below(self, reach: int, rows: Ints | None = None) -> Milli:
+        """int32[rows, max_devices]: the thousandths of each device of these rows (None: of all) that jobs of a class
         below `reach` hold."""
-        below: Ints = np.zeros(self._milli.shape[1:] if rows is None else (len(rows), self._milli.shape[2]), np.int64)
+        below: Milli = np.zeros(self._milli.shape[1:] if rows is None else (len(rows), self._milli.shape[2]), np.int32)
         for priority, number in self._number.items():
             if priority < reach:
                 below += self._milli[number] if rows is None else self._milli[number].take(rows, axis=0)

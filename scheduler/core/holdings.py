@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.core.arrays import Bools, Ints, distinct
+from scheduler.core.arrays import Bools, Ints, Milli, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
 from scheduler.core.held_by_class import HeldByClass
@@ -220,8 +220,8 @@ class Holdings:
         assert self._by_class is not None, "it is known of all that runs alone"
         return self._by_class.lowest(nodes)
 
-    def below(self, reach: int, rows: Ints | None = None) -> Ints:
-        """int64[rows, max_devices]: thousandths of each device of these rows (None: of all) that jobs of a class below
+    def below(self, reach: int, rows: Ints | None = None) -> Milli:
+        """int32[rows, max_devices]: thousandths of each device of these rows (None: of all) that jobs of a class below
         `reach` hold."""
         assert self._by_class is not None, "it is known of all that runs alone"
         return self._by_class.below(reach, rows)
