@@ -160,7 +160,7 @@ class RunningColumns:
     # ---- as a pass sees it ---------------------------------------------------------------------------------------
 
     def view(self, nodes: NodeColumns, now_s: float) -> Holdings:
-        """What runs on these nodes. Good until the next one."""
+        """What runs on these nodes. Good until the next add(), remove() or view()."""
         if self._shown or self._gone:
             self._bring_up_to_date()
         if nodes is not self._nodes:
