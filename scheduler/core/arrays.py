@@ -44,6 +44,9 @@ def _ones(width: int) -> npt.NDArray[np.float32]:
 
 def count_true(which: Bools) -> Ints:
     """How many are True in each row: int64[rows]."""
+    if which.shape[1] == 8 and which.flags.c_contiguous:  # as most nodes have devices: a row is one number
+        bits: Ints = np.bitwise_count(which.view(np.uint64)[:, 0]).astype(np.int64)
+        return bits
     # A product with ones: over such short rows it takes a tenth of the time of a sum.
     counts: Ints = (which.astype(np.float32) @ _ones(which.shape[1])).astype(np.int64)
     return counts

@@ -8,7 +8,7 @@ limits show (EASY backfill; conservative backfill promises one to each blocked j
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from scheduler.core.cluster import ClusterState
 from scheduler.core.decisions import PendingJob, Policy, Preempt
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import Gang
+from scheduler.core.node_sets import NodeSet
 from scheduler.core.part import Part
 from scheduler.core.pass_books import Found, PassBooks, end_of
 from scheduler.core.placement import Fit, how_many, place
@@ -57,9 +58,9 @@ class Blocking(PassBooks):
         self.carried = Carried.of(self.plain)
         # Jobs that are due a promise by time limits which nobody has come near yet, and their nodes.
         self._puts_off = only_decisions and policy.backfill == "easy" and not self.unschedulable and not self.reserved
-        self._due: list[tuple[PendingJob, Found, Bools]] = []
-        # By the identity of nodes, which are kept: whether any of these promises looks at them.
-        self._due_on: dict[int, tuple[Bools, bool]] = {}
+        self._node_sets = self.carried.node_sets
+        self._due: list[tuple[PendingJob, Found, NodeSet]] = []
+        self._due_bits = 0  # of these sets
 
     def _block(self, job: PendingJob, found: Found) -> tuple[Reason | Unsaid, bool]:
         """Why it waits, and whether it was promised something (then the next of its kind may fare otherwise)."""
@@ -131,7 +132,7 @@ class Blocking(PassBooks):
         timeline = self.timeline()
         if self._due:
             theirs = timeline.holdings.nodes_of(victims.which, len(self.cluster.nodes))
-            self._make([bool(np.count_nonzero(there & theirs)) for _, _, there in self._due])
+            self._make(_bits([there for _, _, there in self._due if np.count_nonzero(there.nodes & theirs)]))
         timeline.evict(victims.which)
         ids = timeline.holdings.ids(victims.which)
         for victim in ids:
@@ -258,11 +259,9 @@ class Blocking(PassBooks):
                 return False
             if self._may_put_off(found):
                 self._promised_pools.add(found.shape.pool_key)
-                nodes = self.plain.nodes_of(found.shape.alternatives)
-                self._due.append((job, found, nodes))
-                for key, (there, is_due) in self._due_on.items():
-                    if not is_due and self.carried.meet(nodes, there):
-                        self._due_on[key] = (there, True)
+                there = self._node_sets.of(self.plain.nodes_of(found.shape.alternatives))
+                self._due.append((job, found, there))
+                self._due_bits |= there.bit
                 return True
         self.make_due(self.plain.nodes_of(found.shape.alternatives))  # those ahead have the first choice
         return self._promise_slot(job, found)
@@ -278,32 +277,25 @@ class Blocking(PassBooks):
 
     def is_due(self, nodes: Bools) -> bool:
         """Whether a promise was put off that looks at these nodes, which are not to be changed later."""
-        if not self._due:
-            return False
-        found = self._due_on.get(id(nodes))
-        if found is None:
-            is_due = any(self.carried.meet(there, nodes) for _, _, there in self._due)
-            found = self._due_on[id(nodes)] = (nodes, is_due)
-        return found[1]
+        return self._due_bits != 0 and self._node_sets.meeting(nodes, self._due_bits) != 0
 
     def make_due(self, nodes: Bools) -> None:
         """Make those of the promises put off that look at these nodes, which are not to be changed later."""
         if self.is_due(nodes):
-            self._make([self.carried.meet(there, nodes) for _, _, there in self._due])
+            self._make(self._node_sets.meeting(nodes, self._due_bits))
 
-    def _make(self, wanted: Sequence[bool]) -> None:
-        """Make these of the promises put off, and those before them that look at nodes of theirs, as one that is made
-        heeds them: in the order of the line."""
-        due: list[tuple[PendingJob, Found, Bools]] = []
-        left = []
-        for each, is_wanted in zip(reversed(self._due), reversed(wanted), strict=True):
-            if is_wanted or any(self.carried.meet(each[2], there) for _, _, there in due):
+    def _make(self, wanted: int) -> None:
+        """Make those of the promises put off that look at these sets of nodes (their bits), and those before them that
+        look at nodes of theirs, as one that is made heeds them: in the order of the line."""
+        due, left = [], []
+        for each in reversed(self._due):
+            there = each[2]
+            if there.bit & wanted:
+                wanted |= self._node_sets.meeting(there.nodes, self._due_bits)
                 due.append(each)
             else:
                 left.append(each)
-        self._due = left[::-1]
-        if due:
-            self._due_on.clear()
+        self._due, self._due_bits = left[::-1], _bits([there for _, _, there in left])
         for job, found, _ in reversed(due):
             self._promise_slot(job, found)
 
@@ -370,3 +362,10 @@ class Blocking(PassBooks):
                 nodes_by_reason=self.nodes_by_reason(job, free, found),
             )
         return no_fit
+
+
+def _bits(sets: Iterable[NodeSet]) -> int:
+    bits = 0
+    for each in sets:
+        bits |= each.bit
+    return bits

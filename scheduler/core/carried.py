@@ -22,6 +22,7 @@ from scheduler.core.arrays import Bools
 from scheduler.core.decisions import Policy
 from scheduler.core.holdings import Holdings
 from scheduler.core.node_columns import NodeColumns
+from scheduler.core.node_sets import NodeSets
 from scheduler.core.placement import Pools
 from scheduler.core.satisfiable import nearest_possible
 from scheduler.core.timeline import Slot, Timeline
@@ -65,10 +66,10 @@ def nodes_now(timeline: Timeline, nodes: Bools) -> NodesThen | None:
 class Carried:
     """Answers by question, over one version of the nodes."""
 
-    __slots__ = ("_hopeless", "_meet", "_nearest", "_slots")
+    __slots__ = ("_hopeless", "_nearest", "_slots", "node_sets")
 
     def __init__(self) -> None:
-        self._meet: dict[tuple[int, int], tuple[Bools, Bools, bool]] = {}  # by identity, for which they are kept
+        self.node_sets = NodeSets()
         self._nearest: dict[Shape, str | None] = {}
         self._slots: dict[tuple[Shape, float], tuple[NodesThen, Slot]] = {}
         self._hopeless: dict[tuple[Shape, int], tuple[NodesThen, Policy, float]] = {}
@@ -80,6 +81,8 @@ class Carried:
         if not isinstance(found, Carried):
             found = Carried()
             pools.keep(Carried, found)
+        if len(found.node_sets) > _KEPT:
+            found.node_sets = NodeSets()
         return found
 
     def nearest_possible(self, nodes: NodeColumns, shape: Shape) -> str | None:
@@ -88,14 +91,6 @@ class Carried:
             nearest = nearest_possible(nodes, shape.alternatives, shape.workers_min, shape.constraints)
             _keep(self._nearest, shape, nearest, _KEPT)
         return self._nearest[shape]
-
-    def meet(self, nodes: Bools, others: Bools) -> bool:
-        """Whether any node is of both, which are not to be changed later."""
-        found = self._meet.get((id(nodes), id(others)))
-        if found is None:
-            found = (nodes, others, bool(np.count_nonzero(nodes & others)))
-            _keep(self._meet, (id(nodes), id(others)), found, _KEPT)
-        return found[2]
 
     # ---- when it could start first -------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
+from scheduler.core.claims import Claim
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.first_for_one import Slices, Until
 from scheduler.core.free_columns import FreeColumns, Stamps
@@ -35,13 +36,22 @@ class FreeOnNodes:
 
     def on(self, rows: Ints) -> FreeColumns:
         """Of those rows: there are no others."""
-        count = len(rows)
         assert rows.tolist() == self.rows.tolist(), (rows, self.rows)
+        return self._columns(WHOLE_DEVICE_MILLI, self.devices, self.cpus_milli.copy(), self.memory_bytes.copy())
+
+    def beside(self, claim: Claim) -> FreeColumns:
+        """What of it is left beside those workers, which are alike and take all devices of these nodes."""
+        assert len(claim.worker_rows) == len(self.rows), (claim.worker_rows, self.rows)
+        cpus_milli, memory_bytes = claim.cpus_milli.item(0), claim.memory_bytes.item(0)
+        return self._columns(0, 0, self.cpus_milli - cpus_milli, self.memory_bytes - memory_bytes)
+
+    def _columns(self, milli: int, whole: int, cpus_milli: Ints, memory_bytes: Ints) -> FreeColumns:
+        count = len(self.rows)
         return FreeColumns(
-            np.full((count, self.devices), WHOLE_DEVICE_MILLI, np.int32),
-            np.full(count, self.devices),
-            self.cpus_milli.copy(),
-            self.memory_bytes.copy(),
+            np.full((count, self.devices), milli, np.int32),
+            np.full(count, whole),
+            cpus_milli,
+            memory_bytes,
             np.zeros(count, np.int64),
             Stamps(),
         )

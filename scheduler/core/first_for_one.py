@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scheduler.core.arrays import Bools, Ints
-from scheduler.core.claims import Claim
+from scheduler.core.claims import Claim, OneWorker
 from scheduler.core.demand import WHOLE_DEVICE_MILLI
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.gang import NEVER, Gang
@@ -39,6 +39,14 @@ class FreeOnOne:
         """Of that row alone: there is no other."""
         assert rows.tolist() == [self.row], (rows, self.row)
         return FreeColumns.of_one(self.milli, self.cpus_milli, self.memory_bytes)
+
+    def beside(self, one: OneWorker) -> FreeColumns:
+        """What of it is left beside that worker."""
+        assert one.row == self.row, (one, self.row)
+        milli = self.milli.copy()
+        for device in one.devices:
+            milli[device] -= one.milli
+        return FreeColumns.of_one(milli, self.cpus_milli - one.cpus_milli, self.memory_bytes - one.memory_bytes)
 
 
 def asks_for_one(gang: Gang) -> bool:

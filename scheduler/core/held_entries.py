@@ -1,7 +1,7 @@
 """What running jobs hold, entry by entry: the columns under `running_columns.py`.
 
 An entry is four numbers: of a device slice its job's slot, node, device and thousandths, of a worker its job's slot,
-node, CPUs and bytes. One that goes leaves zeroes, and is dropped when most are dead.
+node, CPUs and bytes. One that goes is nobody's, and is dropped when most are dead.
 """
 
 from __future__ import annotations
@@ -26,16 +26,13 @@ class HeldEntries:
     Which of them stand on some nodes is remembered, and looked up only for what is new. An entry that died since is
     among them: it stands nowhere and holds nothing."""
 
-    __slots__ = ("_both", "_selected", "by_row", "dead", "kept", "looked_up", "size")
+    __slots__ = ("_selected", "by_row", "dead", "kept", "looked_up", "size")
 
     def __init__(self) -> None:
         self._selected: dict[bytes, tuple[Ints, int]] = {}  # by the nodes: positions, and how many entries were seen
         self.size = self.looked_up = self.dead = 0
-        self._are(np.zeros((8, FIRST_CAPACITY), np.int64))
-
-    def _are(self, both: Ints) -> None:
-        """Kept and by row, one above the other, so that one assignment clears an entry in both."""
-        self._both, self.kept, self.by_row = both, both[:4], both[4:]
+        self.kept: Ints = np.zeros((4, FIRST_CAPACITY), np.int64)
+        self.by_row: Ints = np.zeros((4, FIRST_CAPACITY), np.int64)
 
     def append(self, entries: list[tuple[int, int, int, int]]) -> int:
         """The position of the first of them."""
@@ -46,9 +43,7 @@ class HeldEntries:
 
     def append_one(self, slot: int, node: int, what: int, how_much: int) -> int:
         """Its position."""
-        at, self.size = self.size, self.size + 1
-        if at == self.kept.shape[1]:
-            self._grow()
+        at = self._more(1)
         kept = self.kept  # one by one: a tuple would be made an array first
         kept[0, at], kept[1, at], kept[2, at], kept[3, at] = slot, node, what, how_much
         return at
@@ -66,20 +61,18 @@ class HeldEntries:
     def _more(self, count: int) -> int:
         at, self.size = self.size, self.size + count
         while self.size > self.kept.shape[1]:
-            self._grow()
+            self.kept = np.concatenate((self.kept, np.zeros_like(self.kept)), axis=1)
+            self.by_row = np.concatenate((self.by_row, np.zeros_like(self.by_row)), axis=1)
         return at
 
-    def _grow(self) -> None:
-        self._are(np.concatenate((self._both, np.zeros_like(self._both)), axis=1))
-
-    def kill(self, positions: Sequence[int]) -> tuple[Ints, Ints]:
-        """Those there, all of which live. What they were by node number and by row; by row they were nothing where they
-        were not looked up yet."""
+    def kill(self, positions: Sequence[int]) -> Ints:
+        """Those there, all of which live and were looked up. What they were by row."""
         there = np.array(positions, np.int64)
-        gone = self._both.take(there, axis=1)
-        self._both[:, there] = 0
+        gone: Ints = self.by_row.take(there, axis=1)
+        self.kept[SLOT, there] = NOBODY
+        self.by_row[:, there] = 0
         self.dead += len(positions)
-        return gone[:4], gone[4:]
+        return gone
 
     def mostly_dead(self) -> bool:
         return self.dead >= _MANY_DEAD and self.dead * 2 >= self.size
@@ -92,7 +85,7 @@ class HeldEntries:
         living = self.kept[:, : self.size][:, alive]
         self.size, self.dead = living.shape[1], 0
         self.look_up_again()
-        self._are(np.zeros((8, max(FIRST_CAPACITY, 2 * self.size)), np.int64))
+        self.kept, self.by_row = np.zeros((2, 4, max(FIRST_CAPACITY, 2 * self.size)), np.int64)
         self.kept[:, : self.size] = living
         return before
 
@@ -124,6 +117,8 @@ class HeldEntries:
             away = rows < 0
         else:
             away = absent[rows, np.minimum(new[WHAT], absent.shape[1] - 1)]
+        if self.dead:  # some of what is looked up again may be
+            away |= new[SLOT] == NOBODY
         found[...] = new
         found[NODE] = rows
         if np.count_nonzero(away):

@@ -10,13 +10,14 @@ gone already, so that what is left of them delays nothing. Times are epoch secon
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
-from scheduler.core.arrays import Bools, Ints, distinct
+from scheduler.core.arrays import Bools, Ints, Milli, distinct
 from scheduler.core.claims import Claim
 from scheduler.core.decisions import RunningJob
 from scheduler.core.held_by_class import HeldByClass
@@ -47,6 +48,35 @@ class SlotColumns:
     milli: Ints
     cpus_milli: Ints
     id_hash: Hashes
+
+    @staticmethod
+    def dead(capacity: int) -> SlotColumns:
+        """That many, all dead."""
+        return SlotColumns(
+            alive=np.zeros(capacity, np.bool_),
+            priority=np.zeros(capacity, np.int64),
+            tenant=np.full(capacity, -1, np.int64),
+            started_s=np.zeros(capacity),
+            ends_s=np.full(capacity, -math.inf),
+            saved_s=np.zeros(capacity),
+            stopping=np.zeros(capacity, np.bool_),
+            simulated=np.zeros(capacity, np.bool_),
+            preemptions=np.zeros(capacity, np.int64),
+            milli=np.zeros(capacity, np.int64),
+            cpus_milli=np.zeros(capacity, np.int64),
+            id_hash=np.zeros(capacity, np.uint64),
+        )
+
+    def first(self, count: int) -> SlotColumns:
+        """The first so many of them: the same columns."""
+        return SlotColumns(*[getattr(self, field.name)[:count] for field in fields(SlotColumns)])
+
+    def grown(self, capacity: int) -> SlotColumns:
+        """These, and dead ones behind them."""
+        grown, count = SlotColumns.dead(capacity), len(self.alive)
+        for field in fields(SlotColumns):
+            getattr(grown, field.name)[:count] = getattr(self, field.name)
+        return grown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,11 +145,12 @@ class Holdings:
         slices_on: On | None = None,
         workers_on: On | None = None,
         running: object = None,
-        touched: Callable[[], Ints] | None = None,
+        touched: Ints | None = None,
         by_class: HeldByClass | None = None,
     ) -> None:
         """`slices_on`, `workers_on`: where it is known already who stands on some nodes. `running`, `touched`: whose
-        columns these are, and when who runs on each row changed last. `by_class`: what is known of these by class."""
+        columns these are, and when who runs on each row changed last (int64[nodes]). `by_class`: what is known of
+        these by class."""
         self.slots = slots
         self.claim = claim
         self.slice_job = slice_job
@@ -131,7 +162,7 @@ class Holdings:
         self._parts: dict[Part | tuple[type, bytes], Holdings] = {}
         self._by_class = by_class
         self.running = running
-        self._touched: Ints | Callable[[], Ints] | None = touched
+        self._touched = touched
 
     def __len__(self) -> int:
         """How many slots there are, dead ones among them: the length of every bool[slots]."""
@@ -189,21 +220,16 @@ class Holdings:
         assert self._by_class is not None, "it is known of all that runs alone"
         return self._by_class.lowest(nodes)
 
-    def below(self, reach: int, rows: Ints | None = None) -> Ints:
-        """int64[rows, max_devices]: thousandths of each device of these rows (None: of all) that jobs of a class below
+    def below(self, reach: int, rows: Ints | None = None) -> Milli:
+        """int32[rows, max_devices]: thousandths of each device of these rows (None: of all) that jobs of a class below
         `reach` hold."""
         assert self._by_class is not None, "it is known of all that runs alone"
         return self._by_class.below(reach, rows)
 
     def last_touch(self, nodes: Bools) -> int:
         """A number that is the same for the same `running` as long as nobody on these nodes came, went or changed."""
-        return int(self._touches().max(initial=-1, where=nodes))
-
-    def _touches(self) -> Ints:
-        if callable(self._touched):
-            self._touched = self._touched()
         assert self._touched is not None, "it is not known"
-        return self._touched
+        return int(self._touched.max(initial=-1, where=nodes))
 
     def job(self, slot: int) -> RunningJob:
         job = self._jobs[slot]

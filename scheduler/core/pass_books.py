@@ -222,7 +222,9 @@ class PassBooks:
         """What is free when, made when first asked for: a pass in which everything starts never needs it."""
         if self._timeline is None:
             holdings = self.queue.holding.view(self.cluster.nodes, self.now_s)
-            self._timeline = Timeline(self.cluster.free, holdings, now_s=self.now_s, reserved=self.reserved)
+            self._timeline = Timeline(
+                self.cluster.free, holdings, now_s=self.now_s, reserved=self.reserved, started=self.promises.free
+            )
             for _, end_s, fit in self.started:
                 self._timeline.occupy(fit.claim, until_s=end_s)
         return self._timeline

@@ -19,6 +19,8 @@ import numpy as np
 
 from scheduler.core.arrays import Bools, Ints, distinct
 from scheduler.core.claims import Claim
+from scheduler.core.first_for_nodes import FreeOnNodes
+from scheduler.core.first_for_one import FreeOnOne
 from scheduler.core.free_columns import FreeColumns
 from scheduler.core.reserved_nodes import NOTHING_RESERVED, ReservedNodes, any_row
 
@@ -46,15 +48,8 @@ class Promise:
     def __init__(self, job_id: str, start_s: float, free_then: FreeThen, fit_claim: Claim) -> None:
         self.job_id = job_id
         self.start_s = start_s
-        one = fit_claim.one
-        if one is not None:
-            self.rows: Ints = np.array([one.row])
-            self._place_of = {one.row: 0}
-        else:
-            self.rows, _ = distinct(fit_claim.worker_rows)
-            self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
-        self.after: FreeColumns = free_then.on(self.rows)
-        self.take(fit_claim)
+        self.rows, self.after = _beside(free_then, fit_claim)
+        self._place_of = {row: place for place, row in enumerate(self.rows.tolist())}
 
     def take(self, claim: Claim) -> None:
         """Something that starts now will still be there then."""
@@ -64,14 +59,7 @@ class Promise:
             if place is not None:
                 self.after.take_one(one, place)
         elif not self._place_of.keys().isdisjoint(claim.worker_rows.tolist()):
-            self.after.take(self._here(claim))
-
-    def _here(self, claim: Claim) -> Claim:
-        """What of it is on these rows, which are said by position."""
-        last = len(self.rows) - 1
-        slices, workers = (np.minimum(self.rows.searchsorted(rows), last) for rows in (claim.rows, claim.worker_rows))
-        inside = Claim(slices, claim.devices, claim.milli, workers, claim.cpus_milli, claim.memory_bytes)
-        return inside.where(self.rows.take(slices) == claim.rows, self.rows.take(workers) == claim.worker_rows)
+            self.after.take(_on(self.rows, claim))
 
     def place_of(self, row: int) -> int | None:
         """The position of that row; None where nothing is kept on it."""
@@ -79,6 +67,8 @@ class Promise:
 
     def concerns(self, nodes: Bools) -> bool:
         """Whether it keeps anything on these."""
+        if len(self._place_of) == 1:
+            return nodes.item(self.rows.item())
         return bool(np.count_nonzero(nodes.take(self.rows)))
 
     def kept_from(self, free: FreeColumns) -> FreeColumns:
@@ -86,6 +76,32 @@ class Promise:
         lowered = free.copy()
         _lower(lowered, free, self.rows, [self])
         return lowered
+
+
+def _beside(free_then: FreeThen, claim: Claim) -> tuple[Ints, FreeColumns]:
+    """The nodes that it stands on, which rise, and what of them is left beside it."""
+    one = claim.one
+    if one is not None:
+        rows = np.array([one.row])
+        if isinstance(free_then, FreeOnOne):
+            return rows, free_then.beside(one)
+        after = free_then.on(rows)
+        after.take_one(one, 0)
+        return rows, after
+    if isinstance(free_then, FreeOnNodes):
+        return free_then.rows, free_then.beside(claim)
+    rows, _ = distinct(claim.worker_rows)
+    after = free_then.on(rows)
+    after.take(_on(rows, claim))
+    return rows, after
+
+
+def _on(rows: Ints, claim: Claim) -> Claim:
+    """What of it is on these rows, which rise, and are said by position."""
+    last = len(rows) - 1
+    slices, workers = (np.minimum(rows.searchsorted(each), last) for each in (claim.rows, claim.worker_rows))
+    inside = Claim(slices, claim.devices, claim.milli, workers, claim.cpus_milli, claim.memory_bytes)
+    return inside.where(rows.take(slices) == claim.rows, rows.take(workers) == claim.worker_rows)
 
 
 def _lower(lowered: FreeColumns, now: FreeColumns, rows: Ints, under: Sequence[Promise]) -> None:

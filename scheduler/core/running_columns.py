@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from operator import attrgetter
 
 import numpy as np
@@ -25,14 +24,14 @@ from scheduler.core.held_entries import FIRST_CAPACITY, NODE, SLOT, HeldEntries
 from scheduler.core.holdings import Holdings, SlotColumns
 from scheduler.core.node_columns import ABSENT, Bools, Ints, NodeColumns
 
-_MOST_GONE = 64  # jobs that are gone and have columns still: a few cost as much to clear as one
 _Span = tuple[int, int, int, int]  # first slice, how many, first worker, how many
 _figures = attrgetter("priority", "tenant", "started_s", "ends_by_s", "saved_s", "stopping", "simulated", "preemptions")
 """All that columns say of a job but for where it stands."""
 
 
 class RunningColumns:
-    """All running jobs. `add` and `remove` cost some microseconds a worker; a `view` costs nothing a job."""
+    """All running jobs. `add` and `remove` note what is so; a `view` brings the columns up to date, for all of it at
+    once: several jobs come and go for each time that somebody looks."""
 
     __slots__ = (
         "_absent",
@@ -45,8 +44,9 @@ class RunningColumns:
         "_node_names",
         "_node_of",
         "_nodes",
-        "_number_at",
         "_row_of",
+        "_running_of_class",
+        "_shown",
         "_slices",
         "_slot_of",
         "_slots",
@@ -63,9 +63,13 @@ class RunningColumns:
         self._slot_of: dict[str, int] = {}
         self._jobs: list[RunningJob | None] = [None]  # by slot; the first is nobody's
         self._free_slots: list[int] = []
-        self._gone: list[int] = []  # slots whose columns are not cleared yet
-        self._slots = _slots_of(FIRST_CAPACITY)
-        self._in_use = _first(self._slots, 1)
+        self._running_of_class: dict[int, int] = {}  # how many; of those that have some
+        # Where columns are not up to date: slots of jobs that are new or changed, with what the columns show there
+        # (None: nothing), and slots that are shown and whose jobs are gone.
+        self._shown: dict[int, RunningJob | None] = {}
+        self._gone: list[int] = []
+        self._slots = SlotColumns.dead(FIRST_CAPACITY)
+        self._in_use = self._slots.first(1)
         # Where a job's entries stand: by slot, int64[slots, 4], where they are all together, as nearly all are; of the
         # others one span for each placement, in their order.
         self._spans: Ints = np.zeros((FIRST_CAPACITY, 4), np.int64)
@@ -77,12 +81,11 @@ class RunningColumns:
         self._node_names: list[str] = []
         self._tenant_of: dict[str, int] = {}
         self._stopping_for: dict[str, set[str]] = {}
-        # By node number: when who runs there changed last, counted in changes.
-        self._touched: Ints = np.zeros(FIRST_CAPACITY, np.int64)
-        self._touches = 0
         self._nodes: NodeColumns | None = None  # whose rows are looked up
         self._row_of: Ints = np.zeros(0, np.int64)  # by node number; -1 where it is not among those nodes
-        self._number_at: Ints = np.zeros(0, np.int64)  # the reverse, by row; -1 where no job has stood
+        # By row: when who runs there changed last, counted in times that columns were brought up to date.
+        self._touched: Ints = np.zeros(0, np.int64)
+        self._touches = 0
         self._absent: Bools = np.ones((1, 1), np.bool_)  # of those nodes, as HeldEntries.look_up() wants it
         for job in running:
             self.add(job)
@@ -92,11 +95,7 @@ class RunningColumns:
 
     def lowest_priority(self) -> int | None:
         """None: nothing runs."""
-        if not self._slot_of:
-            return None
-        if self._gone:
-            self._clear()
-        return int(self._slots.priority[self._slots.alive].min())
+        return min(self._running_of_class, default=None)
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._slot_of
@@ -116,45 +115,20 @@ class RunningColumns:
     # ---- what comes and goes -------------------------------------------------------------------------------------
 
     def add(self, job: RunningJob) -> None:
-        """It runs. What was said of it before is replaced, for next to nothing where it stands as it stood."""
-        slot = self._slot_of.get(job.job_id)
-        self._touches += 1
+        """It runs. What was said of it before is replaced."""
+        slot, of_class = self._slot_of.get(job.job_id), self._running_of_class
         if slot is None:
             slot = self._slot_of[job.job_id] = self._new_slot()
-            digest = hashlib.blake2b(job.job_id.encode(), digest_size=8).digest()
-            self._slots.id_hash[slot] = int.from_bytes(digest, "little")
-            held_milli, cpus_milli, span = self._hold(slot, job.placements)
-            self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
-            spans = self._spans
-            spans[slot, 0], spans[slot, 1], spans[slot, 2], spans[slot, 3] = span
-            self._class_of[slot] = self._by_class.number(job.priority)
-            before = None
+            self._shown[slot] = None
         else:
             before = self._jobs[slot]
             assert before is not None, f"job {job.job_id}: slot {slot} is nobody's"
-            if before.stopping_for != job.stopping_for:
-                self._forget_preemptor(before)
-            if before.placements is not job.placements and before.placements != job.placements:
-                self._stands_otherwise(slot, before.placements, job.placements)
+            self._shown.setdefault(slot, before)
+            self._forget(before)
+        of_class[job.priority] = of_class.get(job.priority, 0) + 1
         if job.stopping_for is not None:
             self._stopping_for.setdefault(job.stopping_for, set()).add(job.job_id)
         self._jobs[slot] = job
-        if before is not None:
-            if _figures(before) == _figures(job):
-                return
-            self._touch(job.placements)
-            if before.priority != job.priority:
-                self._changes_class(slot, job.priority)
-        of = self._slots
-        of.alive[slot] = True
-        of.priority[slot] = job.priority
-        of.tenant[slot] = self._tenant_of.setdefault(job.tenant, len(self._tenant_of))
-        of.started_s[slot] = job.started_s
-        of.ends_s[slot] = math.inf if job.ends_by_s is None else job.ends_by_s
-        of.saved_s[slot] = job.saved_s
-        of.stopping[slot] = job.stopping
-        of.simulated[slot] = job.simulated
-        of.preemptions[slot] = job.preemptions
 
     def remove(self, job_id: str) -> RunningJob | None:
         """It holds nothing any more. What was known of it; None, and nothing happens, where it does not run."""
@@ -163,38 +137,36 @@ class RunningColumns:
             return None
         job, self._jobs[slot] = self._jobs[slot], None
         assert job is not None, f"job {job_id}: slot {slot} is nobody's"
-        if job.stopping_for is not None:
-            self._forget_preemptor(job)
-        self._gone.append(slot)
-        if len(self._gone) == _MOST_GONE:
-            self._clear()
+        self._forget(job)
+        if self._shown.pop(slot, job) is None:
+            self._free_slots.append(slot)
+        else:
+            self._gone.append(slot)
         return job
 
-    def _clear(self) -> None:
-        """What is gone leaves its columns, all of it at once: several jobs end for each time that somebody looks."""
-        gone, of = self._gone, self._slots
-        at = np.array(gone, np.int64)
-        of.alive[at] = of.stopping[at] = False
-        of.ends_s[at] = -math.inf
-        of.milli[at] = of.cpus_milli[at] = 0
-        self._touches += 1
-        spans: list[_Span] = []
-        for slot, span in zip(gone, self._spans.take(at, axis=0).tolist(), strict=True):
-            spans += self._spans_apart.pop(slot, (span,))
-        self._let_go(spans)
-        self._free_slots += gone
-        gone.clear()
-        self._compact()
+    def _forget(self, job: RunningJob) -> None:
+        """All that is known of it beside the columns."""
+        left = self._running_of_class[job.priority] - 1
+        if left:
+            self._running_of_class[job.priority] = left
+        else:
+            del self._running_of_class[job.priority]
+        if job.stopping_for is not None:
+            others = self._stopping_for[job.stopping_for]
+            others.remove(job.job_id)
+            if not others:
+                del self._stopping_for[job.stopping_for]
 
     # ---- as a pass sees it ---------------------------------------------------------------------------------------
 
     def view(self, nodes: NodeColumns, now_s: float) -> Holdings:
-        """What runs on these nodes. Good until the next add() or remove()."""
-        if self._gone:
-            self._clear()
+        """What runs on these nodes. Good until the next add(), remove() or view()."""
+        if self._shown or self._gone:
+            self._bring_up_to_date()
         if nodes is not self._nodes:
             self._nodes, self._row_of = nodes, np.zeros(0, np.int64)
-            self._number_at = np.full(len(nodes), -1, np.int64)
+            self._touches += 1
+            self._touched = np.full(len(nodes), self._touches)
             self._by_class.begin(len(nodes), nodes.max_devices)
             self._absent = np.pad(nodes.device_model == ABSENT, ((0, 1), (0, 1)), constant_values=True)
             self._slices.look_up_again()
@@ -202,12 +174,12 @@ class RunningColumns:
         # A slice is never new without its worker, but either may have been compacted without the other.
         if self._workers.looked_up < self._workers.size or self._slices.looked_up < self._slices.size:
             if len(self._row_of) < len(self._node_names):
-                first = len(self._row_of)
-                new = np.array([nodes.row_of.get(name, -1) for name in self._node_names[first:]], np.int64)
-                self._row_of = np.append(self._row_of, new)
-                self._number_at[new[new >= 0]] = first + np.flatnonzero(new >= 0)
+                new = [nodes.row_of.get(name, -1) for name in self._node_names[len(self._row_of) :]]
+                self._row_of = np.append(self._row_of, np.array(new, np.int64))
             self._by_class.move_slices(self._slices.look_up(self._row_of, self._absent), self._class_of, 1)
-            self._by_class.move_workers(self._workers.look_up(self._row_of, None), self._class_of, 1)
+            workers = self._workers.look_up(self._row_of, None)
+            self._by_class.move_workers(workers, self._class_of, 1)
+            self._touch(workers[NODE])
         # Where there is no node or no device at all, not even the dead entries have a row to stand on.
         slices = self._slices.by_row[:, : self._slices.size if len(nodes) and nodes.max_devices else 0]
         workers = self._workers.by_row[:, : self._workers.size if len(nodes) else 0]
@@ -222,24 +194,128 @@ class RunningColumns:
             slices_on=self._slices.on if len(nodes) and nodes.max_devices else None,
             workers_on=self._workers.on if len(nodes) and nodes.max_devices else None,
             running=self,
-            touched=self._touched_by_row,
+            touched=self._touched,
             by_class=self._by_class,
         )
 
     def _slots_in_use(self) -> SlotColumns:
         """Those that were ever anybody's: made when there are more."""
         if len(self._in_use.alive) != len(self._jobs):
-            self._in_use = _first(self._slots, len(self._jobs))
+            self._in_use = self._slots.first(len(self._jobs))
         return self._in_use
 
-    def _touch(self, placements: Iterable[Placement]) -> None:
-        for placement in placements:
-            self._touched[self._node_of[placement.node]] = self._touches
+    def _touch(self, rows: Ints) -> None:
+        """Who runs there changes now."""
+        if len(self._touched):
+            self._touched[rows] = self._touches
 
-    def _touched_by_row(self) -> Ints:
-        """int64[rows]. (A view's nodes are those that were looked up last.)"""
-        by_row: Ints = np.where(self._number_at < 0, 0, self._touched.take(self._number_at))
-        return by_row
+    # ---- what the columns are told -------------------------------------------------------------------------------
+
+    def _bring_up_to_date(self) -> None:
+        self._touches += 1
+        going = self._without_gone()
+        for slot, shown in self._shown.items():
+            job = self._jobs[slot]
+            assert job is not None, f"slot {slot} is nobody's"
+            if shown is None:
+                self._comes(slot, job)
+                continue
+            if _figures(shown) != _figures(job):
+                self._changes(slot, job)
+            if shown.placements is not job.placements and shown.placements != job.placements:
+                going += self._stands_otherwise(slot, shown.placements, job.placements)
+        self._shown.clear()
+        if going:
+            self._let_go(going)
+        self._compact()
+
+    def _without_gone(self) -> list[_Span]:
+        """Slots of what is gone are free: where its entries stand."""
+        gone, of = self._gone, self._slots
+        spans: list[_Span] = []
+        if gone:
+            at = np.array(gone, np.int64)
+            of.alive[at] = of.stopping[at] = False
+            of.ends_s[at] = -math.inf
+            of.milli[at] = of.cpus_milli[at] = 0
+            for slot, span in zip(gone, self._spans.take(at, axis=0).tolist(), strict=True):
+                spans += self._spans_apart.pop(slot, (span,))
+            self._free_slots += gone
+            gone.clear()
+        return spans
+
+    def _comes(self, slot: int, job: RunningJob) -> None:
+        digest = hashlib.blake2b(job.job_id.encode(), digest_size=8).digest()
+        self._slots.id_hash[slot] = int.from_bytes(digest, "little")
+        held_milli, cpus_milli, span = self._hold(slot, job.placements)
+        self._slots.milli[slot], self._slots.cpus_milli[slot] = held_milli, cpus_milli
+        spans = self._spans
+        spans[slot, 0], spans[slot, 1], spans[slot, 2], spans[slot, 3] = span
+        self._class_of[slot] = self._by_class.number(job.priority)
+        self._figure(slot, job)
+
+    def _changes(self, slot: int, job: RunningJob) -> None:
+        """Its figures are others, wherever it stands; its class may be, and with it that of all that it holds."""
+        before, number = self._class_of.item(slot), self._by_class.number(job.priority)
+        for at, slices, among, workers in self._spans_apart.get(slot, [tuple(self._spans[slot].tolist())]):
+            held, standing = self._slices.by_row[:, at : at + slices], self._workers.by_row[:, among : among + workers]
+            self._touch(standing[NODE])
+            if number != before:
+                for each, sign in ((before, -1), (number, 1)):
+                    self._class_of[slot] = each
+                    self._by_class.move_slices(held, self._class_of, sign)
+                    self._by_class.move_workers(standing, self._class_of, sign)
+        self._class_of[slot] = number
+        self._figure(slot, job)
+
+    def _figure(self, slot: int, job: RunningJob) -> None:
+        """All that columns say of it but for where it stands: one by one, which up to some twenty jobs costs less than
+        it does for all at once."""
+        of = self._slots
+        of.alive[slot] = True
+        of.priority[slot] = job.priority
+        of.tenant[slot] = self._tenant_of.setdefault(job.tenant, len(self._tenant_of))
+        of.started_s[slot] = job.started_s
+        of.ends_s[slot] = math.inf if job.ends_by_s is None else job.ends_by_s
+        of.saved_s[slot] = job.saved_s
+        of.stopping[slot] = job.stopping
+        of.simulated[slot] = job.simulated
+        of.preemptions[slot] = job.preemptions
+
+    def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> list[_Span]:
+        """A service has more replicas, or fewer: the others keep their entries. Where those stand that go."""
+        spans, held_milli, cpus_milli = self._spans_apart.get(slot), 0, 0
+        if spans is None:
+            spans = _one_by_one(self._spans[slot].tolist(), before)
+        staying: list[_Span] = []
+        going: list[_Span] = []
+        for placement, span in zip(before, spans, strict=True):
+            if len(staying) < len(now) and now[len(staying)] is placement:
+                staying.append(span)
+            else:
+                going.append(span)
+                held_milli -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
+                cpus_milli -= placement.cpus_milli
+        for placement in now[len(staying) :]:
+            more_milli, more_cpus_milli, span = self._hold(slot, (placement,))
+            held_milli += more_milli
+            cpus_milli += more_cpus_milli
+            staying.append(span)
+        self._slots.milli[slot] += held_milli
+        self._slots.cpus_milli[slot] += cpus_milli
+        self._spans_apart[slot] = staying
+        return going
+
+    def _let_go(self, spans: Sequence[_Span]) -> None:
+        slices: list[int] = []
+        workers: list[int] = []
+        for at, held, among, standing in spans:
+            slices += range(at, at + held)
+            workers += range(among, among + standing)
+        stood = self._workers.kill(workers)
+        self._touch(stood[NODE])
+        self._by_class.move_slices(self._slices.kill(slices), self._class_of, -1)
+        self._by_class.move_workers(stood, self._class_of, -1)
 
     # ---- pieces --------------------------------------------------------------------------------------------------
 
@@ -251,10 +327,7 @@ class RunningColumns:
         if slot == len(self._slots.alive):
             self._spans = np.concatenate((self._spans, np.zeros_like(self._spans)))
             self._class_of = np.concatenate((self._class_of, np.zeros_like(self._class_of)))
-            grown = _slots_of(2 * slot)
-            for field in fields(SlotColumns):
-                getattr(grown, field.name)[:slot] = getattr(self._slots, field.name)
-            self._slots = grown
+            self._slots = self._slots.grown(2 * slot)
         return slot
 
     def _hold(self, slot: int, placements: tuple[Placement, ...]) -> tuple[int, int, _Span]:
@@ -262,7 +335,6 @@ class RunningColumns:
         if len(placements) == 1:
             place = placements[0]
             node, milli, devices = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI, place.devices
-            self._touched[node] = self._touches
             at = self._slices.append_alike(slot, node, devices, milli)
             among = self._workers.append_one(slot, node, place.cpus_milli, place.memory_bytes)
             return milli * len(devices), place.cpus_milli, (at, len(devices), among, 1)
@@ -271,7 +343,6 @@ class RunningColumns:
         held_milli = cpus_milli = 0
         for place in placements:
             node, milli = self._number_of(place.node), place.share_milli or WHOLE_DEVICE_MILLI
-            self._touched[node] = self._touches
             workers.append((slot, node, place.cpus_milli, place.memory_bytes))
             cpus_milli += place.cpus_milli
             held_milli += milli * len(place.devices)
@@ -284,57 +355,7 @@ class RunningColumns:
         if node is None:
             node = self._node_of[name] = len(self._node_names)
             self._node_names.append(name)
-            if node == len(self._touched):
-                self._touched = np.concatenate((self._touched, np.zeros_like(self._touched)))
         return node
-
-    def _let_go(self, spans: Sequence[_Span]) -> None:
-        slices, workers = list[int](), list[int]()
-        for at, held, among, standing in spans:
-            slices += range(at, at + held)
-            workers += range(among, among + standing)
-        _, held_by_row = self._slices.kill(slices)
-        left, stood_by_row = self._workers.kill(workers)
-        self._touched[left[NODE]] = self._touches
-        self._by_class.move_slices(held_by_row, self._class_of, -1)
-        self._by_class.move_workers(stood_by_row, self._class_of, -1)
-
-    def _changes_class(self, slot: int, priority: int) -> None:
-        """With all that it holds."""
-        spans = self._spans_apart.get(slot, [tuple(self._spans[slot].tolist())])
-        number = self._by_class.number(priority)
-        for sign in (-1, 1):
-            for at, slices, among, workers in spans:
-                held, standing = (
-                    self._slices.by_row[:, at : at + slices],
-                    self._workers.by_row[:, among : among + workers],
-                )
-                self._by_class.move_slices(held, self._class_of, sign)
-                self._by_class.move_workers(standing, self._class_of, sign)
-            self._class_of[slot] = number
-
-    def _stands_otherwise(self, slot: int, before: tuple[Placement, ...], now: tuple[Placement, ...]) -> None:
-        """A service has more replicas, or fewer: the others keep their entries."""
-        spans, of = self._spans_apart.get(slot), self._slots
-        if spans is None:
-            spans = _one_by_one(self._spans[slot].tolist(), before)
-        staying, going = list[_Span](), list[_Span]()
-        for placement, span in zip(before, spans, strict=True):
-            if len(staying) < len(now) and now[len(staying)] is placement:
-                staying.append(span)
-            else:
-                going.append(span)
-                of.milli[slot] -= (placement.share_milli or WHOLE_DEVICE_MILLI) * len(placement.devices)
-                of.cpus_milli[slot] -= placement.cpus_milli
-        for placement in now[len(staying) :]:
-            held_milli, cpus_milli, span = self._hold(slot, (placement,))
-            of.milli[slot] += held_milli
-            of.cpus_milli[slot] += cpus_milli
-            staying.append(span)
-        if going:
-            self._let_go(going)
-        self._spans_apart[slot] = staying
-        self._compact()
 
     def _compact(self) -> None:
         by_class = self._by_class
@@ -350,13 +371,6 @@ class RunningColumns:
                     (*span[:first], at, *span[first + 1 :]) for at, span in zip(firsts, spans, strict=True)
                 ]
 
-    def _forget_preemptor(self, job: RunningJob) -> None:
-        if job.stopping_for is not None:
-            others = self._stopping_for[job.stopping_for]
-            others.remove(job.job_id)
-            if not others:
-                del self._stopping_for[job.stopping_for]
-
 
 def _one_by_one(span: Sequence[int], placements: Sequence[Placement]) -> list[_Span]:
     """A span for each of these placements, whose entries stand together."""
@@ -366,25 +380,3 @@ def _one_by_one(span: Sequence[int], placements: Sequence[Placement]) -> list[_S
         apart.append((at, len(placement.devices), among, 1))
         at, among = at + len(placement.devices), among + 1
     return apart
-
-
-def _slots_of(capacity: int) -> SlotColumns:
-    """That many, all dead."""
-    return SlotColumns(
-        alive=np.zeros(capacity, np.bool_),
-        priority=np.zeros(capacity, np.int64),
-        tenant=np.full(capacity, -1, np.int64),
-        started_s=np.zeros(capacity),
-        ends_s=np.full(capacity, -math.inf),
-        saved_s=np.zeros(capacity),
-        stopping=np.zeros(capacity, np.bool_),
-        simulated=np.zeros(capacity, np.bool_),
-        preemptions=np.zeros(capacity, np.int64),
-        milli=np.zeros(capacity, np.int64),
-        cpus_milli=np.zeros(capacity, np.int64),
-        id_hash=np.zeros(capacity, np.uint64),
-    )
-
-
-def _first(slots: SlotColumns, count: int) -> SlotColumns:
-    return SlotColumns(*[getattr(slots, field.name)[:count] for field in fields(SlotColumns)])

@@ -52,6 +52,7 @@ class _Occupied:
     claim: Claim
     from_s: float
     until_s: float
+    starts_now: bool
 
     def latest_start_s(self, limit_s: float) -> float:
         """When a job of that length starts at the latest so as to be over before."""
@@ -85,6 +86,7 @@ class Timeline:
         "_orders",
         "_reserved",
         "_start",
+        "_started",
         "holdings",
     )
 
@@ -95,8 +97,12 @@ class Timeline:
         *,
         now_s: float,
         reserved: ReservedNodes = NOTHING_RESERVED,
+        started: FreeColumns | None = None,
     ) -> None:
+        """`started`: where somebody keeps it, what is left of `free` beside all that is occupied without a time from
+        which on. It may change meanwhile, as more is."""
         self.holdings = holdings
+        self._started = started
         self._start = free
         self._now_s = now_s
         self._reserved = reserved
@@ -115,9 +121,10 @@ class Timeline:
         self._leaving_nodes: Bools | None = None  # where; not known yet
         self._leaving_slices: Ints | None = None  # which of the holdings' claim; the same
 
-    def occupy(self, claim: Claim, *, until_s: float, from_s: float = -math.inf) -> None:
-        """To `until_s` this is taken or promised: from now, or from the later start of what it is promised to."""
-        self._occupied.append(_Occupied(claim, from_s if from_s > self._now_s else -math.inf, until_s))
+    def occupy(self, claim: Claim, *, until_s: float, from_s: float | None = None) -> None:
+        """To `until_s` this is taken, or promised to what is to start at `from_s`."""
+        since_s = -math.inf if from_s is None or from_s <= self._now_s else from_s
+        self._occupied.append(_Occupied(claim, since_s, until_s, from_s is None))
 
     def evict(self, which: Bools) -> None:
         """These running jobs (bool[slots]) are asked to leave now."""
@@ -164,7 +171,7 @@ class Timeline:
         """What is free once what is leaving has left, promises kept. Not to be changed by the caller; it changes when
         more is occupied."""
         if self._now is None:
-            self._now, self._now_heeds = self._start.copy(), 0
+            self._now, self._now_heeds = self._as_it_is(), len(self._occupied)
             leaving = self._leaving()
             if leaving.any():
                 self._now.give(self.holdings.of(leaving))
@@ -173,6 +180,17 @@ class Timeline:
                 self._now.take(each.claim)
         self._now_heeds = len(self._occupied)
         return self._now
+
+    def _as_it_is(self) -> FreeColumns:
+        """What is free while nothing leaves, promises kept."""
+        free = (self._start if self._started is None else self._started).copy()
+        for each in self._occupied:
+            is_taken = each.starts_now and self._started is not None
+            if each.until_s > self._now_s and not is_taken:
+                free.take(each.claim)
+            elif is_taken and each.until_s <= self._now_s:
+                free.give(each.claim)
+        return free
 
     def could_be_free(self, nodes: Bools, part: Part | None, reach: int | None) -> Bools:
         """bool[nodes, max_devices]: devices of these nodes (`part`: the same, where rows are numbered by them alone)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from random import Random
-
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scheduler.core import blocked
-from scheduler.core.carried import Carried
 from scheduler.core.decisions import Plan
 from scheduler.core.plan import plan
 from scheduler.core.timeline import Timeline
@@ -141,13 +137,3 @@ def test_over_any_story_of_two_pools_plans_are_those_made_anew(story: list[Event
         assert decided(bare) == decided(anew)
         table.plan()
         table.apply()
-
-
-def test_whether_nodes_meet_is_said_of_each_pair_however_many_were_asked_for() -> None:
-    random = Random(7)
-    sets = [np.array([random.random() < 0.2 for _ in range(6)]) for _ in range(40)]
-    carried = Carried()
-    for _ in range(2):  # 1,600 pairs are more than are kept
-        for nodes in sets:
-            for others in sets:
-                assert carried.meet(nodes, others) == bool((nodes & others).any())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from scheduler.core.arrays import distinct
 from scheduler.core.first_for_nodes import FreeOnNodes
+from scheduler.core.reservations import Promise
 from scheduler.core.timeline import Slot, Timeline
 from tests.fakes.examples import examples
 from tests.fakes.held_table import NOW_S, HeldTable, wants
@@ -42,6 +43,15 @@ def asked(
 ) -> Slot | None:
     job = wants(4, workers=workers, cpus=cpus, memory_gib=memory_gib, model="H100 SXM")
     return timeline.first_slot(table.pools, job.alternatives, workers, limit_s=limit_s)
+
+
+def assert_same_promise(one: Slot, other: Slot) -> None:
+    promises = [Promise("p", slot.at_s, slot.free, slot.fit.claim) for slot in (one, other)]
+    assert promises[0].rows.tolist() == promises[1].rows.tolist()
+    for column in ("milli", "whole", "cpus_milli", "memory_bytes"):
+        left, wanted = (getattr(promise.after, column) for promise in promises)
+        assert left.tolist() == wanted.tolist(), column
+        assert left.dtype == wanted.dtype, column
 
 
 @settings(max_examples=examples(80), deadline=None)
@@ -76,6 +86,7 @@ def test_what_is_read_off_for_whole_nodes_is_what_the_search_finds(seed: int) ->
         free, wanted = short.free.on(rows), searched.free.on(rows)
         for column in ("milli", "whole", "cpus_milli", "memory_bytes"):
             assert getattr(free, column).tolist() == getattr(wanted, column).tolist(), column
+        assert_same_promise(short, searched)
         until_s = short.at_s + random.choice([1.5, math.inf])
         timeline.occupy(short.fit.claim, from_s=short.at_s, until_s=until_s)
     event(f"{read_off} read off")

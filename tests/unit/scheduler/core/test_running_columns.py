@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from random import Random
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.arrays import Bools
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import Placement
 from scheduler.core.holdings import Holdings
@@ -85,10 +87,17 @@ def expected(jobs: list[RunningJob], nodes: NodeColumns, now_s: float) -> dict[s
     return found
 
 
+@cache
+def each_alone(count: int) -> list[Bools]:
+    """The same objects whenever they are asked for, as a pass has them."""
+    return [np.arange(count) == row for row in range(count)]
+
+
 def told_by_class(view: Holdings, nodes: NodeColumns) -> object:
     """Of each node the lowest class there, and what those below some classes hold of each device."""
-    rows = np.arange(len(nodes))
-    return [view.lowest_on(rows == row) for row in rows], [view.below(reach).tolist() for reach in (0, 1, 2, 9)]
+    return [view.lowest_on(one) for one in each_alone(len(nodes))], [
+        view.below(reach).tolist() for reach in (0, 1, 2, 9)
+    ]
 
 
 def expected_by_class(jobs: list[RunningJob], nodes: NodeColumns) -> object:
@@ -177,6 +186,7 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
             name = f"n{random.randrange(6)}"
             if name in table.state:
                 table.state.remove_node(name)
+        assert running.lowest_priority() == min([job.priority for job in jobs.values()], default=None)
         if random.random() < 0.1:
             says_what_the_jobs_say()
     says_what_the_jobs_say()
@@ -186,13 +196,14 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
 
 def test_what_is_dropped_leaves_room() -> None:
     # 20,000 jobs come and go, ten at a time: the columns stay as small as ten jobs.
-    running = RunningColumns()
+    running, nodes = RunningColumns(), held().state.nodes
     for i in range(20_000):
         running.add(RunningJob(f"j{i}", "t", 0, 0.0, None, 0.0, (Placement(0, "n0", (0,), 0, 0, 0, 0),)))
         if i >= 10:
             running.remove(f"j{i - 10}")
-    view = running.view(held().state.nodes, NOW_S)
-    assert len(view) < 100  # what is gone leaves in bunches
+        if i % 7 == 0:
+            view = running.view(nodes, NOW_S)
+    assert len(view) < 100  # what is gone leaves when somebody looks
     assert len(view.claim.rows) < 3_000
 
 
@@ -211,15 +222,27 @@ def test_who_stays_is_still_seen_where_the_dead_are_dropped_and_nobody_comes() -
 
 def test_a_service_without_replicas_outlives_that_the_dead_are_dropped() -> None:
     running, place = RunningColumns(), Placement(0, "n0", (0, 1), 0, 1000, 0, 0)
-    service = RunningJob("s", "t", 0, 0.0, None, 0.0, (place, place))
+    service, nodes = RunningJob("s", "t", 0, 0.0, None, 0.0, (place, place)), held().state.nodes
     running.add(service)
+    running.view(nodes, NOW_S)
     running.add(replace(service, placements=()))
     for i in range(3_000):
         running.add(RunningJob(f"j{i}", "t", 0, 0.0, None, 0.0, (place,)))
+        running.view(nodes, NOW_S)
         running.remove(f"j{i}")
     running.add(replace(service, placements=(place,)))
-    nodes = held().state.nodes
     assert told(running.view(nodes, NOW_S), nodes) == expected(list(running.jobs()), nodes, NOW_S)
+
+
+def test_what_comes_and_goes_between_two_looks_leaves_no_trace() -> None:
+    table = held(nodes=2).run("stays", "n1", [0, 1])
+    slots, touched = len(table.view()), table.view().last_touch(np.array([True, True]))
+    for i in range(100):
+        table.running.add(RunningJob(f"j{i}", "t", 0, 0.0, None, 0.0, (Placement(0, "n0", (0,), 0, 0, 0, 0),)))
+        table.running.remove(f"j{i}")
+    assert len(table.view()) == slots + 1  # all had the same
+    assert len(table.view().claim.worker_rows) == 1
+    assert table.view().last_touch(np.array([True, True])) == touched
 
 
 def test_a_node_that_comes_back_finds_its_jobs() -> None:

@@ -239,6 +239,37 @@ def some_occupied(random: Random, table: HeldTable, timeline: Timeline) -> Occup
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32))
+def test_what_is_free_now_is_the_same_whoever_keeps_what_starts(seed: int) -> None:
+    random = Random(seed)
+    table = random_table(random, jobs=14)
+    free = table.state.free.copy()
+    kept = Timeline(table.state.free, table.view(), now_s=NOW_S, started=free)
+    alone = Timeline(table.state.free, table.view(), now_s=NOW_S)
+    for _ in range(12):
+        job, act = random_ask(random), random.random()
+        slot = alone.first_slot(table.pools, job.alternatives, job.workers_min)
+        if act < 0.2:
+            which = np.array([random.random() < 0.1 for _ in range(len(alone.holdings))]) & alone.holdings.slots.alive
+            kept.evict(which)
+            alone.evict(which)
+        elif slot is not None and act < 0.5:
+            for each in (kept, alone):
+                each.occupy(slot.fit.claim, from_s=slot.at_s, until_s=slot.at_s + 3)
+        elif slot is not None and slot.at_s == NOW_S:
+            until_s = NOW_S + random.choice([0, 2, math.inf])
+            free.take(slot.fit.claim)
+            for each in (kept, alone):
+                each.occupy(slot.fit.claim, until_s=until_s)
+        if random.random() < 0.5:
+            one, other = kept.now(), alone.now()
+            assert (one.milli == other.milli).all()
+            assert (one.whole == other.whole).all()
+            assert (one.cpus_milli == other.cpus_milli).all()
+            assert (one.memory_bytes == other.memory_bytes).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32))
 def test_what_was_asked_before_changes_no_answer(seed: int) -> None:
     random = Random(seed)
     table = random_table(random, jobs=14)
@@ -399,6 +430,9 @@ def test_what_is_read_off_for_one_worker_is_what_the_search_finds(seed: int) -> 
         assert (free.whole == wanted.whole)[rows].all()
         assert (free.cpus_milli == wanted.cpus_milli)[rows].all()
         assert (free.memory_bytes == wanted.memory_bytes)[rows].all()
+        after, wanted = (Promise("p", slot.at_s, slot.free, slot.fit.claim).after for slot in (one, other))
+        for column in ("milli", "whole", "cpus_milli", "memory_bytes"):
+            assert getattr(after, column).tolist() == getattr(wanted, column).tolist(), column
         timeline.occupy(one.fit.claim, from_s=one.at_s, until_s=one.at_s + random.choice([1.5, math.inf]))
     event(f"{read_off} read off")
 
