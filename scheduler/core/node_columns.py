@@ -335,7 +335,8 @@ class NodeColumns:
         if wants_device:
             kind = (demand.vendor, demand.model, demand.mig_profile, demand.device_labels, demand.only)
         kept_off = demand.kept_off if wants_device and self.any_barred else None
-        key = (kind, kept_off, demand.simulated, demand.node, demand.site, demand.node_labels)
+        whole = bool(demand.devices)
+        key = (kind, whole, kept_off, demand.simulated, demand.node, demand.site, demand.node_labels)
         found = self._pools.get(key)
         if found is not None:
             return found
@@ -359,7 +360,7 @@ class NodeColumns:
                 devices = match
         if len(self._pools) >= _CACHED_POOLS:
             self._pools.clear()
-        pool = self._pools[key] = Pool(nodes, devices, self.last if demand.devices else None)
+        pool = self._pools[key] = Pool(nodes, devices, self.last if whole else None)
         return pool
 
     def remember(self, question: Hashable, answer: object) -> None:

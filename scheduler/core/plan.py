@@ -61,8 +61,8 @@ def plan(
     """One pass. Without `estimates`, expected starts are those of promises alone; all else is the same. With
     `most_workers` it is broken off, `partial`, when so many are to start: what is left is for the next pass, which is
     due at once. With `only_decisions` there are no estimates, and promises that no other job comes near are not worked
-    out: decisions are the same, and so is the kind of each reason, but what would be kept by such a promise is told as
-    free. Raises ValueError for a packing policy that does not exist."""
+    out: where no device is barred decisions are the same, and so is the kind of each reason, but what would be kept by
+    such a promise is told as free. Raises ValueError for a packing policy that does not exist."""
     planning = Pass(cluster, queue, policy, now_s=now_s, only_decisions=only_decisions)
     planning.walk(most_workers=most_workers)
     return planning.finish(estimates=estimates and not only_decisions)

@@ -157,7 +157,9 @@ def _borrowed(
     over_milli = np.zeros(1 + int(slots.tenant.max(initial=0)), np.int64)
     for tenant, milli in reclaimable_milli.items():
         number = holdings.tenant_number(tenant)
-        if number >= 0 and tenant != job.tenant:
+        if (
+            0 <= number < len(over_milli) and tenant != job.tenant
+        ):  # beyond: nothing of the tenant runs, but in this plan
             over_milli[number] = max(0, milli)
     simulated = any(demand.simulated for demand in job.alternatives)
     borrowing = equals & (slots.simulated == simulated) & (slots.milli > 0)

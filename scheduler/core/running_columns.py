@@ -4,7 +4,7 @@ Two kinds of columns: one entry a job (its *slot*), and one a worker and a devic
 numbered as their names are first seen, and the numbers never change: a node that leaves and joins again finds its
 entries, and `view()` looks up the cluster's present rows only for what is new since the last one.
 
-A job that goes leaves zeroes: its slot is used again, its entries are dropped when most are dead.
+A job that goes leaves its slot to another, and its entries dead: they are dropped when most are.
 """
 
 from __future__ import annotations
@@ -161,6 +161,13 @@ class RunningColumns:
 
     def view(self, nodes: NodeColumns, now_s: float) -> Holdings:
         """What runs on these nodes. Good until the next add(), remove() or view()."""
+        try:
+            return self._view(nodes, now_s)
+        except BaseException:  # whatever it is (no memory, an interrupt), columns that are half told would stay so
+            self._begin_anew()
+            raise
+
+    def _view(self, nodes: NodeColumns, now_s: float) -> Holdings:
         if self._shown or self._gone:
             self._bring_up_to_date()
         if nodes is not self._nodes:
@@ -208,6 +215,22 @@ class RunningColumns:
         """Who runs there changes now."""
         if len(self._touched):
             self._touched[rows] = self._touches
+
+    def _begin_anew(self) -> None:
+        """The columns show nothing: the next view tells them of all jobs."""
+        self._shown = dict.fromkeys(self._slot_of.values())
+        self._gone = []
+        self._free_slots = [slot for slot, job in enumerate(self._jobs) if slot and job is None]
+        size = len(self._slots.alive)
+        while size < len(self._jobs):
+            size *= 2
+        self._slots = SlotColumns.dead(size)
+        self._in_use = self._slots.first(len(self._jobs))
+        self._spans, self._class_of = np.zeros((size, 4), np.int64), np.zeros(size, np.int64)
+        self._spans_apart = {}
+        self._by_class = HeldByClass()
+        self._slices, self._workers = HeldEntries(), HeldEntries()
+        self._nodes = None
 
     # ---- what the columns are told -------------------------------------------------------------------------------
 

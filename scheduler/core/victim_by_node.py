@@ -105,9 +105,11 @@ def cheapest_victims(
     row = options.row
     if gang.workers == 1 and within is None:
         return _cheapest_for_one(gang, standing, options, slots)
-    domain = np.zeros(len(row), np.int64) if within is None else nodes.topology.rows.domains[within][row]
+    tie_rank, domain = gang.pools.tie_rank[row], np.zeros(len(row), np.int64)
+    if within is not None:
+        domain = _by_first(nodes.topology.rows.domains[within][row], tie_rank)
     cost = _for_a_worker(options) if marginal else options.spent / options.workers
-    order = np.lexsort((options.workers, gang.pools.tie_rank[row], cost, domain))
+    order = np.lexsort((options.workers, tie_rank, cost, domain))
     # What an option adds to those of its node that were taken before it: they stand by node and workers.
     by_row = order[np.argsort(_small(row[order]), kind="stable")]
     best = np.maximum.accumulate(by_row)
@@ -134,6 +136,14 @@ def cheapest_victims(
         mine = (option >= 0) & (options.order[option] == number) & (turn_of <= options.turn[option])
         victims[standing.job[mine]] = True
     return victims
+
+
+def _by_first(domain: Ints, rank: Ints) -> Ints:
+    """Other numbers for the domains: the first rank in each. Their own tell which the cluster knew first, and a cluster
+    that is read anew would decide otherwise."""
+    first = np.full(int(domain.max(initial=0)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, domain, rank)
+    return first[domain]
 
 
 def _cheapest_for_one(gang: Gang, standing: Standing, options: Options, slots: int) -> Bools | None:

@@ -51,7 +51,10 @@ class BlockingCalls:
 
         self._under_way.add(future)
         future.add_done_callback(tell)
-        threading.Thread(target=run, name="blocking call", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="blocking call", daemon=True).start()
+        except RuntimeError as error:  # there can be no more threads
+            future.set_exception(error)
         return await asyncio.wrap_future(future)
 
     async def ended(self, within_s: float) -> bool:
@@ -59,7 +62,12 @@ class BlockingCalls:
         waited_for = [asyncio.wrap_future(future) for future in self._under_way]
         if not waited_for:
             return True
-        done, left = await asyncio.wait(waited_for, timeout=within_s)
-        for future in done:
-            future.exception()  # its caller's to handle: here it is only taken note of
+        for future in waited_for:
+            future.add_done_callback(_take_note)  # of what it raises, which is its caller's to handle
+        _, left = await asyncio.wait(waited_for, timeout=within_s)
         return not left
+
+
+def _take_note(ended: asyncio.Future[Any]) -> None:
+    if not ended.cancelled():
+        ended.exception()

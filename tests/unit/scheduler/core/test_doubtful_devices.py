@@ -106,6 +106,13 @@ def test_barred_ones_are_told_apart() -> None:
     assert len(started(table.submit("a"))) == 1
 
 
+def test_it_is_taken_last_whoever_asked_for_a_part_of_one_before() -> None:
+    table = doubt(cluster(nodes=1, devices=4), "n0", 0)
+    assert len(started(table.submit("part", devices=0, share=0.5))) == 1
+    table.withdraw("part")
+    assert started(table.submit("whole", devices=1)) == {"whole": (1,)}
+
+
 @settings(max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(tables(), st.lists(doubts, min_size=1, max_size=4))
 def test_several_nodes_told_at_once_are_as_if_told_one_by_one(

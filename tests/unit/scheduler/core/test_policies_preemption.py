@@ -176,3 +176,12 @@ def test_of_a_borrower_any_job_may_go_that_holds_what_is_asked_for() -> None:
     for i, node in enumerate(["a0", "a1", "h0", "h1"]):
         table.run(f"r{node}", node, 8, tenant="alpha", saved_ago=10.0 if i < 2 else 5_000.0, ends_in=None)
     table.submit("x", devices=8, model="H100 SXM", workers=2, tenant="beta").expect(preempted="rh0 rh1")
+
+
+def test_a_tenant_of_whom_only_this_plan_has_something_is_no_borrower_yet() -> None:
+    # Tenants are numbered as they come, and no column is as long as the last number once its jobs are gone.
+    table = cluster(nodes=1).tenant("a", guaranteed=8, used=0.5)
+    table.run("z1", "n0", [0, 1], tenant="z", ends_in=None).run("c1", "n0", [2, 3], tenant="c", ends_in=None)
+    table.submit("w", devices=8, priority=-1).expect(started="").gone("c1").expect(started="")
+    table.run("z2", "n0", [2, 3], tenant="z", ends_in=None).expect(started="")
+    table.submit("c2", devices=2, tenant="c").submit("a1", devices=4, tenant="a").expect(started="c2", preempted="z2")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from scheduler.core.demand import Level
@@ -143,3 +145,29 @@ def test_mig_instances_are_for_those_that_ask_for_them() -> None:
 def test_labels_must_all_be_carried(labels: dict[str, str], device_labels: dict[str, str], started: str) -> None:
     table = cluster(nodes=1, labels={"disk": "ssd", "cpu": "arm"}, device_labels={"l": "f"})
     table.submit("a", labels=labels, device_labels=device_labels).expect(started=started)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_which_rack_the_cluster_knew_first_decides_nothing(seed: int) -> None:
+    """Else a plan would not be made again from what is known now."""
+    plans = []
+    for known in (("r0", "r1", "r2"), ("r2", "r1", "r0")):
+        table, random = cluster(nodes=0), Random(seed)
+        for rack in known:
+            table.nodes(1, 8, "once-" + rack, rack=rack)
+        for rack in known:
+            table.state.remove_node(f"once-{rack}0")
+        for node in range(4):
+            devices = random.choice([4, 8])
+            table.nodes(1, devices, f"n{node}-", rack=f"r{random.randrange(3)}")
+            first = 0
+            while first < devices:
+                count = min(random.choice([1, 2, 4]), devices - first)
+                if random.random() < 0.7:
+                    held = range(first, first + count)
+                    table.run(f"v{node}-{first}", f"n{node}-0", held, priority=random.choice([-1, 1, 5]))
+                first += count
+        each = random.choice([2, 4])
+        plan = table.submit("gang", workers=2, devices=each, priority=9, within=Level.RACK).plan()
+        plans.append((plan.starts, plan.preemptions))
+    assert plans[0] == plans[1]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scheduler.core.arrays import Bools
 from scheduler.core.decisions import RunningJob
 from scheduler.core.demand import Placement
+from scheduler.core.held_entries import HeldEntries
 from scheduler.core.holdings import Holdings
 from scheduler.core.node_columns import NodeColumns
 from scheduler.core.running_columns import RunningColumns
@@ -192,6 +196,48 @@ def test_columns_say_what_the_jobs_say_after_any_story(seed: int, many: bool) ->
     says_what_the_jobs_say()
     assert set(running.jobs()) == set(jobs.values())
     assert len(running) == len(jobs)
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_view_that_breaks_off_leaves_nothing_half_told(seed: int) -> None:
+    """No memory, or an interrupt, at any operation on the entries."""
+    random = Random(seed)
+    table, running = held(3), RunningColumns()
+    jobs: dict[str, RunningJob] = {}
+    for step in range(60):
+        act = random.random()
+        if act < 0.6 or not jobs:
+            job = drawn(random, random.randrange(40))
+            jobs[job.job_id] = job
+            running.add(job)
+        else:
+            gone = random.choice(list(jobs))
+            assert running.remove(gone) == jobs.pop(gone)
+        if random.random() < 0.3:
+            with pytest.MonkeyPatch.context() as scarce, contextlib.suppress(MemoryError):
+                scarce.setattr(HeldEntries, *_fails_at(random))
+                running.view(table.state.nodes, NOW_S)
+        if random.random() < 0.2 or step == 59:
+            view, nodes, there = running.view(table.state.nodes, NOW_S), table.state.nodes, list(jobs.values())
+            assert told(view, nodes) == expected(there, nodes, NOW_S)
+            assert told_by_class(view, nodes) == expected_by_class(there, nodes)
+
+
+def _fails_at(random: Random) -> tuple[str, Callable[..., object]]:
+    """A method of the entries, and in its place one whose n-th call is the last that is made."""
+    name = random.choice(["append", "append_alike", "append_one", "kill", "look_up", "compacted"])
+    really, left = getattr(HeldEntries, name), random.randrange(4)
+
+    def method(entries: HeldEntries, *arguments: object) -> object:
+        nonlocal left
+        left -= 1
+        done = really(entries, *arguments) if left >= 0 or random.random() < 0.5 else None
+        if left < 0:
+            raise MemoryError
+        return done
+
+    return name, method
 
 
 def test_what_is_dropped_leaves_room() -> None:

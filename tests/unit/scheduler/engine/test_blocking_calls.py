@@ -80,6 +80,23 @@ def test_one_that_waits_for_its_turn_can_be_cancelled() -> None:
     asyncio.run(run())
 
 
+def test_where_there_can_be_no_more_threads_the_turn_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        calls = BlockingCalls(at_once=1)
+        with monkeypatch.context() as scarce:
+            scarce.setattr(threading.Thread, "start", no_more)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start"):
+                    await asyncio.wait_for(calls.call(_answer(1)), WITHIN_S)
+        assert await calls.ended(WITHIN_S)
+        assert await asyncio.wait_for(calls.call(_answer(2)), WITHIN_S) == 2
+
+    asyncio.run(run())
+
+
 def _wait(begun: threading.Event, may_end: threading.Event) -> None:
     begun.set()
     may_end.wait(WITHIN_S)
