@@ -13,6 +13,7 @@ import logging
 from typing import Any
 
 import ray
+from ray._private import state, worker
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from node_agent.agent import AgentActor
@@ -40,7 +41,7 @@ def find_or_start(config: AgentConfig, ray_node_id: str) -> Any:
         if not _put_away(name):
             raise
         return _start(name, config, ray_node_id)
-    if _state_of(handle) == _NEVER_MADE and _put_away(name):
+    if _state_of(handle._actor_id.hex()) == _NEVER_MADE and _put_away(name):
         return _start(name, config, ray_node_id)
     return handle
 
@@ -56,10 +57,8 @@ def _start(name: str, config: AgentConfig, ray_node_id: str) -> Any:
     ).remote(config)
 
 
-def _state_of(handle: Any) -> str:
-    from ray._private import state
-
-    return str(state.actors(handle._actor_id.hex()).get("State", ""))
+def _state_of(actor_id: str) -> str:
+    return str(state.actors(actor_id).get("State", ""))
 
 
 def _put_away(name: str) -> bool:
@@ -67,11 +66,10 @@ def _put_away(name: str) -> bool:
 
     `ray.kill` takes a handle, and there may be none: hence by its number.
     """
-    from ray._private import state, worker
-
     core: Any = worker.global_worker
     rows = state.actors(actor_state_name=_NEVER_MADE)
-    ids = [actor_id for actor_id, row in rows.items() if row["Name"] == name]
+    named = [actor_id for actor_id, row in rows.items() if row["Name"] == name]
+    ids = [actor_id for actor_id in named if _state_of(actor_id) == _NEVER_MADE]  # the last look before it goes
     for actor_id in ids:
         log.warning("%s: whoever began to start it lost his way into Ray; it is started anew", name)
         core.core_worker.kill_actor(ray.ActorID.from_hex(actor_id), True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ MEMBERSHIP_PERIOD_S = 0.4
 JOIN_PAUSE_S = 0.5
 LEFT_WITHIN_S = 60.0
 CALLS_END_WITHIN_S = 5.0
+CLOSED_WITHIN_S = 3.0
 COMPLAIN_EVERY_S = 60.0
 """Of an agent with whom the same is the matter time after time."""
 POLL_LATE_S = 5.0
@@ -161,7 +162,7 @@ class RayEngine:
         self._closing.set()
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._cancel_all)
-            self._thread.join(timeout=5)
+            self._thread.join(timeout=CLOSED_WITHIN_S + 2.0)
         self._driver.disconnect()
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -170,8 +171,8 @@ class RayEngine:
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main())
-        except asyncio.CancelledError:
-            pass  # close() asked for it
+        except asyncio.CancelledError:  # close() asked for it
+            self._loop.run_until_complete(self._calls.ended(CLOSED_WITHIN_S))  # before it shuts the way into Ray
         except Exception:
             log.exception("the engine's loop ended; nodes are no longer heard")
 
@@ -182,18 +183,18 @@ class RayEngine:
     async def _main(self) -> None:
         readings = asyncio.create_task(self._rounds.run())
         try:
+            await self._join(self._connected())
             while not self._closing.is_set():
-                await self._join()
                 await self._follow_membership()
                 log.warning("the raylet of this machine died; joining Ray again")
-                await self._let_go()
+                await self._join(self._connected_again())
         finally:
             readings.cancel()
             self._gathering.close()
 
-    async def _join(self) -> None:
+    async def _join(self, connected: Coroutine[Any, Any, None]) -> None:
         """Nodes whose agents are out of reach for long meanwhile count as down."""
-        joining = asyncio.create_task(self._connected())
+        joining = asyncio.create_task(connected)
         try:
             await asyncio.wait({joining}, timeout=AGENT_RETURN_S)
             if not joining.done():
@@ -212,6 +213,10 @@ class RayEngine:
             except Exception as error:  # whatever Ray raises while its head is starting or gone
                 log.error("cannot join Ray: %s: %s; trying again", type(error).__name__, error)
                 await asyncio.sleep(JOIN_PAUSE_S)
+
+    async def _connected_again(self) -> None:
+        await self._let_go()
+        await self._connected()
 
     async def _let_go(self) -> None:
         """Forget every way to an agent, and no agent: they are found by their names, or started again."""
