@@ -38,10 +38,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
     for group in GROUPS:
         for item in session.items:
-            if f"tests/{group.directory}/" in item.nodeid:
-                shares = group.fixture in getattr(item, "fixturenames", ())
-                if shares != (group_of(item.nodeid) == group):
-                    raise pytest.UsageError(f"{item.nodeid} is in the wrong group: see tests/sharing.py")
+            shares = f"tests/{group.directory}/" in item.nodeid and group.fixture in getattr(item, "fixturenames", ())
+            if shares and group_of(item.nodeid) != group:
+                raise pytest.UsageError(f"{item.nodeid} is in the wrong group: see tests/sharing.py")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 @dataclass(frozen=True)
 class Group:
-    """All tests of these files share what that fixture makes, and no other test of the directory does."""
+    """The tests of the directory that share what that fixture makes are all in these files."""
 
     directory: str
     fixture: str
