@@ -29,9 +29,8 @@ def test_what_it_returns_or_raises_is_the_caller_s() -> None:
 
 def test_a_cancelled_caller_s_call_is_waited_for() -> None:
     async def run() -> None:
-        calls, begun, may_end = BlockingCalls(), threading.Event(), threading.Event()
-        caller = asyncio.create_task(calls.call(_wait, begun, may_end))
-        await asyncio.to_thread(begun.wait, WITHIN_S)
+        calls = BlockingCalls()
+        caller, may_end = await _under_way(calls)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
@@ -47,9 +46,8 @@ def test_a_cancelled_caller_s_call_is_waited_for() -> None:
 
 def test_what_never_ends_takes_a_turn_here_and_none_elsewhere() -> None:
     async def run() -> None:
-        calls, begun, may_end = BlockingCalls(at_once=1), threading.Event(), threading.Event()
-        stuck = asyncio.create_task(calls.call(_wait, begun, may_end))
-        await asyncio.to_thread(begun.wait, WITHIN_S)
+        calls = BlockingCalls(at_once=1)
+        stuck, may_end = await _under_way(calls)
         second = threading.Event()
         waits = asyncio.create_task(calls.call(second.set))
         assert await BlockingCalls(at_once=1).call(_answer(5)) == 5
@@ -64,9 +62,8 @@ def test_what_never_ends_takes_a_turn_here_and_none_elsewhere() -> None:
 
 def test_one_that_waits_for_its_turn_can_be_cancelled() -> None:
     async def run() -> None:
-        calls, begun, may_end = BlockingCalls(at_once=1), threading.Event(), threading.Event()
-        first = asyncio.create_task(calls.call(_wait, begun, may_end))
-        await asyncio.to_thread(begun.wait, WITHIN_S)
+        calls = BlockingCalls(at_once=1)
+        first, may_end = await _under_way(calls)
         never = threading.Event()
         waits = asyncio.create_task(calls.call(never.set))
         await asyncio.sleep(0)
@@ -97,9 +94,17 @@ def test_where_there_can_be_no_more_threads_the_turn_is_given_back(monkeypatch: 
     asyncio.run(run())
 
 
-def _wait(begun: threading.Event, may_end: threading.Event) -> None:
-    begun.set()
-    may_end.wait(WITHIN_S)
+async def _under_way(calls: BlockingCalls) -> tuple[asyncio.Task[None], threading.Event]:
+    """A call that has begun, and what lets it end."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(WITHIN_S)
+
+    caller = asyncio.create_task(calls.call(work))
+    assert await asyncio.to_thread(begun.wait, WITHIN_S)
+    return caller, may_end
 
 
 def _answer(value: int) -> Callable[[], int]:
